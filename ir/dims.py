@@ -1,0 +1,370 @@
+"""Dims: the extents, strides and bounds of the IR, each an int or a symbolic integer expression.
+
+An `Expr` is kept in one canonical form, a sum of products of atoms with integer coefficients, so that equal
+expressions are equal objects by `==` and hash. An atom is a symbol (`n`) or one of the functions below applied to
+expressions. Arithmetic that folds to a constant returns a plain int; code that handles dims therefore never asks
+"is this symbolic?" unless it must emit something different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from typing import Any, Union
+
+Dim = Union[int, "Expr"]
+Atom = Union["Sym", "Apply"]
+Monomial = tuple[tuple[Atom, int], ...]
+
+FUNCTIONS: dict[str, Callable[[int, int], int]] = {
+    "floordiv": lambda a, b: a // b,
+    "mod": lambda a, b: a % b,
+    "max": max,
+    "min": min,
+}
+
+
+class Sym:
+    """A named symbol. Its name is unique within a graph; what defines it stands in `Graph.symbols`."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sym) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def key(self) -> tuple[Any, ...]:
+        return (0, self.name)
+
+
+class Apply:
+    """A function of two dims that the polynomial form cannot express: floordiv, mod, max, min."""
+
+    __slots__ = ("_hash", "a", "b", "fn")
+
+    def __init__(self, fn: str, a: Dim, b: Dim) -> None:
+        self.fn, self.a, self.b = fn, a, b
+        self._hash = hash((fn, a, b))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Apply) and (other.fn, other.a, other.b) == (self.fn, self.a, self.b)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        return f"{self.fn}({self.a}, {self.b})"
+
+    def key(self) -> tuple[Any, ...]:
+        return (1, str(self))
+
+
+class Expr:
+    """A symbolic integer: `terms` maps monomials to non-zero coefficients, in canonical order.
+
+    >>> n = symbol("n")
+    >>> str((n + 1) * 2 - n)
+    'n+2'
+    >>> (n + 3) - n
+    3
+    """
+
+    __slots__ = ("_hash", "terms")
+
+    def __init__(self, terms: tuple[tuple[Monomial, int], ...]) -> None:
+        self.terms = terms
+        self._hash = hash(terms)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expr) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __add__(self, other: Dim) -> Dim:
+        acc = dict(self.terms)
+        for m, c in _terms(other):
+            acc[m] = acc.get(m, 0) + c
+        return _canonical(acc)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Dim:
+        return _canonical({m: -c for m, c in self.terms})
+
+    def __sub__(self, other: Dim) -> Dim:
+        return self + (-other)
+
+    def __rsub__(self, other: Dim) -> Dim:
+        return (-self) + other
+
+    def __mul__(self, other: Dim) -> Dim:
+        acc: dict[Monomial, int] = {}
+        for m1, c1 in self.terms:
+            for m2, c2 in _terms(other):
+                m = _monomial_product(m1, m2)
+                acc[m] = acc.get(m, 0) + c1 * c2
+        return _canonical(acc)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: Dim) -> Dim:
+        return floordiv(other, self)
+
+    def __mod__(self, other: Dim) -> Dim:
+        return mod(self, other)
+
+    def __rmod__(self, other: Dim) -> Dim:
+        return mod(other, self)
+
+    def __str__(self) -> str:
+        out = ""
+        for m, c in self.terms:
+            factors = [str(a) for a, power in m for _ in range(power)]
+            if abs(c) != 1 or not factors:
+                factors.insert(0, str(abs(c)))
+            sign = "-" if c < 0 else ("+" if out else "")
+            out += sign + "*".join(factors)
+        return out
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"the symbolic dim {self} has no concrete truth value")
+
+    def __index__(self) -> int:
+        raise TypeError(f"the symbolic dim {self} has no concrete value")
+
+
+def _terms(d: Dim) -> Iterable[tuple[Monomial, int]]:
+    if isinstance(d, Expr):
+        return d.terms
+    return (((), int(d)),) if d else ()
+
+
+def _monomial_product(a: Monomial, b: Monomial) -> Monomial:
+    powers = dict(a)
+    for atom, p in b:
+        powers[atom] = powers.get(atom, 0) + p
+    return tuple(sorted(powers.items(), key=lambda ap: ap[0].key()))
+
+
+def _term_order(term: tuple[Monomial, int]) -> tuple[Any, ...]:
+    monomial = term[0]
+    return (-sum(p for _, p in monomial), tuple((a.key(), p) for a, p in monomial))
+
+
+def _canonical(acc: Mapping[Monomial, int]) -> Dim:
+    terms = [(m, c) for m, c in acc.items() if c]
+    if not terms:
+        return 0
+    if len(terms) == 1 and not terms[0][0]:
+        return terms[0][1]
+    return Expr(tuple(sorted(terms, key=_term_order)))
+
+
+def _of_atom(atom: Atom) -> Expr:
+    return Expr(((((atom, 1),), 1),))
+
+
+def symbol(name: str) -> Expr:
+    """The dim that is just the symbol `name`."""
+    return _of_atom(Sym(name))
+
+
+def _constant_part(d: Dim) -> int:
+    return d if not isinstance(d, Expr) else next((c for m, c in d.terms if not m), 0)
+
+
+def floordiv(a: Dim, b: Dim) -> Dim:
+    """`a // b`, rounded to minus infinity as in Python."""
+    if not isinstance(a, Expr) and not isinstance(b, Expr):
+        return a // b
+    if b == 1:
+        return a
+    if a == b:
+        return 1
+    if isinstance(b, int) and isinstance(a, Expr):
+        # (b*q + r) // b = q + r // b, exact for any integers: split off the divisible terms
+        whole = _canonical({m: c // b for m, c in a.terms if c % b == 0})
+        rest = _canonical({m: c for m, c in a.terms if c % b})
+        if not isinstance(rest, Expr):
+            return whole + rest // b
+        if whole != 0:
+            return whole + _of_atom(Apply("floordiv", rest, b))
+    if isinstance(a, Expr) and isinstance(b, Expr):
+        quotient = _exact_quotient(a, b)
+        if quotient is not None:
+            return quotient
+    return _of_atom(Apply("floordiv", a, b))
+
+
+def _exact_quotient(a: Expr, b: Expr) -> Dim | None:
+    """a / b when b is a single term that divides every term of a (assumes b is not zero)."""
+    if len(b.terms) != 1:
+        return None
+    (mb, cb), acc = b.terms[0], {}
+    for m, c in a.terms:
+        powers = dict(m)
+        for atom, p in mb:
+            if powers.get(atom, 0) < p:
+                return None
+            powers[atom] -= p
+        if c % cb:
+            return None
+        acc[tuple((atom, p) for atom, p in powers.items() if p)] = c // cb
+    return _canonical(acc)
+
+
+def mod(a: Dim, b: Dim) -> Dim:
+    """`a % b` with the sign of `b`, as in Python."""
+    if not isinstance(a, Expr) and not isinstance(b, Expr):
+        return a % b
+    if b == 1 or a == b:
+        return 0
+    if isinstance(b, int) and isinstance(a, Expr):
+        rest = _canonical({m: c % b for m, c in a.terms})
+        return rest % b if not isinstance(rest, Expr) else _of_atom(Apply("mod", rest, b))
+    if isinstance(a, Expr) and isinstance(b, Expr) and _exact_quotient(a, b) is not None:
+        return 0
+    return _of_atom(Apply("mod", a, b))
+
+
+def _extreme(fn: str, a: Dim, b: Dim) -> Dim:
+    difference = a - b
+    if not isinstance(difference, Expr):
+        return FUNCTIONS[fn](difference, 0) + b
+    first, second = sorted((a, b), key=str)
+    return _of_atom(Apply(fn, first, second))
+
+
+def dim_max(a: Dim, b: Dim) -> Dim:
+    """The larger of two dims."""
+    return _extreme("max", a, b)
+
+
+def dim_min(a: Dim, b: Dim) -> Dim:
+    """The smaller of two dims."""
+    return _extreme("min", a, b)
+
+
+def product(dims: Iterable[Dim]) -> Dim:
+    """The product of dims; 1 for none."""
+    return reduce(lambda a, b: a * b, dims, 1)
+
+
+def is_static(d: Dim) -> bool:
+    """True for a plain int."""
+    return not isinstance(d, Expr)
+
+
+def symbols_of(value: Any) -> set[str]:
+    """The names of the symbols mentioned in a dim, or in dims nested in tuples."""
+    if isinstance(value, Expr):
+        return {s for m, _ in value.terms for atom, _ in m for s in _atom_symbols(atom)}
+    if isinstance(value, tuple | list):
+        return {s for v in value for s in symbols_of(v)}
+    return set()
+
+
+def _atom_symbols(atom: Atom) -> set[str]:
+    return {atom.name} if isinstance(atom, Sym) else symbols_of(atom.a) | symbols_of(atom.b)
+
+
+def substitute(value: Any, env: Mapping[str, Dim]) -> Any:
+    """Replace symbols by dims, in a dim or in dims nested in tuples; symbols that `env` lacks stay."""
+    if isinstance(value, Expr):
+        return _sum(c * product(_atom_power(_substitute_atom(a, env), p) for a, p in m) for m, c in value.terms)
+    if isinstance(value, tuple) and value:
+        replaced = tuple(substitute(v, env) for v in value)
+        return type(value)(*replaced) if hasattr(value, "_fields") else replaced
+    return value
+
+
+def _sum(dims: Iterable[Dim]) -> Dim:
+    return reduce(lambda a, b: a + b, dims, 0)
+
+
+def _atom_power(d: Dim, power: int) -> Dim:
+    return product([d] * power)
+
+
+_REBUILD: dict[str, Callable[[Dim, Dim], Dim]] = {
+    "floordiv": floordiv, "mod": mod, "max": dim_max, "min": dim_min,
+}  # fmt: skip
+
+
+def _substitute_atom(atom: Atom, env: Mapping[str, Dim]) -> Dim:
+    if isinstance(atom, Sym):
+        return env.get(atom.name, _of_atom(atom))
+    return _REBUILD[atom.fn](substitute(atom.a, env), substitute(atom.b, env))
+
+
+def evaluate(d: Dim, env: Mapping[str, int]) -> int:
+    """The value of `d` when every symbol has a value. KeyError names the first symbol that has none."""
+    if not isinstance(d, Expr):
+        return d
+    total = 0
+    for m, c in d.terms:
+        for atom, p in m:
+            v = env[atom.name] if isinstance(atom, Sym) else FUNCTIONS[atom.fn](evaluate(atom.a, env), evaluate(atom.b, env))
+            c *= v**p
+        total += c
+    return total
+
+
+def contiguous_strides(shape: tuple[Dim, ...], itemsize: int = 1) -> tuple[Dim, ...]:
+    """C-order strides of a dense array, in units of `itemsize`."""
+    strides: list[Dim] = []
+    step: Dim = itemsize
+    for extent in reversed(shape):
+        strides.append(step)
+        step = step * extent
+    return tuple(reversed(strides))
+
+
+def parse_dim(text: str) -> Dim:
+    """Parse what `str` of a dim prints: `3`, `n`, `2*n+1`, `floordiv(n, 2)`. ValueError when malformed."""
+    import ast
+
+    def walk(e: ast.expr) -> Dim:
+        match e:
+            case ast.Constant(value=int() as v):
+                return v
+            case ast.Name(id=name):
+                return symbol(name)
+            case ast.UnaryOp(op=ast.USub(), operand=a):
+                return -walk(a)
+            case ast.BinOp(left=a, op=op, right=b):
+                x, y = walk(a), walk(b)
+                match op:
+                    case ast.Add():
+                        return x + y
+                    case ast.Sub():
+                        return x - y
+                    case ast.Mult():
+                        return x * y
+                    case ast.FloorDiv():
+                        return floordiv(x, y)
+                    case ast.Mod():
+                        return mod(x, y)
+            case ast.Call(func=ast.Name(id=fn), args=[a, b]) if fn in _REBUILD:
+                return _REBUILD[fn](walk(a), walk(b))
+        raise ValueError(f"not a dim: {text!r}")
+
+    try:
+        return walk(ast.parse(text, mode="eval").body)
+    except SyntaxError:
+        raise ValueError(f"not a dim: {text!r}") from None

@@ -1,0 +1,248 @@
+"""`Node`, `Value` and `Graph`: pure operations in a networkx digraph.
+
+Invariants (checked by `verify`): insertion order is a topological order; `Node.args` is the truth of operand order
+(`x*x` uses one operand twice, the digraph has one edge); nodes never change, a pass builds a new graph; every symbol
+mentioned by a type or param is defined in `Graph.symbols`.
+
+A graph *holds* a digraph instead of being one, so that this module loads without networkx.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from stager.ir.dims import Dim, symbol
+from stager.ir.op import Op
+from stager.ir.types import Type
+
+
+class Location(NamedTuple):
+    """Where in the user's code a node comes from."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+class Node:
+    """One application of an op. Immutable; identity is equality."""
+
+    __slots__ = ("args", "loc", "op", "params", "path", "regions", "types")
+
+    def __init__(
+        self,
+        op: Op,
+        args: tuple[Value, ...],
+        params: dict[str, Any],
+        types: tuple[Type, ...],
+        regions: tuple[Graph, ...] = (),
+        loc: Location | None = None,
+        path: tuple[str, ...] = (),
+    ) -> None:
+        self.op = op
+        self.args = args
+        self.params = params
+        self.types = types
+        self.regions = regions
+        self.loc = loc  # the user's file and line
+        self.path = path  # the transforms it passed through, outermost first: ("vmap", "grad")
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        return tuple(Value(self, i) for i in range(len(self.types)))
+
+    def __repr__(self) -> str:
+        return f"<{self.op.name} -> {', '.join(map(str, self.types))}>"
+
+
+class Value:
+    """One result of a node: what operands refer to. Equal when node and index are."""
+
+    __slots__ = ("index", "node", "type")
+
+    def __init__(self, node: Node, index: int = 0) -> None:
+        self.node = node
+        self.index = index
+        self.type = node.types[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Value) and other.node is self.node and other.index == self.index
+
+    def __hash__(self) -> int:
+        return hash((id(self.node), self.index))
+
+    @property
+    def dtype(self) -> Any:
+        return self.type.dtype
+
+    @property
+    def shape(self) -> tuple[Dim, ...]:
+        return self.type.shape
+
+    def __repr__(self) -> str:
+        return f"<value {self.index} of {self.node!r}>"
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolDef:
+    """What gives a symbol its value at run time.
+
+    kind "shape": dim `axis` of graph input `source`. "stride": byte stride `axis` of graph input `source`.
+    "value": the integer scalar graph input `source` itself (regions receive the symbols they use so; a loop's region
+    receives its index so). "data": the integer scalar `Value` `source` computed in this graph.
+    """
+
+    kind: str
+    source: Any
+    axis: int = 0
+    hint: int | None = None  # the value at the first call: capacities of minimum cuts, never semantics
+
+
+@dataclass(slots=True)
+class Signature:
+    """How inputs and outputs of a graph relate to the caller's arrays; part of the structural hash.
+
+    writes: (input, output) pairs: output's value is written into the caller's array that is that input.
+    aliases: output -> ("input", j) when the result is the caller's array itself, ("output", k) when two results are one.
+    donated: inputs whose memory may be reused. layouts: input -> byte strides when not C-contiguous (dims).
+    """
+
+    writes: tuple[tuple[int, int], ...] = ()
+    aliases: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    donated: frozenset[int] = frozenset()
+    layouts: dict[int, tuple[Dim, ...]] = field(default_factory=dict)
+
+
+class Graph:
+    """A function: inputs, pure nodes in topological order, outputs.
+
+    `nx` is the networkx.DiGraph: an edge from operand to user; `kind="order"` between effects, `kind="dim"` from the
+    node that defines a symbol to the nodes whose types or params mention it. Calling a graph runs it (`stager` sets
+    the runner).
+    """
+
+    def __init__(self, name: str = "main") -> None:
+        import networkx
+
+        self.name = name
+        self.nx = networkx.DiGraph()
+        self.inputs: list[Value] = []
+        self.outputs: list[Value] = []
+        self.symbols: dict[str, SymbolDef] = {}
+        self.signature = Signature()
+        self.meta: dict[str, Any] = {}  # facts for people (argument names, source); never semantics
+        self._last_ordered: Node | None = None
+        self._fresh = itertools.count()
+
+    # -- building ------------------------------------------------------------------------------------------------
+
+    def add(self, node: Node) -> Node:
+        """Append a node whose operands are all in the graph already."""
+        nx = self.nx
+        nx.add_node(node)
+        for a in node.args:
+            nx.add_edge(a.node, node)
+        if node.op.ordered:
+            if self._last_ordered is not None:
+                nx.add_edge(self._last_ordered, node, kind="order")
+            self._last_ordered = node
+        if self.symbols:
+            self._add_dim_edges(node)
+        return node
+
+    def _add_dim_edges(self, node: Node) -> None:
+        from stager.ir.dims import symbols_of
+
+        mentioned = symbols_of(tuple(t.shape for t in node.types)) | symbols_of(tuple(node.params.values()))
+        for name in mentioned:
+            definition = self.symbols.get(name)
+            if definition is not None and definition.kind == "data" and definition.source.node is not node:
+                if not self.nx.has_edge(definition.source.node, node):
+                    self.nx.add_edge(definition.source.node, node, kind="dim")
+
+    def new_symbol(self, definition: SymbolDef, name: str | None = None) -> Dim:
+        """A fresh symbol (`s0`, `s1`, … unless named) with its definition."""
+        if name is None:
+            name = next(n for n in (f"s{i}" for i in self._fresh) if n not in self.symbols)
+        self.symbols[name] = definition
+        return symbol(name)
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> Iterable[Node]:
+        """All nodes, in topological order."""
+        return self.nx._node  # type: ignore[no-any-return]  # the digraph's own insertion-ordered dict
+
+    def __len__(self) -> int:
+        return len(self.nx)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(list(self.nodes))
+
+    @property
+    def input_types(self) -> tuple[Type, ...]:
+        return tuple(v.type for v in self.inputs)
+
+    @property
+    def output_types(self) -> tuple[Type, ...]:
+        return tuple(v.type for v in self.outputs)
+
+    def users(self) -> dict[Value, list[Node]]:
+        """Which nodes use each value (a node stands once per operand position). Outputs do not count."""
+        uses: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for a in node.args:
+                uses.setdefault(a, []).append(node)
+        return uses
+
+    def __str__(self) -> str:
+        from stager.ir.text import print_graph
+
+        return print_graph(self)
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name}: {len(self)} nodes, {len(self.inputs)} inputs, {len(self.outputs)} outputs>"
+
+
+class GraphBuilder:
+    """Appends checked nodes to a graph: the one place where type rules run."""
+
+    def __init__(self, graph: Graph | None = None, name: str = "main") -> None:
+        self.graph = Graph(name) if graph is None else graph
+
+    def input(self, type: Type, name: str | None = None) -> Value:
+        """A new graph input."""
+        from stager.ir.core_ops import input_op
+
+        node = Node(input_op, (), {"index": len(self.graph.inputs)}, (type,))
+        self.graph.add(node)
+        value = Value(node)
+        self.graph.inputs.append(value)
+        self.graph.meta.setdefault("input_names", []).append(name)
+        return value
+
+    def emit(
+        self,
+        op: Op,
+        args: Sequence[Value] = (),
+        params: Mapping[str, Any] | None = None,
+        regions: Sequence[Graph] = (),
+        loc: Location | None = None,
+        path: tuple[str, ...] = (),
+    ) -> tuple[Value, ...]:
+        """Apply `op`; the type rule (given `regions` too when there are any) decides the result types."""
+        p = dict(params) if params else {}
+        in_types = [a.type for a in args]
+        types = op.type_rule(*in_types, regions=tuple(regions), **p) if op.family == "control" else op.type_rule(*in_types, **p)
+        if isinstance(types, Type):
+            types = (types,)
+        node = Node(op, tuple(args), p, tuple(types), tuple(regions), loc, path)
+        self.graph.add(node)
+        return node.outputs
