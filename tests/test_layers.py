@@ -1,0 +1,120 @@
+"""The shape of the repository, held true: who may import whom, what is packaged, what `import stager` loads, and that
+every example in the README and the docs runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = {"stager.ir": "ir", "stager.codegen": "codegen", "stager.runtime": "runtime"}
+
+# What each folder may import besides the standard library and itself.
+MAY_IMPORT = {
+    "ir": ("numpy", "networkx"),
+    "codegen": ("numpy", "networkx", "llvmlite", "stager.ir"),
+    "runtime": ("numpy", "llvmlite", "stager.ir"),
+    "stager": ("numpy", "networkx", "llvmlite", "stager"),
+}
+
+
+def python_files(folder: str) -> list[Path]:
+    """The files that stand in `folder` itself: the links stager/ir, ... lead to folders listed on their own."""
+    base = ROOT / folder
+    links = [p for p in base.iterdir() if p.is_symlink()]
+    return sorted(p for p in base.rglob("*.py") if not any(link in p.parents for link in links))
+
+
+def imported_modules(path: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            module = node.module or ""
+            if module == "stager":  # from stager import ir: the names are what counts
+                for alias in node.names:
+                    yield node.lineno, f"stager.{alias.name}"
+            else:
+                yield node.lineno, module
+
+
+@pytest.mark.parametrize("folder", sorted(MAY_IMPORT))
+def test_import_direction(folder: str) -> None:
+    own = "stager" if folder == "stager" else f"stager.{folder}"
+    allowed = (*MAY_IMPORT[folder], own)
+    wrong = []
+    for path in python_files(folder):
+        for line, module in imported_modules(path):
+            if module.split(".")[0] in sys.stdlib_module_names:
+                continue
+            if not any(module == a or module.startswith(a + ".") for a in allowed):
+                wrong.append(f"{path.relative_to(ROOT)}:{line} imports {module}")
+    assert not wrong, "\n".join(wrong)
+
+
+def real_packages() -> set[str]:
+    found = set()
+    for folder, name in {"stager": "stager", **{v: k for k, v in FOLDERS.items()}}.items():
+        for path in python_files(folder):
+            parts = path.parent.relative_to(ROOT / folder).parts
+            found.add(".".join((name, *parts)))
+    return found
+
+
+def test_declared_packages_are_the_real_ones() -> None:
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert set(setup["packages"]) == real_packages()
+    assert setup["packages"] == sorted(setup["packages"])
+    assert setup["package-dir"] == {"stager": "stager", **FOLDERS}
+
+
+def test_every_package_has_an_init() -> None:
+    for package in real_packages():
+        parts = package.split(".")
+        top = ".".join(parts[:2])
+        folder = ROOT.joinpath(FOLDERS[top], *parts[2:]) if top in FOLDERS else ROOT.joinpath(*parts)
+        assert (folder / "__init__.py").is_file(), f"{package} has no __init__.py"
+
+
+@pytest.mark.parametrize("folder", sorted(FOLDERS.values()))
+def test_a_folder_refuses_its_bare_name(folder: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {folder}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert f"stager.{folder}" in done.stderr
+
+
+def test_import_loads_no_heavy_module() -> None:
+    code = "import sys, stager; print([m for m in ('networkx', 'llvmlite') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def examples() -> list[object]:
+    rows: list[object] = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
+        name = str(page.relative_to(ROOT))
+        rows += [pytest.param(block, id=f"{name}-{i}") for i, block in enumerate(blocks, 1)]
+    return rows
+
+
+@pytest.mark.parametrize("block", examples())
+def test_example_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run as a file, because stager reads the source of the functions it converts."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "example.py"
+    file.write_text(block, encoding="utf-8")
+    runpy.run_path(str(file), run_name="__main__")
