@@ -1,0 +1,66 @@
+"""The errors users meet: one class per kind of mistake, one layout of text.
+
+    what was expected and what came
+      at model.py:12 in loss
+      under vmap(grad(loss))
+      remedy: …
+
+Each class also is the class that a NumPy user expects for the same mistake.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class StagerError(Exception):
+    """Base of every error that stager raises on purpose."""
+
+
+class ShapeError(StagerError, ValueError):
+    """Shapes that do not fit an operation."""
+
+
+class DTypeError(StagerError, TypeError):
+    """Dtypes that an operation does not take."""
+
+
+class ConcretizationError(StagerError, TypeError):
+    """A traced value was used where Python or NumPy needs a concrete one."""
+
+
+class EscapedTracerError(StagerError, RuntimeError):
+    """A tracer was used after the transform that made it had ended."""
+
+
+class UnsupportedError(StagerError, TypeError):
+    """A NumPy function, argument type or Python feature that stager does not take."""
+
+
+class MutationError(StagerError, ValueError):
+    """A write that cannot be given its NumPy meaning under the transforms in force."""
+
+
+class TransformError(StagerError, TypeError):
+    """A transform was given arguments that it cannot work on."""
+
+
+def describe(text: str, *, remedy: str = "") -> str:
+    """Lay out an error text with the user's line and the transforms in force."""
+    from stager.interpreters.stack import current_path, user_location
+
+    lines = [text]
+    location = user_location()
+    if location is not None:
+        lines.append(f"  at {location}")
+    path = current_path()
+    if path:
+        lines.append(f"  under {' of '.join(path)}")
+    if remedy:
+        lines.append(f"  remedy: {remedy}")
+    return "\n".join(lines)
+
+
+def raise_as(cls: type[Exception], text: str, *, remedy: str = "", cause: Any = None) -> None:
+    """Raise `cls` with the described text."""
+    raise cls(describe(text, remedy=remedy)) from cause

@@ -1,0 +1,120 @@
+"""`GradInterpreter`: reverse mode. `process` emits the forward op below and records it; `backward` then walks the
+record and emits the cotangents, again one level below, so reverse mode nests in anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from stager.interpreters.stack import Interpreter, Tracer, bind, stack
+from stager.ir.op import Op
+
+
+class GradTracer(Tracer):
+    """`slot` numbers the values that carry a cotangent at this level."""
+
+    __slots__ = ("slot",)
+
+    def __init__(self, interp: Interpreter, value: Any, slot: int) -> None:
+        super().__init__(interp, value, value.type)
+        self.slot = slot
+
+
+class Record(NamedTuple):
+    """One recorded op: raw values of the level below, and the slots of its operands and results."""
+
+    op: Op
+    args: tuple[Any, ...]
+    params: dict[str, Any]
+    out: Any
+    arg_slots: tuple[int | None, ...]
+    out_slots: tuple[int | None, ...]
+
+
+class GradInterpreter(Interpreter):
+    """Reverse-mode differentiation."""
+
+    key = "Grad"
+
+    def __init__(self, lift: bool = True, prev_grad_mode: bool = True) -> None:
+        super().__init__()
+        self.lift = lift
+        self.prev_grad_mode = prev_grad_mode
+        self.tape: list[Record] = []
+        self.slots = 0
+
+    def facts(self) -> tuple[tuple[str, Any], ...]:
+        return (("lift", self.lift), ("prev_grad_mode", self.prev_grad_mode))
+
+    def process(self, op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        values, slots, tracked = [], [], False
+        for a in args:
+            if type(a) is GradTracer and a.interp is self:
+                values.append(a.value)
+                slots.append(a.slot)
+                tracked = True
+            else:
+                values.append(a)
+                slots.append(None)
+        s = stack()
+        enabled, s.grad_enabled = s.grad_enabled, self.prev_grad_mode
+        try:
+            with self.lower():
+                if tracked and enabled and op.jvp is not None and op.vjp is None and "derived" in op.facts:
+                    raise NotImplementedError(f"internal error in stager: op {op.name} has no vjp rule")
+                out = bind(op, *values, **params)
+        finally:
+            s.grad_enabled = enabled
+        if not tracked or not enabled or op.vjp is None:
+            return out
+        outs = out if op.multiple_results else (out,)
+        out_slots = tuple([self._slot() if o.type.dtype.is_inexact else None for o in outs])
+        if all(slot is None for slot in out_slots):
+            return out
+        self.tape.append(Record(op, tuple(values), params, out, tuple(slots), out_slots))
+        wrapped = tuple([o if slot is None else GradTracer(self, o, slot) for o, slot in zip(outs, out_slots, strict=True)])
+        return wrapped if op.multiple_results else wrapped[0]
+
+    def _slot(self) -> int:
+        self.slots += 1
+        return self.slots - 1
+
+    def track(self, value: Any) -> GradTracer:
+        """A differentiated input."""
+        return GradTracer(self, value, self._slot())
+
+    def unwrap(self, value: Any) -> tuple[Any, int | None]:
+        """(raw value below, slot or None)."""
+        if type(value) is GradTracer and value.interp is self:
+            return value.value, value.slot
+        return value, None
+
+    def lower_value(self, value: Any) -> Any:
+        return self.unwrap(value)[0]
+
+    def backward(self, seeds: Sequence[tuple[int, Any]], wanted: Sequence[int]) -> list[Any]:
+        """Cotangents of the slots in `wanted` (None where nothing flows), given (slot, cotangent) seeds.
+
+        Runs at the level below: the caller is under `self.lower()` (or the level has ended).
+        """
+        from stager.ops.elementwise import add
+
+        cts: dict[int, Any] = {}
+        for slot, ct in seeds:
+            cts[slot] = ct if slot not in cts else add(cts[slot], ct)
+        keep = set(wanted)
+        for record in reversed(self.tape):
+            out_cts = [None if slot is None else cts.get(slot) if slot in keep else cts.pop(slot, None) for slot in record.out_slots]
+            if all(ct is None for ct in out_cts):
+                continue
+            op = record.op
+            needs = tuple([slot is not None for slot in record.arg_slots])
+            ct = tuple(out_cts) if op.multiple_results else out_cts[0]
+            assert op.vjp is not None
+            arg_cts = op.vjp(ct, record.out, record.args, needs, **record.params)
+            for slot, ct in zip(record.arg_slots, arg_cts, strict=True):
+                if slot is None or ct is None:
+                    continue
+                cts[slot] = ct if slot not in cts else add(cts[slot], ct)
+        return [cts.get(slot) for slot in wanted]

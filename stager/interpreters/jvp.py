@@ -1,0 +1,69 @@
+"""`JvpInterpreter`: forward mode. A `JvpTracer` carries a primal and a tangent of the level below; no tangent is zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stager.interpreters.stack import Interpreter, Tracer, bind, stack
+from stager.ir.op import Op
+
+
+class JvpTracer(Tracer):
+    """`value` is the primal; `tangent` has its type."""
+
+    __slots__ = ("tangent",)
+
+    def __init__(self, interp: Interpreter, primal: Any, tangent: Any) -> None:
+        super().__init__(interp, primal, primal.type)
+        self.tangent = tangent
+
+
+class JvpInterpreter(Interpreter):
+    """Forward-mode differentiation."""
+
+    key = "Jvp"
+
+    def __init__(self, lift: bool = True, prev_fwd_grad_mode: bool = True) -> None:
+        super().__init__()
+        self.lift = lift
+        self.prev_fwd_grad_mode = prev_fwd_grad_mode
+
+    def facts(self) -> tuple[tuple[str, Any], ...]:
+        return (("lift", self.lift), ("prev_fwd_grad_mode", self.prev_fwd_grad_mode))
+
+    def process(self, op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
+        primals, tangents, tracked = [], [], False
+        for a in args:
+            if type(a) is JvpTracer and a.interp is self:
+                primals.append(a.value)
+                tangents.append(a.tangent)
+                tracked = True
+            else:
+                primals.append(a)
+                tangents.append(None)
+        s = stack()
+        enabled, s.fwd_grad_enabled = s.fwd_grad_enabled, self.prev_fwd_grad_mode
+        try:
+            with self.lower():
+                if not tracked or not enabled or op.jvp is None:
+                    return bind(op, *primals, **params)
+                out, tangent = op.jvp(primals, tangents, **params)
+        finally:
+            s.fwd_grad_enabled = enabled
+        if op.multiple_results:
+            return tuple([self.wrap(o, t) for o, t in zip(out, tangent, strict=True)])
+        return self.wrap(out, tangent)
+
+    def wrap(self, primal: Any, tangent: Any) -> Any:
+        """This level's tracer; the primal itself when there is no tangent."""
+        return primal if tangent is None else JvpTracer(self, primal, tangent)
+
+    def unwrap(self, value: Any) -> tuple[Any, Any]:
+        """(primal, tangent or None)."""
+        if type(value) is JvpTracer and value.interp is self:
+            return value.value, value.tangent
+        return value, None
+
+    def lower_value(self, value: Any) -> Any:
+        return self.unwrap(value)[0]

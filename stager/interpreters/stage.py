@@ -1,0 +1,115 @@
+"""`StageInterpreter`: level 0, the only one that appends nodes.
+
+It also turns what is not traced (ndarrays, NumPy and Python scalars) into constants: `lift`. Outside `compile` a
+trace carries its concrete inputs (`Trace.concrete`), so that any value can be computed on demand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stager.interpreters.stack import Interpreter, Stack, Tracer, stack, user_location
+from stager.ir.core_ops import constant_op, fill_op
+from stager.ir.dtypes import DType, dtype_of
+from stager.ir.graph import Graph, Node, Value
+from stager.ir.op import Op
+from stager.ir.types import Type
+
+
+class StageInterpreter(Interpreter):
+    """Appends nodes to one graph."""
+
+    key = "Stage"
+    implicit = True
+
+    def __init__(self, graph: Graph | None = None) -> None:
+        super().__init__()
+        self.graph = Graph() if graph is None else graph
+        self.constants: dict[int, tuple[Any, Value]] = {}  # id -> (kept alive, its node)
+
+    def process(self, op: Op, args: Sequence[Any], params: dict[str, Any], regions: tuple[Graph, ...] = ()) -> Any:
+        graph = self.graph
+        known = graph.nx._node
+        operands = []
+        for a in args:
+            if type(a) is not Value:
+                a = self.lift(a)
+            elif a.node not in known:
+                _foreign_value(op, a)
+            operands.append(a)
+        if op.family == "control":
+            regions = params["regions"]
+            params = {k: v for k, v in params.items() if k != "regions"}
+            types = op.type_rule(*[a.type for a in operands], regions=regions, **params)
+        else:
+            types = op.type_rule(*[a.type for a in operands], **params)
+        if type(types) is Type:
+            types = (types,)
+        s = stack()
+        node = Node(op, tuple(operands), params, tuple(types), regions, user_location(3), _path(s))
+        graph.add(node)
+        if op.multiple_results:
+            return tuple([Value(node, i) for i in range(len(types))])
+        return Value(node, 0)
+
+    def input(self, type: Type, name: str | None = None) -> Value:
+        """A new graph input."""
+        from stager.ir.graph import GraphBuilder
+
+        return GraphBuilder(self.graph).input(type, name)
+
+    def lift(self, x: Any, dtype: DType | None = None) -> Value:
+        """The constant node for an untraced value."""
+        if isinstance(x, Tracer):
+            raise _internal(f"a tracer of a higher level reached level 0: {x!r}")
+        if isinstance(x, bool | int | float) and dtype is not None:
+            return self.scalar(x, dtype)
+        array = np.asarray(x, dtype=None if dtype is None else dtype.np)
+        if array.ndim == 0:
+            return self.scalar(array[()], dtype_of(array.dtype))
+        held = self.constants.get(id(x))
+        if held is not None:
+            return held[1]
+        frozen = array.astype(dtype_of(array.dtype).np, order="C", copy=True)
+        frozen.setflags(write=False)
+        value: Value = self.process(constant_op, (), {"value": frozen})
+        self.constants[id(x)] = (x, value)
+        return value
+
+    def scalar(self, x: Any, dtype: DType, shape: tuple[Any, ...] = ()) -> Value:
+        """A literal of `dtype`, filling `shape`."""
+        value: Value = self.process(fill_op, (), {"value": literal(x, dtype), "shape": shape, "dtype": dtype})
+        return value
+
+
+def literal(x: Any, dtype: DType) -> Any:
+    """A Python scalar of the dtype's own kind: params are plain, hashable and printable."""
+    if dtype.kind == "b":
+        return bool(x)
+    if dtype.is_integer:
+        return int(x)
+    with np.errstate(all="ignore"):  # 1e300 as f32 is inf, as NumPy's own cast of a literal
+        return float(dtype.np.type(x))
+
+
+def _path(s: Stack) -> tuple[str, ...]:
+    return tuple([i.key.lower() for i in s.levels if not i.implicit])
+
+
+def _foreign_value(op: Op, value: Value) -> None:
+    from stager.errors import EscapedTracerError, describe
+
+    made = f" (made at {value.node.loc})" if value.node.loc else ""
+    raise EscapedTracerError(
+        describe(
+            f"{op.name}: an operand {value.type} belongs to another trace{made}",
+            remedy="return the value from the traced function instead of keeping it in a global, an attribute or a list",
+        )
+    )
+
+
+def _internal(text: str) -> Exception:
+    return AssertionError(f"internal error in stager: {text}")
