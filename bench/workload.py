@@ -1,0 +1,154 @@
+"""What a workload is: one immutable record that says what to compute, on which inputs, with which peers and bars.
+
+`fn` is plain NumPy and is what stager compiles, unmodified. Peers' versions are builders, called only where the peer is
+installed, so that a record imports no peer. Not here: how anything is timed (measure.py) or run (runner.py).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Function = Callable[..., Any]
+Inputs = tuple[Any, ...]
+TABLE_SIZES = (1_000, 100_000, 1_000_000)
+ROW_BAR: Mapping[str, float] = {"best": 1.15}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """One function, timed per call.
+
+    `jax` is "same" where the NumPy text is also idiomatic jax.numpy: the function is then rebuilt with `np` bound to
+    `jax.numpy`. `numba(jit, prange)` decorates with `jit`, or with `jit.reassoc` where the sum may be reordered as
+    NumPy's own is. `torch(torch)` returns a function of tensors, timed eagerly and through `torch.compile`.
+    `boundary="numpy"` makes every peer take and return ndarrays. `bars` maps "best" or a peer's name to the largest
+    ratio that stager may have to it; an empty mapping means that the row is only reported.
+    """
+
+    name: str
+    group: str
+    fn: Function
+    inputs: Callable[[np.random.Generator, int, np.dtype[Any]], Inputs]
+    jax: Callable[[Any], Function] | str | None = "same"
+    numba: Callable[[Any, Any], Function] | None = None
+    torch: Callable[[Any], Function] | None = None
+    autograd: Callable[[Any], Function] | None = None
+    c: Callable[[Any], Function] | None = None
+    stager: Callable[[Any], Function] | None = None
+    reference: Function | None = None  # the plain NumPy peer, where `fn` is not it (gradients)
+    numpy_is_peer: bool = True
+    bars: Mapping[str, float] = field(default_factory=lambda: ROW_BAR)
+    sizes: tuple[int, ...] = TABLE_SIZES
+    dtypes: tuple[str, ...] = ("float64", "float32")
+    threads: tuple[int, ...] = (1, 2)
+    boundary: str = "native"
+    loose: float = 1.0  # factor on the tolerance of the check, for sums that NumPy itself rounds coarsely
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstCall:
+    """Trace and compile of a function never seen before: `make(i)` differs in its constants for every i."""
+
+    name: str
+    group: str
+    make: Callable[[int], Function]
+    inputs: Callable[[np.random.Generator], Inputs]
+    bars: Mapping[str, float]
+    numba: bool = True
+    transform: str | None = None  # "vmap_grad": only trace and transform, against jax.make_jaxpr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """A whole fresh process per sample. `scripts` maps a peer to the text it runs; caches of all peers are warm.
+
+    A script that prints a number is timed by that number, another by the wall time of its process.
+    """
+
+    name: str
+    group: str
+    scripts: Mapping[str, str]
+    bars: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """First-call time over a growing number of operations; the row's figure is the fitted exponent."""
+
+    name: str
+    group: str
+    make: Callable[[int, int], Function]  # (number of ops, salt)
+    inputs: Callable[[np.random.Generator], Inputs]
+    sizes: tuple[int, ...]
+    bars: Mapping[str, float]
+
+
+Record = Workload | FirstCall | Process | Scaling
+
+# Bars on geometric means, per group: peer (or "best") -> largest geomean of stager's ratios over the group's rows.
+GROUP_BARS: dict[str, dict[str, float]] = {
+    "table": {"best": 0.85},
+    "gradients": {"best": 0.7},
+    "loops": {"jax": 0.3, "numba": 1.0},
+    "loop gradients": {"jax": 0.2},
+    "in-place gradients": {"jax": 0.05},
+    "C gradients": {"c": 2.0},
+}
+
+
+def load() -> list[Record]:
+    """Every record of bench/workloads, in file order."""
+    from bench import workloads
+
+    records: list[Record] = []
+    for info in sorted(pkgutil.iter_modules(workloads.__path__), key=lambda i: i.name):
+        records += getattr(importlib.import_module(f"bench.workloads.{info.name}"), "WORKLOADS", [])
+    names = [r.name for r in records]
+    doubled = {n for n in names if names.count(n) > 1}
+    if doubled:
+        raise ValueError(f"two workloads are called {sorted(doubled)}")
+    return records
+
+
+def rebound(fn: Function, **names: Any) -> Function:
+    """The same function with other globals: `rebound(f, np=jax.numpy)`. Functions that it calls are rebound too."""
+    seen: dict[str, Any] = {}
+
+    def rebuild(f: types.FunctionType) -> types.FunctionType:
+        scope: dict[str, Any] = {**f.__globals__, **names}
+        for used in f.__code__.co_names:
+            value = f.__globals__.get(used)
+            if isinstance(value, types.FunctionType) and value.__module__ == f.__module__:
+                if used not in seen:
+                    seen[used] = rebuild(value)
+                scope[used] = seen[used]
+        made = types.FunctionType(f.__code__, scope, f.__name__, f.__defaults__, f.__closure__)
+        made.__kwdefaults__ = f.__kwdefaults__
+        return made
+
+    assert isinstance(fn, types.FunctionType)
+    return rebuild(fn)
+
+
+def map_leaves(tree: Any, leaf: Callable[[Any], Any]) -> Any:
+    """Containers stay, arrays go through `leaf`."""
+    if isinstance(tree, dict):
+        return {k: map_leaves(v, leaf) for k, v in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(map_leaves(v, leaf) for v in tree)
+    return leaf(tree)
+
+
+def leaves(tree: Any) -> list[Any]:
+    if isinstance(tree, dict):
+        return [x for k in sorted(tree) for x in leaves(tree[k])]
+    if isinstance(tree, (tuple, list)):
+        return [x for v in tree for x in leaves(v)]
+    return [tree]

@@ -1,0 +1,1 @@
+"""The workloads: each module holds a tuple WORKLOADS of records (bench/workload.py)."""
