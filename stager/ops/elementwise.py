@@ -1,0 +1,264 @@
+"""Elementwise ops: arithmetic, comparison, logic, bits, rounding and the transcendental families.
+
+Derivatives take the tangent (or cotangent) first: `lambda t, out, x: t * f'(x)`. At the hard points they follow one
+convention, written beside the op. References are NumPy's own functions; NumPy has no erf or gamma family, so those
+references stand in `special.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from stager.ir.dtypes import DType, b1, i32, u8
+from stager.ir.types import Type
+from stager.ops import special
+from stager.ops.families import OpFunction, comparison, elementwise, full_like, zeros_like
+from stager.interpreters.stack import bind
+
+# -- arithmetic -------------------------------------------------------------------------------------------------------
+
+add = elementwise("add", np.add, d=[lambda t, out, x, y: t, lambda t, out, x, y: t],
+                  lower=lambda b, x, y: b.add(x, y), commutative=True)  # fmt: skip
+sub = elementwise("sub", np.subtract, d=[lambda t, out, x, y: t, lambda t, out, x, y: neg(t)],
+                  lower=lambda b, x, y: b.sub(x, y))  # fmt: skip
+mul = elementwise("mul", np.multiply, d=[lambda t, out, x, y: mul(t, y), lambda t, out, x, y: mul(x, t)],
+                  lower=lambda b, x, y: b.mul(x, y), commutative=True)  # fmt: skip
+div = elementwise("div", np.divide, d=[lambda t, out, x, y: div(t, y), lambda t, out, x, y: neg(mul(t, div(out, y)))],
+                  lower=lambda b, x, y: b.div(x, y), kinds="fc")  # fmt: skip
+floordiv = elementwise("floordiv", np.floor_divide, lower=lambda b, x, y: b.floordiv(x, y))
+# mod(x, y) = x - y * floor(x/y)
+mod = elementwise("mod", np.mod, d=[lambda t, out, x, y: t, lambda t, out, x, y: neg(mul(t, floordiv(x, y)))],
+                  lower=lambda b, x, y: b.mod(x, y))  # fmt: skip
+fmod = elementwise("fmod", np.fmod, d=[lambda t, out, x, y: t, lambda t, out, x, y: neg(mul(t, trunc(div(x, y))))],
+                   lower=lambda b, x, y: b.fmod(x, y))  # fmt: skip
+neg = elementwise("neg", np.negative, d=[lambda t, out, x: neg(t)], lower=lambda b, x: b.neg(x))
+abs_ = elementwise("abs", np.absolute, d=[lambda t, out, x: mul(t, sign(x))], lower=lambda b, x: b.abs(x))  # 0 at 0
+sign = elementwise("sign", np.sign, lower=lambda b, x: b.sign(x))
+
+
+def _pow_dx(t: Any, out: Any, x: Any, y: Any) -> Any:
+    # y x**(y-1), and 0 where y is 0 (x**0 is constant, at x = 0 too)
+    zero_exponent = eq(y, 0.0)
+    safe = select(zero_exponent, full_like(y, 1.0), y)
+    return mul(t, select(zero_exponent, zeros_like(y), mul(y, pow_(x, sub(safe, 1.0)))))
+
+
+def _pow_dy(t: Any, out: Any, x: Any, y: Any) -> Any:
+    # x**y log x, and 0 where x is 0 and the power is 0 or finite: the limit for y > 0
+    at_zero = eq(x, 0.0)
+    return mul(t, mul(out, log(select(at_zero, full_like(x, 1.0), x))))
+
+
+pow_ = elementwise("pow", np.power, d=[_pow_dx, _pow_dy], lower=lambda b, x, y: b.pow(x, y))
+maximum = elementwise("maximum", np.maximum, d=[lambda t, out, x, y: _share(t, x, y, gt), lambda t, out, x, y: _share(t, y, x, gt)],
+                      lower=lambda b, x, y: b.maximum(x, y), commutative=True)  # fmt: skip
+minimum = elementwise("minimum", np.minimum, d=[lambda t, out, x, y: _share(t, x, y, lt), lambda t, out, x, y: _share(t, y, x, lt)],
+                      lower=lambda b, x, y: b.minimum(x, y), commutative=True)  # fmt: skip
+fmax = elementwise("fmax", np.fmax, d=[lambda t, out, x, y: _share_nan(t, x, y, gt), lambda t, out, x, y: _share_nan(t, y, x, gt)],
+                   lower=lambda b, x, y: b.fmax(x, y))  # fmt: skip
+fmin = elementwise("fmin", np.fmin, d=[lambda t, out, x, y: _share_nan(t, x, y, lt), lambda t, out, x, y: _share_nan(t, y, x, lt)],
+                   lower=lambda b, x, y: b.fmin(x, y))  # fmt: skip
+
+
+def _share(t: Any, x: Any, y: Any, wins: OpFunction) -> Any:
+    """The tangent of the operand that wins; half of it at a tie, so that max(x, x) has derivative 1."""
+    half = mul(t, 0.5)
+    return select(wins(x, y), t, select(eq(x, y), half, zeros_like(t)))
+
+
+def _share_nan(t: Any, x: Any, y: Any, wins: OpFunction) -> Any:
+    return select(isnan(y), t, _share(t, x, y, wins))
+
+
+# -- comparison, logic, bits ------------------------------------------------------------------------------------------
+
+eq = comparison("eq", np.equal, lambda b, x, y: b.eq(x, y), commutative=True)
+ne = comparison("ne", np.not_equal, lambda b, x, y: b.ne(x, y), commutative=True)
+lt = comparison("lt", np.less, lambda b, x, y: b.lt(x, y))
+le = comparison("le", np.less_equal, lambda b, x, y: b.le(x, y))
+gt = comparison("gt", np.greater, lambda b, x, y: b.gt(x, y))
+ge = comparison("ge", np.greater_equal, lambda b, x, y: b.ge(x, y))
+and_ = elementwise("and_", np.bitwise_and, lower=lambda b, x, y: b.and_(x, y), kinds="biu", commutative=True)
+or_ = elementwise("or_", np.bitwise_or, lower=lambda b, x, y: b.or_(x, y), kinds="biu", commutative=True)
+xor = elementwise("xor", np.bitwise_xor, lower=lambda b, x, y: b.xor(x, y), kinds="biu", commutative=True)
+not_ = elementwise("not_", np.invert, lower=lambda b, x: b.not_(x), kinds="biu")
+shl = elementwise("shl", np.left_shift, lower=lambda b, x, y: b.shl(x, y), kinds="iu")
+shr = elementwise("shr", np.right_shift, lower=lambda b, x, y: b.shr(x, y), kinds="iu")
+
+
+popcount = elementwise("popcount", np.bitwise_count, lower=lambda b, x: b.popcount(x), kinds="iu", result=u8)
+gcd = elementwise("gcd", np.gcd, lower=lambda b, x, y: b.gcd(x, y), kinds="iu", commutative=True)
+lcm = elementwise("lcm", np.lcm, lower=lambda b, x, y: b.lcm(x, y), kinds="iu", commutative=True)
+
+
+def _select_type(c: DType, x: DType, y: DType) -> DType:
+    return x
+
+
+select = elementwise(
+    "select",
+    lambda c, x, y: np.where(c, x, y),
+    d=[
+        None,
+        lambda t, out, c, x, y: select(c, t, zeros_like(t)),
+        lambda t, out, c, x, y: select(c, zeros_like(t), t),
+    ],
+    lower=lambda b, c, x, y: b.select(c, x, y),
+    result=_select_type,
+    mixed=True,
+)
+
+
+def _convert_type(x: Type, *, dtype: DType) -> Type:
+    return Type(dtype, x.shape)
+
+
+def _convert_reference(x: Any, *, dtype: DType) -> Any:
+    with np.errstate(all="ignore"):
+        return np.asarray(x).astype(dtype.np)
+
+
+def _convert_batch(interp: Any, args: Any, bdims: Any, *, dtype: DType) -> Any:
+    return convert(args[0], dtype=dtype), bdims[0]
+
+
+def _convert_jvp(primals: Any, tangents: Any, *, dtype: DType) -> Any:
+    out = bind(_convert.op, primals[0], dtype=dtype)
+    (t,) = tangents
+    return out, convert(t, dtype=dtype) if t is not None and dtype.is_inexact else None
+
+
+def _convert_vjp(ct: Any, out: Any, args: Any, needs: Any, *, dtype: DType) -> Any:
+    return [convert(ct, dtype=args[0].type.dtype)]
+
+
+def _make_convert() -> OpFunction:
+    from stager.ir.op import Op, register
+
+    op = Op("convert", "elementwise", _convert_type, _convert_reference, lower=lambda b, x, *, dtype: b.convert(x, dtype),
+            jvp=_convert_jvp, vjp=_convert_vjp, batch=_convert_batch)  # fmt: skip
+    return OpFunction(register(op))
+
+
+_convert = _make_convert()
+
+
+def convert(x: Any, *, dtype: DType) -> Any:
+    """x in another dtype, with NumPy's casting; x itself when it has it already."""
+    return x if x.type.dtype is dtype else _convert(x, dtype=dtype)
+
+
+# A copy: the same values in memory of their own. Not folded away where aliasing is observable.
+copy = elementwise("copy", np.copy, d=[lambda t, out, x: t], lower=lambda b, x: x)
+# The identity whose derivative is zero.
+stop_gradient = elementwise("stop_gradient", np.positive, lower=lambda b, x: x)
+
+# -- rounding and the parts of floats ---------------------------------------------------------------------------------
+
+floor = elementwise("floor", np.floor, lower=lambda b, x: b.floor(x), kinds="f")
+ceil = elementwise("ceil", np.ceil, lower=lambda b, x: b.ceil(x), kinds="f")
+trunc = elementwise("trunc", np.trunc, lower=lambda b, x: b.trunc(x), kinds="f")
+rint = elementwise("rint", np.rint, lower=lambda b, x: b.rint(x), kinds="f")
+isnan = elementwise("isnan", np.isnan, lower=lambda b, x: b.isnan(x), kinds="f", result=b1)
+isinf = elementwise("isinf", np.isinf, lower=lambda b, x: b.isinf(x), kinds="f", result=b1)
+isfinite = elementwise("isfinite", np.isfinite, lower=lambda b, x: b.isfinite(x), kinds="f", result=b1)
+signbit = elementwise("signbit", np.signbit, lower=lambda b, x: b.signbit(x), kinds="f", result=b1)
+copysign = elementwise("copysign", np.copysign, kinds="f", lower=lambda b, x, y: b.copysign(x, y),
+                       d=[lambda t, out, x, y: select(xor(signbit(x), signbit(y)), neg(t), t), None])  # fmt: skip
+nextafter = elementwise("nextafter", np.nextafter, lower=lambda b, x, y: b.nextafter(x, y), kinds="f",
+                        d=[lambda t, out, x, y: t, None])  # fmt: skip
+spacing = elementwise("spacing", np.spacing, lower=lambda b, x: b.spacing(x), kinds="f")
+ldexp = elementwise("ldexp", np.ldexp, lower=lambda b, x, n: b.ldexp(x, n), mixed=True, result=lambda x, n: x,
+                    d=[lambda t, out, x, n: ldexp(t, n), None])  # fmt: skip
+frexp_mantissa = elementwise("frexp_mantissa", lambda x: np.frexp(x)[0], kinds="f", lower=lambda b, x: b.frexp(x)[0],
+                             d=[lambda t, out, x: ldexp(t, neg(frexp_exponent(x)))])  # fmt: skip
+frexp_exponent = elementwise("frexp_exponent", lambda x: np.frexp(x)[1], kinds="f", lower=lambda b, x: b.frexp(x)[1], result=i32)
+
+
+# -- roots, exponentials, logarithms ----------------------------------------------------------------------------------
+
+_LN2, _LN10 = math.log(2.0), math.log(10.0)
+_TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
+
+sqrt = elementwise("sqrt", np.sqrt, d=[lambda t, out, x: div(mul(t, 0.5), out)], lower=lambda b, x: b.sqrt(x), kinds="f")  # inf at 0
+cbrt = elementwise("cbrt", np.cbrt, d=[lambda t, out, x: div(t, mul(3.0, mul(out, out)))], lower=lambda b, x: b.cbrt(x), kinds="f")
+exp = elementwise("exp", np.exp, d=[lambda t, out, x: mul(t, out)], lower=lambda b, x: b.exp(x), kinds="f")
+exp2 = elementwise("exp2", np.exp2, d=[lambda t, out, x: mul(t, mul(out, _LN2))], lower=lambda b, x: b.exp2(x), kinds="f")
+expm1 = elementwise("expm1", np.expm1, d=[lambda t, out, x: mul(t, add(out, 1.0))], lower=lambda b, x: b.expm1(x), kinds="f")
+log = elementwise("log", np.log, d=[lambda t, out, x: div(t, x)], lower=lambda b, x: b.log(x), kinds="f")
+log2 = elementwise("log2", np.log2, d=[lambda t, out, x: div(t, mul(x, _LN2))], lower=lambda b, x: b.log2(x), kinds="f")
+log10 = elementwise("log10", np.log10, d=[lambda t, out, x: div(t, mul(x, _LN10))], lower=lambda b, x: b.log10(x), kinds="f")
+log1p = elementwise("log1p", np.log1p, d=[lambda t, out, x: div(t, add(x, 1.0))], lower=lambda b, x: b.log1p(x), kinds="f")
+
+
+def _log_share(t: Any, out: Any, x: Any, exponential: OpFunction) -> Any:
+    # exp(x - out); where both are the same infinity the operands share it: (-inf, -inf) has derivative 0.5
+    difference = sub(x, out)
+    return mul(t, select(isnan(difference), select(isnan(out), difference, full_like(x, 0.5)), exponential(difference)))
+
+
+logaddexp = elementwise("logaddexp", np.logaddexp, kinds="f", lower=lambda b, x, y: b.logaddexp(x, y), commutative=True,
+                        d=[lambda t, out, x, y: _log_share(t, out, x, exp), lambda t, out, x, y: _log_share(t, out, y, exp)])  # fmt: skip
+logaddexp2 = elementwise("logaddexp2", np.logaddexp2, kinds="f", lower=lambda b, x, y: b.logaddexp2(x, y), commutative=True,
+                         d=[lambda t, out, x, y: _log_share(t, out, x, exp2), lambda t, out, x, y: _log_share(t, out, y, exp2)])  # fmt: skip
+
+# -- trigonometric and hyperbolic -------------------------------------------------------------------------------------
+
+sin = elementwise("sin", np.sin, d=[lambda t, out, x: mul(t, cos(x))], lower=lambda b, x: b.sin(x), kinds="f")
+cos = elementwise("cos", np.cos, d=[lambda t, out, x: neg(mul(t, sin(x)))], lower=lambda b, x: b.cos(x), kinds="f")
+tan = elementwise("tan", np.tan, d=[lambda t, out, x: mul(t, add(mul(out, out), 1.0))], lower=lambda b, x: b.tan(x), kinds="f")
+asin = elementwise("asin", np.arcsin, d=[lambda t, out, x: div(t, sqrt(_one_minus_square(x)))], lower=lambda b, x: b.asin(x), kinds="f")
+acos = elementwise("acos", np.arccos, d=[lambda t, out, x: neg(div(t, sqrt(_one_minus_square(x))))], lower=lambda b, x: b.acos(x), kinds="f")
+atan = elementwise("atan", np.arctan, d=[lambda t, out, x: div(t, add(mul(x, x), 1.0))], lower=lambda b, x: b.atan(x), kinds="f")
+atan2 = elementwise("atan2", np.arctan2, kinds="f", lower=lambda b, y, x: b.atan2(y, x),
+                    d=[lambda t, out, y, x: mul(t, div(x, _sum_squares(x, y))),
+                       lambda t, out, y, x: neg(mul(t, div(y, _sum_squares(x, y))))])  # fmt: skip
+hypot = elementwise("hypot", np.hypot, kinds="f", lower=lambda b, x, y: b.hypot(x, y), commutative=True,
+                    d=[lambda t, out, x, y: mul(t, _ratio(x, out)), lambda t, out, x, y: mul(t, _ratio(y, out))])  # fmt: skip
+sinh = elementwise("sinh", np.sinh, d=[lambda t, out, x: mul(t, cosh(x))], lower=lambda b, x: b.sinh(x), kinds="f")
+cosh = elementwise("cosh", np.cosh, d=[lambda t, out, x: mul(t, sinh(x))], lower=lambda b, x: b.cosh(x), kinds="f")
+tanh = elementwise("tanh", np.tanh, d=[lambda t, out, x: mul(t, _one_minus_square(out))], lower=lambda b, x: b.tanh(x), kinds="f")
+asinh = elementwise("asinh", np.arcsinh, d=[lambda t, out, x: div(t, hypot(x, full_like(x, 1.0)))], lower=lambda b, x: b.asinh(x), kinds="f")
+acosh = elementwise("acosh", np.arccosh, d=[lambda t, out, x: div(t, mul(sqrt(sub(x, 1.0)), sqrt(add(x, 1.0))))],
+                    lower=lambda b, x: b.acosh(x), kinds="f")  # fmt: skip
+atanh = elementwise("atanh", np.arctanh, d=[lambda t, out, x: div(t, _one_minus_square(x))], lower=lambda b, x: b.atanh(x), kinds="f")
+
+
+def _one_minus_square(x: Any) -> Any:
+    # (1-x)(1+x) keeps its digits near |x| = 1, where 1 - x*x cancels
+    return mul(sub(1.0, x), add(x, 1.0))
+
+
+def _sum_squares(x: Any, y: Any) -> Any:
+    return add(mul(x, x), mul(y, y))
+
+
+def _ratio(x: Any, r: Any) -> Any:
+    # x/r, and 0 at the origin: the subgradient of least norm
+    at_origin = eq(r, 0.0)
+    return select(at_origin, zeros_like(x), div(x, select(at_origin, full_like(r, 1.0), r)))
+
+
+# -- erf and the gamma family -----------------------------------------------------------------------------------------
+
+erf = elementwise("erf", special.erf, d=[lambda t, out, x: mul(t, _gaussian(x))], lower=lambda b, x: b.erf(x), kinds="f")
+erfc = elementwise("erfc", special.erfc, d=[lambda t, out, x: neg(mul(t, _gaussian(x)))], lower=lambda b, x: b.erfc(x), kinds="f")
+erfinv = elementwise("erfinv", special.erfinv, lower=lambda b, x: b.erfinv(x), kinds="f",
+                     d=[lambda t, out, x: mul(t, mul(exp(mul(out, out)), 1.0 / _TWO_OVER_ROOT_PI))])  # fmt: skip
+lgamma = elementwise("lgamma", special.lgamma, d=[lambda t, out, x: mul(t, digamma(x))], lower=lambda b, x: b.lgamma(x), kinds="f")
+gamma = elementwise("gamma", special.gamma, d=[lambda t, out, x: mul(t, mul(out, digamma(x)))], lower=lambda b, x: b.gamma(x), kinds="f")
+digamma = elementwise("digamma", special.digamma, d=[lambda t, out, x: mul(t, polygamma(x, n=1))], lower=lambda b, x: b.digamma(x), kinds="f")
+polygamma = elementwise("polygamma", lambda x, *, n: special.polygamma(n, x), kinds="f",
+                        d=[lambda t, out, x, *, n: mul(t, polygamma(x, n=n + 1))],
+                        lower=lambda b, x, *, n: b.polygamma(x, n))  # fmt: skip
+
+
+def _gaussian(x: Any) -> Any:
+    return mul(exp(neg(mul(x, x))), _TWO_OVER_ROOT_PI)
+
+
+fma = elementwise("fma", lambda x, y, z: special.fma(x, y, z), kinds="f", lower=lambda b, x, y, z: b.fma(x, y, z),
+                  d=[lambda t, out, x, y, z: mul(t, y), lambda t, out, x, y, z: mul(x, t), lambda t, out, x, y, z: t])  # fmt: skip

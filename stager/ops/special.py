@@ -1,0 +1,151 @@
+"""NumPy references for the functions that NumPy lacks: erf and the gamma family, through the standard library.
+
+They are oracles and constant folders, not fast paths: `math` gives erf, erfc, gamma and lgamma to an ulp or so;
+digamma, polygamma and erfinv are computed here in double precision.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def _vectorized(scalar: Callable[[float], float]) -> Callable[[Any], Any]:
+    def function(x: Any) -> Any:
+        x = np.asarray(x)
+        out = np.empty(x.shape, x.dtype)
+        flat = out.reshape(-1)
+        for i, v in enumerate(x.astype(np.float64).reshape(-1)):
+            flat[i] = scalar(float(v))
+        return out
+
+    return function
+
+
+def _gamma(x: float) -> float:
+    if x == 0.0:
+        return math.copysign(math.inf, x)
+    if x == -math.inf or (x < 0 and x == math.floor(x)):
+        return math.nan
+    try:
+        return math.gamma(x)
+    except OverflowError:
+        return math.inf if x > 0 or math.floor(x) % 2 == 0 else -math.inf
+
+
+def _lgamma(x: float) -> float:
+    try:
+        return math.lgamma(x)
+    except (ValueError, OverflowError):
+        return math.inf
+
+
+def _digamma(x: float) -> float:
+    if math.isnan(x) or x == -math.inf:
+        return math.nan
+    if x == 0.0:
+        return -math.copysign(math.inf, x)
+    if x < 0.0:
+        if x == math.floor(x):
+            return math.nan
+        # reflection: psi(1-x) - psi(x) = pi / tan(pi x), the argument reduced first
+        r = x - math.floor(x)
+        return _digamma(1.0 - x) - math.pi / math.tan(math.pi * r)
+    total = 0.0
+    while x < 16.0:
+        total -= 1.0 / x
+        x += 1.0
+    if math.isinf(x):
+        return x
+    y = 1.0 / (x * x)
+    series = y * (1 / 12 - y * (1 / 120 - y * (1 / 252 - y * (1 / 240 - y * (1 / 132 - y * (691 / 32760 - y / 12))))))
+    return total + math.log(x) - 0.5 / x - series
+
+
+_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510, 43867 / 798, -174611 / 330)
+
+
+def _polygamma(n: int, x: float) -> float:
+    """psi^(n)(x) for n >= 1: recurrence up, then the asymptotic series; reflection is by recurrence for x < 0."""
+    if math.isnan(x) or x == -math.inf:
+        return math.nan
+    if x <= 0.0 and x == math.floor(x):
+        return math.inf if n % 2 == 1 else math.nan
+    sign = -1.0 if n % 2 == 0 else 1.0
+    factorial = float(math.factorial(n))
+    total = 0.0
+    while x < 20.0 + n:
+        total += factorial / x ** (n + 1)
+        x += 1.0
+    if math.isinf(x):
+        return 0.0
+    series = math.factorial(n - 1) / x**n + factorial / (2 * x ** (n + 1))
+    for k, bernoulli in enumerate(_BERNOULLI, 1):
+        series += bernoulli * math.factorial(2 * k + n - 1) / (math.factorial(2 * k) * x ** (2 * k + n))
+    return sign * (total + series)
+
+
+def _erfinv(x: float) -> float:
+    if math.isnan(x) or abs(x) > 1.0:
+        return math.nan
+    if abs(x) == 1.0:
+        return math.copysign(math.inf, x)
+    if x == 0.0:
+        return x
+    # Giles' approximation, then Newton steps on erf or erfc, whichever keeps the digits
+    w = -math.log1p(-x * x)
+    y = math.copysign(math.sqrt(max(0.0, -(4.3307 + w / -2) + math.sqrt((4.3307 - w / 2) ** 2 + w / 0.147))), x)
+    a = abs(x)
+    y = abs(y)
+    for _ in range(60):
+        residual = math.erf(y) - a if a < 0.5 else (1.0 - a) - math.erfc(y)
+        slope = 2.0 / math.sqrt(math.pi) * math.exp(-y * y)
+        if slope == 0.0:
+            break
+        step = residual / slope
+        step /= 1.0 + y * step  # Halley
+        y -= step
+        if abs(step) <= 1e-17 * abs(y):
+            break
+    return math.copysign(y, x)
+
+
+erf = _vectorized(math.erf)
+erfc = _vectorized(math.erfc)
+erfinv = _vectorized(_erfinv)
+gamma = _vectorized(_gamma)
+lgamma = _vectorized(_lgamma)
+digamma = _vectorized(_digamma)
+
+
+def polygamma(n: int, x: Any) -> Any:
+    """psi^(n)(x), elementwise, n >= 1."""
+    return _vectorized(lambda v: _polygamma(n, v))(x)
+
+
+def fma(x: Any, y: Any, z: Any) -> Any:
+    """x*y + z with one rounding, through exact rational arithmetic."""
+    from fractions import Fraction
+
+    def one(a: float, b: float, c: float) -> float:
+        if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+            return a * b + c
+        exact = Fraction(a) * Fraction(b) + Fraction(c)
+        if exact == 0:
+            return a * b + c
+        try:
+            return float(exact)
+        except OverflowError:
+            return math.copysign(math.inf, exact)
+
+    x, y, z = np.broadcast_arrays(x, y, z)
+    if x.dtype == np.float32:  # a double holds the product exactly; the sum is rounded to odd by the fraction path
+        from fractions import Fraction as F
+
+        flat = [np.float32(float(F(float(a)) * F(float(b)) + F(float(c)))) if np.isfinite([a, b, c]).all() else np.float32(a) * b + c
+                for a, b, c in zip(x.flat, y.flat, z.flat, strict=True)]  # fmt: skip
+        return np.array(flat, dtype=np.float32).reshape(x.shape)
+    return np.array([one(float(a), float(b), float(c)) for a, b, c in zip(x.flat, y.flat, z.flat, strict=True)]).reshape(x.shape)
