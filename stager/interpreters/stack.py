@@ -178,6 +178,15 @@ def top() -> Interpreter | None:
     return s.levels[s.depth - 1] if s.depth else None
 
 
+def nearest_stage() -> Any:
+    """The StageInterpreter that constants go to: the topmost one in force (a region's own while it is traced)."""
+    s = stack()
+    for i in range(s.depth - 1, -1, -1):
+        if s.levels[i].key == "Stage":
+            return s.levels[i]
+    raise EscapedTracerError("no trace is active (a traced value is used outside the call that made it)")
+
+
 def active() -> bool:
     """True while anything is being traced."""
     return stack().depth > 0

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stager.errors import DTypeError, ShapeError, describe
-from stager.interpreters.stack import bind, stack
+from stager.interpreters.stack import bind, nearest_stage
 from stager.ir.dims import Dim
 from stager.ir.dtypes import DType, b1
 from stager.ir.op import Op, register
@@ -49,7 +49,7 @@ class OpFunction:
 
 def full(shape: tuple[Dim, ...], value: Any, dtype: DType) -> Raw:
     """A literal filling `shape`: a constant to every level."""
-    return stack().levels[0].scalar(value, dtype, tuple(shape))  # type: ignore[attr-defined]
+    return nearest_stage().scalar(value, dtype, tuple(shape))
 
 
 def full_like(x: Raw, value: Any) -> Raw:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stager.errors import DTypeError, ShapeError, describe
+from stager.interpreters.stack import nearest_stage
 from stager.ir.core_ops import iota_op
 from stager.ir.dims import Dim, dim_max
 from stager.ir.dtypes import DType, i64
@@ -20,9 +21,7 @@ from stager.ops.views import broadcast, diagonal, reshape, slice_, slice_index
 
 def iota(size: Dim, dtype: DType = i64) -> Any:
     """0, 1, …, size-1: a constant to every level."""
-    from stager.interpreters.stack import stack
-
-    return stack().levels[0].process(iota_op, (), {"size": size, "dtype": dtype})
+    return nearest_stage().process(iota_op, (), {"size": size, "dtype": dtype})
 
 
 def iota_along(shape: Sequence[Dim], axis: int, dtype: DType = i64) -> Any:

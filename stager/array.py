@@ -1,0 +1,238 @@
+"""`Array`: what user code holds in place of an ndarray while it is traced.
+
+A handle on a cell through a path of views. Its operators, methods and NumPy protocols are attached by
+`stager.numpy.methods` from tables; this file is only the handle: reading, writing, what it is (type, weak), and what
+it refuses (`bool`, `int`, `float`, `__array__`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+
+from stager.cells import Cell, ViewStep, replay, write_through
+from stager.errors import ConcretizationError, EscapedTracerError, ShapeError, describe
+from stager.interpreters.stack import Interpreter, Tracer, nearest_stage, stack
+from stager.ir.dims import Dim, Expr
+from stager.ir.dtypes import DType, dtype_of
+from stager.ir.graph import Value
+from stager.ir.op import Op
+from stager.ir.types import Type
+
+Raw = Any
+
+
+class Array:
+    """A traced array. `weak` marks one that came from Python scalars (NEP 50)."""
+
+    __slots__ = ("__weakref__", "_cached", "_cached_key", "cell", "path", "type", "weak")
+    __array_priority__ = 1000
+
+    def __init__(self, cell: Cell, path: tuple[ViewStep, ...], type: Type, weak: bool = False) -> None:
+        self.cell = cell
+        self.path = path
+        self.type = type
+        self.weak = weak
+        self._cached_key: Any = None
+        self._cached: Any = None
+
+    def raw(self) -> Raw:
+        """The raw value at the level in force."""
+        cell = self.cell
+        owner = cell.owner
+        if owner is not None and not owner.alive:
+            _escaped(self)
+        if not self.path:
+            return cell.value if not cell.overlays else cell.read()
+        s = stack()
+        key = (cell.version, s.levels[s.depth - 1])
+        if self._cached_key != key:
+            self._cached = replay(cell.read(), self.path)
+            self._cached_key = key
+        return self._cached
+
+    def write(self, value: Raw) -> None:
+        """Replace all elements (through the views) by a raw value of this type."""
+        if self.path:
+            write_through(self.cell, self.path, value)
+        else:
+            self.cell.write(value)
+
+    def view(self, op: Op, **params: Any) -> Array:
+        """The handle of a view of this array."""
+        type = op.type_rule(self.type, **params)
+        return Array(self.cell, (*self.path, ViewStep(op, params)), type, self.weak)
+
+    # -- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype."""
+        return self.type.dtype.np
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The shape; dims are ints, or symbolic where the function is compiled for any size."""
+        return self.type.shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.type.shape)
+
+    @property
+    def size(self) -> Any:
+        return self.type.size
+
+    @property
+    def itemsize(self) -> int:
+        return self.type.dtype.itemsize
+
+    @property
+    def nbytes(self) -> Any:
+        return self.type.nbytes
+
+    def __len__(self) -> int:
+        if not self.type.shape:
+            raise TypeError("len() of unsized object")
+        n = self.type.shape[0]
+        if isinstance(n, Expr):
+            raise ConcretizationError(describe(f"len() of an array whose first dim is the symbol {n}", remedy="use x.shape[0]"))
+        return n
+
+    def __repr__(self) -> str:
+        from stager.concrete import peek
+
+        known = peek(self)
+        shown = f", value={known}" if known is not None else ""
+        return f"Array({self.type}{shown})"
+
+    def __hash__(self) -> int:
+        raise TypeError("unhashable type: a traced array")
+
+    # -- what needs a concrete value -----------------------------------------------------------------------------
+
+    def __bool__(self) -> bool:
+        return bool(self._concrete("bool()"))
+
+    def __int__(self) -> int:
+        return int(self._concrete("int()"))
+
+    def __index__(self) -> int:
+        if self.type.dtype.kind not in "iu" or self.type.shape:
+            raise TypeError("only integer scalar arrays can be converted to a scalar index")
+        return int(self._concrete("an index"))
+
+    def __float__(self) -> float:
+        _refuse_derivative(self, "float()")
+        return float(self._concrete("float()"))
+
+    def __complex__(self) -> complex:
+        _refuse_derivative(self, "complex()")
+        return complex(self._concrete("complex()"))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        _refuse_derivative(self, "np.asarray()")
+        return np.array(self._concrete("np.asarray()"), dtype=dtype)
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        return format(self._concrete("format()")[()], spec)
+
+    def __str__(self) -> str:
+        from stager.concrete import peek
+
+        known = peek(self)
+        return repr(self) if known is None else str(known)
+
+    def item(self, *index: Any) -> Any:
+        """The element as a Python scalar (outside compile)."""
+        _refuse_derivative(self, ".item()")
+        return self._concrete(".item()").item(*index)
+
+    def tolist(self) -> Any:
+        """Nested lists of Python scalars (outside compile)."""
+        _refuse_derivative(self, ".tolist()")
+        return self._concrete(".tolist()").tolist()
+
+    def _concrete(self, use: str) -> np.ndarray[Any, Any]:
+        from stager.concrete import concrete_value
+
+        return concrete_value(self, use)
+
+
+def _escaped(x: Array) -> NoReturn:
+    raise EscapedTracerError(
+        describe(
+            f"a traced array {x.type} is used after the {x.cell.owner!r} that made it had ended",
+            remedy="return the value from the traced function instead of keeping it in a global, an attribute or a list",
+        )
+    )
+
+
+def _refuse_derivative(x: Array, use: str) -> None:
+    from stager.concrete import refuse_derivative
+
+    refuse_derivative(x, use)
+
+
+# -- between raw values and handles -----------------------------------------------------------------------------------
+
+
+def wrap(raw: Raw, weak: bool = False) -> Array:
+    """A fresh array holding a raw value, owned by the level in force."""
+    s = stack()
+    return Array(Cell(raw, s.levels[s.depth - 1] if s.depth else None), (), raw.type, weak)
+
+
+def is_tracer(x: Any) -> bool:
+    """True for traced arrays."""
+    return type(x) is Array
+
+
+def raw(x: Any, dtype: DType | None = None) -> Raw:
+    """The raw value of an Array, ndarray or scalar (`dtype` is for Python scalars)."""
+    if type(x) is Array:
+        return x.raw()
+    if isinstance(x, Value | Tracer):
+        return x
+    stage = nearest_stage()
+    if isinstance(x, Expr):
+        from stager.ir.core_ops import dim_op
+
+        return stage.process(dim_op, (), {"dim": x})
+    return stage.lift(x, dtype)
+
+
+def as_array(x: Any) -> Array:
+    """x as a traced array: itself, or a constant."""
+    if type(x) is Array:
+        return x
+    return wrap(raw(x), weak=type(x) in (int, float))
+
+
+def type_of(x: Any) -> Type:
+    """The type of an Array, raw value, ndarray or scalar."""
+    if hasattr(x, "type") and isinstance(x.type, Type):
+        return x.type
+    a = np.asarray(x)
+    return Type(dtype_of(a.dtype), a.shape)
+
+
+def check_shape(shape: Any) -> tuple[Dim, ...]:
+    """A shape argument as a tuple of dims."""
+    items = shape if isinstance(shape, tuple | list) else (shape,)
+    out: list[Dim] = []
+    for d in items:
+        if isinstance(d, Expr):
+            out.append(d)
+        else:
+            n = d.__index__()
+            if n < 0:
+                raise ShapeError(describe("negative dimensions are not allowed"))
+            out.append(n)
+    return tuple(out)
+
+
+__all__ = ["Array", "Interpreter", "as_array", "check_shape", "is_tracer", "raw", "type_of", "wrap"]

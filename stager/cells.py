@@ -1,0 +1,145 @@
+"""Cells: the storage behind user-facing arrays, and how writes reach it through views and levels.
+
+An `Array` is a handle: a cell and a path of view ops. Reading replays the path on the cell's value; writing walks it
+back with each view op's `write_back`. So rules and interpreters only ever see pure ops.
+
+A cell belongs to the level that made it. A write from a deeper level goes to an overlay of that level; when the level
+ends normally the overlay is lowered and committed one level down, on an exception it is dropped.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from stager.errors import MutationError, describe
+from stager.interpreters.stack import Interpreter, bind, stack
+from stager.interpreters.vmap import BatchTracer, VmapInterpreter
+from stager.ir.op import Op
+from stager.ir.types import Type
+
+_versions = itertools.count(1)
+
+
+class Cell:
+    """One storage. `origin` is the caller's ndarray that it stands for, if any; `label` names it in errors."""
+
+    __slots__ = ("label", "origin", "overlays", "owner", "read_only", "type", "value", "version", "written")
+
+    def __init__(self, value: Any, owner: Interpreter | None, label: str = "") -> None:
+        self.value = value
+        self.type: Type = value.type
+        self.owner = owner
+        self.version = 0
+        self.overlays: dict[Interpreter, Any] | None = None
+        self.origin: Any = None
+        self.label = label
+        self.read_only = False
+        self.written = False
+
+    def read(self) -> Any:
+        """The raw value that the level in force sees."""
+        if self.overlays:
+            s = stack()
+            for interp in reversed(s.levels[: s.depth]):
+                if interp in self.overlays:
+                    return self.overlays[interp]
+        return self.value
+
+    def write(self, value: Any) -> None:
+        """Replace the whole value, at the level in force."""
+        if self.read_only:
+            raise ValueError(describe("assignment destination is read-only"))
+        s = stack()
+        level = s.levels[s.depth - 1] if s.depth else None
+        self.written = True
+        if level is self.owner or self.owner is None or level is None:
+            self.value = value
+        else:
+            _refuse_lanes(self, value)
+            if self.overlays is None:
+                self.overlays = {}
+            if level not in self.overlays:
+                _overlaid(level).append(self)
+            self.overlays[level] = value
+        self.version = next(_versions)
+
+    def drop_overlay(self, level: Interpreter) -> Any:
+        """Remove and return a level's overlay."""
+        assert self.overlays is not None
+        self.version = next(_versions)
+        return self.overlays.pop(level)
+
+
+_OVERLAID: dict[Interpreter, list[Cell]] = {}
+
+
+def _overlaid(level: Interpreter) -> list[Cell]:
+    return _OVERLAID.setdefault(level, [])
+
+
+def overlaid_cells(level: Interpreter) -> list[Cell]:
+    """The older cells that have been written at `level` so far, in order of first write."""
+    return list(_OVERLAID.get(level, ()))
+
+
+def commit_overlays(level: Interpreter) -> None:
+    """A level ends normally: its writes to older cells reach the level below. Call with the level below in force."""
+    for cell in _OVERLAID.pop(level, ()):
+        cell.write(level.lower_value(cell.drop_overlay(level)))
+
+
+def discard_overlays(level: Interpreter) -> None:
+    """A level ends with an exception (or its writes are carried some other way): its writes vanish."""
+    for cell in _OVERLAID.pop(level, ()):
+        cell.drop_overlay(level)
+
+
+def _refuse_lanes(cell: Cell, value: Any) -> None:
+    """Writing what differs between lanes into a cell older than the vmap cannot be given a meaning."""
+    s = stack()
+    for interp in reversed(s.levels[: s.depth]):
+        if interp is cell.owner:
+            return
+        if isinstance(interp, VmapInterpreter):
+            if type(value) is BatchTracer and value.interp is interp:
+                name = f" {cell.label!r}" if cell.label else ""
+                raise MutationError(
+                    describe(
+                        f"vmap: a value that differs between lanes is written into the array{name} of shape "
+                        f"{tuple(cell.type.shape)}, which is older than the vmap and so is shared by all lanes",
+                        remedy="map over the array with in_dims, or create the buffer inside the mapped function",
+                    )
+                )
+        else:
+            value = interp.lower_value(value)
+
+
+class ViewStep:
+    """One view op of a path."""
+
+    __slots__ = ("op", "params")
+
+    def __init__(self, op: Op, params: dict[str, Any]) -> None:
+        self.op = op
+        self.params = params
+
+
+def replay(value: Any, path: Sequence[ViewStep]) -> Any:
+    """The value that a path of views reads."""
+    for step in path:
+        value = bind(step.op, value, **step.params)
+    return value
+
+
+def write_through(cell: Cell, path: Sequence[ViewStep], update: Any) -> None:
+    """Write `update` where the path of views points."""
+    bases = [cell.read()]
+    for step in path[:-1]:
+        bases.append(bind(step.op, bases[-1], **step.params))
+    for step, base in zip(reversed(path), reversed(bases), strict=True):
+        if step.op.write_back is None:
+            raise ValueError(describe("assignment destination is read-only: it is a broadcast view"))
+        update = step.op.write_back(base, update, **step.params)
+    cell.write(update)
