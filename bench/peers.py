@@ -124,8 +124,11 @@ def _torch(workload: Workload, threads: int, compiled: bool = False) -> tuple[Fu
         with guard():
             return inner(*args)
 
+    def tensor(x: Any) -> Any:
+        return torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x
+
     def to_torch(tree: Any) -> Any:
-        return map_leaves(tree, lambda x: torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else x)
+        return map_leaves(tree, tensor)
 
     def to_numpy(tree: Any) -> Any:
         return map_leaves(tree, lambda x: x.detach().numpy() if isinstance(x, torch.Tensor) else np.asarray(x))
@@ -165,7 +168,7 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-4}
 
 
 def difference(result: Any, expected: Any, dtype: str, loose: float) -> str | None:
-    """What is wrong with a result, or None. Both are trees of ndarrays; scale is each expected array's largest entry."""
+    """What is wrong with a result, or None. Both are trees of ndarrays; the scale is each array's largest entry."""
     got, want = leaves(result), leaves(expected)
     if len(got) != len(want):
         return f"{len(got)} arrays instead of {len(want)}"
@@ -177,7 +180,8 @@ def difference(result: Any, expected: Any, dtype: str, loose: float) -> str | No
             return "NaN in other places"
         scale = np.max(np.abs(w64), initial=0.0, where=np.isfinite(w64)) + 1e-30
         with np.errstate(invalid="ignore"):
-            worst = float(np.max(np.abs(np.where(g64 == w64, 0.0, g64 - w64)), initial=0.0, where=~np.isnan(w64))) / scale
+            error = np.abs(np.where(g64 == w64, 0.0, g64 - w64))
+        worst = float(np.max(error, initial=0.0, where=~np.isnan(w64))) / scale
         if not worst <= TOLERANCE[dtype] * loose:
             return f"differs by {worst:.1e} of the largest entry"
     return None

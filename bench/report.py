@@ -151,8 +151,9 @@ def picture(rows: list[Row], file: Path) -> None:
     peers = list(dict.fromkeys(p for r in shown for p in r["times"] if p != OWN))
     colours = dict(zip(peers, plt.get_cmap("tab10").colors, strict=False))
     height = sum(0.17 * c + 0.75 for c in counts) + 1.0
+    layout = {"height_ratios": [c + 2.5 for c in counts]}
     figure, axes = plt.subplots(
-        len(groups), 1, figsize=(11, height), squeeze=False, sharex=True, gridspec_kw={"height_ratios": [c + 2.5 for c in counts]}
+        len(groups), 1, figsize=(11, height), squeeze=False, sharex=True, gridspec_kw=layout
     )
     for axis, group in zip(axes[:, 0], groups, strict=True):
         members = [r for r in shown if r["group"] == group]

@@ -23,8 +23,8 @@ from typing import Any
 
 from bench import peers
 from bench.measure import Budget
-from bench.workload import Process, Record, Workload
 from bench.worker import AGAIN, finished
+from bench.workload import Process, Record, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 SILENCE_SECONDS = 240
@@ -200,7 +200,7 @@ def machine() -> dict[str, Any]:
     model = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = names[0] if names else model
+        lines = info.read_text().splitlines()
+        model = next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), model)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {"processor": model, "processors": os.cpu_count(), "python": platform.python_version(), "load": load}

@@ -6,6 +6,7 @@ installed, so that a record imports no peer. Not here: how anything is timed (me
 
 from __future__ import annotations
 
+import dis
 import importlib
 import pkgutil
 import types
@@ -118,19 +119,20 @@ def load() -> list[Record]:
 
 
 def rebound(fn: Function, **names: Any) -> Function:
-    """The same function with other globals: `rebound(f, np=jax.numpy)`. Functions that it calls are rebound too."""
-    seen: dict[str, Any] = {}
+    """The same function with other globals: `rebound(f, np=jax.numpy)`. Workload functions that it calls follow."""
+    seen: dict[types.FunctionType, types.FunctionType] = {}
 
     def rebuild(f: types.FunctionType) -> types.FunctionType:
+        if f in seen:
+            return seen[f]
         scope: dict[str, Any] = {**f.__globals__, **names}
-        for used in f.__code__.co_names:
-            value = f.__globals__.get(used)
-            if isinstance(value, types.FunctionType) and value.__module__ == f.__module__:
-                if used not in seen:
-                    seen[used] = rebuild(value)
-                scope[used] = seen[used]
         made = types.FunctionType(f.__code__, scope, f.__name__, f.__defaults__, f.__closure__)
         made.__kwdefaults__ = f.__kwdefaults__
+        seen[f] = made
+        for instruction in dis.get_instructions(f):
+            value = scope.get(instruction.argval) if instruction.opname == "LOAD_GLOBAL" else None
+            if isinstance(value, types.FunctionType) and value.__module__.split(".")[0] in ("bench", "tests"):
+                scope[instruction.argval] = rebuild(value)
         return made
 
     assert isinstance(fn, types.FunctionType)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def make_mlp(salt: int) -> Function:
 def mlp_inputs(rng: np.random.Generator) -> Inputs:
     widths = (784, 512, 512, 10)
     params = [
-        (rng.standard_normal((i, o)) / np.sqrt(i), np.zeros(o)) for i, o in zip(widths[:-1], widths[1:], strict=True)
+        (rng.standard_normal((i, o)) / np.sqrt(i), np.zeros(o)) for i, o in itertools.pairwise(widths)
     ]
     return params, rng.standard_normal((128, 784))
 

@@ -201,10 +201,12 @@ def _torch_reversed(torch: Any) -> Function:
     return lambda x, y: torch.flip(x, (0,)) * y[::2][: x.shape[0]] + x
 
 
-def _row(name: str, fn: Function, inputs: Any, torch: Any, numba: Any = None, jax: Any = "same", loose: float = 10.0) -> Workload:
+def _row(
+    name: str, fn: Function, inputs: Any, torch: Any, numba: Any = None, jax: Any = "same", loose: float = 10.0
+) -> Workload:
     return Workload(
         name=name, group="reported", fn=fn, inputs=inputs, torch=torch, numba=numba, jax=jax, loose=loose, bars={}
-    )  # fmt: skip
+    )
 
 
 WORKLOADS = (
