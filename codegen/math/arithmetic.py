@@ -1,0 +1,1 @@
+"""Float and integer arithmetic that takes more than a few instructions: remainders, neighbours, scaling, gcd, integer powers."""

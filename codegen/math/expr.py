@@ -1,0 +1,235 @@
+"""Operators over a `ScalarBuilder`, so that a polynomial reads as algebra.
+
+`Expr` pairs a builder with a `Val`; Python numbers become constants of the other operand's dtype. Invariant: one operator is one
+rounding, nothing is contracted except `fma`. Not for lowering rules, which use the builder's methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Union
+
+import llvmlite.ir as ir
+
+from stager.codegen.scalar import BITS_OF, SIGNED_BITS_OF, ScalarBuilder, Val
+from stager.ir.dtypes import DType, b1
+
+Number = Union["Expr", float, int]
+
+
+class Expr:
+    """A value being computed. `Expr` masks (b1) combine with `&`, `|`, `~`."""
+
+    __slots__ = ("b", "v")
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, b: ScalarBuilder, v: Val) -> None:
+        self.b = b
+        self.v = v
+
+    @property
+    def dtype(self) -> DType:
+        return self.v.dtype
+
+    def like(self, x: Number) -> Val:
+        """`x` as a register of this dtype."""
+        return x.v if isinstance(x, Expr) else self.b.const(self.v.dtype, x)
+
+    def const(self, x: float) -> Expr:
+        return Expr(self.b, self.b.const(self.v.dtype, x))
+
+    def _do(self, f: Callable[[Val, Val], Val], x: Number) -> Expr:
+        return Expr(self.b, f(self.v, self.like(x)))
+
+    def _rdo(self, f: Callable[[Val, Val], Val], x: Number) -> Expr:
+        return Expr(self.b, f(self.like(x), self.v))
+
+    def __add__(self, x: Number) -> Expr:
+        return self._do(self.b.add, x)
+
+    def __radd__(self, x: Number) -> Expr:
+        return self._rdo(self.b.add, x)
+
+    def __sub__(self, x: Number) -> Expr:
+        return self._do(self.b.sub, x)
+
+    def __rsub__(self, x: Number) -> Expr:
+        return self._rdo(self.b.sub, x)
+
+    def __mul__(self, x: Number) -> Expr:
+        return self._do(self.b.mul, x)
+
+    def __rmul__(self, x: Number) -> Expr:
+        return self._rdo(self.b.mul, x)
+
+    def __truediv__(self, x: Number) -> Expr:
+        return self._do(self.b.div, x)
+
+    def __rtruediv__(self, x: Number) -> Expr:
+        return self._rdo(self.b.div, x)
+
+    def __neg__(self) -> Expr:
+        return Expr(self.b, self.b.neg(self.v))
+
+    def __abs__(self) -> Expr:
+        return Expr(self.b, self.b.abs(self.v))
+
+    def __and__(self, x: Number) -> Expr:
+        return self._do(self.b.and_, x)
+
+    def __or__(self, x: Number) -> Expr:
+        return self._do(self.b.or_, x)
+
+    def __xor__(self, x: Number) -> Expr:
+        return self._do(self.b.xor, x)
+
+    def __invert__(self) -> Expr:
+        return Expr(self.b, self.b.not_(self.v))
+
+    def __lshift__(self, n: int) -> Expr:
+        """By a constant below the width."""
+        return Expr(self.b, Val(self.b.builder.shl(self.v.ir, self.like(n).ir), self.dtype))
+
+    def __rshift__(self, n: int) -> Expr:
+        """By a constant below the width; the sign fills signed integers."""
+        shift = self.b.builder.ashr if self.dtype.kind == "i" else self.b.builder.lshr
+        return Expr(self.b, Val(shift(self.v.ir, self.like(n).ir), self.dtype))
+
+    def shift_left(self, n: Expr) -> Expr:
+        """By a variable below the width."""
+        return Expr(self.b, Val(self.b.builder.shl(self.v.ir, n.v.ir), self.dtype))
+
+    def shift_right(self, n: Expr) -> Expr:
+        """By a variable below the width; zeros come in."""
+        return Expr(self.b, Val(self.b.builder.lshr(self.v.ir, n.v.ir), self.dtype))
+
+    def __lt__(self, x: Number) -> Expr:
+        return self._do(self.b.lt, x)
+
+    def __le__(self, x: Number) -> Expr:
+        return self._do(self.b.le, x)
+
+    def __gt__(self, x: Number) -> Expr:
+        return self._do(self.b.gt, x)
+
+    def __ge__(self, x: Number) -> Expr:
+        return self._do(self.b.ge, x)
+
+    def __eq__(self, x: object) -> Expr:  # type: ignore[override]
+        assert isinstance(x, (Expr, float, int))
+        return self._do(self.b.eq, x)
+
+    def __ne__(self, x: object) -> Expr:  # type: ignore[override]
+        assert isinstance(x, (Expr, float, int))
+        return self._do(self.b.ne, x)
+
+    def to(self, dtype: DType) -> Expr:
+        """NumPy's cast."""
+        return Expr(self.b, self.b.convert(self.v, dtype))
+
+    def bits(self) -> Expr:
+        """The bits of a float as an unsigned integer."""
+        return Expr(self.b, self.b.bitcast(self.v, BITS_OF[self.dtype.name]))
+
+    def signed_bits(self) -> Expr:
+        return Expr(self.b, self.b.bitcast(self.v, SIGNED_BITS_OF[self.dtype.name]))
+
+    def as_float(self, dtype: DType) -> Expr:
+        """The float that has these bits."""
+        return Expr(self.b, self.b.bitcast(self.v, dtype))
+
+    def isnan(self) -> Expr:
+        return Expr(self.b, self.b.isnan(self.v))
+
+    def rint(self) -> Expr:
+        return Expr(self.b, self.b.rint(self.v))
+
+    def floor(self) -> Expr:
+        return Expr(self.b, self.b.floor(self.v))
+
+    def trunc(self) -> Expr:
+        return Expr(self.b, self.b.trunc(self.v))
+
+    def sqrt(self) -> Expr:
+        return Expr(self.b, self.b.sqrt(self.v))
+
+    def copysign(self, x: Expr) -> Expr:
+        return Expr(self.b, self.b.copysign(self.v, x.v))
+
+    def call(self, name: str, *more: Expr) -> Expr:
+        """A function of the registry."""
+        return Expr(self.b, self.b.functions.call(self.b, name, self.v, *(m.v for m in more)))
+
+
+def fma(x: Expr, y: Number, z: Number) -> Expr:
+    """`x*y + z`, one rounding with FMA, two without."""
+    return Expr(x.b, x.b.fma(x.v, x.like(y), x.like(z)))
+
+
+def where(c: Expr, x: Number, y: Number) -> Expr:
+    """`x` where `c`; one of the two must be an Expr."""
+    like = x if isinstance(x, Expr) else y
+    assert isinstance(like, Expr)
+    return Expr(c.b, c.b.select(c.v, like.like(x), like.like(y)))
+
+
+def larger(x: Expr, bound: Number) -> Expr:
+    """The larger; `x` where it is NaN (one instruction on x86)."""
+    return where(_ordered(x, "<", bound), bound, x)
+
+
+def smaller(x: Expr, bound: Number) -> Expr:
+    """The smaller; `x` where it is NaN."""
+    return where(_ordered(x, ">", bound), bound, x)
+
+
+def _ordered(x: Expr, sign: str, y: Number) -> Expr:
+    flipped = {"<": ">", ">": "<"}[sign]  # `bound > x ? bound : x` is maxpd(bound, x), which gives x for NaN
+    return Expr(x.b, Val(x.b.builder.fcmp_ordered(flipped, x.like(y).ir, x.v.ir), b1))
+
+
+def horner(x: Expr, coefficients: Sequence[float]) -> Expr:
+    """c0 + x*(c1 + x*(c2 + …)), lowest first: fewest operations, longest chain."""
+    out = x.const(coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        out = fma(out, x, c)
+    return out
+
+
+def estrin(x: Expr, coefficients: Sequence[float]) -> Expr:
+    """The same polynomial as a balanced tree: a few more products, a chain of logarithmic length."""
+    terms: list[Number] = list(coefficients)
+    power = x
+    while len(terms) > 1:
+        pairs: list[Number] = [fma(power, hi, lo) for lo, hi in zip(terms[::2], terms[1::2], strict=False)]
+        if len(terms) % 2:
+            pairs.append(terms[-1])
+        terms = pairs
+        if len(terms) > 1:
+            power = power * power
+    out = terms[0]
+    return out if isinstance(out, Expr) else x.const(out)
+
+
+def when_any(mask: Expr, usual: Expr, rare: Callable[[], Expr]) -> Expr:
+    """`usual`, or where any lane of `mask` holds `rare()`, emitted in a block of its own that is laid out of the way."""
+    b = mask.b
+    builder = b.builder
+    start = builder.block
+    rare_block = builder.append_basic_block("rare")
+    done = builder.append_basic_block("done")
+    branch = builder.cbranch(b.any(mask.v).ir, rare_block, done)
+    branch.set_weights([1, 2000])
+    builder.position_at_end(rare_block)
+    value = rare()
+    end = builder.block
+    builder.branch(done)
+    builder.position_at_end(done)
+    phi = builder.phi(usual.v.ir.type)
+    phi.add_incoming(usual.v.ir, start)
+    phi.add_incoming(value.v.ir, end)
+    return Expr(b, Val(phi, usual.dtype))
+
+
+def undefined(b: ScalarBuilder, dtype: DType) -> Expr:
+    return Expr(b, Val(ir.Constant(b.type(dtype), ir.Undefined), dtype))

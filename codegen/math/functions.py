@@ -1,0 +1,113 @@
+"""The registry of math functions and the facility that materialises them in a module.
+
+A family file registers emitters with `@math_function()`: plain functions from (`ScalarBuilder`, `Val`, …) to `Val`.
+`MathFunctions(module, target).call(b, "exp", x)` makes `@stager.exp.v4f64` on first use and calls it. Invariant: one private
+function per name, dtypes and width in a module, pure for LLVM (no memory, no unwinding), so equal calls merge and
+dead ones vanish; LLVM's inliner decides about each call unless the caller's builder says "inline" or "call".
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import llvmlite.ir as ir
+
+from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.target import Target
+from stager.ir.dtypes import DType
+
+Emitter = Callable[..., Val]
+_FAMILIES = ("arithmetic", "exponential", "logarithm", "trigonometric", "huge_angle", "hyperbolic", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class MathFunction:
+    """An emitter, the dtype of its result given those of its arguments, and whether it is a rarely taken path."""
+
+    name: str
+    emit: Emitter
+    result: Callable[[list[DType]], DType]
+    cold: bool
+
+
+FUNCTIONS: dict[str, MathFunction] = {}
+
+
+def math_function(
+    name: str | None = None, *, result: Callable[[list[DType]], DType] = lambda dtypes: dtypes[0], cold: bool = False
+) -> Callable[[Emitter], Emitter]:
+    """Registers an emitter under its own name (or `name`). `cold`: never inlined, optimised for size of the caller."""
+
+    def register(emit: Emitter) -> Emitter:
+        key = name or getattr(emit, "__name__")  # noqa: B009 (Callable has no __name__ for mypy)
+        FUNCTIONS[key] = MathFunction(key, emit, result, cold)
+        return emit
+
+    return register
+
+
+@cache
+def _load_families() -> None:
+    for family in _FAMILIES:
+        importlib.import_module(f"stager.codegen.math.{family}")
+
+
+def function_names() -> list[str]:
+    """Every registered name."""
+    _load_families()
+    return sorted(FUNCTIONS)
+
+
+class _PureAttributes(ir.values.FunctionAttributes):  # type: ignore[misc]
+    """llvmlite knows the attributes of an older LLVM; these say that a call only computes."""
+
+    _known = ir.values.FunctionAttributes._known | {"willreturn", "memory(none)", "nosync", "mustprogress"}
+
+
+class MathFunctions:
+    """The private math functions of one module."""
+
+    __slots__ = ("_made", "module", "target")
+
+    def __init__(self, module: Any, target: Target) -> None:
+        _load_families()
+        self.module = module
+        self.target = target
+        self._made: dict[tuple[Any, ...], Any] = {}
+
+    def function(self, name: str, dtypes: list[DType], width: int) -> Any:
+        """The llvmlite function for these argument types, made when it is first asked for."""
+        key = (name, width, *(d.name for d in dtypes))
+        made = self._made.get(key)
+        return made if made is not None else self._make(key, FUNCTIONS[name], dtypes, width)
+
+    def call(self, b: ScalarBuilder, name: str, *args: Val) -> Val:
+        """Emits a call in `b`."""
+        dtypes = [a.dtype for a in args]
+        function = self.function(name, dtypes, b.width)
+        record = FUNCTIONS[name]
+        attrs: tuple[str, ...] = ()
+        if not record.cold and b.inline != "auto":
+            attrs = ("alwaysinline",) if b.inline == "inline" else ("noinline",)
+        return Val(b.builder.call(function, [a.ir for a in args], attrs=attrs), record.result(dtypes))
+
+    def _make(self, key: tuple[Any, ...], record: MathFunction, dtypes: list[DType], width: int) -> Any:
+        b = ScalarBuilder(None, width, self.target, self)
+        result = record.result(dtypes)
+        lanes = f"v{width}" if width > 1 else ""
+        symbol = f"stager.{record.name}.{lanes}{'.'.join(dict.fromkeys(d.name for d in dtypes))}"
+        function = ir.Function(self.module, ir.FunctionType(b.type(result), [b.type(d) for d in dtypes]), symbol)
+        self._made[key] = function
+        function.linkage = "private"
+        function.attributes = _PureAttributes(("nounwind", "willreturn", "memory(none)", "nosync", "mustprogress"))
+        if record.cold:
+            function.attributes.add("noinline")
+            function.attributes.add("cold")
+        b.builder = ir.IRBuilder(function.append_basic_block("entry"))
+        out = record.emit(b, *(Val(a, d) for a, d in zip(function.args, dtypes, strict=True)))
+        b.builder.ret(out.ir)
+        return function

@@ -1,0 +1,175 @@
+"""Minimax polynomials in multiple precision, for `generate.py` only; nothing imports this while compiling.
+
+`minimax` minimises max |weight(x) * (f(x) - p(x))| on an interval by exchange on a fixed dense grid, and then rounds the
+coefficients to the float type lowest first, fitting the rest again after each rounding of the leading ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mpmath
+import numpy as np
+
+Function = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Polynomial:
+    """Rounded coefficients, lowest power first, and log2 of the weighted error that they leave."""
+
+    coefficients: list[float]
+    log2_error: float
+
+
+def _grid(lo: Any, hi: Any, n: int) -> list[Any]:
+    half, middle = (hi - lo) / 2, (hi + lo) / 2
+    return [middle - half * mpmath.cos(mpmath.pi * (2 * i + 1) / (2 * n)) for i in range(n)]
+
+
+def _evaluate(coefficients: Sequence[Any], x: Any) -> Any:
+    out = mpmath.mpf(0)
+    for c in reversed(coefficients):
+        out = out * x + c
+    return out
+
+
+def _exchange(xs: list[Any], ys: list[Any], ws: list[Any], n: int, low: int) -> list[Any]:
+    """n coefficients of x**low, x**(low+1), … that minimise the weighted error on the grid."""
+    m = len(xs)
+    reference = sorted({round((m - 1) * (1 - np.cos(np.pi * i / n)) / 2) for i in range(n + 1)})
+    while len(reference) < n + 1:
+        reference = sorted(set(reference) | {next(i for i in range(m) if i not in reference)})
+    coefficients: list[Any] = []
+    for _ in range(60):
+        a = mpmath.matrix(n + 1, n + 1)
+        rhs = mpmath.matrix(n + 1, 1)
+        for row, i in enumerate(reference):
+            power = xs[i] ** low
+            for j in range(n):
+                a[row, j] = power
+                power *= xs[i]
+            a[row, n] = (-1) ** row / ws[i]
+            rhs[row] = ys[i]
+        solution = mpmath.lu_solve(a, rhs)
+        coefficients = [solution[j] for j in range(n)]
+        level = abs(solution[n])
+        errors = [w * (y - x**low * _evaluate(coefficients, x)) for x, y, w in zip(xs, ys, ws, strict=True)]
+        peaks: list[int] = []
+        for i, e in enumerate(errors):  # the largest of each run of one sign
+            if peaks and (errors[peaks[-1]] > 0) == (e > 0):
+                if abs(e) > abs(errors[peaks[-1]]):
+                    peaks[-1] = i
+            else:
+                peaks.append(i)
+        while len(peaks) > n + 1:
+            if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]):
+                peaks.pop(0)
+            else:
+                peaks.pop()
+        if len(peaks) < n + 1:
+            return coefficients  # error at the noise of the grid: nothing left to exchange
+        reference = peaks
+        if max(abs(e) for e in errors) <= level * mpmath.mpf("1.001"):
+            break
+    return coefficients
+
+
+def minimax(
+    f: Function,
+    lo: float,
+    hi: float,
+    degree: int,
+    weight: Function = lambda x: mpmath.mpf(1),
+    *,
+    single: bool = False,
+    fixed: Sequence[float] = (),
+    exact: int = 4,
+    low: int = 0,
+    points: int = 0,
+) -> Polynomial:
+    """The polynomial of this degree, its coefficients rounded to float32 (`single`) or float64.
+
+    `fixed` gives the first coefficients; `exact` says after how many roundings the others are still fitted again.
+    """
+    round_to = (lambda c: float(np.float32(float(c)))) if single else float
+    mlo, mhi = mpmath.mpf(lo), mpmath.mpf(hi)
+    xs = _grid(mlo, mhi, points or 24 * (degree + 2))
+    ys = [f(x) for x in xs]
+    ws = [weight(x) for x in xs]
+    done = [float(c) for c in fixed]
+    rest: list[Any] = []
+    while len(done) <= degree:
+        residual = [y - _evaluate(done, x) for x, y in zip(xs, ys, strict=True)] if done else ys
+        rest = _exchange(xs, residual, ws, degree + 1 - len(done), len(done))
+        if len(done) - len(fixed) >= exact:
+            done += [round_to(c) for c in rest]
+        else:
+            done.append(round_to(rest[0]))
+    error = max(abs(w * (y - _evaluate(done, x))) for x, y, w in zip(xs, ys, ws, strict=True))
+    return Polynomial(done, float(mpmath.log(error, 2)) if error else float("-inf"))
+
+
+@dataclass(frozen=True, slots=True)
+class Rational:
+    """Rounded coefficients of numerator and denominator (whose constant term is 1)."""
+
+    p: list[float]
+    q: list[float]
+    log2_error: float
+
+
+def rational_minimax(
+    f: Function,
+    lo: float,
+    hi: float,
+    degrees: tuple[int, int],
+    weight: Function = lambda x: mpmath.mpf(1),
+    *,
+    single: bool = False,
+) -> Rational:
+    """p/q with q(0) = 1: exchange with the levelled error linearised around the last denominator."""
+    n, m = degrees
+    size = n + m + 2
+    xs = _grid(mpmath.mpf(lo), mpmath.mpf(hi), 30 * size)
+    ys = [f(x) for x in xs]
+    ws = [weight(x) for x in xs]
+    count = len(xs)
+    reference = [round((count - 1) * (1 - np.cos(np.pi * i / (size - 1))) / 2) for i in range(size)]
+    q: list[Any] = [mpmath.mpf(1)] + [mpmath.mpf(0)] * m
+    p: list[Any] = []
+    for _ in range(40):
+        for _ in range(8):
+            a, rhs = mpmath.matrix(size, size), mpmath.matrix(size, 1)
+            for row, i in enumerate(reference):
+                for j in range(n + 1):
+                    a[row, j] = xs[i] ** j
+                for j in range(1, m + 1):
+                    a[row, n + j] = -ys[i] * xs[i] ** j
+                a[row, size - 1] = (-1) ** row * _evaluate(q, xs[i]) / ws[i]
+                rhs[row] = ys[i]
+            solution = mpmath.lu_solve(a, rhs)
+            p = [solution[j] for j in range(n + 1)]
+            q = [mpmath.mpf(1)] + [solution[n + j] for j in range(1, m + 1)]
+        errors = [w * (y - _evaluate(p, x) / _evaluate(q, x)) for x, y, w in zip(xs, ys, ws, strict=True)]
+        peaks: list[int] = []
+        for i, e in enumerate(errors):
+            if peaks and (errors[peaks[-1]] > 0) == (e > 0):
+                if abs(e) > abs(errors[peaks[-1]]):
+                    peaks[-1] = i
+            else:
+                peaks.append(i)
+        if len(peaks) < size:
+            break
+        while len(peaks) > size:
+            peaks.pop(0 if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]) else -1)
+        done = peaks == reference
+        reference = peaks
+        if done:
+            break
+    round_to = (lambda c: float(np.float32(float(c)))) if single else float
+    rp, rq = [round_to(c) for c in p], [round_to(c) for c in q]
+    error = max(abs(w * (y - _evaluate(rp, x) / _evaluate(rq, x))) for x, y, w in zip(xs, ys, ws, strict=True))
+    return Rational(rp, rq, float(mpmath.log(error, 2)))
