@@ -1,0 +1,123 @@
+"""Dtypes and broadcasting as NumPy decides them: `ufunc.resolve_dtypes` is asked, so results agree by construction.
+
+A Python scalar (or an array that came from one: `weak`) takes part as the Python type it is (NEP 50).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stager.array import Array, raw
+from stager.errors import DTypeError, ShapeError, describe
+from stager.ir.dims import Dim
+from stager.ir.dtypes import DType, dtype_of
+from stager.ops.elementwise import convert
+from stager.ops.views import broadcast
+
+Kind = Any  # an np.dtype, or int/float for weak operands
+
+
+def kind_of(x: Any) -> Kind:
+    """What an operand is to promotion: its np.dtype, or int/float when weak."""
+    if type(x) is Array:
+        if x.weak:
+            return int if x.type.dtype.kind in "iu" else float if x.type.dtype.kind == "f" else np.dtype(bool)
+        return x.type.dtype.np
+    if type(x) is bool:
+        return np.dtype(bool)
+    if type(x) in (int, float, complex):
+        return type(x)
+    return np.asarray(x).dtype
+
+
+@functools.lru_cache(maxsize=4096)
+def resolve(ufunc: np.ufunc, kinds: tuple[Kind, ...], dtype: Any = None) -> tuple[tuple[DType, ...], tuple[DType, ...]]:
+    """(operand dtypes, result dtypes) of the loop that NumPy picks."""
+    if all(k in (int, float, complex) for k in kinds):  # only Python scalars: they take their default dtypes
+        kinds = tuple(np.dtype(k) for k in kinds)
+    signature = None if dtype is None else (*(None,) * ufunc.nin, *(np.dtype(dtype),) * ufunc.nout)
+    try:
+        found = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout), signature=signature, casting="same_kind")
+    except TypeError as e:
+        shown = ", ".join(str(k) if isinstance(k, np.dtype) else k.__name__ for k in kinds)
+        raise DTypeError(describe(f"{ufunc.__name__}: not supported for operands of dtype {shown} ({type(e).__name__})")) from None
+    return tuple([_known(ufunc, d) for d in found[: ufunc.nin]]), tuple([_known(ufunc, d) for d in found[ufunc.nin :]])
+
+
+def _known(ufunc: np.ufunc, d: np.dtype[Any]) -> DType:
+    try:
+        return dtype_of(d)
+    except TypeError:
+        raise DTypeError(describe(f"{ufunc.__name__}: NumPy computes this in {d}, which stager does not support",
+                                  remedy="convert the operand first, for example x.astype(np.float32)")) from None  # fmt: skip
+
+
+def result_dtype(*operands: Any) -> DType:
+    """`np.result_type` of arrays and scalars."""
+    kinds = [kind_of(x) for x in operands]
+    if all(isinstance(k, type) for k in kinds):
+        return dtype_of(np.result_type(*[np.dtype(k) for k in kinds]))
+    samples = [k if isinstance(k, np.dtype) else (0 if k is int else 0.0 if k is float else 0j) for k in kinds]
+    return dtype_of(np.result_type(*samples))
+
+
+def broadcast_shapes(name: str, shapes: Sequence[tuple[Dim, ...]]) -> tuple[Dim, ...]:
+    """NumPy's broadcasting; ShapeError when the shapes do not fit."""
+    first = shapes[0]
+    if all(s == first for s in shapes):
+        return first
+    ndim = max(len(s) for s in shapes)
+    out: list[Dim] = []
+    for k in range(ndim):
+        dim: Dim = 1
+        for s in shapes:
+            d = s[k - ndim + len(s)] if k - ndim + len(s) >= 0 else 1
+            if d == 1:
+                continue
+            if dim == 1:
+                dim = d
+            elif d != dim:
+                shown = " with ".join("(" + ",".join(map(str, s)) + ("," if len(s) == 1 else "") + ")" for s in shapes)
+                raise ShapeError(describe(f"{name}: cannot broadcast operands of shapes {shown}"))
+        out.append(dim)
+    return tuple(out)
+
+
+def broadcast_raw(x: Any, shape: tuple[Dim, ...]) -> Any:
+    """A raw value broadcast to `shape` by NumPy's rule."""
+    own = x.type.shape
+    if own == shape:
+        return x
+    offset = len(shape) - len(own)
+    return broadcast(x, shape=shape, axes=tuple(range(offset, len(shape))))
+
+
+def operand(x: Any, dtype: DType) -> Any:
+    """The raw value of an operand in `dtype`. Python scalars become literals; ints that do not fit raise."""
+    if type(x) is Array:
+        return convert(x.raw(), dtype=dtype)
+    if type(x) in (bool, int, float):
+        if dtype.is_integer and type(x) is int:
+            info = np.iinfo(dtype.np)
+            if not info.min <= x <= info.max:
+                raise OverflowError(f"Python integer {x} out of bounds for {dtype.np}")
+        return raw(x, dtype)
+    return convert(raw(x), dtype=dtype)
+
+
+def promoted(name: str, *operands: Any) -> list[Any]:
+    """Raw values of operands in their common dtype, broadcast together."""
+    dtype = result_dtype(*operands)
+    raws = [operand(x, dtype) for x in operands]
+    shape = broadcast_shapes(name, [r.type.shape for r in raws])
+    return [broadcast_raw(r, shape) for r in raws]
+
+
+def is_array_like(x: Any) -> bool:
+    """What NumPy takes as an array operand here: arrays, tracers, scalars, nested lists of those."""
+    return type(x) is Array or isinstance(x, np.ndarray | np.generic | bool | int | float | list | tuple)
+
