@@ -9,7 +9,6 @@ expressions. Arithmetic that folds to a constant returns a plain int; code that 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import reduce
 from typing import Any, Union
 
 Dim = Union[int, "Expr"]
@@ -262,7 +261,10 @@ def dim_min(a: Dim, b: Dim) -> Dim:
 
 def product(dims: Iterable[Dim]) -> Dim:
     """The product of dims; 1 for none."""
-    return reduce(lambda a, b: a * b, dims, 1)
+    total: Dim = 1
+    for d in dims:
+        total = total * d
+    return total
 
 
 def is_static(d: Dim) -> bool:
@@ -271,12 +273,12 @@ def is_static(d: Dim) -> bool:
 
 
 def symbols_of(value: Any) -> set[str]:
-    """The names of the symbols mentioned in a dim, or in dims nested in tuples."""
+    """The names of the symbols mentioned in a dim, a type, or those nested in tuples."""
     if isinstance(value, Expr):
         return {s for m, _ in value.terms for atom, _ in m for s in _atom_symbols(atom)}
     if isinstance(value, tuple | list):
         return {s for v in value for s in symbols_of(v)}
-    return set()
+    return symbols_of(value.shape) if hasattr(value, "with_shape") else set()
 
 
 def _atom_symbols(atom: Atom) -> set[str]:
@@ -284,17 +286,22 @@ def _atom_symbols(atom: Atom) -> set[str]:
 
 
 def substitute(value: Any, env: Mapping[str, Dim]) -> Any:
-    """Replace symbols by dims, in a dim or in dims nested in tuples; symbols that `env` lacks stay."""
+    """Replace symbols by dims, in a dim, a type, or those nested in tuples; symbols that `env` lacks stay."""
     if isinstance(value, Expr):
         return _sum(c * product(_atom_power(_substitute_atom(a, env), p) for a, p in m) for m, c in value.terms)
     if isinstance(value, tuple) and value:
         replaced = tuple(substitute(v, env) for v in value)
         return type(value)(*replaced) if hasattr(value, "_fields") else replaced
+    if hasattr(value, "with_shape"):
+        return value.with_shape(substitute(value.shape, env))
     return value
 
 
 def _sum(dims: Iterable[Dim]) -> Dim:
-    return reduce(lambda a, b: a + b, dims, 0)
+    total: Dim = 0
+    for d in dims:
+        total = total + d
+    return total
 
 
 def _atom_power(d: Dim, power: int) -> Dim:
@@ -319,7 +326,10 @@ def evaluate(d: Dim, env: Mapping[str, int]) -> int:
     total = 0
     for m, c in d.terms:
         for atom, p in m:
-            v = env[atom.name] if isinstance(atom, Sym) else FUNCTIONS[atom.fn](evaluate(atom.a, env), evaluate(atom.b, env))
+            if isinstance(atom, Sym):
+                v = env[atom.name]
+            else:
+                v = FUNCTIONS[atom.fn](evaluate(atom.a, env), evaluate(atom.b, env))
             c *= v**p
         total += c
     return total

@@ -37,6 +37,9 @@ class Type:
     def is_static(self) -> bool:
         return not any(isinstance(d, Expr) for d in self.shape)
 
+    def with_shape(self, shape: tuple[Dim, ...]) -> Type:
+        return Type(self.dtype, shape)
+
     def __str__(self) -> str:
         return f"{self.dtype.name}[{','.join(map(str, self.shape))}]"
 
