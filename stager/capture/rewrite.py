@@ -1,0 +1,329 @@
+"""Rewrites the expressions of a user's function: calls, loads and subscripts go through the hooks object `@`.
+
+`f(a)` becomes `@.call(f)(a)`, `x.m(a)` becomes `@.method(x, "m")(a)`, `x.a` becomes `@.attr(x, "a")`, `x[k]` becomes
+`@.item(x)[k]`, a global or closure variable `w` becomes `@.load_global(w, "w")` or `@.load_cell(w, "w")`. The name `@` is
+one free variable that user code cannot spell. `a and b`, `not a`, `a if t else b` and `a < b < c` become calls on the
+hooks that decide when they see the values (`operators.py`). Statements are `flow.py`'s.
+
+Invariant: on plain values the rewritten code does exactly what the source does, in the same order, with the line and
+column numbers of the source. Names are not renamed; globals and cells stay the function's own.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from stager.capture.scopes import COMPREHENSIONS, Scope, bound_by_comprehension
+from stager.capture.users import is_user_module
+
+HOOKS = "@"
+STABLE_TYPES = (ModuleType, FunctionType, BuiltinFunctionType, type, np.ufunc)
+_LOAD = ast.Load()
+_BUILTINS = vars(builtins)
+_COMPARE = {
+    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
+    ast.Is: "is", ast.IsNot: "is not", ast.In: "in", ast.NotIn: "not in",
+}  # fmt: skip
+
+
+class Unconvertible(Exception):
+    """This function stays as the user wrote it; the text says why."""
+
+
+def at(new: Any, old: Any) -> Any:
+    """`new` with the position of `old`."""
+    new.lineno, new.col_offset = old.lineno, old.col_offset
+    new.end_lineno, new.end_col_offset = old.end_lineno, old.end_col_offset
+    return new
+
+
+def name(id: str, old: Any, ctx: ast.expr_context = _LOAD) -> Any:
+    return at(ast.Name(id, ctx), old)
+
+
+def hook(method: str, args: list[Any], old: Any) -> Any:
+    """`@.method(*args)`."""
+    return at(ast.Call(at(ast.Attribute(name(HOOKS, old), method, _LOAD), old), args, []), old)
+
+
+def constant(value: Any, old: Any) -> Any:
+    return at(ast.Constant(value), old)
+
+
+def no_arguments() -> ast.arguments:
+    return ast.arguments([], [], None, [], [], None, [])
+
+
+def surely_concrete(e: ast.expr) -> bool:
+    """A test that no traced value can stand in: identity, constants and what is made of them."""
+    if isinstance(e, ast.Compare):
+        return all(isinstance(op, ast.Is | ast.IsNot) for op in e.ops)
+    if isinstance(e, ast.BoolOp):
+        return all(surely_concrete(v) for v in e.values)
+    if isinstance(e, ast.UnaryOp):
+        return isinstance(e.op, ast.Not) and surely_concrete(e.operand)
+    return isinstance(e, ast.Constant)
+
+
+def _binds_or_suspends(e: ast.AST) -> bool:
+    return any(isinstance(n, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom) for n in ast.walk(e))
+
+
+class Expressions:
+    """The rewriter of one root function: expressions. `Statements` in flow.py extends it."""
+
+    def __init__(self, scope: Scope, globals: dict[str, Any], freevars: tuple[str, ...]) -> None:
+        self.globals = globals
+        self.freevars = frozenset(freevars)
+        self.scopes: list[Scope | set[str]] = [scope]
+        self.root = scope
+        self.stable: dict[str, Any] = {}  # globals taken as they are: functions, modules and classes, guarded by identity
+        self.flow = True  # whether control flow of the current function is converted
+        self.first_parameter: str | None = None
+
+    # -- names ---------------------------------------------------------------------------------------------------
+
+    def kind_of(self, id: str) -> str:
+        """"local", "cell", "global", or "global!" and "cell!" where the function declares the name and may store it."""
+        for scope in reversed(self.scopes):
+            if type(scope) is set:
+                if id in scope:
+                    return "local"
+                continue
+            assert isinstance(scope, Scope)
+            if id in scope.bound:
+                return "local"
+            if id in scope.globals:
+                return "global!"
+            if id in scope.nonlocals and scope is self.root:
+                return "cell!"
+        return "cell" if id in self.freevars else "global"
+
+    def stored_elsewhere(self, id: str) -> bool:
+        """Whether a store to this name leaves the converted function: a declared global or an outer closure variable."""
+        if all(not s.globals and not s.nonlocals for s in self.scopes if isinstance(s, Scope)):
+            return False
+        kind = self.kind_of(id)
+        if kind == "global":
+            return False
+        return kind in ("global!", "cell!") or (kind == "cell" and self._declared_nonlocal(id))
+
+    def _declared_nonlocal(self, id: str) -> bool:
+        return any(isinstance(s, Scope) and id in s.nonlocals for s in self.scopes)
+
+    def stable_value(self, id: str) -> Any:
+        """The value of a global that is loaded as it is (module, function, class), or None."""
+        value = self.stable.get(id)
+        if value is None:
+            value = self.globals.get(id)
+            if isinstance(value, STABLE_TYPES):
+                self.stable[id] = value
+                return value
+            return None
+        return value
+
+    def visit_name(self, e: ast.Name) -> Any:
+        id = e.id
+        if type(e.ctx) is not ast.Load:
+            if self.stored_elsewhere(id):
+                return self._outer_name(e)
+            return e
+        kind = self.kind_of(id)
+        if kind == "local" or id == "__class__" or id == HOOKS:
+            return e
+        if kind in ("global!", "cell!") or (kind == "cell" and self._declared_nonlocal(id)):
+            return self._outer_name(e)
+        if kind == "cell":
+            return hook("load_cell", [e, constant(id, e)], e)
+        if id not in self.globals and id in _BUILTINS:
+            return e
+        if self.stable_value(id) is not None:
+            return e
+        return hook("load_global", [e, constant(id, e)], e)
+
+    def _outer_name(self, e: ast.Name) -> Any:
+        """`@.globals.x`, `@.cells.x`: loads, stores and deletes that the session sees."""
+        proxy = "globals" if self.kind_of(e.id) == "global!" else "cells"
+        return at(ast.Attribute(at(ast.Attribute(name(HOOKS, e), proxy, _LOAD), e), e.id, e.ctx), e)
+
+    def plain_module(self, e: ast.expr) -> ModuleType | None:
+        """The module that `e` names when it is not the user's own: its attributes need no guard of their own."""
+        if type(e) is ast.Name:
+            if self.kind_of(e.id) != "global":
+                return None
+            value = self.stable_value(e.id)
+        elif type(e) is ast.Attribute:
+            base = self.plain_module(e.value)
+            value = getattr(base, e.attr, None) if base is not None else None
+        else:
+            return None
+        return value if type(value) is ModuleType and not is_user_module(value) else None
+
+    # -- expressions ---------------------------------------------------------------------------------------------
+
+    def visit(self, e: Any) -> Any:
+        handler = _HANDLERS.get(type(e))
+        return self.generic(e) if handler is None else handler(self, e)
+
+    def visit_all(self, es: list[Any]) -> list[Any]:
+        return [None if e is None else self.visit(e) for e in es]
+
+    def generic(self, e: Any) -> Any:
+        for field in e._fields:
+            value = getattr(e, field)
+            if isinstance(value, ast.expr):
+                setattr(e, field, self.visit(value))
+            elif isinstance(value, list):
+                setattr(e, field, [self.visit(v) if isinstance(v, ast.expr) else v for v in value])
+        return e
+
+    def leave(self, e: Any) -> Any:
+        return e
+
+    def visit_attribute(self, e: ast.Attribute) -> Any:
+        if type(e.ctx) is not ast.Load:
+            e.value = hook("place", [self.visit(e.value)], e.value)
+            return e
+        if self.plain_module(e.value) is not None:
+            return e
+        return hook("attr", [self.visit(e.value), constant(e.attr, e)], e)
+
+    def visit_subscript(self, e: ast.Subscript) -> Any:
+        method = "item" if type(e.ctx) is ast.Load else "item_place"
+        e.value = hook(method, [self.visit(e.value)], e.value)
+        e.slice = self.visit(e.slice)
+        return e
+
+    def visit_call(self, e: ast.Call) -> Any:
+        func = e.func
+        if type(func) is ast.Name:
+            if func.id == "super" and not e.args and not e.keywords and self.kind_of("super") == "global":
+                if self.first_parameter is None:
+                    raise Unconvertible("super() without arguments in a function without parameters")
+                e.args = [name("__class__", e), name(self.first_parameter, e)]
+                return e
+            e.func = hook("call", [self.visit_name(func)], func)
+        elif type(func) is ast.Attribute and self.plain_module(func.value) is None:
+            e.func = hook("method", [self.visit(func.value), constant(func.attr, func)], func)
+        else:
+            e.func = hook("call", [self.visit(func)], func)
+        e.args = [
+            at(ast.Starred(hook("spread", [self.visit(a.value)], a), _LOAD), a) if type(a) is ast.Starred else self.visit(a)
+            for a in e.args
+        ]
+        for k in e.keywords:
+            k.value = self.visit(k.value) if k.arg is not None else hook("spread", [self.visit(k.value)], k.value)
+        return e
+
+    def visit_starred(self, e: ast.Starred) -> Any:
+        e.value = self.visit(e.value)
+        if type(e.ctx) is ast.Load:
+            e.value = hook("spread", [e.value], e.value)
+        return e
+
+    def visit_named(self, e: ast.NamedExpr) -> Any:
+        if self.stored_elsewhere(e.target.id):
+            raise Unconvertible(f"line {e.lineno}: := to a global or outer variable")
+        e.value = self.visit(e.value)
+        return e
+
+    def visit_lambda(self, e: ast.Lambda) -> Any:
+        a = e.args
+        a.defaults = self.visit_all(a.defaults)
+        a.kw_defaults = self.visit_all(a.kw_defaults)
+        scope = self._scope_of(e)
+        saved = self.flow, self.first_parameter
+        self.flow = not scope.suspends and not scope.dynamic
+        self.first_parameter = first_parameter(a)
+        self.scopes.append(scope)
+        e.body = self.visit(e.body)
+        self.scopes.pop()
+        self.flow, self.first_parameter = saved
+        return e
+
+    def _scope_of(self, node: ast.AST) -> Scope:
+        for scope in reversed(self.scopes):
+            if isinstance(scope, Scope) and node in scope.children:
+                return scope.children[node]
+        raise AssertionError("internal error in stager: a nested function without a scope")
+
+    def visit_comprehension(self, e: Any) -> Any:
+        first = e.generators[0]
+        first.iter = hook("iter", [self.visit(first.iter)], first.iter)  # evaluated outside the comprehension's scope
+        self.scopes.append(bound_by_comprehension(e))
+        for i, generator in enumerate(e.generators):
+            generator.target = self.visit(generator.target)
+            if i:
+                generator.iter = hook("iter", [self.visit(generator.iter)], generator.iter)
+            generator.ifs = self.visit_all(generator.ifs)
+        for field in ("elt", "key", "value"):
+            part = getattr(e, field, None)
+            if part is not None:
+                setattr(e, field, self.visit(part))
+        self.scopes.pop()
+        return e
+
+    # -- expressions that decide ---------------------------------------------------------------------------------
+
+    def lazily(self, e: Any) -> Any:
+        return at(ast.Lambda(no_arguments(), e), e)
+
+    def visit_boolop(self, e: ast.BoolOp) -> Any:
+        plain = not self.flow or all(surely_concrete(v) for v in e.values[:-1])
+        if plain or any(_binds_or_suspends(v) for v in e.values[1:]):
+            return self.generic(e)
+        first, *others = self.visit_all(e.values)
+        method = "and_" if type(e.op) is ast.And else "or_"
+        return hook(method, [first, *[self.lazily(v) for v in others]], e)
+
+    def visit_unary(self, e: ast.UnaryOp) -> Any:
+        if type(e.op) is not ast.Not or not self.flow or surely_concrete(e.operand):
+            return self.generic(e)
+        return hook("not_", [self.visit(e.operand)], e)
+
+    def visit_ifexp(self, e: ast.IfExp) -> Any:
+        if not self.flow or surely_concrete(e.test) or _binds_or_suspends(e.body) or _binds_or_suspends(e.orelse):
+            return self.generic(e)
+        return hook("ifexp", [self.visit(e.test), self.lazily(self.visit(e.body)), self.lazily(self.visit(e.orelse))], e)
+
+    def visit_compare(self, e: ast.Compare) -> Any:
+        if len(e.ops) == 1:
+            op = type(e.ops[0])
+            if op is not ast.In and op is not ast.NotIn:
+                return self.generic(e)
+            test = hook("contains", [self.visit(e.left), self.visit(e.comparators[0])], e)
+            if op is ast.In:
+                return test
+            return hook("not_", [test], e) if self.flow else at(ast.UnaryOp(ast.Not(), test), e)
+        if not self.flow or surely_concrete(e) or any(_binds_or_suspends(c) for c in e.comparators[1:]):
+            return self.generic(e)
+        ops = at(ast.Tuple([constant(_COMPARE[type(op)], e) for op in e.ops], _LOAD), e)
+        left, second, *others = self.visit_all([e.left, *e.comparators])
+        return hook("chain", [ops, left, second, *[self.lazily(v) for v in others]], e)
+
+
+def first_parameter(a: ast.arguments) -> str | None:
+    first = (*a.posonlyargs, *a.args)[:1]
+    return first[0].arg if first else None
+
+
+_HANDLERS: dict[type, Any] = {
+    ast.Name: Expressions.visit_name,
+    ast.Constant: Expressions.leave,
+    ast.Attribute: Expressions.visit_attribute,
+    ast.Subscript: Expressions.visit_subscript,
+    ast.Call: Expressions.visit_call,
+    ast.Starred: Expressions.visit_starred,
+    ast.NamedExpr: Expressions.visit_named,
+    ast.Lambda: Expressions.visit_lambda,
+    ast.BoolOp: Expressions.visit_boolop,
+    ast.UnaryOp: Expressions.visit_unary,
+    ast.IfExp: Expressions.visit_ifexp,
+    ast.Compare: Expressions.visit_compare,
+    **{t: Expressions.visit_comprehension for t in COMPREHENSIONS},
+}

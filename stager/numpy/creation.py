@@ -1,0 +1,99 @@
+"""Creation functions. Those that take no array are reached through call resolution (`stager.capture`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stager.array import Array, as_array, check_shape, wrap
+from stager.interpreters.stack import nearest_stage
+from stager.ir.dtypes import DType, dtype_of, f64
+from stager.numpy.promotion import operand, result_dtype
+from stager.numpy.registry import implements
+from stager.ops import elementwise as op
+from stager.ops.families import full as full_raw
+from stager.ops.structural import stack_
+from stager.numpy.promotion import broadcast_raw, broadcast_shapes
+
+
+def _dtype(dtype: Any, default: DType = f64) -> DType:
+    return default if dtype is None else dtype_of(dtype)
+
+
+def zeros(shape: Any, dtype: Any = None, order: str = "C", *, device: Any = None, like: Any = None) -> Array:
+    """An array of zeros."""
+    return wrap(full_raw(check_shape(shape), 0, _dtype(dtype)))
+
+
+def ones(shape: Any, dtype: Any = None, order: str = "C", *, device: Any = None, like: Any = None) -> Array:
+    """An array of ones."""
+    return wrap(full_raw(check_shape(shape), 1, _dtype(dtype)))
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", *, device: Any = None, like: Any = None) -> Array:
+    """An array of one value, traced or not."""
+    d = result_dtype(fill_value) if dtype is None else dtype_of(dtype)
+    return wrap(broadcast_raw(operand(fill_value, d), check_shape(shape)))
+
+
+@implements(np.zeros_like)
+def zeros_like(x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None) -> Array:
+    """Zeros of x's shape and dtype."""
+    x = as_array(x)
+    return zeros(x.shape if shape is None else shape, x.dtype if dtype is None else dtype)
+
+
+@implements(np.ones_like)
+def ones_like(x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None) -> Array:
+    """Ones of x's shape and dtype."""
+    x = as_array(x)
+    return ones(x.shape if shape is None else shape, x.dtype if dtype is None else dtype)
+
+
+def array(object: Any, dtype: Any = None, *, copy: bool | None = True, order: str = "K", subok: bool = False, ndmin: int = 0,
+          like: Any = None) -> Any:  # fmt: skip
+    """`np.array`: nested lists and tuples of scalars and traced values become one array."""
+    if not _traced(object):
+        if type(object) is Array:
+            raise AssertionError("unreachable")
+        known = np.array(object, dtype=dtype, ndmin=ndmin)
+        return wrap(nearest_stage().lift(known))
+    if type(object) is Array:
+        raw = object.raw() if dtype is None else op.convert(object.raw(), dtype=dtype_of(dtype))
+        out = wrap(op.copy(raw))
+    else:
+        leaves: list[Any] = []
+        _leaves(object, leaves)
+        d = result_dtype(*leaves) if dtype is None else dtype_of(dtype)
+        out = wrap(_stacked(object, d))
+    from stager.numpy.indexing import getitem
+
+    return getitem(out, (None,) * (ndmin - out.ndim)) if out.ndim < ndmin else out
+
+
+def _traced(x: Any) -> bool:
+    return type(x) is Array or (isinstance(x, list | tuple) and any(_traced(i) for i in x))
+
+
+def _leaves(x: Any, out: list[Any]) -> None:
+    if isinstance(x, list | tuple):
+        for i in x:
+            _leaves(i, out)
+    else:
+        out.append(x)
+
+
+def _stacked(x: Any, dtype: DType) -> Any:
+    if isinstance(x, list | tuple):
+        parts = [_stacked(i, dtype) for i in x]
+        if not parts:
+            return full_raw((0,), 0, dtype)
+        shape = parts[0].type.shape
+        if any(p.type.shape != shape for p in parts):
+            raise ValueError("setting an array element with a sequence. The requested array has an inhomogeneous shape")
+        return stack_(parts, 0)
+    return operand(x, dtype)
+
+
+__all__ = ["array", "broadcast_shapes", "full", "ones", "ones_like", "zeros", "zeros_like"]

@@ -1,0 +1,291 @@
+"""Indexing of traced arrays: `x[...]` and `x[...] = v` with every kind of index NumPy takes.
+
+Basic indices (ints, slices, newaxis, ellipsis) are views: a `slice` and a `reshape` on the handle's path, so writes
+reach the base. Integer arrays are `gather` and `scatter`, boolean arrays are selected or turned into positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stager.array import Array, raw, wrap
+from stager.errors import ShapeError, describe
+from stager.ir.dims import Dim, Expr, dim_max, dim_min, floordiv
+from stager.ir.dtypes import i64
+from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand
+from stager.numpy.ufuncs import as_array_like
+from stager.ops import elementwise as op
+from stager.ops.views import _reshape, _slice, reshape, transpose
+
+
+class Plan(NamedTuple):
+    """An index taken apart: basic slices of every axis, then positions by arrays, then new axes."""
+
+    starts: tuple[Dim, ...]
+    sizes: tuple[Dim, ...]
+    steps: tuple[int, ...]
+    shape: tuple[Dim, ...]  # of the basic part: ints dropped, new axes in
+    arrays: tuple[tuple[int, Any], ...]  # (axis of `shape`, integer index array)
+    front: bool  # index dims go first: the arrays were not side by side
+
+
+def expand(index: Any, ndim: int) -> list[Any]:
+    """The index as a list with one item per axis, plus None for new axes; booleans still whole."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    items = [np.asarray(i) if isinstance(i, list) and not _has_tracer(i) else as_array_like(i) if isinstance(i, list) else i for i in items]
+    used = sum(_axes_of(i) for i in items)
+    dots = [k for k, i in enumerate(items) if i is Ellipsis]
+    if len(dots) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    if used > ndim:
+        raise IndexError(f"too many indices for array: array is {ndim}-dimensional, but {used} were indexed")
+    fill = [slice(None)] * (ndim - used)
+    if dots:
+        items[dots[0] : dots[0] + 1] = fill
+    else:
+        items += fill
+    return items
+
+
+def _has_tracer(items: Sequence[Any]) -> bool:
+    return any(type(i) is Array or (isinstance(i, list | tuple) and _has_tracer(i)) for i in items)
+
+
+def _is_bool(i: Any) -> bool:
+    return isinstance(i, bool | np.bool_) or (isinstance(i, Array | np.ndarray) and i.dtype == np.bool_)
+
+
+def _axes_of(item: Any) -> int:
+    if item is None or item is Ellipsis:
+        return 0
+    if _is_bool(item):
+        return int(getattr(item, "ndim", 0))
+    return 1
+
+
+def normalize_slice(s: slice, n: Dim) -> tuple[Dim, Dim, int]:
+    """(start, size, step) of a slice of an axis of n elements, clamped as Python clamps."""
+    step = 1 if s.step is None else s.step.__index__()
+    if step == 0:
+        raise ValueError("slice step cannot be zero")
+    start, stop = _bound(s.start), _bound(s.stop)
+    if not isinstance(n, Expr) and not isinstance(start, Expr) and not isinstance(stop, Expr):
+        r = range(*slice(start, stop, step).indices(n))
+        return r.start, len(r), step
+    if step > 0:
+        first = 0 if start is None else _clamp(start, n)
+        last = n if stop is None else _clamp(stop, n)
+        count = last - first if step == 1 else floordiv(last - first + (step - 1), step)
+    else:
+        first = n - 1 if start is None else dim_min(_wrapped(start, n), n - 1)
+        last = -1 if stop is None else _wrapped(stop, n)
+        count = floordiv(first - last + (-step - 1), -step)
+    return first, count if not isinstance(count, Expr) or _plainly_positive(first, last, n) else dim_max(0, count), step
+
+
+def _plainly_positive(first: Dim, last: Dim, n: Dim) -> bool:
+    """No clamping at zero is needed where one end is the end of the axis."""
+    return (first == 0 and last == n) or (last == -1 and first == n - 1)
+
+
+def _bound(b: Any) -> Any:
+    if b is None or isinstance(b, Expr | int):
+        return b
+    if type(b) is Array:
+        from stager.symbols import dim_of
+
+        return dim_of(b)
+    return b.__index__()
+
+
+def _wrapped(b: Dim, n: Dim) -> Dim:
+    return b + n if isinstance(b, int) and b < 0 else b
+
+
+def _clamp(b: Dim, n: Dim) -> Dim:
+    if isinstance(b, int) and b == 0:
+        return 0
+    if isinstance(b, int) and b < 0:
+        return dim_max(0, b + n)
+    return dim_min(b, n)
+
+
+def plan(index: Any, shape: tuple[Dim, ...]) -> Plan:
+    """Take an index apart. IndexError for a concrete integer out of range."""
+    items = expand(index, len(shape))
+    advanced = any(_is_position(i) for i in items)
+    starts: list[Dim] = []
+    sizes: list[Dim] = []
+    steps: list[int] = []
+    out: list[Dim] = []
+    arrays: list[tuple[int, Any]] = []
+    places: list[int] = []
+    axis = 0
+    for place, item in enumerate(items):
+        if item is None:
+            out.append(1)
+            continue
+        if _is_bool(item):
+            for nonzero in _positions(item, shape[axis : axis + getattr(item, "ndim", 0)]):
+                arrays.append((len(out), nonzero))
+                places.append(place)
+                starts.append(0), sizes.append(shape[axis]), steps.append(1), out.append(shape[axis])
+                axis += 1
+            continue
+        n = shape[axis]
+        if isinstance(item, slice):
+            start, size, step = normalize_slice(item, n)
+            starts.append(start), sizes.append(size), steps.append(step), out.append(size)
+        elif _is_position(item) or (advanced and not isinstance(item, Expr)):
+            starts.append(0), sizes.append(n), steps.append(1)
+            arrays.append((len(out), item))
+            places.append(place)
+            out.append(n)
+        else:
+            i = item if isinstance(item, Expr) else item.__index__()
+            if isinstance(i, int) and isinstance(n, int):
+                if not -n <= i < n:
+                    raise IndexError(f"index {i} is out of bounds for axis {axis} with size {n}")
+                i %= n
+            elif isinstance(i, int) and i < 0:
+                i = i + n
+            starts.append(i), sizes.append(1), steps.append(1)
+        axis += 1
+    front = bool(places) and places != list(range(places[0], places[0] + len(places))) and len(set(places)) > 1
+    front = front and sorted(set(places)) != list(range(min(places), max(places) + 1))
+    return Plan(tuple(starts), tuple(sizes), tuple(steps), tuple(out), tuple(arrays), front)
+
+
+def _is_position(item: Any) -> bool:
+    if isinstance(item, Array | np.ndarray):
+        if item.dtype.kind not in "iub":
+            raise IndexError("arrays used as indices must be of integer (or boolean) type")
+        return item.dtype.kind != "b" and (type(item) is Array or item.ndim > 0)
+    if isinstance(item, float | np.floating) or isinstance(item, str):
+        raise IndexError("only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or boolean arrays are valid indices")
+    return False
+
+
+def _positions(mask: Any, shape: tuple[Dim, ...]) -> tuple[Any, ...]:
+    """The index arrays that a boolean array stands for."""
+    if type(mask) is Array:
+        from stager.numpy.masks import nonzero_of
+
+        if mask.type.shape != shape:
+            raise IndexError(f"boolean index did not match indexed array: the mask has shape {mask.shape}, the array {shape}")
+        return nonzero_of(mask)
+    mask = np.asarray(mask)
+    if mask.shape != shape:
+        raise IndexError(f"boolean index did not match indexed array: the mask has shape {mask.shape}, the array {shape}")
+    return np.nonzero(mask)
+
+
+def basic_view(x: Array, p: Plan) -> Array:
+    """The view that the basic part of an index selects."""
+    if p.sizes != x.type.shape or any(s != 1 for s in p.steps):
+        x = x.view(_slice.op, starts=p.starts, sizes=p.sizes, steps=p.steps)
+    if p.shape != x.type.shape:
+        x = x.view(_reshape.op, shape=p.shape)
+    return x
+
+
+def getitem(x: Array, index: Any) -> Array:
+    """`x[index]`: a view for a basic index, else a fresh array."""
+    p = plan(index, x.type.shape)
+    base = basic_view(x, p)
+    if not p.arrays:
+        return base
+    from stager.ops.indexed import gather
+
+    axes, positions, index_shape = _aligned(p)
+    taken = gather(base.raw(), *positions, axes=axes, batch_dims=0, mode="check")
+    return wrap(_place(taken, len(index_shape), axes, p.front), x.weak)
+
+
+def _aligned(p: Plan) -> tuple[tuple[int, ...], list[Any], tuple[Dim, ...]]:
+    """Index arrays broadcast together as i64."""
+    raws = [op.convert(raw(a) if type(a) is Array else raw(np.asarray(a)), dtype=i64) for _, a in p.arrays]
+    try:
+        shape = broadcast_shapes("indexing", [r.type.shape for r in raws])
+    except ShapeError as e:
+        raise IndexError(f"shape mismatch: indexing arrays could not be broadcast together: {e}") from None
+    return tuple([axis for axis, _ in p.arrays]), [broadcast_raw(r, shape) for r in raws], shape
+
+
+def _place(taken: Any, k: int, axes: tuple[int, ...], front: bool) -> Any:
+    """Index dims stand where the first indexed axis stood, or first when the arrays were apart."""
+    if front or axes[0] == 0:
+        return taken
+    before = axes[0]
+    n = len(taken.type.shape)
+    return transpose(taken, perm=(*range(k, k + before), *range(k), *range(k + before, n)))
+
+
+def setitem(x: Array, index: Any, value: Any) -> None:
+    """`x[index] = value`."""
+    mask = _sole_mask(index)
+    if mask is not None and _masked_write(x, mask, value):
+        return
+    p = plan(index, x.type.shape)
+    base = basic_view(x, p)
+    dtype = x.type.dtype
+    if not p.arrays:
+        base.write(_fit(as_value(value, dtype), base.type.shape))
+        return
+    from stager.ops.indexed import scatter
+
+    axes, positions, index_shape = _aligned(p)
+    rest = tuple([d for k, d in enumerate(base.type.shape) if k not in axes])
+    before = 0 if p.front else axes[0]
+    k = len(index_shape)
+    result_shape = (*rest[:before], *index_shape, *rest[before:])
+    update = _fit(as_value(value, dtype), result_shape)
+    update = transpose(update, perm=(*range(before, before + k), *range(before), *range(before + k, len(result_shape))))
+    base.write(scatter(base.raw(), update, *positions, axes=axes, batch_dims=0, mode="check", combine="set"))
+
+
+def as_value(value: Any, dtype: Any) -> Any:
+    """The raw value of what is assigned, cast to the buffer's dtype as NumPy casts on assignment."""
+    return operand(as_array_like(value), dtype)
+
+
+def _fit(value: Any, shape: tuple[Dim, ...]) -> Any:
+    """Broadcast to the assigned positions; leading unit dims may be dropped, as NumPy allows."""
+    own = value.type.shape
+    while len(own) > len(shape) and own[0] == 1:
+        own = own[1:]
+    value = reshape(value, shape=own)
+    try:
+        fits = broadcast_shapes("assignment", [own, shape]) == shape
+    except ShapeError:
+        fits = False
+    if not fits:
+        raise ShapeError(describe(f"could not broadcast input array from shape {tuple(value.type.shape)} into shape {tuple(shape)}"))
+    return broadcast_raw(value, shape)
+
+
+def _sole_mask(index: Any) -> Any:
+    if isinstance(index, tuple) and len(index) == 1:
+        index = index[0]
+    if isinstance(index, Array) and index.dtype == np.bool_:
+        return index
+    return None
+
+
+def _masked_write(x: Array, mask: Array, value: Any) -> bool:
+    """`x[mask] = v` where v is one element (or fits the unmasked axes): a select over x. False when v is per element."""
+    k = mask.ndim
+    if mask.type.shape != x.type.shape[:k]:
+        raise IndexError(f"boolean index did not match indexed array: the mask has shape {mask.shape}, the array {x.shape}")
+    new = as_value(value, x.type.dtype)
+    if len(new.type.shape) > len(x.type.shape) - k:
+        return False
+    m = reshape(mask.raw(), shape=(*mask.type.shape, *(1,) * (len(x.type.shape) - k)))
+    shape = x.type.shape
+    x.write(op.select(broadcast_raw(m, shape), _fit(new, shape), x.raw()))
+    return True
+
+
