@@ -1,10 +1,11 @@
 """The vocabulary of lowering rules: one call per scalar operation, emitted for one element or for a vector of them.
 
-`ScalarBuilder(irbuilder, width, target, functions)` wraps an llvmlite builder. With `width=1` its methods emit scalars, with
-`width=W` they emit `<W x T>`; a lowering rule (`lambda b, x, y: b.mul(x, y)`) cannot tell which. Invariants: no method
-emits anything that is poison or traps for any input, results are NumPy's on x86-64, and the bits of a lane do not depend
-on `width`. Arguments of one call have one dtype (promotion is the graph's work), except where a method says otherwise.
-Booleans are `i1` in registers and `i8` in memory. No fast-math flag and no contraction is ever set; `fma` asks for one.
+`ScalarBuilder(irbuilder, width, target, functions)` wraps an llvmlite builder. With `width=1` its methods emit scalars,
+with `width=W` they emit `<W x T>`; a lowering rule (`lambda b, x, y: b.mul(x, y)`) cannot tell which. Invariants: no
+method emits anything that is poison or traps for any input, results are NumPy's on x86-64, and the bits of a lane do
+not depend on `width`. Arguments of one call have one dtype (promotion is the graph's work), except where a method says
+otherwise. Booleans are `i1` in registers and `i8` in memory. No fast-math flag and no contraction is ever set; `fma`
+asks for one.
 
 Functions that are more than a few instructions stand in `codegen/math/` and are reached through `functions`
 (`MathFunctions`), which materialises each once per module, dtype and width.
@@ -387,8 +388,7 @@ class ScalarBuilder:
         return self.functions.call(self, "gcd", x, y)
 
     def lcm(self, x: Val, y: Val) -> Val:
-        g = self.gcd(x, y)
-        return self.abs(self.mul(self.trunc_div(x, g), y))
+        return self.functions.call(self, "lcm", x, y)
 
     # -- rounding and the parts of a float --------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The target table: what the code generator may assume of a CPU, and the LLVM machine made for it.
 
-One row per named target. Invariant: nothing else in `codegen/` asks the running machine what it can do; emission reads a
-`Target` record only, so the same record always gives the same code, here or on another machine.
+One row per named target. Invariant: nothing else in `codegen/` asks the running machine what it can do; emission reads
+a `Target` record only, so the same record always gives the same code, here or on another machine.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stager.codegen.math import coefficients as C
+from stager.codegen.math import coefficients
 from stager.codegen.math.exponential import exp_tail, power_of_two, split_exp
 from stager.codegen.math.expr import Expr, estrin, fma, smaller, where
 from stager.codegen.math.functions import math_function
@@ -16,8 +16,8 @@ def erf(b: ScalarBuilder, v: Val) -> Val:
     wide = x.dtype is f64
     a = smaller(abs(x), 6.0 if wide else 4.0)
     z = x * x
-    near = fma(x, estrin(z, C.ERF_F64 if wide else C.ERF_F32), x)
-    g = estrin(a, C.ERFC_LOG_F64 if wide else C.ERFC_LOG_F32)
+    near = fma(x, estrin(z, coefficients.ERF_F64 if wide else coefficients.ERF_F32), x)
+    g = estrin(a, coefficients.ERFC_LOG_F64 if wide else coefficients.ERFC_LOG_F32)
     k_bits, _, r = split_exp(-g)
     e = fma(r * r, exp_tail(r), r) + 1.0
     far = (1.0 - e * power_of_two(k_bits, x.dtype)).copysign(x)

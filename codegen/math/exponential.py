@@ -1,7 +1,8 @@
 """exp and its relatives: x = k*ln2 + r, a polynomial on |r| <= ln2/2, and 2**k built from bits.
 
-The integer k is read from the low mantissa bits of a float to which 1.5*2**p was added, which needs no float-to-int cast (no
-vector form before AVX-512). Scaling is done in two factors, so subnormal results are rounded once and nothing overflows early.
+The integer k is read from the low mantissa bits of a float to which 1.5*2**p was added, which needs no float-to-int
+cast (no vector form before AVX-512). Scaling is done in two factors, so subnormal results are rounded once and nothing
+overflows early.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stager.codegen.math import coefficients as C
+from stager.codegen.math import coefficients
 from stager.codegen.math.expr import Expr, estrin, fma, larger, smaller
 from stager.codegen.math.functions import math_function
 from stager.codegen.scalar import ScalarBuilder, Val
@@ -29,7 +30,15 @@ class Format:
     highest: float  # exp of anything above is inf
 
 
-F64 = Format(6755399441055744.0, 52, 1023 << 52, float.fromhex("0x1.62E42FEE00000p-1"), float.fromhex("0x1.A39EF35793C76p-33"), -746.0, 710.0)
+F64 = Format(
+    6755399441055744.0,
+    52,
+    1023 << 52,
+    float.fromhex("0x1.62E42FEE00000p-1"),
+    float.fromhex("0x1.A39EF35793C76p-33"),
+    -746.0,
+    710.0,
+)
 F32 = Format(12582912.0, 23, 127 << 23, float.fromhex("0x1.62E4p-1"), float.fromhex("0x1.7F7D1Cp-20"), -104.0, 89.0)
 LOG2E = 1.4426950408889634
 
@@ -49,7 +58,7 @@ def split_exp(x: Expr) -> tuple[Expr, Expr, Expr]:
 
 def exp_tail(r: Expr) -> Expr:
     """(exp(r) - 1 - r) / r**2."""
-    return estrin(r, C.EXP_F64 if r.dtype is f64 else C.EXP_F32)
+    return estrin(r, coefficients.EXP_F64 if r.dtype is f64 else coefficients.EXP_F32)
 
 
 def power_of_two(k_bits: Expr, like: Any) -> Expr:

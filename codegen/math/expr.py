@@ -1,15 +1,13 @@
 """Operators over a `ScalarBuilder`, so that a polynomial reads as algebra.
 
-`Expr` pairs a builder with a `Val`; Python numbers become constants of the other operand's dtype. Invariant: one operator is one
-rounding, nothing is contracted except `fma`. Not for lowering rules, which use the builder's methods.
+`Expr` pairs a builder with a `Val`; Python numbers become constants of the other operand's dtype. Invariant: one
+operator is one rounding, nothing is contracted except `fma`. Not for lowering rules, which use the builder's methods.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Union
-
-import llvmlite.ir as ir
 
 from stager.codegen.scalar import BITS_OF, SIGNED_BITS_OF, ScalarBuilder, Val
 from stager.ir.dtypes import DType, b1
@@ -212,7 +210,7 @@ def estrin(x: Expr, coefficients: Sequence[float]) -> Expr:
 
 
 def when_any(mask: Expr, usual: Expr, rare: Callable[[], Expr]) -> Expr:
-    """`usual`, or where any lane of `mask` holds `rare()`, emitted in a block of its own that is laid out of the way."""
+    """`usual`, or where any lane of `mask` holds `rare()`, which stands in a block of its own, out of the way."""
     b = mask.b
     builder = b.builder
     start = builder.block
@@ -231,5 +229,25 @@ def when_any(mask: Expr, usual: Expr, rare: Callable[[], Expr]) -> Expr:
     return Expr(b, Val(phi, usual.dtype))
 
 
-def undefined(b: ScalarBuilder, dtype: DType) -> Expr:
-    return Expr(b, Val(ir.Constant(b.type(dtype), ir.Undefined), dtype))
+def while_loop(
+    state: list[Expr], go_on: Callable[[list[Expr]], Expr], step: Callable[[list[Expr]], list[Expr]]
+) -> list[Expr]:
+    """Runs `step` while any lane's `go_on` holds; `step` must be idempotent in lanes that are done."""
+    b = state[0].b
+    builder, before = b.builder, b.builder.block
+    head = builder.append_basic_block("loop")
+    body = builder.append_basic_block("step")
+    done = builder.append_basic_block("done")
+    builder.branch(head)
+    builder.position_at_end(head)
+    phis = [builder.phi(s.v.ir.type) for s in state]
+    now = [Expr(b, Val(p, s.dtype)) for p, s in zip(phis, state, strict=True)]
+    builder.cbranch(b.any(go_on(now).v).ir, body, done)
+    builder.position_at_end(body)
+    after = step(now)
+    for phi, start, end in zip(phis, state, after, strict=True):
+        phi.add_incoming(start.v.ir, before)
+        phi.add_incoming(end.v.ir, builder.block)
+    builder.branch(head)
+    builder.position_at_end(done)
+    return now

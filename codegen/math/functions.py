@@ -1,9 +1,9 @@
 """The registry of math functions and the facility that materialises them in a module.
 
 A family file registers emitters with `@math_function()`: plain functions from (`ScalarBuilder`, `Val`, …) to `Val`.
-`MathFunctions(module, target).call(b, "exp", x)` makes `@stager.exp.v4f64` on first use and calls it. Invariant: one private
-function per name, dtypes and width in a module, pure for LLVM (no memory, no unwinding), so equal calls merge and
-dead ones vanish; LLVM's inliner decides about each call unless the caller's builder says "inline" or "call".
+`MathFunctions(module, target).call(b, "exp", x)` makes `@stager.exp.v4f64` on first use and calls it. Invariant: one
+private function per name, dtypes and width in a module, pure for LLVM (no memory, no unwinding), so equal calls merge
+and dead ones vanish; LLVM's inliner decides about each call unless the caller's builder says "inline" or "call".
 """
 
 from __future__ import annotations

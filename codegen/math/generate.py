@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 from mpmath import mpf
 
 from stager.codegen.math.remez import minimax, rational_minimax
@@ -82,7 +82,9 @@ FITS: list[Fit | Ratio] = [
     Fit("EXP_F64", _exp_tail, -LN2_HALF, LN2_HALF, 9, lambda r: r**2 * mpmath.exp(-r)),
     Fit("EXP_F32", _exp_tail, -LN2_HALF, LN2_HALF, 4, lambda r: r**2 * mpmath.exp(-r), single=True),
     Fit("SIN_PI_F64", _sin_tail, 1e-9, 2.4676, 7, lambda z: z * mpmath.sqrt(z) / mpmath.sin(mpmath.sqrt(z))),
-    Fit("SIN_PI_F32", _sin_tail, 1e-9, 2.4676, 3, lambda z: z * mpmath.sqrt(z) / mpmath.sin(mpmath.sqrt(z)), single=True),
+    Fit(
+        "SIN_PI_F32", _sin_tail, 1e-9, 2.4676, 3, lambda z: z * mpmath.sqrt(z) / mpmath.sin(mpmath.sqrt(z)), single=True
+    ),
     Fit("LOG_F64", _log_tail, 1e-9, LOG_Z, 6, lambda z: z / 2),
     Fit("LOG_F32", _log_tail, 1e-9, LOG_Z, 2, lambda z: z / 2, single=True),
     Fit("ERF_F64", _erf_tail, 1e-9, 1.0, 12),
@@ -114,7 +116,7 @@ def names_of(fit: Fit | Ratio) -> list[str]:
 
 
 def main(wanted: list[str]) -> None:
-    """Computes the rows (all, those whose name starts with a given word, those that are missing) and writes the file."""
+    """Computes the rows (all, those that start with a given word, those missing) and writes the file."""
     mpmath.mp.dps = 60
     known: dict[str, tuple[list[float], float]] = {}
     if OUTPUT.exists() and wanted:

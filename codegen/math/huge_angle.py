@@ -12,6 +12,7 @@ import llvmlite.ir as ir
 
 from stager.codegen.math.expr import Expr, fma, where
 from stager.codegen.math.functions import math_function
+from stager.codegen.math.split import two_sum
 from stager.codegen.math.trigonometric import sin_kernel
 from stager.codegen.scalar import ScalarBuilder, Val
 from stager.ir.dtypes import f64, i64, u64
@@ -87,12 +88,6 @@ def _turns(x: Expr) -> tuple[Expr, Expr]:
     return high, low
 
 
-def _two_sum(x: Expr, y: Expr) -> tuple[Expr, Expr]:
-    s = x + y
-    t = s - x
-    return s, (x - (s - t)) + (y - t)
-
-
 def _huge(b: ScalarBuilder, v: Val, cosine: bool) -> Val:
     x = Expr(b, v)
     high, low = _turns(x)
@@ -102,10 +97,10 @@ def _huge(b: ScalarBuilder, v: Val, cosine: bool) -> Val:
     high, low = ((high << 1) | (low >> 63)) ^ (1 << 63), low << 1
     mask = (1 << 32) - 1
     signed = Expr(b, b.bitcast(high.v, i64))
-    s, e = _two_sum((signed >> 32).to(f64) * 2.0**-32, (high & mask).to(f64) * 2.0**-64)
-    s2, e2 = _two_sum(e, (low >> 32).to(f64) * 2.0**-96)
-    h, e = _two_sum(s, s2)
-    h, lo = _two_sum(h, e + (e2 + (low & mask).to(f64) * 2.0**-128))
+    s, e = two_sum((signed >> 32).to(f64) * 2.0**-32, (high & mask).to(f64) * 2.0**-64)
+    s2, e2 = two_sum(e, (low >> 32).to(f64) * 2.0**-96)
+    h, e = two_sum(s, s2)
+    h, lo = two_sum(h, e + (e2 + (low & mask).to(f64) * 2.0**-128))
     pi_hi, pi_lo = float.fromhex("0x1.921FB54442D18p1"), float.fromhex("0x1.1A62633145C07p-53")
     split = float.fromhex("0x1.921FB54p1")  # the upper half of pi's digits
     h1 = (h.bits() & ~((1 << 27) - 1)).as_float(f64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stager.codegen.math import coefficients as C
+from stager.codegen.math import coefficients
 from stager.codegen.math.exponential import exp_tail, power_of_two, split_exp
 from stager.codegen.math.expr import Expr, fma, horner, smaller, where
 from stager.codegen.math.functions import math_function
@@ -22,7 +22,7 @@ def tanh(b: ScalarBuilder, v: Val) -> Val:
     e = fma(r * r, exp_tail(r), r) + 1.0
     e = e * power_of_two(k_bits, x.dtype)
     z = a * a
-    p, q = (C.TANH_P_F64, C.TANH_Q_F64) if x.dtype is f64 else (C.TANH_P_F32, C.TANH_Q_F32)
+    p, q = (coefficients.TANH_P_F64, coefficients.TANH_Q_F64) if x.dtype is f64 else (coefficients.TANH_P_F32, coefficients.TANH_Q_F32)
     numerator = where(small, a * z * horner(z, p), -2.0)
     denominator = where(small, horner(z, q), e + 1.0)
     out = where(small, a, 1.0) + numerator / denominator

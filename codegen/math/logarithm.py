@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from stager.codegen.math import coefficients as C
+from stager.codegen.math import coefficients
 from stager.codegen.math.exponential import format_of
 from stager.codegen.math.expr import Expr, fma, horner, where
 from stager.codegen.math.functions import math_function
@@ -66,6 +66,6 @@ def log(b: ScalarBuilder, v: Val) -> Val:
     s = f / (f + 2.0)
     z = s * s
     half = f * f * 0.5
-    r = z * horner(z, C.LOG_F64 if x.dtype is f64 else C.LOG_F32)
+    r = z * horner(z, coefficients.LOG_F64 if x.dtype is f64 else coefficients.LOG_F32)
     out = fma(k, fmt.ln2_hi, f - (half - fma(s, half + r, k * fmt.ln2_lo)))
     return log_specials(x, out).v

@@ -1,7 +1,7 @@
 """Minimax polynomials in multiple precision, for `generate.py` only; nothing imports this while compiling.
 
-`minimax` minimises max |weight(x) * (f(x) - p(x))| on an interval by exchange on a fixed dense grid, and then rounds the
-coefficients to the float type lowest first, fitting the rest again after each rounding of the leading ones.
+`minimax` minimises max |weight(x) * (f(x) - p(x))| on an interval by exchange on a fixed dense grid, and then rounds
+the coefficients to the float type lowest first, fitting the rest again after each rounding of the leading ones.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 import numpy as np
 
 Function = Callable[[Any], Any]

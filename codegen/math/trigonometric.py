@@ -1,7 +1,7 @@
 """sin and cos: one odd polynomial on [-pi/2, pi/2] after reduction modulo pi in three parts of pi.
 
-cos(x) is sin at an odd multiple of pi/2 away, so both have one kernel. Reduction by parts holds while k*part is exact; where any
-lane is larger, the reduction of all lanes is done again with as many digits of 2/pi as the exponent asks for.
+cos(x) is sin at an odd multiple of pi/2 away, so both have one kernel. Reduction by parts holds while k*part is exact;
+lanes beyond that take the scalar path of `huge_angle.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from stager.codegen.math import coefficients as C
+from stager.codegen.math import coefficients
 from stager.codegen.math.exponential import format_of
 from stager.codegen.math.expr import Expr, estrin, fma, when_any, where
 from stager.codegen.math.functions import math_function
@@ -28,12 +28,26 @@ class TrigFormat:
 
 
 TRIG_F64 = TrigFormat(
-    (float.fromhex("0x1.921FB54442D18p1"), float.fromhex("0x1.1A62633145C07p-53"), float.fromhex("-0x1.F1976B7ED8FBCp-109")),
-    (float.fromhex("0x1.921FB544p1"), float.fromhex("0x1.0B4611A6p-33"), float.fromhex("0x1.3198A2E0p-68"), float.fromhex("0x1.B839A252049C1p-103")),
+    (
+        float.fromhex("0x1.921FB54442D18p1"),
+        float.fromhex("0x1.1A62633145C07p-53"),
+        float.fromhex("-0x1.F1976B7ED8FBCp-109"),
+    ),
+    (
+        float.fromhex("0x1.921FB544p1"),
+        float.fromhex("0x1.0B4611A6p-33"),
+        float.fromhex("0x1.3198A2E0p-68"),
+        float.fromhex("0x1.B839A252049C1p-103"),
+    ),
     2.0**30,
     2.0**20,
 )
-TRIG_F32 = TrigFormat((float.fromhex("0x1.921FB6p1"), float.fromhex("-0x1.777A5Cp-24"), float.fromhex("-0x1.EE59DAp-49")), (), 2.0**17, 2.0**20)
+TRIG_F32 = TrigFormat(
+    (float.fromhex("0x1.921FB6p1"), float.fromhex("-0x1.777A5Cp-24"), float.fromhex("-0x1.EE59DAp-49")),
+    (),
+    2.0**17,
+    2.0**20,
+)
 
 
 def reduce_pi(a: Expr, odd_half: bool) -> tuple[Expr, Expr, Expr]:
@@ -68,7 +82,7 @@ def reduce_pi(a: Expr, odd_half: bool) -> tuple[Expr, Expr, Expr]:
 def sin_kernel(r: Expr, lo: Expr) -> Expr:
     """sin(r + lo) for |r| <= pi/2."""
     z = r * r
-    return r + fma(r * z, estrin(z, C.SIN_PI_F64 if r.dtype is f64 else C.SIN_PI_F32), lo)
+    return r + fma(r * z, estrin(z, coefficients.SIN_PI_F64 if r.dtype is f64 else coefficients.SIN_PI_F32), lo)
 
 
 def _sin_or_cos(b: ScalarBuilder, v: Val, cosine: bool) -> Val:
