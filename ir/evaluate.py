@@ -217,3 +217,9 @@ def _map(e: _Evaluator, node: Node, args: list[Array], params: dict[str, Any], e
 CONTROL: dict[str, Callable[[_Evaluator, Node, list[Array], dict[str, Any], dict[str, int]], list[Array]]] = {
     "for": _for, "while": _while, "switch": _switch, "map": _map,
 }  # fmt: skip
+
+
+def evaluate_node(node: Node, args: Sequence[Any], env: Mapping[str, int] | None = None) -> tuple[Array, ...]:
+    """The results of one node on concrete operands; `env` gives the symbols that its params mention."""
+    with np.errstate(all="ignore"):
+        return _Evaluator().apply(node, [np.asarray(a) for a in args], dict(env or {}))

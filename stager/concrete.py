@@ -16,7 +16,8 @@ from stager.interpreters.grad import GradInterpreter
 from stager.interpreters.jvp import JvpInterpreter
 from stager.interpreters.stack import stack
 from stager.interpreters.vmap import BatchTracer, VmapInterpreter
-from stager.ir.graph import Node, Value
+from stager.ir.dims import symbols_of
+from stager.ir.graph import Graph, Node, SymbolDef, Value
 
 if TYPE_CHECKING:
     from stager.array import Array
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class Concrete:
     """The known values of one graph's nodes: inputs first, then whatever has been run."""
 
-    def __init__(self) -> None:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
         self.values: dict[Value, np.ndarray[Any, Any]] = {}
 
     def run(self, wanted: list[Value]) -> list[np.ndarray[Any, Any]]:
@@ -42,13 +44,20 @@ class Concrete:
             seen.add(node)
             needed.append(node)
             pending.extend(a.node for a in node.args if a not in self.values)
+            pending.extend(d.source.node for d in self._symbols_of(node) if d.source not in self.values)
         order = {n: i for i, n in enumerate(self.graph.nodes)} if len(needed) > 1 else {}
         for node in sorted(needed, key=lambda n: order.get(n, 0)):
-            for value, array in zip(node.outputs, evaluate_node(node, [self.values[a] for a in node.args]), strict=True):
+            env = {name: int(self.values[d.source]) for name, d in self.graph.symbols.items() if d.source in self.values}
+            for value, array in zip(node.outputs, evaluate_node(node, [self.values[a] for a in node.args], env), strict=True):
                 self.values[value] = array
         return [self.values[v] for v in wanted]
 
-    graph: Any = None
+    def _symbols_of(self, node: Node) -> list[SymbolDef]:
+        symbols = self.graph.symbols
+        if not symbols:
+            return []
+        names = symbols_of(tuple([t.shape for t in node.types])) | symbols_of(tuple(node.params.values()))
+        return [symbols[n] for n in names if symbols[n].kind == "data"]
 
 
 def _peel(x: Array) -> tuple[Any, str]:
@@ -85,6 +94,11 @@ def concrete_value(x: Array, use: str) -> np.ndarray[Any, Any]:
         if use == "bool()" and value.size != 1:
             raise ValueError("The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()")
         return value
+    if found is not None:
+        for leaf in found[0].leaves:  # a Python int argument: the code is specialised on its value
+            if leaf.kind == "int" and leaf.input == found[1]:
+                leaf.specialized = True
+                return np.asarray(leaf.value)
     _no_value(x, use, hidden)
 
 

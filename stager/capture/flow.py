@@ -46,10 +46,11 @@ class Context(NamedTuple):
 
     closure: bool  # inside a closure of ours: `return v` is a signal
     loop: bool  # inside the body closure of a loop: `break` and `continue` are signals
-    tail: bool  # its block ends the function or closure: the rest of the block may become a closure of its own
+    tail: bool  # its block ends the function or closure
+    after: frozenset[str] | None  # names live after its block; None when every name may be
 
 
-ROOT = Context(False, False, True)
+ROOT = Context(False, False, True, frozenset())
 
 
 def escapes(stmts: list[ast.stmt], in_loop: bool = False) -> bool:
@@ -86,13 +87,20 @@ def falls_through(stmts: list[ast.stmt]) -> bool:
         if t is ast.If and stmt.orelse:  # type: ignore[attr-defined]
             if not falls_through(stmt.body) and not falls_through(stmt.orelse):  # type: ignore[attr-defined]
                 return False
-        elif t is ast.With and not falls_through(stmt.body):  # type: ignore[attr-defined]
-            return not _is_quiet_context(stmt)
+        elif t is ast.While and isinstance(stmt.test, ast.Constant) and stmt.test.value:  # type: ignore[attr-defined]
+            if not _breaks(stmt.body):  # type: ignore[attr-defined]
+                return False
     return True
 
 
-def _is_quiet_context(stmt: Any) -> bool:
-    return False  # a context manager may swallow exceptions, so the statement after it is reachable in principle
+def _breaks(stmts: list[ast.stmt]) -> bool:
+    """Whether a `break` of the loop around these statements stands among them."""
+    return any(
+        type(s) is ast.Break
+        or (type(s) not in (*FUNCTIONS, ast.ClassDef, ast.For, ast.AsyncFor, ast.While) and any(map(_breaks, _blocks(s))))
+        or (type(s) in (ast.For, ast.AsyncFor, ast.While) and _breaks(s.orelse))  # type: ignore[attr-defined]
+        for s in stmts
+    )
 
 
 def _escapes_through_flow(stmts: list[ast.stmt]) -> bool:
@@ -200,10 +208,9 @@ class Statements(Expressions):
             assigned = set(facts[stmt].assigned)
             for s in rest:
                 assigned |= facts[s].assigned
+            live = assigned if c.after is None else assigned & (c.after | self.inner.captured)
             out.append(self.closure(closure, rest, assigned, c._replace(closure=True, tail=True), rest[0]))
-            last = facts[rest[-1]]
-            after = last.live if isinstance(rest[-1], ast.If | ast.For | ast.While) else self._live_at_end(c)
-            call = hook("then", [call, name(closure, stmt), self.names(assigned & after if after is not None else assigned, stmt)], stmt)
+            call = hook("then", [call, name(closure, stmt), self.names(live, stmt)], stmt)
         if c.tail:
             result = call if c.closure else hook("finish", [call], stmt)
             return [*out, at(ast.Return(result), stmt)]
@@ -213,9 +220,6 @@ class Statements(Expressions):
         result = left if c.closure else hook("finish", [left], stmt)
         out.append(at(ast.If(test, [at(ast.Return(result), stmt)], []), stmt))
         return out
-
-    def _live_at_end(self, c: Context) -> None:
-        return None
 
     def closure(self, id: str, stmts: list[ast.stmt], assigned: set[str], c: Context, old: Any, first: Any = None) -> Any:
         """`def id(): nonlocal ...; stmts`; `first` is a statement to put before them."""
@@ -241,7 +245,7 @@ class Statements(Expressions):
         if t is ast.If:
             return self.if_operator(stmt, c)
         facts = self.inner.facts[stmt]
-        inside = Context(True, True, True)
+        inside = Context(True, True, True, facts.head)
         out: list[ast.stmt] = []
         carried = self.names(facts.assigned & facts.head, stmt)
         orelse = constant(None, stmt)
@@ -255,23 +259,25 @@ class Statements(Expressions):
             first, method = iterable, "for_"
         else:
             test = self.fresh("c")
-            out.append(self.closure(test, [], facts.binds, inside, stmt))
-            out[-1].body[-1:] = [at(ast.Return(self.visit(stmt.test)), stmt.test)]  # type: ignore[attr-defined]
-            if facts.binds:
-                out[-1].body.insert(0, at(ast.Nonlocal(sorted(facts.binds)), stmt))  # type: ignore[attr-defined]
-                out[-1].body = out[-1].body[:1] + out[-1].body[-1:]  # type: ignore[attr-defined]
+            shared = sorted(n for n in facts.binds if not self.stored_elsewhere(n))
+            self.hoisted.update(shared)
+            lines: list[ast.stmt] = [at(ast.Nonlocal(shared), stmt)] if shared else []
+            lines.append(at(ast.Return(self.visit(stmt.test)), stmt.test))
+            out.append(at(_function(test, no_arguments(), lines), stmt))
             out.append(self.closure(body, stmt.body, facts.assigned, inside, stmt))
             first, method = name(test, stmt), "while_"
         if stmt.orelse:
             id = self.fresh("e")
-            out.append(self.closure(id, stmt.orelse, facts.assigned, c._replace(closure=True, tail=True), stmt.orelse[0]))
+            after = c._replace(closure=True, tail=True, after=facts.live)
+            out.append(self.closure(id, stmt.orelse, facts.assigned, after, stmt.orelse[0]))
             orelse = name(id, stmt)
         return out, hook(method, [first, name(body, stmt), carried, orelse], stmt)
 
     def if_operator(self, stmt: ast.If, c: Context) -> tuple[list[ast.stmt], Any]:
         facts = self.inner.facts[stmt]
         signals = escapes([stmt])
-        inside = c._replace(closure=True, tail=True)
+        flags = [constant(falls_through(stmt.body), stmt), constant(falls_through(stmt.orelse), stmt)]
+        inside = c._replace(closure=True, tail=True, after=facts.live)
         test = self.visit(stmt.test)
         then, other = self.fresh("t"), self.fresh("f")
         out: list[ast.stmt] = [self.closure(then, stmt.body, facts.assigned, inside, stmt)]
@@ -281,7 +287,6 @@ class Statements(Expressions):
             args[2] = name(other, stmt)
         if not signals:
             return out, hook("if_", args, stmt)
-        flags = [constant(falls_through(stmt.body), stmt), constant(falls_through(stmt.orelse), stmt)]
         return out, hook("branch", [*args, *flags], stmt)
 
     # -- statements ----------------------------------------------------------------------------------------------
@@ -289,8 +294,9 @@ class Statements(Expressions):
     def if_(self, stmt: ast.If, c: Context) -> list[ast.stmt]:
         if self._stays(stmt):
             stmt.test = self.visit(stmt.test)
-            stmt.body = self.block(stmt.body, c._replace(tail=False))
-            stmt.orelse = self.block(stmt.orelse, c._replace(tail=False))
+            inner = c._replace(tail=False, after=self.inner.facts[stmt].live)
+            stmt.body = self.block(stmt.body, inner)
+            stmt.orelse = self.block(stmt.orelse, inner)
             return [stmt]
         out, call = self.operator(stmt, c)
         return [*out, at(ast.Expr(call), stmt)]
@@ -350,7 +356,8 @@ class Statements(Expressions):
 
     def compound(self, stmt: Any, c: Context) -> list[ast.stmt]:
         """with, try and match stay; their blocks are rewritten in place."""
-        inner = c._replace(tail=False)
+        handles = type(stmt) in (ast.Try, ast.TryStar)
+        inner = c._replace(tail=False, after=None if handles else self.inner.facts[stmt].live)
         for field in stmt._fields:
             value = getattr(stmt, field)
             if isinstance(value, ast.expr):

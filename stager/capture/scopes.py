@@ -255,6 +255,8 @@ class _Live:
 
     def statement(self, stmt: ast.stmt, after: Names, brk: Names, cont: Names, extra: Names, note: bool) -> Names:
         facts = self.facts[stmt]
+        if note:
+            facts.live = after | extra | self.shared
         t = type(stmt)
         if t is ast.Return or t is ast.Raise:
             return facts.reads | extra
@@ -263,8 +265,6 @@ class _Live:
         if t is ast.Continue:
             return cont
         if t is ast.If:
-            if note:
-                facts.live = after | self.shared
             then = self.block(stmt.body, after, brk, cont, extra, note)  # type: ignore[attr-defined]
             other = self.block(stmt.orelse, after, brk, cont, extra, note)  # type: ignore[attr-defined]
             return ((then | other) - facts.binds) | facts.reads
@@ -295,7 +295,6 @@ class _Live:
         else:
             head = (gen - facts.binds) | facts.reads | else_in | after | extra
         if note:
-            facts.live = after | self.shared
             facts.head = head | self.shared
             self.block(stmt.body, head, after, head, extra, True)
         return head | facts.reads
@@ -310,7 +309,7 @@ class _Live:
             handled |= self.block(handler.body, out, brk_out, cont_out, outer, note) - {handler.name}
         during = outer | handled
         else_in = self.block(stmt.orelse, out, brk_out, cont_out, outer, note)
-        body = self.block(stmt.body, else_in, brk_out, cont_out, during, note)
+        body = self.block(stmt.body, else_in | during, brk_out, cont_out, during, note)
         return body | facts.reads | during
 
 

@@ -29,6 +29,8 @@ class StageInterpreter(Interpreter):
         super().__init__()
         self.graph = Graph() if graph is None else graph
         self.constants: dict[int, tuple[Any, Value]] = {}  # id -> (kept alive, its node)
+        self.concrete: Any = None  # the known values (`stager.concrete.Concrete`), outside compile
+        self.leaves: list[Any] = []  # the argument leaves (`stager.tracing.Leaf`)
 
     def process(self, op: Op, args: Sequence[Any], params: dict[str, Any], regions: tuple[Graph, ...] = ()) -> Any:
         graph = self.graph

@@ -1,0 +1,104 @@
+"""Where the elements of a view stand in memory: offset, shape and byte strides, followed through view ops.
+
+NumPy returns views as views; so does compiled code, and this is how it knows their strides. A path that no strides can
+express (a reshape that NumPy would copy) has no layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stager.cells import ViewStep
+from stager.ir.dims import Dim, contiguous_strides
+from stager.ir.types import Type
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Byte offset and byte strides of an array within its base's memory."""
+
+    type: Type
+    offset: Dim
+    strides: tuple[Dim, ...]
+
+    @staticmethod
+    def contiguous(type: Type) -> Layout:
+        """A C-contiguous array."""
+        return Layout(type, 0, contiguous_strides(type.shape, type.dtype.itemsize))
+
+    @staticmethod
+    def of_input(x: Any, type: Type) -> Layout:
+        """A caller's array."""
+        return Layout(type, 0, tuple(x.strides)) if isinstance(x, np.ndarray) else Layout.contiguous(type)
+
+
+def _transpose(layout: Layout, *, perm: Sequence[int]) -> tuple[Dim, tuple[Dim, ...]]:
+    return layout.offset, tuple([layout.strides[p] for p in perm])
+
+
+def _broadcast(layout: Layout, *, shape: Sequence[Dim], axes: Sequence[int]) -> tuple[Dim, tuple[Dim, ...]]:
+    strides: list[Dim] = [0] * len(shape)
+    for d, s, k in zip(layout.type.shape, layout.strides, axes, strict=True):
+        strides[k] = 0 if d == 1 and shape[k] != 1 else s
+    return layout.offset, tuple(strides)
+
+
+def _slice(layout: Layout, *, starts: Sequence[Dim], sizes: Sequence[Dim], steps: Sequence[int]) -> tuple[Dim, tuple[Dim, ...]]:
+    offset = layout.offset
+    for start, stride in zip(starts, layout.strides, strict=True):
+        offset = offset + start * stride
+    return offset, tuple([stride * step for stride, step in zip(layout.strides, steps, strict=True)])
+
+
+def _diagonal(layout: Layout, *, axis1: int, axis2: int, offset: int) -> tuple[Dim, tuple[Dim, ...]]:
+    rest = [s for k, s in enumerate(layout.strides) if k not in (axis1, axis2)]
+    s1, s2 = layout.strides[axis1], layout.strides[axis2]
+    start = layout.offset + (s2 * offset if offset >= 0 else s1 * -offset)
+    return start, (*rest, s1 + s2)
+
+
+def _windows(layout: Layout, *, axis: int, size: Dim, step: int) -> tuple[Dim, tuple[Dim, ...]]:
+    s = layout.strides
+    return layout.offset, (*s[:axis], s[axis] * step, *s[axis + 1 :], s[axis])
+
+
+def _reshape(layout: Layout, *, shape: Sequence[Dim]) -> tuple[Dim, tuple[Dim, ...]] | None:
+    old, item = layout.type.shape, layout.type.dtype.itemsize
+    if layout.strides == contiguous_strides(old, item):
+        return layout.offset, contiguous_strides(tuple(shape), item)
+    # unit axes come and go freely; otherwise NumPy itself is asked, on concrete dims
+    kept = [(d, s) for d, s in zip(old, layout.strides, strict=True) if d != 1]
+    if [d for d, _ in kept] == [d for d in shape if d != 1]:
+        strides, rest = [], list(kept)
+        for d in shape:
+            strides.append(rest.pop(0)[1] if d != 1 else item)
+        return layout.offset, tuple(strides)
+    if not all(isinstance(v, int) for v in (*old, *layout.strides, *shape)):
+        return None
+    probe = np.lib.stride_tricks.as_strided(np.empty(0, layout.type.dtype.np), old, layout.strides, writeable=False)
+    try:
+        view = probe.view()
+        view.shape = tuple(shape)  # type: ignore[assignment]
+    except AttributeError:
+        return None
+    return layout.offset, view.strides
+
+
+FOLLOW: dict[str, Callable[..., Any]] = {
+    "transpose": _transpose, "broadcast": _broadcast, "slice": _slice, "diagonal": _diagonal, "windows": _windows,
+    "reshape": _reshape,
+}  # fmt: skip
+
+
+def follow(layout: Layout, path: Sequence[ViewStep]) -> Layout | None:
+    """The layout after a path of views, or None where memory cannot show it."""
+    for step in path:
+        found = FOLLOW[step.op.name](layout, **step.params)
+        if found is None:
+            return None
+        layout = Layout(step.op.type_rule(layout.type, **step.params), *found)
+    return layout

@@ -1,0 +1,187 @@
+"""One run of a user function on tracers at a fresh level 0: arguments in, a graph and a recipe for the results out.
+
+A `Trace` knows nothing of machine code: `compile` and the plain calls of transforms both start here and differ in
+whether concrete values ride along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stager import cells
+from stager.array import Array, raw
+from stager.concrete import Concrete
+from stager.errors import UnsupportedError, describe
+from stager.interpreters.stack import push
+from stager.interpreters.stage import StageInterpreter
+from stager.ir.dtypes import dtype_of
+from stager.ir.graph import Graph, Value
+from stager.ir.types import Type
+from stager.layouts import Layout, follow
+from stager.runtime.structure import Structure, flatten, unflatten
+
+
+@dataclass
+class Leaf:
+    """One leaf of the arguments. kind "array", "float", "int" (traced) or "static" (a guard on its value)."""
+
+    kind: str
+    value: Any
+    input: Value | None = None
+    array: Array | None = None
+    specialized: bool = False  # an int whose value the trace needed: a guard too
+
+
+@dataclass
+class Result:
+    """One leaf of the results. kind "value": graph output `index`; "input": the argument leaf `index` itself;
+    "view": a view (`layout`) of argument leaf `index`; "static": the object."""
+
+    kind: str
+    index: int = 0
+    layout: Layout | None = None
+    value: Any = None
+    owner: int = -1  # "view_output": the graph output it is a view of
+
+
+@dataclass
+class Traced:
+    """What a trace leaves behind."""
+
+    graph: Graph
+    leaves: list[Leaf]
+    structure: Structure
+    results: list[Result]
+    result_structure: Structure
+    writes: list[tuple[int, int]] = field(default_factory=list)  # (argument leaf, graph output)
+    stage: StageInterpreter | None = None
+
+
+def classify(x: Any) -> str:
+    """How an argument leaf is taken."""
+    if isinstance(x, np.ndarray | np.generic):
+        return "array"
+    if type(x) is float:
+        return "float"
+    if type(x) is int:
+        return "int"
+    return "static"
+
+
+def leaf_type(x: Any) -> Type:
+    """The type of an array or number leaf; TypeError for dtypes stager does not take."""
+    if isinstance(x, np.ndarray | np.generic):
+        try:
+            return Type(dtype_of(x.dtype), x.shape)
+        except TypeError as e:
+            raise UnsupportedError(describe(f"an argument has dtype {x.dtype}", remedy=str(e))) from None
+    return Type(dtype_of(np.float64 if type(x) is float else np.int64), ())
+
+
+def trace(
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    concrete: bool = False,
+    name: str = "main",
+    types: Sequence[Type] | None = None,
+    session: Any = None,
+) -> Traced:
+    """Run `fn` once on tracers. With `concrete`, values ride along (plain calls of transforms)."""
+    import stager.numpy.methods  # noqa: F401  (attaches NumPy's surface to Array)
+
+    flat, structure = flatten((args, kwargs))
+    stage = StageInterpreter(Graph(name))
+    if concrete:
+        stage.concrete = Concrete(stage.graph)
+    with push(stage):
+        leaves = [_enter(stage, x, concrete, None if types is None else types[i]) for i, x in enumerate(flat)]
+        stage.leaves = leaves
+        call_args, call_kwargs = unflatten(structure, [leaf.value if leaf.array is None else leaf.array for leaf in leaves])
+        out = fn(*call_args, **call_kwargs)
+        results, result_structure = flatten(out)
+        traced = Traced(stage.graph, leaves, structure, [], result_structure, stage=stage)
+        _deliver(traced, results)
+    if session is not None:
+        session.finish(traced)
+    return traced
+
+
+def _enter(stage: StageInterpreter, x: Any, concrete: bool, type: Type | None) -> Leaf:
+    kind = classify(x)
+    if kind == "static":
+        if callable(getattr(x, "__array__", None)):
+            raise UnsupportedError(describe(f"an argument is a {x.__class__.__name__}, not an ndarray", remedy="pass np.asarray(x)"))
+        return Leaf(kind, x)
+    value = stage.input(leaf_type(x) if type is None else type)
+    if stage.concrete is not None:
+        stage.concrete.values[value] = np.array(x)
+    cell = cells.Cell(value, stage)
+    if kind == "array" and isinstance(x, np.ndarray):
+        cell.origin = x
+        cell.read_only = not x.flags.writeable
+    return Leaf(kind, x, value, Array(cell, (), value.type, weak=kind != "array"))
+
+
+def _deliver(traced: Traced, results: Sequence[Any]) -> None:
+    """Turn result leaves into graph outputs and recipes; written arguments become outputs too."""
+    graph = traced.graph
+    of_cell = {id(leaf.array.cell): (i, leaf) for i, leaf in enumerate(traced.leaves) if leaf.array is not None}
+    outputs: dict[Value, int] = {}
+
+    def output(value: Any) -> int:
+        value = raw(value)
+        if value not in outputs:
+            outputs[value] = len(graph.outputs)
+            graph.outputs.append(value)
+        return outputs[value]
+
+    seen: dict[int, int] = {}
+    for x in results:
+        if type(x) is not Array:
+            traced.results.append(Result("static", value=x))
+            continue
+        known = of_cell.get(id(x.cell))
+        if known is not None and isinstance(known[1].value, np.ndarray):
+            traced.results.append(_of_argument(x, known[0], known[1], output))
+        elif not x.path:
+            # two results of one cell are one array, results of different cells are different arrays
+            if id(x.cell) not in seen:
+                seen[id(x.cell)] = len(graph.outputs)
+                graph.outputs.append(raw(x))
+            traced.results.append(Result("value", seen[id(x.cell)]))
+        else:
+            traced.results.append(_of_fresh(x, results, graph, seen))
+    for i, leaf in enumerate(traced.leaves):
+        if leaf.array is not None and leaf.array.cell.written and isinstance(leaf.value, np.ndarray):
+            traced.writes.append((i, len(graph.outputs)))
+            graph.outputs.append(leaf.array.cell.read())
+
+
+def _of_argument(x: Array, index: int, leaf: Leaf, output: Callable[[Any], int]) -> Result:
+    if not x.path:
+        return Result("input", index)
+    layout = follow(Layout.of_input(leaf.value, leaf.array.type if leaf.array else x.type), x.path)
+    if layout is None:
+        return Result("value", output(x))
+    return Result("view", index, layout)
+
+
+def _of_fresh(x: Array, results: Sequence[Any], graph: Graph, seen: dict[int, int]) -> Result:
+    """A view of an array made inside: a view of another result where its whole base is one, else an array of its own."""
+    siblings = [r for r in results if type(r) is Array and r.cell is x.cell]
+    if len(siblings) > 1:
+        base = Array(x.cell, (), x.cell.type)
+        layout = follow(Layout.contiguous(base.type), x.path)
+        if layout is not None:
+            if id(x.cell) not in seen:
+                seen[id(x.cell)] = len(graph.outputs)
+                graph.outputs.append(raw(base))
+            return Result("view_output", layout=layout, owner=seen[id(x.cell)])
+    graph.outputs.append(raw(x))
+    return Result("value", len(graph.outputs) - 1)
