@@ -435,9 +435,9 @@ class _Pool:
             c.fill(self._at(c, "slots"), 0, SLOTS * SLOT_BYTES)
             for field in ("generation", "sleepers", "stopping", "started"):
                 c.atomic_store(0, self._at(c, field), I32)
-            c.call("pthread_mutex_init", I32, [self._at(c, "mutex"), const(PTR, None)])
+            c.call("pthread_mutex_init", I32, [self._at(c, "mutex"), NULL])
             for field in ("wake", "done"):
-                c.call("pthread_cond_init", I32, [self._at(c, field), const(PTR, None)])
+                c.call("pthread_cond_init", I32, [self._at(c, field), NULL])
             c.atomic_store(me, pid, I32)
         with c.if_(c.lt(c.atomic_load(started, I32), wanted)):
             # workers take no signals: the interpreter and the program expect them on their own threads
@@ -453,7 +453,7 @@ class _Pool:
                 c.break_if(c.ne(made, 0))
                 c.atomic_rmw("add", started, 1, I32)
             c.call("pthread_attr_destroy", I32, [attributes])
-            c.call("pthread_sigmask", I32, [const(I32, self.system.sig_setmask), before, const(PTR, None)])
+            c.call("pthread_sigmask", I32, [const(I32, self.system.sig_setmask), before, NULL])
         self._unlock_start(c)
         c.ret(c.min(c.atomic_load(started, I32), wanted))
         return c.finish()
@@ -470,7 +470,7 @@ class _Pool:
         c.call("close", I32, [file])
         c.ret_if(c.le(size, 0), -1)
         c.store(const(ir.IntType(8), 0), c.offset(text, size))
-        end = c.var(PTR, None)
+        end = c.var(PTR, NULL)
         at = c.var(PTR)
         at.set(text)
         with c.if_(c.ne(c.arg("skip"), 0)):
@@ -487,7 +487,7 @@ class _Pool:
         for variable in ("STAGER_NUM_THREADS", "OMP_NUM_THREADS"):
             text = c.call("getenv", PTR, [c.string(variable)])
             with c.if_(c.not_null(text)):
-                number = c.call("strtol", I64, [text, const(PTR, None), const(I32, 10)])
+                number = c.call("strtol", I64, [text, NULL, const(I32, 10)])
                 with c.if_(c.gt(number, 0)):
                     c.ret(c.to(c.min(number, MAX_THREADS), I32))
         if self.system.has_affinity:
@@ -544,7 +544,7 @@ class _Pool:
             c.call("pthread_cond_broadcast", I32, [self._at(c, "wake")])
         with c.for_range(0, c.atomic_load(started, I32), type=I32) as i:
             handle = c.at(self._at(c, "handles"), I64, c.zext(i, I64))
-            c.call("pthread_join", I32, [handle, const(PTR, None)])
+            c.call("pthread_join", I32, [handle, NULL])
         c.atomic_store(0, started, I32)
         c.atomic_store(0, stopping, I32)
         self._unlock_start(c)
@@ -604,7 +604,7 @@ class _Pool:
         participants = c.add(c.call(self.ensure_workers, args=[c.sub(wanted, 1)]), 1)
         c.goto_if(c.le(participants, 1), serial)
 
-        slot = c.var(PTR, None)
+        slot = c.var(PTR, NULL)
         with c.for_range(0, SLOTS) as s:
             candidate = self._slot(c, s)
             _, claimed = c.compare_exchange(c.field(SLOT, candidate, "state"), FREE, CLAIMED, I32)
