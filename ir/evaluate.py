@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from stager.ir.core_ops import input_op
-from stager.ir.dims import Expr, evaluate, substitute
+from stager.ir.dims import Expr, evaluate, substitute, symbols_of
 from stager.ir.graph import Graph, Node
 from stager.ir.types import Type
 
@@ -156,6 +156,12 @@ def _has_type(array: Array, t: Type, env: Mapping[str, int]) -> bool:
     return shape == t.shape or shape == tuple(evaluate(d, env) for d in t.shape)
 
 
+def _fits(array: Array, t: Type, env: Mapping[str, int]) -> bool:
+    """As `_has_type`, but a dim whose symbols have no value yet (data symbols of the node itself) fits anything."""
+    dims = [d if symbols_of(d) <= env.keys() else n for d, n in zip(t.shape, array.shape, strict=False)]
+    return array.ndim == t.ndim and _has_type(array, t.with_shape(tuple(dims)), env)
+
+
 def _wrong_type(node: Node, t: Type, result: Array, env: Mapping[str, int]) -> EvaluationError:
     from stager.ir.text import format_param
 
@@ -167,13 +173,14 @@ def _wrong_type(node: Node, t: Type, result: Array, env: Mapping[str, int]) -> E
     return EvaluationError(f"internal error: {what} is a {t}{where}, its reference gave {got}")
 
 
-def evaluate_node(node: Node, args: Sequence[Array]) -> tuple[Array, ...]:
-    """The results of one node whose params are all static; for the constant folder."""
+def evaluate_node(node: Node, args: Sequence[Any], env: Mapping[str, int] | None = None) -> tuple[Array, ...]:
+    """The results of one node on concrete operands; `env` gives the symbols that its params mention."""
+    symbols = dict(env or {})
     with np.errstate(all="ignore"):
-        results = _Evaluator().apply(node, list(args), {})
+        results = _Evaluator().apply(node, [np.asarray(a) for a in args], symbols)
     for t, result in zip(node.types, results, strict=True):
-        if not _has_type(result, t, {}):
-            raise _wrong_type(node, t, result, {})
+        if not _fits(result, t, symbols):
+            raise _wrong_type(node, t, result, symbols)
     return results
 
 
@@ -217,9 +224,3 @@ def _map(e: _Evaluator, node: Node, args: list[Array], params: dict[str, Any], e
 CONTROL: dict[str, Callable[[_Evaluator, Node, list[Array], dict[str, Any], dict[str, int]], list[Array]]] = {
     "for": _for, "while": _while, "switch": _switch, "map": _map,
 }  # fmt: skip
-
-
-def evaluate_node(node: Node, args: Sequence[Any], env: Mapping[str, int] | None = None) -> tuple[Array, ...]:
-    """The results of one node on concrete operands; `env` gives the symbols that its params mention."""
-    with np.errstate(all="ignore"):
-        return _Evaluator().apply(node, [np.asarray(a) for a in args], dict(env or {}))

@@ -70,6 +70,7 @@ def chain(length: int) -> Graph:
     b = Build()
     x = b.input("f64[n]")
     y = x
+    steps = (b.sin, lambda v: b.add(v, x), lambda v: b.mul(v, v))
     for i in range(length):
-        y = (b.sin(y), b.add(y, x), b.mul(y, y))[i % 3]
+        y = steps[i % 3](y)
     return b.done(y)

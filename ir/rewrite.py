@@ -1,0 +1,502 @@
+"""How a graph is rebuilt: one walk over its nodes that applies local rules and shares equal nodes.
+
+`Rewriter` visits nodes in topological order with operands already rewritten and offers each to the rules of its op.
+A rule looks at a node and what its operands are made of, and returns the values that stand for it (operands, or values
+it emitted) or None. Emitted nodes are offered to the rules too, so the result is a fixpoint: no rule applies to any
+node of it, which makes every pass made this way idempotent. Rules are local: they depend on a node and its operands,
+never on who uses it.
+
+Equal nodes are shared (hash-consing) unless they are effects. What no output, effect or data symbol needs is dropped.
+Nodes never change, so a node whose operands stayed is taken over as it is, and a walk that changes nothing returns the
+graph itself. Regions are rewritten with the same rules. Locations, paths, symbols and the signature are kept. Here too:
+the pattern language in which algebra is written. Not here: any particular rule (`passes/`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stager.ir.core_ops import constant_op, dim_op, fill_op, input_op
+from stager.ir.dims import Dim, Expr, substitute, symbol
+from stager.ir.dtypes import DType
+from stager.ir.graph import Graph, Node, SymbolDef, Value
+from stager.ir.hash import literal_bits, structural_hash
+from stager.ir.op import Op, op_named
+from stager.ir.types import Type
+
+Replacement = Value | tuple[Value, ...] | None
+Rule = Callable[["Rewriter", Node], Replacement]
+# Rules by what they apply to: an op's name, or "family:elementwise" for all of a family, or "*".
+Rules = Mapping[str, Sequence[Rule]]
+
+MAX_DEPTH = 60  # of rules emitting nodes whose rules emit nodes: beyond it a node stays as it is
+SHARED_CONSTANT_BYTES = 1 << 16  # larger constants are shared only when they are the same array
+
+
+def merge_rules(*tables: Rules) -> dict[str, tuple[Rule, ...]]:
+    """One table with the rules of all, in order."""
+    merged: dict[str, tuple[Rule, ...]] = {}
+    for table in tables:
+        for key, rules in table.items():
+            merged[key] = (*merged.get(key, ()), *rules)
+    return merged
+
+
+def rewrite(graph: Graph, rules: Rules, *, share: bool = True, fast_math: bool = False) -> Graph:
+    """`graph` with the rules applied until none applies; the graph itself when nothing changed."""
+    return Rewriter(graph, rules, share=share, fast_math=fast_math).run()
+
+
+def rebuild(graph: Graph, fn: Rule, *, share: bool = False) -> Graph:
+    """`graph` rebuilt by one function that sees every node with its mapped operands; regions included.
+
+    `fn(rewriter, node)` returns what stands for the node, or None to keep it. It is not asked about what it emits.
+    """
+    return Rewriter(graph, {"*": (fn,)}, share=share, again=False).run()
+
+
+class Rewriter:
+    """One rebuild of one graph. Rules read operands, `fast_math`, and emit nodes."""
+
+    def __init__(
+        self, graph: Graph, rules: Rules, *, share: bool = True, fast_math: bool = False, again: bool = True
+    ) -> None:
+        self.old = graph
+        self.rules = rules
+        self.share = share
+        self.fast_math = fast_math
+        self.order: list[Node] = []
+        self.symbols: dict[str, SymbolDef] = {}
+        self.inputs: list[Value] = []
+        self._results: dict[Node, tuple[Value, ...]] = {}  # new node -> its values
+        self._mapped: dict[Node, tuple[Value, ...]] = {}  # old node -> the values that stand for it
+        self._serial: dict[Node, int] = {}
+        self._known: dict[Any, Any] = {}  # key -> node, or list of control nodes
+        self._replaced: dict[str, Dim] = {}  # symbols that turned out to be known dims
+        self._by_op: dict[Op, tuple[Rule, ...]] = {}
+        self._current: Node | None = None  # whose location emitted nodes get
+        self._depth = 0
+        self._max_depth = MAX_DEPTH if again else 1
+
+    # -- for rules -----------------------------------------------------------------------------------------------
+
+    def emit(self, op: str | Op, *args: Value, **params: Any) -> Value:
+        """Apply an op with one result; the result may be any simpler equal value."""
+        return self.emit_all(op, *args, **params)[0]
+
+    def emit_all(self, op: str | Op, *args: Value, regions: tuple[Graph, ...] = (), **params: Any) -> tuple[Value, ...]:
+        """Apply an op; its result types come from its type rule."""
+        record = op_named(op) if isinstance(op, str) else op
+        arg_types = [a.type for a in args]
+        extra = {"regions": regions} if record.family == "control" else {}
+        types = record.type_rule(*arg_types, **extra, **params)
+        types = (types,) if isinstance(types, Type) else tuple(types)
+        return self.add(self._node(record, args, params, types, regions))
+
+    def fill(self, value: Any, t: Type) -> Value:
+        """One scalar literal in every element of `t`."""
+        params = {"value": value, "shape": t.shape, "dtype": t.dtype}
+        return self.add(self._node(fill_op, (), params, (t,)))[0]
+
+    def constant(self, value: np.ndarray[Any, Any], t: Type) -> Value:
+        value = np.ascontiguousarray(value).reshape(value.shape)
+        value.flags.writeable = False
+        return self.add(self._node(constant_op, (), {"value": value}, (t,)))[0]
+
+    def dim(self, d: Dim) -> Value:
+        """The run-time value of a dim."""
+        return self.emit(dim_op, dim=d)
+
+    def inline(self, region: Graph, args: Sequence[Value]) -> list[Value]:
+        """The outputs of a region applied to values of this graph."""
+        env: dict[str, Dim] = {}
+        mapped: dict[Node, tuple[Value, ...]] = {v.node: (a,) for v, a in zip(region.inputs, args, strict=True)}
+        data: dict[Node, list[tuple[str, int]]] = {}
+        for name, d in region.symbols.items():
+            if d.kind == "value":
+                env[name] = self.dim_of(args[d.source])
+            elif d.kind == "shape":
+                env[name] = args[d.source].type.shape[d.axis]
+            elif d.kind == "data":
+                data.setdefault(d.source.node, []).append((name, d.source.index))
+        for node in region.nodes:
+            if node.op is not input_op:
+                mapped[node] = self.add(self._renewed(node, mapped, env))
+            for name, index in data.get(node, ()):
+                env[name] = self.dim_of(mapped[node][index])
+        return [mapped[v.node][v.index] for v in region.outputs]
+
+    def dim_of(self, v: Value) -> Dim:
+        """The dim that an integer scalar is: known, or a new data symbol."""
+        if (known := known_dim(v)) is not None:
+            return known
+        for name, d in self.symbols.items():
+            if d.kind == "data" and d.source == v:
+                return symbol(name)
+        taken = {*self.old.symbols, *self.symbols}
+        name = next(n for n in (f"s{i}" for i in itertools.count()) if n not in taken)
+        self.symbols[name] = SymbolDef("data", v)
+        return symbol(name)
+
+    # -- the walk ------------------------------------------------------------------------------------------------
+
+    def run(self) -> Graph:
+        old = self.old
+        data: dict[Node, list[tuple[str, SymbolDef]]] = {}
+        for name, d in old.symbols.items():
+            if d.kind == "data":
+                data.setdefault(d.source.node, []).append((name, d))
+            else:
+                self.symbols[name] = d
+        mapped = self._mapped
+        for node in old.nodes:
+            self._current = node
+            if node.op is input_op:
+                self.order.append(node)
+                mapped[node] = self._results[node] = node.outputs
+                self._serial[node] = len(self.order)
+            else:
+                mapped[node] = self.add(self._renewed(node, mapped, self._replaced))
+            for name, d in data.get(node, ()):
+                self._define(name, d, mapped[node][d.source.index])
+        outputs = [mapped[v.node][v.index] for v in old.outputs]
+        return self._finish(outputs)
+
+    def add(self, node: Node) -> tuple[Value, ...]:
+        """Put a node into the new graph: what its rules make of it, or an equal node, or itself."""
+        rules = self._by_op.get(node.op)
+        if rules is None:
+            rules = self._by_op[node.op] = self._rules_of(node.op)
+        if rules and self._depth < self._max_depth:
+            self._depth += 1
+            for rule in rules:
+                replaced = rule(self, node)
+                if replaced is not None:
+                    self._depth -= 1
+                    values = (replaced,) if isinstance(replaced, Value) else replaced
+                    self._check(rule, node, values)
+                    return values
+            self._depth -= 1
+        if self.share:
+            known = self._equal_node(node)
+            if known is not node:
+                return self._results[known]
+        if node not in self._results:
+            self.order.append(node)
+            self._serial[node] = len(self.order)
+            self._results[node] = node.outputs
+        return self._results[node]
+
+    def _rules_of(self, op: Op) -> tuple[Rule, ...]:
+        rules = self.rules
+        return (*rules.get(op.name, ()), *rules.get(f"family:{op.family}", ()), *rules.get("*", ()))
+
+    def _check(self, rule: Rule, node: Node, values: tuple[Value, ...]) -> None:
+        if tuple([v.type for v in values]) != node.types:
+            raise AssertionError(f"internal error: {rule} replaces {node!r} by {values!r}")
+
+    def _node(
+        self, op: Op, args: tuple[Value, ...], params: dict[str, Any], types: tuple[Type, ...], regions: Any = ()
+    ) -> Node:
+        at = self._current
+        return Node(op, args, params, types, regions, at.loc if at else None, at.path if at else ())
+
+    def _renewed(self, node: Node, mapped: Mapping[Node, tuple[Value, ...]], env: Mapping[str, Dim]) -> Node:
+        """`node` on its mapped operands: the same object when none changed."""
+        args = node.args
+        changed = False
+        for a in args:
+            v = mapped[a.node][a.index]
+            if v.node is not a.node or v.index != a.index:
+                changed = True
+                args = tuple([mapped[a.node][a.index] for a in args])
+                break
+        params, types, regions = node.params, node.types, node.regions
+        if env and not env.keys().isdisjoint(node.mentioned_symbols()):
+            params = {k: substitute(v, env) for k, v in params.items()}
+            types = tuple(substitute(t, env) for t in types)
+            changed = True
+        if regions:
+            regions = tuple(
+                Rewriter(r, self.rules, share=self.share, fast_math=self.fast_math, again=self._max_depth > 1).run()
+                for r in regions
+            )
+            changed = changed or any(new is not r for new, r in zip(regions, node.regions, strict=True))
+        if not changed:
+            return node
+        return Node(node.op, args, params, types, regions, node.loc, node.path)
+
+    def _define(self, name: str, d: SymbolDef, source: Value) -> None:
+        known = known_dim(source)
+        if known is not None:
+            self._replaced[name] = known
+        else:
+            self.symbols[name] = SymbolDef("data", source, 0, d.hint)
+
+    def _equal_node(self, node: Node) -> Node:
+        """An earlier node with the same results, or the node itself."""
+        if node.regions:
+            if node.ordered:
+                return node
+            alike = self._known.setdefault(self._key(node), [])
+            if alike:  # only now are the regions worth hashing
+                hashes = [structural_hash(r) for r in node.regions]
+                for other in alike:
+                    if [structural_hash(r) for r in other.regions] == hashes:
+                        return other  # type: ignore[no-any-return]
+            alike.append(node)
+            return node
+        if node.op.ordered or node.op.family in ("foreign", "effect"):
+            return node
+        return self._known.setdefault(self._key(node), node)  # type: ignore[no-any-return]
+
+    def _key(self, node: Node) -> Any:
+        """Equal for nodes with equal results, regions apart."""
+        op, params = node.op, node.params
+        if op is fill_op:
+            dtype = params["dtype"]
+            return (op, dtype, literal_bits(params["value"], dtype), params["shape"])
+        args = [(a.node, a.index) for a in node.args]
+        if op.commutative and len(args) == 2 and self._place(args[0]) > self._place(args[1]):
+            args.reverse()
+        key: list[Any] = [op, *args]
+        if params:
+            items = [(k, v if type(v) in _EXACT_KEYS else frozen(v)) for k, v in params.items()]
+            if len(items) > 1:
+                items.sort()  # param names differ, so values are never compared
+            key += items
+        return tuple(key)
+
+    def _place(self, arg: tuple[Node, int]) -> tuple[int, int]:
+        return self._serial[arg[0]], arg[1]
+
+    def _finish(self, outputs: list[Value]) -> Graph:
+        old = self.old
+        alive = self._alive(outputs)
+        order = self.order if len(alive) == len(self.order) else [n for n in self.order if n in alive]
+        if len(order) == len(old.nx) and not self._replaced:  # type: ignore[arg-type]
+            same = all(a is b for a, b in zip(order, old.nodes, strict=True))
+            if same and all(a.node is b.node and a.index == b.index for a, b in zip(outputs, old.outputs, strict=True)):
+                return old
+        return assemble(old, order, outputs, self.symbols, alive, self._replaced)
+
+    def _alive(self, outputs: Iterable[Value]) -> set[Node]:
+        """Nodes that an output, an effect, an input or a live node's data symbol needs."""
+        alive = {v.node for v in outputs}
+        data = {name: d.source.node for name, d in self.symbols.items() if d.kind == "data"}
+        for node in reversed(self.order):
+            if node in alive or node.op is input_op or node.op.ordered or (node.regions and node.ordered):
+                alive.add(node)
+                for a in node.args:
+                    alive.add(a.node)
+                if data:
+                    alive.update(data[name] for name in node.mentioned_symbols() if name in data)
+        return alive
+
+
+def assemble(
+    old: Graph,
+    order: Sequence[Node],
+    outputs: Sequence[Value],
+    symbols: Mapping[str, SymbolDef],
+    alive: set[Node] | None = None,
+    replaced: Mapping[str, Dim] | None = None,
+) -> Graph:
+    """A graph of these nodes that is `old` in everything else; data symbols of dead nodes go."""
+    new = Graph(old.name)
+    new.meta = old.meta
+    new.signature = old.signature
+    if replaced and old.signature.layouts:
+        layouts = {i: substitute(s, replaced) for i, s in old.signature.layouts.items()}
+        new.signature = type(old.signature)(old.signature.writes, old.signature.aliases, old.signature.donated, layouts)
+    data: dict[Node, list[tuple[str, SymbolDef]]] = {}
+    for name, d in symbols.items():
+        if d.kind == "data" and (alive is None or d.source.node in alive):
+            data.setdefault(d.source.node, []).append((name, d))
+    static = {name: d for name, d in symbols.items() if d.kind != "data"}
+    if data:
+        new.symbols = static
+        for node in order:
+            new.add(node)
+            for name, d in data.get(node, ()):
+                new.symbols[name] = d
+    else:
+        for node in order:  # no data symbol, no dim edge: added without looking for them
+            new.add(node)
+        new.symbols = static
+    inputs = [n for n in order if n.op is input_op]
+    inputs.sort(key=lambda n: n.params["index"])
+    new.inputs = [Value(n) for n in inputs]
+    new.outputs = list(outputs)
+    return new
+
+
+# -- what an operand is ------------------------------------------------------------------------------------------------
+
+_EXACT_KEYS = frozenset({int, bool, str, DType, Expr, type(None)})  # equal as keys exactly when they mean the same
+
+
+def frozen(v: Any) -> Any:
+    """A key for a param: equal exactly when the params mean the same (0.0 and -0.0 do not)."""
+    if type(v) in _EXACT_KEYS:
+        return v
+    if isinstance(v, tuple):
+        return tuple([frozen(x) for x in v])
+    if isinstance(v, float | complex | np.generic):
+        return (type(v), np.asarray(v).tobytes())
+    if isinstance(v, np.ndarray):
+        if v.nbytes > SHARED_CONSTANT_BYTES:
+            return id(v)
+        return (v.dtype.str, v.shape, v.tobytes())
+    return v
+
+
+def literal(v: Value) -> Any:
+    """The Python scalar in every element of `v` when it is a fill; else None."""
+    return v.node.params["value"] if v.node.op is fill_op else None
+
+
+def known_dim(v: Value) -> Dim | None:
+    """The dim that an integer scalar is when it is a literal or a dim node; else None."""
+    node = v.node
+    if node.op is dim_op:
+        d: Dim = node.params["dim"]
+        return d
+    if node.op is fill_op and v.type.shape == () and v.type.dtype.is_integer:
+        return int(node.params["value"])
+    return None
+
+
+def made_by(v: Value, name: str) -> bool:
+    return v.node.op.name == name
+
+
+def at_least(a: Dim, b: Dim) -> bool:
+    """True when a >= b is known: their difference is a non-negative int."""
+    d = a - b
+    return not isinstance(d, Expr) and d >= 0
+
+
+# -- patterns ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Var:
+    """Matches any value; the same Var twice matches the same value. `value`: what a replacement emits for a literal."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Matches a fill whose value passes `test(value, dtype)`; as a replacement, that literal in the root's type."""
+
+    name: str
+    test: Callable[[Any, DType], bool]
+    value: Any = None
+
+
+Pattern = Any  # Var, Literal, or (op name, pattern, …)
+Match = dict[str, Value]
+Licence = Callable[[Rewriter, Node, Match], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One identity: `pattern` -> `replacement` wherever `licence` allows it.
+
+    A replacement is a pattern to emit or a function of (rewriter, node, match) that returns a value or None.
+    """
+
+    pattern: Pattern
+    replacement: Any
+    licence: Licence
+
+
+def pattern_rules(rows: Iterable[Row]) -> dict[str, tuple[Rule, ...]]:
+    """The rules that apply rows, by op. Patterns of commutative ops match in both orders."""
+    by_op: dict[str, dict[Any, list[Row]]] = {}
+    for r in rows:
+        for pattern in _orders(r.pattern):
+            anchors = by_op.setdefault(pattern[0], {})
+            anchors.setdefault(_anchor(pattern), []).append(Row(pattern, r.replacement, r.licence))
+    return {name: (_rows_rule(anchors),) for name, anchors in by_op.items()}
+
+
+def _orders(pattern: Pattern) -> list[Pattern]:
+    if not isinstance(pattern, tuple):
+        return [pattern]
+    name, *args = pattern
+    combinations = [(name, *chosen) for chosen in itertools.product(*map(_orders, args))]
+    if op_named(name).commutative:
+        combinations += [c for c in [(name, *reversed(c[1:])) for c in combinations] if c not in combinations]
+    return combinations
+
+
+def _anchor(pattern: Pattern) -> tuple[int, str] | None:
+    """The first operand that must be made by a particular op: rows are looked up by it."""
+    for i, p in enumerate(pattern[1:]):
+        if isinstance(p, tuple):
+            return i, p[0]
+        if isinstance(p, Literal):
+            return i, "fill"
+    return None
+
+
+def _rows_rule(anchors: dict[Any, list[Row]]) -> Rule:
+    free = anchors.pop(None, [])
+
+    def rule(rw: Rewriter, node: Node) -> Replacement:
+        for row in free:
+            result = _try_row(rw, node, row)
+            if result is not None:
+                return result
+        for i, a in enumerate(node.args):
+            for row in anchors.get((i, a.node.op.name), ()):
+                result = _try_row(rw, node, row)
+                if result is not None:
+                    return result
+        return None
+
+    return rule
+
+
+def _try_row(rw: Rewriter, node: Node, row: Row) -> Value | None:
+    match: Match = {}
+    for p, a in zip(row.pattern[1:], node.args, strict=True):
+        if not _matches(p, a, match):
+            return None
+    if not row.licence(rw, node, match):
+        return None
+    if callable(row.replacement):
+        result: Value | None = row.replacement(rw, node, match)
+        return result
+    return _emit(rw, row.replacement, node, match)
+
+
+def _matches(p: Pattern, v: Value, match: Match) -> bool:
+    if type(p) is Var:
+        bound = match.setdefault(p.name, v)
+        return bound is v or (bound.node is v.node and bound.index == v.index)
+    node = v.node
+    if type(p) is Literal:
+        if node.op is not fill_op or not p.test(node.params["value"], v.type.dtype):
+            return False
+        match[p.name] = v
+        return True
+    if node.op.name != p[0]:
+        return False
+    return all(_matches(q, a, match) for q, a in zip(p[1:], node.args, strict=True))
+
+
+def _emit(rw: Rewriter, p: Pattern, root: Node, match: Match) -> Value:
+    if type(p) is Var:
+        return match[p.name]
+    if type(p) is Literal:
+        return rw.fill(p.value, root.types[0])
+    return rw.emit(p[0], *[_emit(rw, q, root, match) for q in p[1:]])
