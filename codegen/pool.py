@@ -30,6 +30,7 @@ from llvmlite import ir
 from stager.codegen.structured import (
     I32,
     I64,
+    NULL,
     PTR,
     VOID,
     Code,
@@ -44,7 +45,7 @@ from stager.ir.abi import CONTEXT_BYTES, PARALLEL_FOR, STATUS_INTERRUPTED
 MAX_THREADS = 128  # participants of one region
 SLOTS = 4  # regions that run at the same time on workers; further callers run serially
 SPIN_NS = 100_000  # how long a worker that has run dry looks for work before it sleeps
-POLL_NS = 20_000_000  # how often a caller asks ctx->poll between pieces
+POLL_NS = 5_000_000  # how often a caller asks ctx->poll between pieces
 STACK_BYTES = 8 << 20  # musl's default is too small for kernels with big frames
 
 POOL_THREADS, POOL_SET_THREADS, POOL_STOP = "stager_pool_threads", "stager_pool_set_threads", "stager_pool_stop"
