@@ -35,7 +35,9 @@ def _dot_type(x: Type, y: Type, *, contract: Pair, batch: Pair) -> Type:
                 text = f"dot: {what} axis {i} of {x} and axis {j} of {y} differ: {x.shape[i]} and {y.shape[j]}"
                 raise ShapeError(describe(text))
     x_free, y_free = free_axes(x.ndim, contract[0], batch[0]), free_axes(y.ndim, contract[1], batch[1])
-    return Type(x.dtype, (*[x.shape[k] for k in batch[0]], *[x.shape[k] for k in x_free], *[y.shape[k] for k in y_free]))
+    return Type(
+        x.dtype, (*[x.shape[k] for k in batch[0]], *[x.shape[k] for k in x_free], *[y.shape[k] for k in y_free])
+    )
 
 
 def _dot_reference(x: Any, y: Any, *, contract: Pair, batch: Pair) -> Any:
@@ -114,4 +116,6 @@ def _dot_batch(interp: Any, args: Any, bdims: Any, *, contract: Pair, batch: Pai
 
 
 # Sums of products over the contracted axis pairs, for every position of the batch pairs. Bools: or of ands.
-dot = define("dot", "contract", type_rule=_dot_type, reference=_dot_reference, jvp=_dot_jvp, vjp=_dot_vjp, batch=_dot_batch)
+dot = define(
+    "dot", "contract", type_rule=_dot_type, reference=_dot_reference, jvp=_dot_jvp, vjp=_dot_vjp, batch=_dot_batch
+)

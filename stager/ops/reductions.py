@@ -91,7 +91,7 @@ def _normalized(declared: OpFunction) -> Callable[..., Any]:
 
 # -- sum --------------------------------------------------------------------------------------------------------------
 
-_reduce_sum = linear(
+_reduce_sum: OpFunction = linear(
     "reduce_sum",
     "reduction",
     type_rule=lambda x, *, axes: _reduced_type("reduce_sum", x, axes, "iufc", True),
@@ -233,7 +233,7 @@ def _arg_batch(op_function: Callable[[], OpFunction]) -> Callable[..., Any]:
 
 
 # The first position of the extreme; a NaN counts as one.
-argmax = define("argmax", "reduction", type_rule=_arg_type("argmax"), reference=lambda x, *, axis: np.argmax(x, axis=axis),
+argmax: OpFunction = define("argmax", "reduction", type_rule=_arg_type("argmax"), reference=lambda x, *, axis: np.argmax(x, axis=axis),
                 batch=_arg_batch(lambda: argmax))  # fmt: skip
-argmin = define("argmin", "reduction", type_rule=_arg_type("argmin"), reference=lambda x, *, axis: np.argmin(x, axis=axis),
+argmin: OpFunction = define("argmin", "reduction", type_rule=_arg_type("argmin"), reference=lambda x, *, axis: np.argmin(x, axis=axis),
                 batch=_arg_batch(lambda: argmin))  # fmt: skip

@@ -96,7 +96,7 @@ recurrence = define(
 
 # -- sum and product --------------------------------------------------------------------------------------------------
 
-cumsum = linear(
+cumsum: OpFunction = linear(
     "cumsum",
     "scan",
     type_rule=_scan_type("cumsum", "iufc"),
@@ -152,7 +152,9 @@ def _extreme_rules(name: str, beaten: OpFunction) -> tuple[Callable[..., Any], C
     def vjp(ct: Any, out: Any, args: Any, needs: Any, *, axis: int, reverse: bool) -> Any:
         (x,) = args
         attains, stays, count = shares(x, out, axis, reverse)
-        s = recurrence(shifted_along(stays, axis, 0, reverse=not reverse), div(ct, count), axis=axis, reverse=not reverse)
+        s = recurrence(
+            shifted_along(stays, axis, 0, reverse=not reverse), div(ct, count), axis=axis, reverse=not reverse
+        )
         return [select(attains, s, zeros_like(s))]
 
     return jvp, vjp
