@@ -1,9 +1,46 @@
 """stager: write NumPy; get vmap, grad, jvp and functionalize in any nesting, as native code."""
 
+from __future__ import annotations
+
+import importlib as _importlib
 import os as _os
+from typing import Any as _Any
 
 # A checkout that lost its relative links (Windows) still finds ir/, codegen/ and runtime/ beside this folder.
 if not _os.path.isdir(_os.path.join(__path__[0], "ir")):
     __path__.append(_os.path.dirname(__path__[0]))
 
 __version__ = "0.1.0"
+
+# Public name -> the module that defines it. Modules load at first use, so `import stager` is quick.
+_PUBLIC = {
+    "vmap": "stager.transforms.vmap",
+    "grad": "stager.transforms.grad",
+    "value_and_grad": "stager.transforms.grad",
+    "grad_and_value": "stager.transforms.grad",
+    "vjp": "stager.transforms.grad",
+    "jvp": "stager.transforms.jvp",
+    "functionalize": "stager.transforms.functionalize",
+    "no_grad": "stager.interpreters.modes",
+    "enable_grad": "stager.interpreters.modes",
+    "set_grad_enabled": "stager.interpreters.modes",
+    "set_fwd_grad_enabled": "stager.interpreters.modes",
+    "is_grad_enabled": "stager.interpreters.modes",
+    "Array": "stager.array",
+    "register_container": "stager.runtime.structure",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> _Any:
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module 'stager' has no attribute {name!r}")
+    value = getattr(_importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

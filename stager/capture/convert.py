@@ -172,18 +172,18 @@ def _rewrite(code: CodeType, fn: FunctionType) -> Template:
         raise Unconvertible(f"its source cannot be read ({code.co_filename}:{code.co_firstlineno})")
     node: Any = source.node
     _mangle(node, fn.__qualname__, code)
-    literal = _literal_defaults(node)
+    computed = _computed_defaults(node)
     scope = Scope(node)
     rewriter = Statements(scope, fn.__globals__, code.co_freevars)
     body = rewriter.root_body()
-    defaults = _read_defaults(body, node, literal)
+    defaults = _read_defaults(body, node, computed)
     if not isinstance(node, ast.Lambda):
         node.decorator_list = []
     compiled = _compile(node, body, code, source.filename)
     return Template(compiled, tuple(sorted(rewriter.stable)), defaults)
 
 
-def _literal_defaults(node: Any) -> set[str]:
+def _computed_defaults(node: Any) -> set[str]:
     a = node.args
     positional = [*a.posonlyargs, *a.args]
     pairs = [*zip(reversed(positional), reversed(a.defaults), strict=False), *zip(a.kwonlyargs, a.kw_defaults, strict=True)]
@@ -221,7 +221,7 @@ def _compile(node: Any, body: list[ast.stmt], code: CodeType, filename: str) -> 
     unknown = set(made.co_freevars) - set(free)
     if unknown:
         raise Unconvertible(f"free variables that the function does not have: {', '.join(sorted(unknown))}")
-    return _renamed(made, code.co_name, code.co_qualname).replace(co_firstlineno=code.co_firstlineno)
+    return _renamed(made, code.co_name, code.co_qualname)
 
 
 def _renamed(code: CodeType, function: str, qualname: str) -> CodeType:
@@ -244,7 +244,7 @@ def _mangle(node: ast.AST, qualname: str, code: CodeType) -> None:
     if len(parts) < 2 or parts[-2] == "<locals>":
         return
     cls = parts[-2].lstrip("_")
-    if not cls:
+    if not cls or not _mentions(code, f"_{cls}__"):
         return
 
     def mangled(id: str) -> str:
@@ -263,6 +263,13 @@ def _mangle(node: ast.AST, qualname: str, code: CodeType) -> None:
             n.name = mangled(n.name)
         elif isinstance(n, ast.Global | ast.Nonlocal):
             n.names = [mangled(x) for x in n.names]
+
+
+def _mentions(code: CodeType, prefix: str) -> bool:
+    names = (*code.co_names, *code.co_varnames, *code.co_freevars, *code.co_cellvars)
+    return any(n.startswith(prefix) for n in names) or any(
+        isinstance(c, CodeType) and _mentions(c, prefix) for c in code.co_consts
+    )
 
 
 __all__ = ["STABLE_TYPES", "convert", "do_not_convert", "hooks_of", "is_converted", "restale", "why_not"]

@@ -39,9 +39,9 @@ def resolve(ufunc: np.ufunc, kinds: tuple[Kind, ...], dtype: Any = None) -> tupl
     """(operand dtypes, result dtypes) of the loop that NumPy picks."""
     if all(k in (int, float, complex) for k in kinds):  # only Python scalars: they take their default dtypes
         kinds = tuple(np.dtype(k) for k in kinds)
-    signature = None if dtype is None else (*(None,) * ufunc.nin, *(np.dtype(dtype),) * ufunc.nout)
+    settings = {} if dtype is None else {"signature": (*(None,) * ufunc.nin, *(np.dtype(dtype),) * ufunc.nout)}
     try:
-        found = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout), signature=signature, casting="same_kind")
+        found = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout), casting="same_kind", **settings)
     except TypeError as e:
         shown = ", ".join(str(k) if isinstance(k, np.dtype) else k.__name__ for k in kinds)
         raise DTypeError(describe(f"{ufunc.__name__}: not supported for operands of dtype {shown} ({type(e).__name__})")) from None

@@ -1,0 +1,321 @@
+"""`Hooks`: the object `@` that converted code calls for its calls, loads, subscripts and decisions.
+
+One instance belongs to one converted function: it knows the function's globals and cells. Without an active session
+every hook does what plain Python does, so converted code that outlives its trace (a closure that was returned) keeps
+working.
+"""
+
+from __future__ import annotations
+
+import weakref
+from types import CellType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from stager.capture import operators
+from stager.capture.resolve import convert_user, property_of, resolve, still_stable
+from stager.capture.session import _CURRENT, CONTAINERS, TRACERS, UNBOUND, Path, Session, cell_value, holds_tracer
+from stager.capture.users import is_user_module
+
+
+class Hooks:
+    """See the module. Methods are named in `rewrite.py` and `flow.py`."""
+
+    __slots__ = ("__weakref__", "cells", "fn", "names", "namespace", "stable")
+
+    BREAK = operators.BREAK
+    CONTINUE = operators.CONTINUE
+
+    def __init__(
+        self,
+        fn: weakref.ref[FunctionType],
+        namespace: dict[str, Any],
+        cells: dict[str, CellType],
+        stable: tuple[str, ...],
+    ) -> None:
+        self.fn = fn
+        self.namespace = namespace
+        self.cells = _Cells(cells)
+        self.stable = stable
+
+    # -- once per session ------------------------------------------------------------------------------------------
+
+    def enter(self, s: Session) -> bool:
+        """Guard the globals that the code loads as they are. False when one is no module, function or class any more."""
+        namespace = self.namespace
+        for name in self.stable:
+            value = namespace.get(name)
+            if not still_stable(value):
+                return False
+        s.entered.add(id(self))
+        s.kept.append(self)
+        for name in self.stable:
+            value = namespace[name]
+            path: Path = (("global", namespace, name),)
+            s.guard(path, "is", value)
+            s.origins.setdefault(id(value), (value, path))
+        return True
+
+    # -- loads -----------------------------------------------------------------------------------------------------
+
+    def load_global(self, value: Any, name: str) -> Any:
+        s = _CURRENT.get()
+        if s is None or type(value) in TRACERS:
+            return value
+        step = ("global", self.namespace, name)
+        return s.load(self.namespace, step, (step,), value)
+
+    def load_cell(self, value: Any, name: str) -> Any:
+        s = _CURRENT.get()
+        if s is None or type(value) in TRACERS:
+            return value
+        cell = self.cells.__dict__["@"][name]
+        step = ("cell", cell, name)
+        return s.load(cell, step, (step,), value)
+
+    @property
+    def globals(self) -> _Globals:
+        """Globals that the function declares: `@.globals.x` loads, stores and deletes."""
+        return _Globals(self.namespace)
+
+    def default(self, value: Any, name: str) -> Any:
+        """A parameter when the call begins: what came from its default is a captured value."""
+        s = _CURRENT.get()
+        if s is None or type(value) in TRACERS:
+            return value
+        fn = self.fn()
+        if fn is None or _default_of(fn, name) is not value:
+            return value
+        step = ("default", fn, name)
+        return s.load(fn, step, (step,), value)
+
+    def attr(self, obj: Any, name: str) -> Any:
+        s = _CURRENT.get()
+        if s is None or type(obj) in TRACERS:
+            return getattr(obj, name)
+        if type(obj) is ModuleType:
+            value = getattr(obj, name)
+            if not is_user_module(obj):
+                return value
+            step = ("global", obj.__dict__, name)
+            return s.load(obj.__dict__, step, (step,), value)
+        if s.stores:
+            stored = s.stores.get((id(obj), ("attr", name)))
+            if stored is not None:
+                return stored.value
+        getter = property_of(type(obj), name)
+        if getter is not None:
+            return convert_user(getter, s)(obj)
+        return s.attribute(obj, name, getattr(obj, name))
+
+    def place(self, obj: Any) -> Any:
+        """The object whose attribute is written."""
+        s = _CURRENT.get()
+        if s is None or type(obj) in TRACERS or id(obj) not in s.origins:
+            return obj
+        return _Place(self, s, obj)
+
+    def item(self, obj: Any) -> Any:
+        """The object that is subscripted."""
+        s = _CURRENT.get()
+        if s is None:
+            return obj
+        if type(obj) in TRACERS:
+            return obj
+        if s.containers and isinstance(obj, list | tuple | dict) and s.path_of(obj) is not None:
+            return _Item(s, obj)
+        if isinstance(obj, list | tuple | dict | np.ndarray):
+            return operators.subscripted(obj)
+        return obj
+
+    def item_place(self, obj: Any) -> Any:
+        """The object whose item is written or deleted."""
+        s = _CURRENT.get()
+        if s is None or type(obj) in TRACERS:
+            return obj
+        if s.containers and isinstance(obj, list | dict) and s.path_of(obj) is not None:
+            return _Item(s, obj)
+        if isinstance(obj, np.ndarray):
+            return operators.ForeignArray(obj)
+        return obj
+
+    def spread(self, obj: Any) -> Any:
+        """A value that is unpacked: `a, b = obj`, `f(*obj)`, `f(**obj)`."""
+        s = _CURRENT.get()
+        return obj if s is None or not s.containers else s.mirror(obj)
+
+    iter = spread
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def call(self, f: Any) -> Any:
+        s = _CURRENT.get()
+        return f if s is None else resolve(f, s)
+
+    def method(self, obj: Any, name: str) -> Any:
+        s = _CURRENT.get()
+        if s is None or type(obj) in TRACERS:
+            return getattr(obj, name)
+        if s.containers and type(obj) in CONTAINERS and s.path_of(obj) is not None:
+            return resolve(getattr(_captured_methods(s, obj, name), name), s)
+        return resolve(self.attr(obj, name), s)
+
+    # -- decisions: operators.py -----------------------------------------------------------------------------------
+
+    and_ = staticmethod(operators.and_)
+    or_ = staticmethod(operators.or_)
+    not_ = staticmethod(operators.not_)
+    ifexp = staticmethod(operators.ifexp)
+    chain = staticmethod(operators.chain)
+    contains = staticmethod(operators.contains)
+    checked = staticmethod(operators.checked)
+    raised = staticmethod(operators.raised)
+    returned = staticmethod(operators.returned)
+    if_ = staticmethod(operators.if_)
+    branch = staticmethod(operators.branch)
+    then = staticmethod(operators.then)
+    leave = staticmethod(operators.leave)
+    finish = staticmethod(operators.finish)
+    for_ = staticmethod(operators.for_)
+    while_ = staticmethod(operators.while_)
+
+
+def _default_of(fn: FunctionType, name: str) -> Any:
+    if fn.__kwdefaults__ and name in fn.__kwdefaults__:
+        return fn.__kwdefaults__[name]
+    code, defaults = fn.__code__, fn.__defaults__ or ()
+    positional = code.co_varnames[: code.co_argcount]
+    i = positional.index(name) - (len(positional) - len(defaults)) if name in positional else -1
+    return defaults[i] if 0 <= i < len(defaults) else UNBOUND
+
+
+_READING = frozenset({"items", "values", "keys", "get", "index", "count", "copy", "__getitem__", "__len__", "__iter__"})
+
+
+def _captured_methods(s: Session, obj: Any, name: str) -> Any:
+    """The object whose method is called: methods that read a captured container read its mirror."""
+    return s.mirror(obj) if name in _READING else obj
+
+
+class _Globals:
+    """Loads and stores of declared globals."""
+
+    __slots__ = ("_namespace",)
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        object.__setattr__(self, "_namespace", namespace)
+
+    def __getattr__(self, name: str) -> Any:
+        namespace = self._namespace
+        s = _CURRENT.get()
+        step = ("global", namespace, name)
+        if s is not None and s.stores:
+            stored = s.stores.get((id(namespace), ("global", id(namespace), name)))
+            if stored is not None:
+                return stored.value
+        try:
+            value = namespace[name]
+        except KeyError:
+            builtins = namespace.get("__builtins__", {})
+            builtins = builtins if isinstance(builtins, dict) else vars(builtins)
+            if name in builtins:
+                return builtins[name]
+            raise NameError(f"name {name!r} is not defined") from None
+        return value if s is None else s.load(namespace, step, (step,), value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        namespace = self._namespace
+        s = _CURRENT.get()
+        step = ("global", namespace, name)
+        if s is None or not s.store(namespace, step, (step,), value):
+            namespace[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        if name not in self._namespace:
+            raise NameError(f"name {name!r} is not defined")
+        del self._namespace[name]
+
+
+class _Cells:
+    """Loads and stores of closure variables that the function declares nonlocal."""
+
+    def __init__(self, cells: dict[str, CellType]) -> None:
+        self.__dict__["@"] = cells
+
+    def __getattr__(self, name: str) -> Any:
+        cell = self.__dict__["@"][name]
+        s = _CURRENT.get()
+        step = ("cell", cell, name)
+        if s is not None and s.stores:
+            stored = s.stores.get((id(cell), ("cell", id(cell))))
+            if stored is not None:
+                return stored.value
+        value = cell_value(cell)
+        if value is UNBOUND:
+            raise NameError(f"cannot access free variable {name!r} where it is not associated with a value in enclosing scope")
+        return value if s is None else s.load(cell, step, (step,), value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        cell = self.__dict__["@"][name]
+        s = _CURRENT.get()
+        step = ("cell", cell, name)
+        if s is None or not s.store(cell, step, (step,), value):
+            cell.cell_contents = value
+
+    def __delattr__(self, name: str) -> None:
+        del self.__dict__["@"][name].cell_contents
+
+
+class _Place:
+    """`place.name = v` on a captured object."""
+
+    __slots__ = ("_hooks", "_obj", "_session")
+
+    def __init__(self, hooks: Hooks, session: Session, obj: Any) -> None:
+        object.__setattr__(self, "_hooks", hooks)
+        object.__setattr__(self, "_session", session)
+        object.__setattr__(self, "_obj", obj)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._hooks.attr(self._obj, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        obj, s = self._obj, self._session
+        setter = property_of(type(obj), name, "fset")
+        if setter is not None:
+            convert_user(setter, s)(obj, value)
+            return
+        path, step = s.path_of(obj), ("attr", name)
+        if not s.store(obj, step, None if path is None else (*path, step), value):
+            setattr(obj, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._obj, name)
+
+
+class _Item:
+    """A captured list, tuple or dict that is subscripted."""
+
+    __slots__ = ("_obj", "_session")
+
+    def __init__(self, session: Session, obj: Any) -> None:
+        self._session = session
+        self._obj = obj
+
+    def __getitem__(self, key: Any) -> Any:
+        s, obj = self._session, self._obj
+        if isinstance(key, slice) or holds_tracer(key):
+            return operators.subscripted(s.mirror(obj))[key]
+        if isinstance(obj, dict) and type(obj).__getitem__ is not dict.__getitem__:
+            return s.mirror(obj)[key]
+        return s.item(obj, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        s, obj = self._session, self._obj
+        path, step = s.path_of(obj), ("item", key)
+        if isinstance(key, slice) or not s.store(obj, step, None if path is None else (*path, step), value):
+            obj[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._obj[key]

@@ -1,0 +1,330 @@
+"""The decisions of converted code: what an `if`, a loop, `and` or `assert` does once it sees its values.
+
+A concrete value decides as in Python, here; a traced one is handed to `staging.py`, which loads with the first trace.
+Closures of one statement share the variables of their function through cells; a *signal* is what a closure returns:
+None (fell through), BREAK, CONTINUE, a `Return`, or what `staging` makes of a traced decision.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from stager.capture.session import _CURRENT, TRACERS, holds_tracer
+
+Closure = Callable[..., Any]
+Names = tuple[str, ...]
+
+
+class Jump:
+    """BREAK or CONTINUE."""
+
+    __slots__ = ("word",)
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def __repr__(self) -> str:
+        return self.word
+
+
+class Return:
+    """A `return` that is on its way to its function."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+BREAK = Jump("break")
+CONTINUE = Jump("continue")
+returned = Return
+
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+    "is": operator.is_, "is not": operator.is_not,
+}  # fmt: skip
+
+
+# -- expressions -----------------------------------------------------------------------------------------------------
+
+
+def and_(value: Any, *others: Closure) -> Any:
+    """`value and other() and …`."""
+    for i, other in enumerate(others):
+        if type(value) in TRACERS:
+            from stager.capture import staging
+
+            return staging.and_(value, others[i:])
+        if not value:
+            return value
+        value = other()
+    return value
+
+
+def or_(value: Any, *others: Closure) -> Any:
+    """`value or other() or …`."""
+    for i, other in enumerate(others):
+        if type(value) in TRACERS:
+            from stager.capture import staging
+
+            return staging.or_(value, others[i:])
+        if value:
+            return value
+        value = other()
+    return value
+
+
+def not_(value: Any) -> Any:
+    """`not value`."""
+    if type(value) in TRACERS:
+        from stager.capture import staging
+
+        return staging.not_(value)
+    return not value
+
+
+def ifexp(test: Any, body: Closure, orelse: Closure) -> Any:
+    """`body() if test else orelse()`."""
+    if type(test) in TRACERS:
+        from stager.capture import staging
+
+        return staging.ifexp(test, body, orelse)
+    return body() if test else orelse()
+
+
+def chain(ops: tuple[str, ...], left: Any, right: Any, *others: Closure) -> Any:
+    """`left < right < other() < …`: each operand once, and none after the first comparison that fails."""
+    value = compare(ops[0], left, right)
+    for i, other in enumerate(others):
+        if type(value) in TRACERS:
+            from stager.capture import staging
+
+            rest = ops[i + 1 :]
+            return staging.and_(value, (lambda: chain(rest, right, other(), *others[i + 1 :]),))
+        if not value:
+            return value
+        left, right = right, other()
+        value = compare(ops[i + 1], left, right)
+    return value
+
+
+def compare(op: str, left: Any, right: Any) -> Any:
+    """`left op right`."""
+    if op == "in":
+        return contains(left, right)
+    if op == "not in":
+        return not_(contains(left, right))
+    return _COMPARE[op](left, right)
+
+
+def contains(item: Any, container: Any) -> Any:
+    """`item in container`."""
+    s = _CURRENT.get()
+    if s is None:
+        return item in container
+    container = s.mirror(container)
+    if type(container) in TRACERS:
+        return (container == item).any()
+    if isinstance(container, range) and type(item) in TRACERS:
+        low, high = (container[0], container[-1]) if container.step > 0 else (container[-1], container[0])
+        if not container:
+            return False
+        return (item >= low) & (item <= high) & ((item - container.start) % container.step == 0)
+    if isinstance(container, list | tuple | set | frozenset) and (type(item) in TRACERS or holds_tracer(container, 1)):
+        found: Any = False
+        for element in container:
+            equal = item is element or item == element
+            if equal is True:
+                return True
+            found = equal if found is False else found | equal
+        return found
+    return item in container
+
+
+# -- checks ----------------------------------------------------------------------------------------------------------
+
+
+def checked(test: Any, text: Closure | None) -> Any:
+    """The test of an `assert`; a traced one becomes a check of the compiled code and passes here."""
+    if type(test) in TRACERS:
+        from stager.capture import staging
+
+        staging.check(test, AssertionError, "" if text is None else text())
+        return True
+    return test
+
+
+def raised(error: Any) -> Any:
+    """What a `raise` in a branch raises."""
+    if _CURRENT.get() is None:
+        return error
+    from stager.capture import staging
+
+    return staging.raised(error)
+
+
+# -- if --------------------------------------------------------------------------------------------------------------
+
+
+def if_(test: Any, then: Closure, orelse: Closure | None, names: Names) -> None:
+    """An `if` that control cannot leave sideways."""
+    if type(test) in TRACERS:
+        from stager.capture import staging
+
+        staging.if_(test, then, orelse, names)
+    elif test:
+        then()
+    elif orelse is not None:
+        orelse()
+
+
+def branch(test: Any, then: Closure, orelse: Closure | None, names: Names, then_falls: bool, orelse_falls: bool) -> Any:
+    """An `if` with `return`, `break` or `continue` inside: its signal."""
+    if type(test) in TRACERS:
+        from stager.capture import staging
+
+        return staging.Pending(test, then, orelse, names, then_falls, orelse_falls)
+    if test:
+        return then()
+    return None if orelse is None else orelse()
+
+
+def then(signal: Any, rest: Closure, names: Names) -> Any:
+    """What follows a statement that gave `signal`."""
+    if signal is None:
+        return rest()
+    if type(signal) is Return or type(signal) is Jump:
+        return signal
+    from stager.capture import staging
+
+    return staging.then(signal, rest, names)
+
+
+def leave(signal: Any) -> Any:
+    """A signal on its way out of a `with`, `try` or `match`."""
+    if type(signal) is Return or type(signal) is Jump:
+        return signal
+    from stager.capture import staging
+
+    return staging.leave(signal)
+
+
+def finish(signal: Any) -> Any:
+    """The value that the function returns."""
+    if signal is None:
+        return None
+    if type(signal) is Return:
+        return signal.value
+    from stager.capture import staging
+
+    return staging.finish(signal)
+
+
+# -- loops -----------------------------------------------------------------------------------------------------------
+
+
+def for_(iterable: Any, body: Closure, names: Names, orelse: Closure | None) -> Any:
+    """A `for` statement: its signal (never BREAK or CONTINUE of its own)."""
+    s = _CURRENT.get()
+    if s is not None:
+        from stager.capture import staging
+
+        if s.containers:
+            iterable = s.mirror(iterable)
+        plan = staging.plan_for(s, iterable, body, names)
+        if plan is not None:
+            return plan(orelse)
+    return plain_for(iter(iterable), body, names, orelse)
+
+
+def plain_for(iterator: Any, body: Closure, names: Names, orelse: Closure | None) -> Any:
+    """The loop as Python runs it."""
+    for item in iterator:
+        signal = body(item)
+        if signal is None or signal is CONTINUE:
+            continue
+        if signal is BREAK:
+            return None
+        if type(signal) is Return:
+            return signal
+        from stager.capture import staging
+
+        return staging.rest_of_loop(signal, lambda: plain_for(iterator, body, names, orelse), names)
+    return None if orelse is None else orelse()
+
+
+def while_(test: Closure, body: Closure, names: Names, orelse: Closure | None) -> Any:
+    """A `while` statement: its signal."""
+    while True:
+        value = test()
+        if type(value) in TRACERS:
+            from stager.capture import staging
+
+            return staging.while_(value, test, body, names, orelse)
+        if not value:
+            return None if orelse is None else orelse()
+        signal = body()
+        if signal is None or signal is CONTINUE:
+            continue
+        if signal is BREAK:
+            return None
+        if type(signal) is Return:
+            return signal
+        from stager.capture import staging
+
+        return staging.rest_of_while(signal, test, body, names, orelse)
+
+
+# -- subscripts of what is not traced -----------------------------------------------------------------------------------
+
+
+def subscripted(obj: Any) -> Any:
+    """A plain container or ndarray that may be subscripted with a traced index."""
+    return _Subscripted(obj)
+
+
+class _Subscripted:
+    __slots__ = ("obj",)
+
+    def __init__(self, obj: Any) -> None:
+        self.obj = obj
+
+    def __getitem__(self, key: Any) -> Any:
+        obj = self.obj
+        if not holds_tracer(key, 2):
+            return obj[key]
+        if isinstance(obj, np.ndarray):
+            from stager.capture.resolve import lift_array
+
+            return lift_array(obj)[key]
+        if isinstance(obj, list | tuple) and type(key) in TRACERS:
+            from stager.capture import staging
+
+            return staging.select_item(obj, key)
+        return obj[key]
+
+
+class ForeignArray(_Subscripted):
+    """An ndarray that came out of code stager did not see, when its items are written."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if holds_tracer(value, 2) or holds_tracer(key, 2):
+            from stager.errors import MutationError, describe
+
+            raise MutationError(
+                describe(
+                    "a traced value is written into an ndarray that was made outside the traced code",
+                    remedy="make the array in the function with np.zeros, np.empty or np.array, or pass it as an argument",
+                )
+            )
+        self.obj[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self.obj[key]

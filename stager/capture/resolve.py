@@ -1,0 +1,207 @@
+"""`resolve`: what a call in converted code really calls.
+
+By identity of the callee: an entry of the substitution table; a function of the user, converted in turn (functions,
+methods, partials, classes with a Python `__init__`, objects with a Python `__call__`); anything else as it is. Callees
+that are not the user's see captured lists and dicts as mirrors that hold tracers, because they read them unseen.
+Randomness that NumPy or Python would draw while tracing, and so freeze, is an error.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+
+from stager.capture.session import CONTAINERS, TRACERS, Session, holds_tracer
+from stager.capture.table import SUBSTITUTES
+from stager.capture.users import is_user_file
+
+_GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator)
+_LRU = type(functools.lru_cache(lambda: None))
+_STABLE: tuple[type, ...] = ()
+
+
+def still_stable(value: Any) -> bool:
+    """A module, function or class: what converted code loads without a hook."""
+    global _STABLE
+    if not _STABLE:
+        from stager.capture.rewrite import STABLE_TYPES
+
+        _STABLE = STABLE_TYPES
+    return isinstance(value, _STABLE)
+
+
+def resolve(f: Any, s: Session) -> Any:
+    """The callable that stands in for `f` while `s` traces."""
+    replacement = SUBSTITUTES.get(f)
+    if replacement is not None:
+        return replacement if not s.containers else _mirroring(replacement, s)
+    t = type(f)
+    if t is FunctionType:
+        return convert_user(f, s) if is_user_file(f.__code__.co_filename) else _foreign(f, s)
+    if t is MethodType:
+        return _method(f, s)
+    if t is BuiltinFunctionType or t is _METHOD_WRAPPER:
+        return _builtin(f, s)
+    if isinstance(f, type):
+        return _class(f, s)
+    if t is functools.partial:
+        func = resolve(f.func, s)
+        origin = s.path_of(f)
+        if origin is not None:
+            args = [s.load(f, ("item", i), (*origin, ("attr", "args"), ("item", i)), a) for i, a in enumerate(f.args)]
+            keywords = {
+                k: s.load(f, ("item", k), (*origin, ("attr", "keywords"), ("item", k)), v) for k, v in f.keywords.items()
+            }
+            return functools.partial(func, *args, **keywords)
+        return functools.partial(func, *f.args, **f.keywords) if func is not f.func else f
+    if t is _LRU and isinstance(f.__wrapped__, FunctionType):
+        return resolve(f.__wrapped__, s)  # a cache would keep tracers
+    call = getattr(t, "__call__", None)
+    if type(call) is FunctionType and is_user_file(call.__code__.co_filename):
+        return MethodType(convert_user(call, s), f)
+    _refuse_randomness(f)
+    return _foreign(f, s)
+
+
+def convert_user(f: Any, s: Session) -> Any:
+    """A user's function, converted, with its module-level names guarded in this session."""
+    from stager.capture.convert import convert, hooks_of, restale
+
+    if type(f) is not FunctionType:
+        return f
+    made: Any = convert(f)
+    if made is f:
+        return f
+    hooks = hooks_of(made)
+    if hooks is not None and id(hooks) not in s.entered and not hooks.enter(s):
+        restale(f)
+        made = convert(f)
+        hooks = hooks_of(made)
+        if hooks is not None:
+            hooks.enter(s)
+    return made
+
+
+def convert_root(f: Any, s: Session) -> Any:
+    """The callable given to a transform: converted wherever its source stands."""
+    if type(f) is FunctionType:
+        return convert_user(f, s)
+    if type(f) is MethodType and type(f.__func__) is FunctionType:
+        s.add_root(f.__self__)
+        return MethodType(convert_user(f.__func__, s), f.__self__)
+    if not isinstance(f, type) and type(f) not in (BuiltinFunctionType, np.ufunc):
+        s.add_root(f)
+    return resolve(f, s)
+
+
+def _method(f: MethodType, s: Session) -> Any:
+    func = f.__func__
+    replacement = SUBSTITUTES.get(func)
+    if replacement is not None:
+        return MethodType(replacement, f.__self__)
+    if type(func) is FunctionType and is_user_file(func.__code__.co_filename):
+        return MethodType(convert_user(func, s), f.__self__)
+    _refuse_randomness(f)
+    return _foreign(f, s)
+
+
+def _builtin(f: Any, s: Session) -> Any:
+    owner = f.__self__
+    if isinstance(owner, np.ndarray):
+        return _OnArray(f, owner)
+    _refuse_randomness(f)
+    return _foreign(f, s)
+
+
+def _class(cls: type, s: Session) -> Any:
+    init = cls.__init__
+    plain = (
+        type(cls) is type
+        and type(init) is FunctionType
+        and cls.__new__ is object.__new__
+        and is_user_file(init.__code__.co_filename)
+    )
+    if not plain:
+        return _foreign(cls, s)
+    converted = convert_user(init, s)
+
+    def construct(*args: Any, **kwargs: Any) -> Any:
+        obj = cls.__new__(cls)
+        converted(obj, *args, **kwargs)
+        return obj
+
+    return construct if converted is not init else cls
+
+
+def _refuse_randomness(f: Any) -> None:
+    owner = getattr(f, "__self__", None)
+    if isinstance(owner, _GENERATORS) or f is np.random.default_rng:
+        from stager.errors import UnsupportedError, describe
+
+        called = getattr(f, "__name__", "a random function")
+        raise UnsupportedError(
+            describe(
+                f"np.random: {called} would be drawn once, while tracing, and stay the same in every call",
+                remedy=f"st.random.{called if called in _OURS else 'uniform'} with an explicit key, or pass the numbers in",
+            )
+        )
+
+
+_OURS = frozenset({"uniform", "normal", "integers", "permutation", "choice", "bits"})
+
+
+def _foreign(f: Any, s: Session) -> Any:
+    """Code that is not converted: it reads captured containers through mirrors, because it reads them unseen."""
+    return _mirroring(f, s) if s.containers else f
+
+
+def _mirroring(f: Callable[..., Any], s: Session) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        args = tuple([s.mirror(a) if type(a) in CONTAINERS else a for a in args])
+        return f(*args, **{k: s.mirror(v) if type(v) in CONTAINERS else v for k, v in kwargs.items()})
+
+    return call
+
+
+class _OnArray:
+    """A bound method of an untraced ndarray: with a traced operand it is the traced array's method."""
+
+    __slots__ = ("array", "method")
+
+    def __init__(self, method: Any, array: Any) -> None:
+        self.method = method
+        self.array = array
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if any(holds_tracer(a) for a in args) or any(holds_tracer(v) for v in kwargs.values()):
+            lifted = lift_array(self.array)
+            return getattr(lifted, self.method.__name__)(*args, **kwargs)
+        return self.method(*args, **kwargs)
+
+
+LIFT: list[Callable[[Any], Any]] = []  # what makes a traced constant of an ndarray; `stager.array` puts it here
+
+
+def lift_array(array: Any) -> Any:
+    """A traced constant for an ndarray that came out of code stager did not see."""
+    return LIFT[0](array)
+
+
+@functools.cache
+def property_of(cls: type, name: str, part: str = "fget") -> FunctionType | None:
+    """The getter or setter of a property that the user's class defines in Python, or None."""
+    if cls in TRACERS:
+        return None
+    for base in cls.__mro__:
+        if name in base.__dict__:
+            found = base.__dict__[name]
+            f = getattr(found, part) if type(found) is property else None
+            return f if type(f) is FunctionType and is_user_file(f.__code__.co_filename) else None
+    return None
+
+
+_METHOD_WRAPPER = type("".__str__)
