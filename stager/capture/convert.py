@@ -209,7 +209,7 @@ def _compile(node: Any, body: list[ast.stmt], code: CodeType, filename: str) -> 
             p.annotation = None
     a.defaults, a.kw_defaults = [], [None] * len(a.kwonlyargs)
     kind = ast.AsyncFunctionDef if isinstance(node, ast.AsyncFunctionDef) else ast.FunctionDef
-    function = at(kind(code.co_name, a, body, [], None, None), node)
+    function = at(kind("@function", a, body, [], None, None), node)
     function.type_params = []
     free = [*code.co_freevars, HOOKS] if HOOKS not in code.co_freevars else list(code.co_freevars)
     parameters = ast.arguments([], [at(ast.arg(n), node) for n in free], None, [], [], None, [])

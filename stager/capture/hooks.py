@@ -140,6 +140,12 @@ class Hooks:
             return operators.ForeignArray(obj)
         return obj
 
+    def visible(self, names: Any) -> Any:
+        """`locals()` and its kin without our own names."""
+        if isinstance(names, dict):
+            return {k: v for k, v in names.items() if not k.startswith("@")}
+        return [n for n in names if not n.startswith("@")]
+
     def spread(self, obj: Any) -> Any:
         """A value that is unpacked: `a, b = obj`, `f(*obj)`, `f(**obj)`."""
         s = _CURRENT.get()

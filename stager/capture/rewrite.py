@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture.scopes import COMPREHENSIONS, Scope, bound_by_comprehension
+from stager.capture.scopes import COMPREHENSIONS, DYNAMIC, Scope, bound_by_comprehension
 from stager.capture.users import is_user_module
 
 HOOKS = "@"
@@ -207,6 +207,9 @@ class Expressions:
                     raise Unconvertible("super() without arguments in a function without parameters")
                 e.args = [name("__class__", e), name(self.first_parameter, e)]
                 return e
+            if func.id in DYNAMIC and self.kind_of(func.id) == "global":
+                self.generic(e)  # looks at this very frame
+                return e if e.args or func.id in ("eval", "exec") else hook("visible", [e], e)
             e.func = hook("call", [self.visit_name(func)], func)
         elif type(func) is ast.Attribute and self.plain_module(func.value) is None:
             e.func = hook("method", [self.visit(func.value), constant(func.attr, func)], func)

@@ -60,18 +60,15 @@ def _in_block(code: CodeType, lines: list[str]) -> FunctionNode | None:
         while end < len(lines) and _belongs(lines[end], indent):
             end += 1
         block = "".join(lines[first - 1 : end])
-        try:
+        try:  # empty lines in front give the lines of the file
             if indent:  # a wrapper instead of a dedent: columns stay, and so do strings over several lines
-                body = ast.parse("if 1:\n" + block).body[0].body  # type: ignore[attr-defined]
-                offset = first - 2
+                body = ast.parse("\n" * (first - 2) + "if 1:\n" + block).body[0].body  # type: ignore[attr-defined]
             else:
-                body = ast.parse(block).body
-                offset = first - 1
+                body = ast.parse("\n" * (first - 1) + block).body
         except (SyntaxError, ValueError):
             end += 1
             continue
-        if body and isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef) and _matches(body[0], code, offset):
-            ast.increment_lineno(body[0], offset)
+        if body and isinstance(body[0], ast.FunctionDef | ast.AsyncFunctionDef) and _matches(body[0], code):
             return body[0]
         return None
     return None
@@ -88,9 +85,9 @@ def _first_line(node: ast.AST) -> int:
     return line
 
 
-def _matches(node: FunctionNode, code: CodeType, offset: int = 0) -> bool:
+def _matches(node: FunctionNode, code: CodeType) -> bool:
     """Whether `node` can be what `code` was compiled from: a guard against files edited since their import."""
-    if _first_line(node) + offset != code.co_firstlineno:
+    if _first_line(node) != code.co_firstlineno:
         return False
     a = node.args
     names = [p.arg for p in (*a.posonlyargs, *a.args, *a.kwonlyargs)]
@@ -104,11 +101,11 @@ def _matches(node: FunctionNode, code: CodeType, offset: int = 0) -> bool:
 def _lambda_on_line(code: CodeType, lines: list[str]) -> ast.Lambda | None:
     """The common case: the whole statement of the lambda stands on its line."""
     line = lines[code.co_firstlineno - 1]
-    if "lambda" not in line:
-        return None
     text = line.lstrip()
+    if "lambda" not in line or text[0] == "@" or code.co_firstlineno < 2:
+        return None
     try:
-        tree = ast.parse("if 1:\n " + text if text[:1] not in "@" else "")
+        tree = ast.parse("\n" * (code.co_firstlineno - 2) + "if 1:\n " + text)
     except SyntaxError:
         return None
     # byte columns, as co_positions counts them
@@ -117,7 +114,6 @@ def _lambda_on_line(code: CodeType, lines: list[str]) -> ast.Lambda | None:
         if hasattr(node, "col_offset"):
             node.col_offset += shift
             node.end_col_offset += shift  # type: ignore[attr-defined]
-    ast.increment_lineno(tree, code.co_firstlineno - 2)
     return _pick_lambda([n for n in ast.walk(tree) if isinstance(n, ast.Lambda)], code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,13 +54,114 @@ def sum_dtype(d: DType) -> DType:
     return dtype_of(np.add.reduce(np.zeros(0, d.np)).dtype)
 
 
+def deliver(result: Array, out: Any, name: str) -> Array:
+    """A function's result, written into `out` when there is one."""
+    if out is None:
+        return result
+    from stager.numpy.ufuncs import _deliver
+
+    return _deliver(name, result.raw(), out[0] if isinstance(out, tuple) else out, True, False)
+
+
+def masked(a: Array, where: Any, identity: Any) -> Array:
+    """`a` with what `where=` leaves out replaced by the reduction's identity."""
+    if where is _NO or where is True:
+        return a
+    from stager.numpy.promotion import broadcast_raw, operand
+    from stager.ir.dtypes import b1
+    from stager.ops.families import full_like
+
+    r = a.raw()
+    mask = broadcast_raw(operand(as_array_like(where), b1), r.type.shape)
+    return wrap(op.select(mask, r, full_like(r, identity)))
+
+
+def _with_initial(ufunc: Any, result: Array, initial: Any) -> Array:
+    return result if initial is _NO or initial is None else apply_ufunc(ufunc, result, initial)
+
+
 @implements(np.sum, method="sum")
 def sum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = _NO) -> Array:
     """Sum over axes."""
     from stager.ops.reductions import reduce_sum
 
+    a = masked(as_array(as_array_like(a)), where, 0)
+    total = reduce(a, axis, keepdims, reduce_sum, sum_dtype(a.type.dtype) if dtype is None else dtype_of(dtype))
+    return deliver(_with_initial(np.add, total, initial), out, "sum")
+
+
+@implements(np.prod, method="prod")
+def prod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = _NO) -> Array:
+    """Product over axes."""
+    from stager.ops.reductions import reduce_prod
+
+    a = masked(as_array(as_array_like(a)), where, 1)
+    total = reduce(a, axis, keepdims, reduce_prod, sum_dtype(a.type.dtype) if dtype is None else dtype_of(dtype))
+    return deliver(_with_initial(np.multiply, total, initial), out, "prod")
+
+
+def _extreme(name: str, ufunc: Any, a: Any, axis: Any, out: Any, keepdims: Any, initial: Any, where: Any) -> Array:
+    from stager.ops import reductions as r
+
     a = as_array(as_array_like(a))
-    return reduce(a, axis, keepdims, reduce_sum, sum_dtype(a.type.dtype) if dtype is None else dtype_of(dtype))
+    if where is not _NO and where is not True:
+        if initial is _NO:
+            raise ValueError(f"reduction operation '{name}imum' does not have an identity, so to use a where mask one has to specify 'initial'")
+        a = masked(a, where, initial)
+    axes = normalize_axes(axis, a.ndim)
+    if any(a.type.shape[k] == 0 for k in axes):
+        if initial is _NO:
+            raise ValueError(f"zero-size array to reduction operation {name}imum which has no identity")
+        from stager.ops.families import full
+
+        empty = tuple([d for k, d in enumerate(a.type.shape) if k not in axes])
+        found = wrap(full(empty, initial, a.type.dtype))
+        return deliver(wrap(kept(found.raw(), axes, a.type.shape)) if keepdims is True else found, out, name)
+    if a.type.dtype.kind == "b":
+        rule = r.reduce_or if name == "max" else r.reduce_and
+    else:
+        rule = r.reduce_max if name == "max" else r.reduce_min
+    return deliver(_with_initial(ufunc, reduce(a, axis, keepdims, rule), initial), out, name)
+
+
+@implements(np.max, np.amax, method="max")
+def max(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = _NO) -> Array:
+    """Maximum over axes; NaN wins."""
+    return _extreme("max", np.maximum, a, axis, out, keepdims, initial, where)
+
+
+@implements(np.min, np.amin, method="min")
+def min(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = _NO) -> Array:
+    """Minimum over axes; NaN wins."""
+    return _extreme("min", np.minimum, a, axis, out, keepdims, initial, where)
+
+
+def _truths(a: Any, where: Any, identity: bool) -> Array:
+    return masked(wrap(truth(as_array(as_array_like(a)).raw())), where, identity)
+
+
+@implements(np.any, method="any")
+def any_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = _NO) -> Array:
+    """Whether any element is true."""
+    from stager.ops.reductions import reduce_or
+
+    return deliver(reduce(_truths(a, where, False), axis, keepdims, reduce_or), out, "any")
+
+
+@implements(np.all, method="all")
+def all_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = _NO) -> Array:
+    """Whether all elements are true."""
+    from stager.ops.reductions import reduce_and
+
+    return deliver(reduce(_truths(a, where, True), axis, keepdims, reduce_and), out, "all")
+
+
+def count_of(a: Array, axis: Any) -> Dim:
+    """How many elements a reduction over `axis` joins."""
+    count: Dim = 1
+    for k in normalize_axes(axis, a.ndim):
+        count = count * a.type.shape[k]
+    return count
 
 
 @implements(np.mean, method="mean")
@@ -67,11 +169,74 @@ def mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims:
     """Arithmetic mean over axes."""
     a = as_array(as_array_like(a))
     d = dtype_of(dtype) if dtype is not None else (a.type.dtype if a.type.dtype.is_inexact else f64)
-    total = sum(a, axis, d, None, keepdims)
-    count: Dim = 1
-    for k in normalize_axes(axis, a.ndim):
-        count = count * a.type.shape[k]
-    return apply_ufunc(np.divide, total, count if isinstance(count, Expr) else float(count), dtype=d.np)  # type: ignore[no-any-return]
+    total = sum(a, axis, d, None, keepdims, where=where)
+    if where is not _NO and where is not True:
+        n: Any = sum(masked(ones_of(a), where, 0), axis, d, None, keepdims)
+    else:
+        count = count_of(a, axis)
+        n = count if isinstance(count, Expr) else float(count)
+    return deliver(apply_ufunc(np.divide, total, n, dtype=d.np), out, "mean")
 
 
-__all__ = ["kept", "mean", "normalize_axes", "reduce", "sum", "sum_dtype", "truth"]
+def ones_of(a: Array) -> Array:
+    """Ones of a's shape, as floats."""
+    from stager.ops.families import full
+
+    return wrap(full(a.type.shape, 1, f64))
+
+
+@implements(np.var, method="var")
+def var(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: Any = False, *, where: Any = _NO,
+        mean: Any = _NO, correction: Any = _NO) -> Array:  # fmt: skip
+    """Variance over axes, two passes as NumPy: the mean first, then the squared deviations."""
+    a = as_array(as_array_like(a))
+    ddof = ddof if correction is _NO else correction
+    d = dtype_of(dtype) if dtype is not None else (a.type.dtype if a.type.dtype.is_inexact else f64)
+    center = MEAN(a, axis, d.np, None, True, where=where) if mean is _NO else mean
+    deviation = apply_ufunc(np.subtract, a, center, dtype=d.np)
+    total = sum(apply_ufunc(np.multiply, deviation, deviation), axis, d, None, keepdims, where=where)
+    if where is not _NO and where is not True:
+        n: Any = apply_ufunc(np.subtract, sum(masked(ones_of(a), where, 0), axis, d, None, keepdims), float(ddof))
+    else:
+        count = count_of(a, axis) - (int(ddof) if float(ddof).is_integer() else ddof)  # type: ignore[operator]
+        n = count if isinstance(count, Expr) else builtins.max(float(count), 0.0)
+    return deliver(apply_ufunc(np.divide, total, n, dtype=d.np), out, "var")
+
+
+MEAN = mean
+
+
+@implements(np.std, method="std")
+def std(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: Any = False, *, where: Any = _NO,
+        mean: Any = _NO, correction: Any = _NO) -> Array:  # fmt: skip
+    """Standard deviation over axes."""
+    found = var(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean, correction=correction)
+    return deliver(apply_ufunc(np.sqrt, found), out, "std")
+
+
+def _position(rule: Any, a: Any, axis: Any, out: Any, keepdims: Any) -> Array:
+    a = as_array(as_array_like(a))
+    r = a.raw()
+    if axis is None:
+        flat = reshape(r, shape=(a.type.size,))
+        found = rule(flat, axis=0)
+        return deliver(wrap(reshape(found, shape=(1,) * a.ndim) if keepdims is True else found), out, "argmax")
+    k = normalize_axes(axis, a.ndim)[0]
+    found = rule(r, axis=k)
+    return deliver(wrap(kept(found, (k,), r.type.shape) if keepdims is True else found), out, "argmax")
+
+
+@implements(np.argmax, method="argmax")
+def argmax(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Array:
+    """The first position of the maximum; the first NaN counts as one."""
+    from stager.ops.reductions import argmax as rule
+
+    return _position(rule, a, axis, out, keepdims)
+
+
+@implements(np.argmin, method="argmin")
+def argmin(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Array:
+    """The first position of the minimum; the first NaN counts as one."""
+    from stager.ops.reductions import argmin as rule
+
+    return _position(rule, a, axis, out, keepdims)

@@ -1,29 +1,289 @@
-"""Shapes and axes: functions whose results are views of their operand, and those that join arrays."""
+"""Shapes and axes: functions whose results are views of their operand wherever NumPy's are, and those that join arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from stager.array import Array, as_array, check_shape
+from stager.array import Array, as_array, check_shape, wrap
+from stager.errors import ShapeError, describe
+from stager.ir.dims import Dim, Expr, floordiv, product
+from stager.ir.dtypes import dtype_of
+from stager.layouts import Layout, follow
+from stager.numpy.indexing import getitem
+from stager.numpy.promotion import broadcast_shapes, operand, result_dtype
+from stager.numpy.reductions import normalize_axes
 from stager.numpy.registry import array_property, implements
-from stager.ops import views
+from stager.numpy.ufuncs import as_array_like
+from stager.ops import structural, views
+from stager.ops import elementwise as op
+
+
+def handle(x: Any) -> Array:
+    """An array-like as a handle."""
+    return as_array(as_array_like(x))
+
+
+def axis_of(axis: Any, ndim: int) -> int:
+    """One axis as a non-negative int; AxisError when out of range."""
+    return normalize_axes(axis.__index__(), ndim)[0]
+
+
+def permuted(a: Array, perm: Sequence[int]) -> Array:
+    """A transpose as a view."""
+    perm = tuple(perm)
+    return a if perm == tuple(range(a.ndim)) else a.view(views._transpose.op, perm=perm)
+
+
+def reshaped(a: Array, shape: Sequence[Dim]) -> Array:
+    """A reshape: a view where NumPy's is one (the handle's memory can show it), else a copy."""
+    shape = tuple(shape)
+    if shape == a.type.shape:
+        return a.view(views._reshape.op, shape=shape)
+    if product(shape) != a.type.size:
+        raise ShapeError(describe(f"cannot reshape array of size {a.type.size} into shape ({','.join(map(str, shape))}{',' if len(shape) == 1 else ''})"))
+    if not a.path or _shown_by_strides(a, shape):
+        return a.view(views._reshape.op, shape=shape)
+    return wrap(op.copy(views.reshape(a.raw(), shape=shape)), a.weak)
+
+
+def _shown_by_strides(a: Array, shape: Sequence[Dim]) -> bool:
+    from stager.cells import ViewStep
+
+    return follow(Layout.contiguous(a.cell.type), [*a.path, ViewStep(views._reshape.op, {"shape": shape})]) is not None
+
+
+def resolve_shape(shape: Any, size: Dim) -> tuple[Dim, ...]:
+    """A shape argument with its one -1 worked out."""
+    items = list(shape) if isinstance(shape, tuple | list) else [shape]
+    out: list[Dim] = [d if isinstance(d, Expr) else d.__index__() for d in items]
+    unknown = [k for k, d in enumerate(out) if isinstance(d, int) and d < 0]
+    if len(unknown) > 1 or any(isinstance(d, int) and d < -1 for d in out):
+        raise ShapeError(describe("can only specify one unknown dimension"))
+    if unknown:
+        rest = product(d for k, d in enumerate(out) if k != unknown[0])
+        if isinstance(rest, int) and isinstance(size, int) and (rest == 0 or size % rest):
+            raise ShapeError(describe(f"cannot reshape array of size {size} into shape {tuple(out)}"))
+        out[unknown[0]] = floordiv(size, rest)
+    return tuple(out)
+
+
+@implements(np.reshape)
+def reshape(a: Any, /, shape: Any = None, order: str = "C", *, copy: bool | None = None) -> Array:
+    """The same elements in another shape."""
+    a = handle(a)
+    target = resolve_shape(shape, a.type.size)
+    if order == "F":
+        out = reshaped(permuted(a, range(a.ndim)[::-1]), target[::-1])
+        out = permuted(out, range(out.ndim)[::-1])
+    elif order in "CA":
+        out = reshaped(a, target)
+    else:
+        raise ValueError(f"order must be one of 'C', 'F', 'A', not {order!r}")
+    return wrap(op.copy(out.raw()), a.weak) if copy else out
+
+
+@implements(method="reshape")
+def reshape_method(self: Array, *shape: Any, order: str = "C", copy: bool | None = None) -> Array:
+    """`x.reshape(2, 3)` or `x.reshape((2, 3))`."""
+    return reshape(self, shape[0] if len(shape) == 1 else shape, order=order, copy=copy)
+
+
+@implements(np.ravel, method="ravel")
+def ravel(a: Any, order: str = "C") -> Array:
+    """One axis; a view where it can be."""
+    return reshape(a, -1, order="C" if order == "K" else order)
+
+
+@implements(method="flatten")
+def flatten(self: Array, order: str = "C") -> Array:
+    """One axis, always a copy."""
+    return wrap(op.copy(ravel(self, order).raw()), self.weak)
 
 
 @implements(np.transpose)
 def transpose(a: Any, axes: Any = None) -> Array:
     """Axes permuted: a view."""
-    a = as_array(a)
-    perm = tuple(range(a.ndim))[::-1] if axes is None else tuple([k % a.ndim for k in axes])
+    a = handle(a)
+    perm = tuple(range(a.ndim))[::-1] if axes is None else tuple([k if 0 <= k else k + a.ndim for k in axes])
     if sorted(perm) != list(range(a.ndim)):
         raise ValueError("axes don't match array")
-    return a.view(views._transpose.op, perm=perm) if perm != tuple(range(a.ndim)) else a
+    return permuted(a, perm)
+
+
+@implements(method="transpose")
+def transpose_method(self: Array, *axes: Any) -> Array:
+    """`x.transpose()`, `x.transpose(1, 0)` or `x.transpose((1, 0))`."""
+    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], tuple | list)):
+        return transpose(self, axes[0])
+    return transpose(self, axes or None)
 
 
 @array_property("T")
 def T(self: Array) -> Array:
-    return transpose(self)
+    """Axes reversed."""
+    return permuted(self, range(self.ndim)[::-1])
 
 
-__all__ = ["T", "check_shape", "transpose"]
+@array_property("mT")
+def mT(self: Array) -> Array:
+    """The last two axes swapped."""
+    return swapaxes(self, -1, -2)
+
+
+@implements(np.matrix_transpose)
+def matrix_transpose(x: Any, /) -> Array:
+    """The last two axes swapped."""
+    return swapaxes(x, -1, -2)
+
+
+@implements(np.swapaxes, method="swapaxes")
+def swapaxes(a: Any, axis1: int, axis2: int) -> Array:
+    """Two axes exchanged: a view."""
+    a = handle(a)
+    i, j = axis_of(axis1, a.ndim), axis_of(axis2, a.ndim)
+    perm = list(range(a.ndim))
+    perm[i], perm[j] = j, i
+    return permuted(a, perm)
+
+
+@implements(np.moveaxis)
+def moveaxis(a: Any, source: Any, destination: Any) -> Array:
+    """Axes moved, the others in their order: a view."""
+    a = handle(a)
+    sources = [axis_of(s, a.ndim) for s in (source if isinstance(source, tuple | list) else (source,))]
+    targets = [axis_of(d, a.ndim) for d in (destination if isinstance(destination, tuple | list) else (destination,))]
+    if len(sources) != len(targets):
+        raise ValueError("`source` and `destination` arguments must have the same number of elements")
+    perm = [k for k in range(a.ndim) if k not in sources]
+    for target, source_axis in sorted(zip(targets, sources, strict=True)):
+        perm.insert(target, source_axis)
+    return permuted(a, perm)
+
+
+@implements(np.broadcast_to)
+def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Array:
+    """A read-only view repeated to `shape`."""
+    a = handle(array)
+    target = check_shape(shape)
+    if broadcast_shapes("broadcast_to", [a.type.shape, target]) != target:
+        raise ShapeError(describe(f"broadcast_to: cannot broadcast {a.type} to shape {target}"))
+    if a.type.shape == target:
+        return a.view(views._reshape.op, shape=target)
+    offset = len(target) - a.ndim
+    return a.view(views._broadcast.op, shape=target, axes=tuple(range(offset, len(target))))
+
+
+@implements(np.squeeze, method="squeeze")
+def squeeze(a: Any, axis: Any = None) -> Array:
+    """Unit axes dropped: a view."""
+    a = handle(a)
+    axes = [k for k, d in enumerate(a.type.shape) if d == 1] if axis is None else normalize_axes(axis, a.ndim)
+    if any(a.type.shape[k] != 1 for k in axes):
+        raise ValueError("cannot select an axis to squeeze out which has size not equal to one")
+    return reshaped(a, [d for k, d in enumerate(a.type.shape) if k not in axes])
+
+
+@implements(np.expand_dims)
+def expand_dims(a: Any, axis: Any) -> Array:
+    """Unit axes added: a view."""
+    a = handle(a)
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
+    places = normalize_axes(tuple(axes), a.ndim + len(axes))
+    shape = list(a.type.shape)
+    for k in places:
+        shape.insert(k, 1)
+    return reshaped(a, shape)
+
+
+@implements(np.flip)
+def flip(m: Any, axis: Any = None) -> Array:
+    """Axes reversed: a view."""
+    a = handle(m)
+    axes = normalize_axes(axis, a.ndim)
+    return getitem(a, tuple([slice(None, None, -1) if k in axes else slice(None) for k in range(a.ndim)]))
+
+
+@implements(np.diagonal, method="diagonal")
+def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
+    """The diagonal as the last axis: a view."""
+    a = handle(a)
+    i, j = axis_of(axis1, a.ndim), axis_of(axis2, a.ndim)
+    if i == j:
+        raise ValueError("axis1 and axis2 cannot be the same")
+    return a.view(views.diagonal.op, axis1=i, axis2=j, offset=offset)
+
+
+@implements(np.lib.stride_tricks.sliding_window_view)
+def sliding_window_view(x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False) -> Array:
+    """Windows as new last axes: a view."""
+    a = handle(x)
+    sizes = tuple(window_shape) if isinstance(window_shape, tuple | list) else (window_shape,)
+    axes = tuple(range(a.ndim)) if axis is None else tuple([axis_of(k, a.ndim) for k in (axis if isinstance(axis, tuple | list) else (axis,))])
+    if len(sizes) != len(axes):
+        raise ValueError("Must provide matching length window_shape and axis")
+    for size, k in zip(sizes, axes, strict=True):
+        if size < 0:
+            raise ValueError("`window_shape` cannot contain negative values")
+        a = a.view(views.windows.op, axis=k, size=size, step=1)
+    return a
+
+
+# -- joining ----------------------------------------------------------------------------------------------------------
+
+
+def _joined(arrays: Sequence[Any], dtype: Any) -> list[Any]:
+    items = [as_array_like(x) for x in arrays]
+    d = result_dtype(*items) if dtype is None else dtype_of(dtype)
+    return [operand(x, d) for x in items]
+
+
+@implements(np.concatenate)
+def concatenate(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind") -> Array:
+    """Arrays one after the other along an axis (None: flattened first)."""
+    raws = _joined(list(arrays), dtype)
+    if not raws:
+        raise ValueError("need at least one array to concatenate")
+    if axis is None:
+        raws = [views.reshape(r, shape=(product(r.type.shape),)) for r in raws]
+        axis = 0
+    if any(not r.type.shape for r in raws):
+        raise ValueError("zero-dimensional arrays cannot be concatenated")
+    joined = structural.concatenate(*raws, axis=axis_of(axis, len(raws[0].type.shape)))
+    return wrap(op.copy(joined) if len(raws) == 1 else joined)
+
+
+@implements(np.stack)
+def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind") -> Array:
+    """Arrays of one shape side by side along a new axis."""
+    raws = _joined(list(arrays), dtype)
+    if not raws:
+        raise ValueError("need at least one array to stack")
+    if any(r.type.shape != raws[0].type.shape for r in raws):
+        raise ValueError("all input arrays must have the same shape")
+    return wrap(structural.stack_(raws, axis_of(axis, len(raws[0].type.shape) + 1)))
+
+
+@implements(method="copy")
+def copy_method(self: Array, order: str = "C") -> Array:
+    """A copy with memory of its own."""
+    return wrap(op.copy(self.raw()), self.weak)
+
+
+@implements(np.copy)
+def copy(a: Any, order: str = "K", subok: bool = False) -> Array:
+    """A copy with memory of its own."""
+    return copy_method(handle(a))
+
+
+@implements(method="astype")
+def astype(self: Array, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True) -> Array:
+    """The elements cast to another dtype, with NumPy's casting."""
+    d = dtype_of(dtype)
+    if not np.can_cast(self.dtype, d.np, casting):  # type: ignore[arg-type]
+        raise TypeError(f"Cannot cast array data from {self.dtype!r} to {d.np!r} according to the rule {casting!r}")
+    if d is self.type.dtype:
+        return self if not copy else wrap(op.copy(self.raw()))
+    return wrap(op.convert(self.raw(), dtype=d))

@@ -1,0 +1,382 @@
+"""`compile`: a function that runs as machine code, specialised on the types of its arguments.
+
+The object it returns is native (`stager.runtime.function`): its entries check the arguments and jump to the code. What
+no entry takes comes to `Compiler.miss` here, which traces, compiles and adds an entry.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, overload
+
+import numpy as np
+
+from stager.errors import UnsupportedError, describe
+from stager.interpreters.stack import active
+from stager.ir.abi import OutputAbi
+from stager.ir.dims import contiguous_strides
+from stager.ir.graph import Graph
+from stager.pipeline import Executable, executable
+from stager.runtime import patterns as p
+from stager.runtime.structure import Structure, flatten
+from stager.tracing import Leaf, Traced, trace
+
+
+class Compiler:
+    """What stands behind one compiled function: its options, its traces, and why it compiled."""
+
+    def __init__(self, fn: Callable[..., Any], freeze: bool = False, threads: int = 0) -> None:
+        self.fn = fn
+        self.freeze = freeze
+        self.threads = threads
+        self.signature = _signature(fn)
+        self.lock = threading.RLock()
+        self.history: list[Compilation] = []
+
+    # -- a call that no entry takes ------------------------------------------------------------------------------
+
+    def miss(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Answer a call natively after all: trace, compile, add an entry; odd arrays are made plain first."""
+        from stager.runtime.function import RETRY
+
+        if active():  # called while something else is traced: part of that trace
+            from stager.transforms.calling import call_user
+
+            return call_user(self.fn, args, kwargs)
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        plain, originals = _plain_arrays(bound)
+        if originals:
+            return _through_copies(function, plain, originals)
+        with self.lock:
+            reason = self._why(function, bound)
+            self._add(function, bound, reason)
+        return RETRY
+
+    def _why(self, function: Any, bound: inspect.BoundArguments) -> str:
+        if not self.history:
+            return "first call"
+        latest = self.history[-1]
+        return latest.difference(bound)
+
+    def _add(self, function: Any, bound: inspect.BoundArguments, reason: str) -> None:
+        from stager.runtime.function import add_entry
+
+        made = self.compile(bound, reason)
+        for previous in self.history:
+            if previous.describe_types() == made.describe_types() and previous.guards() == made.guards():
+                raise AssertionError(f"internal error in stager: the entry for {made.describe_types()} does not take the call it was made for")
+        add_entry(function, made.entry_spec(self))
+        self.history.append(made)
+
+    def trace(self, bound: inspect.BoundArguments) -> Traced:
+        """The trace of a call."""
+        traced = trace(self.fn, bound.args, bound.kwargs, name=getattr(self.fn, "__name__", "main"))
+        _set_signature(traced)
+        _refuse_overlap(traced)
+        return traced
+
+    def compile(self, bound: inspect.BoundArguments, reason: str) -> Compilation:
+        """Trace and compile a call."""
+        start = time.perf_counter()
+        traced = self.trace(bound)
+        traced_at = time.perf_counter()
+        code = executable(traced.graph)
+        code.times["trace"] = traced_at - start
+        return Compilation(traced, code, bound, reason)
+
+
+class Compilation:
+    """One specialisation: the trace, its code, and how arguments and results map to it."""
+
+    def __init__(self, traced: Traced, code: Executable, bound: inspect.BoundArguments, reason: str) -> None:
+        self.traced = traced
+        self.code = code
+        self.bound = bound
+        self.reason = reason
+
+    def describe_types(self) -> tuple[str, ...]:
+        """The argument leaves as text: what this specialisation is for."""
+        return tuple([_leaf_text(leaf) for leaf in self.traced.leaves])
+
+    def guards(self) -> tuple[Any, ...]:
+        return (self.traced.structure, tuple(sorted(self.traced.graph.signature.layouts.items())))
+
+    def difference(self, bound: inspect.BoundArguments) -> str:
+        """Why a call does not fit this specialisation, in words."""
+        leaves, structure = flatten((bound.args, bound.kwargs))
+        if structure != self.traced.structure:
+            return f"the structure of the arguments changed from {self.traced.structure} to {structure}"
+        for i, (leaf, x) in enumerate(zip(self.traced.leaves, leaves, strict=True)):
+            text = _leaf_text(Leaf("?", x))
+            before = _leaf_text(leaf)
+            if text != before:
+                return f"argument leaf {i} changed from {before} to {text}"
+        return "a captured value or an array's memory layout changed"
+
+    def entry_spec(self, compiler: Compiler) -> Any:
+        """What the native entry checks and builds."""
+        from stager.runtime.entries import EntrySpec
+        from stager.runtime.function import bound_parameters
+
+        traced = self.traced
+        sources: dict[int, p.Source] = {}
+        inputs = {leaf.input: k for k, leaf in enumerate(l for l in traced.leaves if l.input is not None)}
+        walker = _PatternWalker(traced.leaves, inputs, sources)
+        named = {q.name: i for i, q in enumerate(bound_parameters(compiler.signature))}
+        patterns: list[Any] = [None] * len(named)
+        varargs: tuple[Any, ...] = ()
+        varkw: tuple[tuple[str, Any], ...] = ()
+        for name, value in self.bound.arguments.items():
+            kind = compiler.signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                varargs = tuple([walker.pattern(flatten(v)[1], None) for v in value])
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                varkw = tuple([(k, walker.pattern(flatten(v)[1], None)) for k, v in value.items()])
+            else:
+                patterns[named[name]] = walker.pattern(flatten(value)[1], p.Parameter(named[name]))
+        abi, result = self._results(sources)
+        return EntrySpec(abi, self.code.address, tuple(patterns), result, varargs=varargs, varkw=varkw,
+                         threads=compiler.threads, keepalive=(self.code,))  # fmt: skip
+
+    def _results(self, sources: dict[int, p.Source]) -> tuple[Any, p.Result]:
+        """The ABI with views as outputs of their own, and the tree that builds the result."""
+        traced, abi = self.traced, self.code.abi
+        extra: list[OutputAbi] = []
+        position = {leaf_index: k for k, leaf_index in enumerate(i for i, l in enumerate(traced.leaves) if l.input is not None)}
+        leaves: list[p.Result] = []
+        for r in traced.results:
+            if r.kind == "static":
+                leaves.append(p.Fixed(r.value))
+            elif r.kind == "value":
+                leaves.append(p.Output(r.index))
+            elif r.kind == "input":
+                leaves.append(p.Passed(sources[r.index]))
+            else:
+                assert r.layout is not None
+                kind, source = ("view_input", position[r.index]) if r.kind == "view" else ("view_output", r.owner)
+                leaves.append(p.Output(len(abi.outputs) + len(extra)))
+                extra.append(OutputAbi(r.layout.type, kind, source, r.layout.offset, r.layout.strides))
+        return replace(abi, outputs=(*abi.outputs, *extra)), _result_tree(traced.result_structure, iter(leaves))
+
+
+class _PatternWalker:
+    """Patterns of argument structures, leaf by leaf; notes the source of each leaf."""
+
+    def __init__(self, leaves: list[Leaf], inputs: dict[Any, int], sources: dict[int, p.Source]) -> None:
+        self.leaves = leaves
+        self.inputs = inputs
+        self.sources = sources
+        self.next = 0
+
+    def pattern(self, s: Structure, source: p.Source | None) -> p.Pattern:
+        match s.kind:
+            case "leaf":
+                return self._leaf(source)
+            case "none":
+                return p.Is(None)
+            case "tuple" | "namedtuple":
+                items = [self.pattern(c, None if source is None else p.Item(source, i)) for i, c in enumerate(s.children)]
+                return p.TupleOf(tuple(items), s.cls or tuple)
+            case "list":
+                return p.ListOf(tuple([self.pattern(c, None if source is None else p.Item(source, i)) for i, c in enumerate(s.children)]))
+            case "dict" if s.cls is dict:
+                return p.DictOf(tuple([(k, self.pattern(c, None if source is None else p.Item(source, k)))
+                                       for k, c in zip(s.keys, s.children, strict=True)]))  # type: ignore[call-overload]  # fmt: skip
+            case "dataclass":
+                return p.Attributes(s.cls, tuple([(k, self.pattern(c, None if source is None else p.Attribute(source, k)))
+                                                  for k, c in zip(s.keys, s.children, strict=True)]))  # type: ignore[call-overload]  # fmt: skip
+        return self._opened(s)
+
+    def _opened(self, s: Structure) -> p.Pattern:
+        """Registered classes and OrderedDicts: opened by Python, then matched as a tuple (keys, children)."""
+        from stager.runtime.structure import one_level
+
+        def opened(x: Any) -> Any:
+            _, keys, children = one_level(x)
+            return (keys, *children)
+
+        items = [self.pattern(c, None) for c in s.children]
+        assert s.cls is not None
+        return p.Opened(s.cls, opened, p.TupleOf((p.Equal(s.keys), *items)))
+
+    def _leaf(self, source: p.Source | None) -> p.Pattern:
+        index, leaf = self.next, self.leaves[self.next]
+        self.next += 1
+        if source is not None:
+            self.sources[index] = source
+        if leaf.input is None or leaf.specialized:
+            return _static_pattern(leaf.value)
+        if leaf.kind == "array":
+            return p.Leaf(self.inputs[leaf.input], "array" if isinstance(leaf.value, np.ndarray) else "scalar")
+        return p.Leaf(self.inputs[leaf.input], leaf.kind)
+
+
+def _static_pattern(x: Any) -> p.Pattern:
+    return p.Equal(x) if isinstance(x, str | bytes | bool | int | float | complex | tuple | frozenset | slice | np.dtype | type(None)) else p.Is(x)
+
+
+def _result_tree(s: Structure, leaves: Any) -> p.Result:
+    match s.kind:
+        case "leaf":
+            out: p.Result = next(leaves)
+            return out
+        case "none":
+            return p.Fixed(None)
+    children = tuple([_result_tree(c, leaves) for c in s.children])
+    match s.kind:
+        case "tuple":
+            return p.MakeTuple(children)
+        case "list":
+            return p.MakeList(children)
+        case "dict" if s.cls is dict:
+            return p.MakeDict(tuple(zip(s.keys, children, strict=True)))  # type: ignore[call-overload]
+        case "namedtuple":
+            assert s.cls is not None
+            return p.Invoke(s.cls, children)
+    from stager.runtime.structure import rebuild_one
+
+    return p.Invoke(functools.partial(rebuild_one, s), children)
+
+
+def _leaf_text(leaf: Leaf) -> str:
+    x = leaf.value
+    if isinstance(x, np.ndarray):
+        text = f"{x.dtype}{list(x.shape)}"
+        return text if x.flags.c_contiguous else f"{text} strides {list(x.strides)}"
+    if isinstance(x, np.generic):
+        return f"scalar {x.dtype}"
+    if type(x) is float or (type(x) is int and not leaf.specialized):
+        return type(x).__name__
+    return repr(x)
+
+
+def _set_signature(traced: Traced) -> None:
+    """What the graph must know of the caller's arrays: layouts and writes."""
+    graph = traced.graph
+    position = {leaf.input: k for k, leaf in enumerate(l for l in traced.leaves if l.input is not None)}
+    for leaf in traced.leaves:
+        x = leaf.value
+        if leaf.input is not None and isinstance(x, np.ndarray) and not x.flags.c_contiguous:
+            if any(s != c and d > 1 for s, c, d in zip(x.strides, contiguous_strides(x.shape, x.itemsize), x.shape, strict=True)):
+                graph.signature.layouts[position[leaf.input]] = tuple(x.strides)
+    graph.signature.writes = tuple([(position[traced.leaves[i].input], k) for i, k in traced.writes])
+
+
+def _refuse_overlap(traced: Traced) -> None:
+    """Written arguments that share memory with another argument have no defined meaning in one compiled call."""
+    arrays = [leaf.value for leaf in traced.leaves if isinstance(leaf.value, np.ndarray)]
+    for i, _ in traced.writes:
+        written = traced.leaves[i].value
+        if sum(np.shares_memory(written, x) for x in arrays if np.may_share_memory(written, x)) > 1:
+            raise ValueError(describe("two arguments share memory and one of them is written", remedy="pass a copy, or one array and slice it inside the function"))
+
+
+def _signature(fn: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(fn)
+    except (ValueError, TypeError):
+        return inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
+
+
+# -- arrays that machine code does not take as they are ---------------------------------------------------------------
+
+
+def _plain_arrays(bound: inspect.BoundArguments) -> tuple[inspect.BoundArguments, list[tuple[Any, Any]]]:
+    """Arguments with subclass, byte-swapped and misaligned arrays replaced by plain copies or views."""
+    from stager.runtime.structure import unflatten
+
+    leaves, structure = flatten(dict(bound.arguments))
+    originals: list[tuple[Any, Any]] = []
+    for i, x in enumerate(leaves):
+        if isinstance(x, np.ndarray) and (type(x) is not np.ndarray or not x.dtype.isnative or not x.flags.aligned):
+            if isinstance(x, np.ma.MaskedArray | np.matrix):
+                raise UnsupportedError(describe(f"an argument is a {type(x).__name__}, whose operations differ from ndarray's", remedy="pass np.asarray(x)"))
+            plain = np.ascontiguousarray(x.view(np.ndarray).astype(x.dtype.newbyteorder("="))) if not (x.dtype.isnative and x.flags.aligned) else x.view(np.ndarray)
+            plain = plain.reshape(x.shape)
+            plain.setflags(write=x.flags.writeable)
+            originals.append((x, plain))
+            leaves[i] = plain
+    if originals:
+        bound = inspect.BoundArguments(bound.signature, unflatten(structure, leaves))
+    return bound, originals
+
+
+def _through_copies(function: Any, bound: inspect.BoundArguments, originals: list[tuple[Any, Any]]) -> Any:
+    """Call with plain stand-ins; writes reach the originals and a returned stand-in is the original."""
+    before = [None if np.shares_memory(x, y) else y.copy() for x, y in originals]
+    out = function(*bound.args, **bound.kwargs)
+    for (x, y), old in zip(originals, before, strict=True):
+        if old is not None and not np.array_equal(old.view(np.uint8), y.view(np.uint8)):
+            x[...] = y
+    from stager.runtime.structure import map_leaves
+
+    given = {id(y): x for x, y in originals}
+    return map_leaves(lambda leaf: given.get(id(leaf), leaf), out)
+
+
+# -- the public function ----------------------------------------------------------------------------------------------
+
+
+@overload
+def compile(fn: Callable[..., Any], *, threads: int = ..., freeze: bool = ...) -> Any: ...
+@overload
+def compile(fn: None = ..., *, threads: int = ..., freeze: bool = ...) -> Callable[[Callable[..., Any]], Any]: ...
+
+
+def compile(fn: Callable[..., Any] | None = None, *, threads: int = 0, freeze: bool = False) -> Any:
+    """Compile a NumPy function to native code; usable as a decorator, with or without options.
+
+    The first call with new argument types traces `fn` and compiles; later ones go straight to machine code. Arguments
+    and results are any nesting of containers around ndarrays and scalars; writes into arguments reach the caller.
+    threads: at most this many threads for one call (0: as many as the process may use).
+
+    >>> import numpy as np, stager as st
+    >>> @st.compile
+    ... def f(x):
+    ...     return np.sqrt(x) + 1
+    >>> f(np.array([1.0, 4.0]))
+    array([2., 3.])
+    """
+    if fn is None:
+        return functools.partial(compile, threads=threads, freeze=freeze)
+    if not callable(fn):
+        raise TypeError(f"compile takes a function, not {type(fn).__name__}")
+    from stager.runtime.function import make_function
+    from stager.support import install_entry
+
+    install_entry()
+    compiler = Compiler(fn, freeze=freeze, threads=threads)
+    function = make_function(
+        compiler.miss,
+        name=getattr(fn, "__name__", type(fn).__name__),
+        qualname=getattr(fn, "__qualname__", None),
+        module=getattr(fn, "__module__", None),
+        doc=getattr(fn, "__doc__", None),
+        signature=compiler.signature,
+        wrapped=fn,
+        annotations=getattr(fn, "__annotations__", None),
+    )
+    function.__dict__["__stager__"] = compiler
+    return function
+
+
+def compiler_of(function: Any) -> Compiler:
+    """The Compiler behind a compiled function."""
+    found: Compiler = function.__dict__["__stager__"]
+    return found
+
+
+def graph_of(function: Any, *args: Any, **kwargs: Any) -> Graph:
+    """The graph that a call would run, after the passes."""
+    from stager.pipeline import optimize
+
+    compiler = compiler_of(function)
+    bound = compiler.signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return optimize(compiler.trace(bound).graph)

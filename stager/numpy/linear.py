@@ -1,0 +1,119 @@
+"""Products of arrays: matmul, dot and their kin, all one op (`dot`) with its axes said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stager.array import Array, wrap
+from stager.errors import ShapeError, describe
+from stager.ir.dtypes import b1
+from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand, result_dtype
+from stager.numpy.reductions import deliver
+from stager.numpy.registry import implements
+from stager.numpy.ufuncs import as_array_like
+from stager.ops import elementwise as op
+from stager.ops.contract import dot as contract
+from stager.ops.views import reshape
+
+
+def pair(a: Any, b: Any, dtype: Any = None) -> tuple[Any, Any]:
+    """Two operands as raw values of their common dtype."""
+    a, b = as_array_like(a), as_array_like(b)
+    d = result_dtype(a, b) if dtype is None else dtype
+    return operand(a, d), operand(b, d)
+
+
+def _mismatch(name: str, x: Any, y: Any) -> ShapeError:
+    return ShapeError(describe(f"{name}: shapes {tuple(x.type.shape)} and {tuple(y.type.shape)} not aligned"))
+
+
+@implements(np.matmul)
+def matmul(x1: Any, x2: Any, /, out: Any = None, **kwargs: Any) -> Array:
+    """Matrix product over the last two axes, the others broadcast."""
+    x, y = pair(x1, x2)
+    if not x.type.shape or not y.type.shape:
+        raise ValueError("matmul: Input operand does not have enough dimensions (has 0, gufunc core with signature (n?,k),(k,m?)->(n?,m?) requires 1)")
+    if x.type.shape[-1] != y.type.shape[-2 if len(y.type.shape) > 1 else -1]:
+        raise _mismatch("matmul", x, y)
+    nx, ny = len(x.type.shape), len(y.type.shape)
+    if nx <= 2 and ny <= 2:
+        out_raw = contract(x, y, contract=((nx - 1,), (max(ny - 2, 0),)), batch=((), ()))
+    elif ny <= 2:  # a stack of matrices against one: the stack is rows
+        out_raw = contract(x, y, contract=((nx - 1,), (max(ny - 2, 0),)), batch=((), ()))
+    else:
+        drop_row = nx == 1
+        x = reshape(x, shape=(1, *x.type.shape)) if drop_row else x
+        nx = len(x.type.shape)
+        batch = broadcast_shapes("matmul", [x.type.shape[:-2], y.type.shape[:-2]])
+        x, y = broadcast_raw(x, (*batch, *x.type.shape[-2:])), broadcast_raw(y, (*batch, *y.type.shape[-2:]))
+        k = len(batch)
+        axes = tuple(range(k))
+        out_raw = contract(x, y, contract=((k + 1,), (k,)), batch=(axes, axes))
+        if drop_row:
+            shape = out_raw.type.shape
+            out_raw = reshape(out_raw, shape=(*shape[:-2], shape[-1]))
+    return deliver(wrap(out_raw), out, "matmul")
+
+
+@implements(np.dot, method="dot")
+def dot(a: Any, b: Any, out: Any = None) -> Array:
+    """Sum over the last axis of a and the second last of b."""
+    x, y = pair(a, b)
+    nx, ny = len(x.type.shape), len(y.type.shape)
+    if nx == 0 or ny == 0:
+        shape = broadcast_shapes("dot", [x.type.shape, y.type.shape])
+        product = op.and_ if x.type.dtype is b1 else op.mul
+        return deliver(wrap(product(broadcast_raw(x, shape), broadcast_raw(y, shape))), out, "dot")
+    k = max(ny - 2, 0)
+    if x.type.shape[-1] != y.type.shape[k]:
+        raise _mismatch("dot", x, y)
+    return deliver(wrap(contract(x, y, contract=((nx - 1,), (k,)), batch=((), ()))), out, "dot")
+
+
+@implements(np.inner)
+def inner(a: Any, b: Any, /) -> Array:
+    """Sum over the last axes of both."""
+    x, y = pair(a, b)
+    if not x.type.shape or not y.type.shape:
+        return dot(a, b)
+    if x.type.shape[-1] != y.type.shape[-1]:
+        raise _mismatch("inner", x, y)
+    return wrap(contract(x, y, contract=((len(x.type.shape) - 1,), (len(y.type.shape) - 1,)), batch=((), ())))
+
+
+@implements(np.vdot)
+def vdot(a: Any, b: Any, /) -> Array:
+    """Inner product of the flattened arrays."""
+    x, y = pair(a, b)
+    if x.type.size != y.type.size:
+        raise _mismatch("vdot", x, y)
+    x, y = reshape(x, shape=(x.type.size,)), reshape(y, shape=(y.type.size,))
+    return wrap(contract(x, y, contract=((0,), (0,)), batch=((), ())))
+
+
+@implements(np.outer)
+def outer(a: Any, b: Any, out: Any = None) -> Array:
+    """All products of two flattened arrays."""
+    x, y = pair(a, b)
+    n, m = x.type.size, y.type.size
+    product = op.and_ if x.type.dtype is b1 else op.mul
+    x, y = broadcast_raw(reshape(x, shape=(n, 1)), (n, m)), broadcast_raw(reshape(y, shape=(1, m)), (n, m))
+    return deliver(wrap(product(x, y)), out, "outer")
+
+
+@implements(np.tensordot)
+def tensordot(a: Any, b: Any, axes: Any = 2) -> Array:
+    """Sum over the given axes of both."""
+    x, y = pair(a, b)
+    nx, ny = len(x.type.shape), len(y.type.shape)
+    if isinstance(axes, int | np.integer):
+        ax, ay = list(range(nx - int(axes), nx)), list(range(int(axes)))
+    else:
+        first, second = axes
+        ax = [k % nx for k in (first if isinstance(first, tuple | list) else [first])]
+        ay = [k % ny for k in (second if isinstance(second, tuple | list) else [second])]
+    if len(ax) != len(ay) or any(x.type.shape[i] != y.type.shape[j] for i, j in zip(ax, ay, strict=True)):
+        raise _mismatch("tensordot", x, y)
+    return wrap(contract(x, y, contract=(tuple(ax), tuple(ay)), batch=((), ())))

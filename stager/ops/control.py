@@ -1,0 +1,506 @@
+"""Control ops: `for`, `while`, `switch` and `map`, nodes whose regions are graphs.
+
+    for(lower, upper, *carries, *captures; step, n_carry; body)     body(i, *carries, *captures) -> carries
+    while(*carries, *captures; n_carry; cond, body)                 cond(*carries, *captures) -> b1[], body(same) -> carries
+    switch(index, *captures; branches)                              branch(*captures) -> results; the index is clamped
+    map(*captures; size; body)                                      body(lane, *captures) -> results, stacked on axis 0
+
+Rules re-run the regions under the transform and trace new ones. Which carries have a tangent, or differ between lanes,
+is a fixpoint found on the graph before anything is traced. Reverse mode stands in `tapes.py`.
+
+Functions that build these nodes take and give raw values: `for_loop`, `while_loop`, `switch_case`, `map_lanes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stager.errors import DTypeError, ShapeError, describe
+from stager.interpreters.stack import bind, push, stack
+from stager.ir.dims import Dim, is_static
+from stager.ir.dtypes import b1, i64
+from stager.ir.graph import Graph, Node
+from stager.ir.op import Op, register
+from stager.ir.types import Type
+from stager.ops import tapes
+from stager.ops.families import full, materialize_batch, zeros_like, zeros_of
+from stager.ops.indexed import gather, scatter
+from stager.ops.regions import (
+    I64,
+    Captures,
+    LaneDependentDim,
+    carries_batch,
+    carries_tangent,
+    dependent_outputs,
+    replay,
+    scalar_index,
+    trace_region,
+)
+
+Raw = Any
+RawFunction = Callable[..., Sequence[Raw]]
+
+# -- types ------------------------------------------------------------------------------------------------------------
+
+
+def _fits(a: Type, b: Type) -> bool:
+    """Same type as far as one can see: a region may name a dim as the graph around it does not."""
+    static = all(x == y or not (is_static(x) and is_static(y)) for x, y in zip(a.shape, b.shape, strict=False))
+    return a.dtype is b.dtype and len(a.shape) == len(b.shape) and static
+
+
+def _takes(name: str, region: Graph, types: Sequence[Type]) -> None:
+    got = region.input_types
+    if len(got) != len(types) or not all(map(_fits, got, types)):
+        raise ShapeError(describe(f"{name}: its {region.name} takes {_list(got)}, not {_list(types)}"))
+
+
+def _carries_fit(name: str, region: Graph, first: int, n_carry: int) -> None:
+    before, after = region.input_types[first : first + n_carry], region.output_types
+    if tuple(before) == tuple(after):
+        return
+    for k, (b, a) in enumerate(zip(before, after, strict=False)):
+        if b != a:
+            raise (ShapeError if a.dtype is b.dtype else DTypeError)(
+                describe(
+                    f"{name}: carried value {k} is {b} before an iteration and {a} after it",
+                    remedy="start with a value of the type that the body returns",
+                )
+            )
+    raise ShapeError(describe(f"{name}: {len(before)} values are carried, its body returns {len(after)}"))
+
+
+def _list(types: Sequence[Type]) -> str:
+    return f"({', '.join(map(str, types))})"
+
+
+def _for_type(lower: Type, upper: Type, *types: Type, step: int, n_carry: int, regions: tuple[Graph, ...]) -> tuple[Type, ...]:
+    if lower != I64 or upper != I64 or step == 0:
+        raise DTypeError(describe(f"for: bounds {lower}, {upper} with step {step}; they are i64 scalars and a step that is not 0"))
+    _takes("for", regions[0], (I64, *types))
+    _carries_fit("for", regions[0], 1, n_carry)
+    return types[:n_carry]
+
+
+def _while_type(*types: Type, n_carry: int, regions: tuple[Graph, ...]) -> tuple[Type, ...]:
+    cond, body = regions
+    _takes("while", cond, types)
+    _takes("while", body, types)
+    if cond.output_types != (Type(b1, ()),):
+        raise DTypeError(describe(f"while: its condition is {_list(cond.output_types)}, not one bool scalar"))
+    _carries_fit("while", body, 0, n_carry)
+    return types[:n_carry]
+
+
+def _switch_type(index: Type, *types: Type, regions: tuple[Graph, ...]) -> tuple[Type, ...]:
+    if index != I64:
+        raise DTypeError(describe(f"switch: the index is {index}, not an i64 scalar"))
+    for region in regions:
+        _takes("switch", region, types)
+        if region.output_types != regions[0].output_types:
+            both = f"{_list(regions[0].output_types)} and {_list(region.output_types)}"
+            raise ShapeError(describe(f"switch: branches return different types: {both}"))
+    return regions[0].output_types
+
+
+def _map_type(*types: Type, size: Dim, regions: tuple[Graph, ...]) -> tuple[Type, ...]:
+    _takes("map", regions[0], (I64, *types))
+    return tuple([Type(t.dtype, (size, *t.shape)) for t in regions[0].output_types])
+
+
+def _no_reference(*args: Any, **params: Any) -> Any:
+    raise AssertionError("internal error in stager: regions are evaluated by ir/evaluate.py")
+
+
+# -- building nodes ---------------------------------------------------------------------------------------------------
+
+
+def _scalars(bounds: Sequence[Raw]) -> list[Raw]:
+    return [scalar_index(b) for b in bounds]
+
+
+def for_loop(lower: Raw, upper: Raw, carries: Sequence[Raw], body: RawFunction, *, step: int = 1) -> tuple[Raw, ...]:
+    """carries after `body(i, *carries)` for every i of range(lower, upper, step)."""
+    captures = Captures()
+    region = trace_region(body, (I64, *[c.type for c in carries]), captures)
+    graph = region.finish(1 + len(carries))
+    operands = (*_scalars((lower, upper)), *carries, *captures.operands())
+    out: tuple[Raw, ...] = bind(for_op, *operands, step=step, n_carry=len(carries), regions=(graph,))
+    return out
+
+
+def while_loop(carries: Sequence[Raw], cond: Callable[..., Raw], body: RawFunction) -> tuple[Raw, ...]:
+    """carries after as many `body(*carries)` as `cond(*carries)` (a b1 scalar) asks for."""
+    captures, types, n = Captures(), [c.type for c in carries], len(carries)
+    traced = [trace_region(lambda *cs: (cond(*cs),), types, captures, "cond"), trace_region(body, types, captures)]
+    graphs = _finished(traced, captures, n)
+    out: tuple[Raw, ...] = bind(while_op, *carries, *captures.operands(), n_carry=n, regions=graphs)
+    return out
+
+
+def switch_case(index: Raw, branches: Sequence[RawFunction]) -> tuple[Raw, ...]:
+    """The results of `branches[index]()`; an index out of range counts as the nearest one. They have the same types."""
+    captures = Captures()
+    traced = [trace_region(branch, (), captures, f"branch{k}") for k, branch in enumerate(branches)]
+    graphs = _finished(traced, captures, 0)
+    out: tuple[Raw, ...] = bind(switch_op, scalar_index(index), *captures.operands(), regions=graphs)
+    return out
+
+
+def map_lanes(size: Dim, body: RawFunction) -> tuple[Raw, ...]:
+    """The results of `body(lane)` for every lane of range(size), stacked on a new first axis; lanes run in any order."""
+    captures = Captures()
+    graph = trace_region(body, (I64,), captures).finish(1)
+    out: tuple[Raw, ...] = bind(map_op, *captures.operands(), size=size, regions=(graph,))
+    return out
+
+
+def _finished(traced: Sequence[Any], captures: Captures, n_own: int) -> tuple[Graph, ...]:
+    known = -1
+    while known != len(captures.raw):  # closing one region may capture a symbol that its sisters must take too
+        known = len(captures.raw)
+        graphs = tuple([t.finish(n_own) for t in traced])
+    return graphs
+
+
+# -- rebuilding under renamed symbols ---------------------------------------------------------------------------------
+
+
+def _rebuild_for(operands: Sequence[Raw], params: dict[str, Any], regions: Sequence[Graph]) -> tuple[Raw, ...]:
+    n = params["n_carry"]
+    carries, captured = operands[2 : 2 + n], operands[2 + n :]
+    return for_loop(operands[0], operands[1], carries, lambda i, *cs: replay(regions[0], [i, *cs, *captured]), step=params["step"])
+
+
+def _rebuild_while(operands: Sequence[Raw], params: dict[str, Any], regions: Sequence[Graph]) -> tuple[Raw, ...]:
+    n = params["n_carry"]
+    carries, captured = operands[:n], operands[n:]
+    cond, body = regions
+    return while_loop(carries, lambda *cs: replay(cond, [*cs, *captured])[0], lambda *cs: replay(body, [*cs, *captured]))
+
+
+def _rebuild_switch(operands: Sequence[Raw], params: dict[str, Any], regions: Sequence[Graph]) -> tuple[Raw, ...]:
+    return switch_case(operands[0], [_replayed(region, operands[1:]) for region in regions])
+
+
+def _replayed(region: Graph, args: Sequence[Raw]) -> RawFunction:
+    return lambda: replay(region, args)
+
+
+def _rebuild_map(operands: Sequence[Raw], params: dict[str, Any], regions: Sequence[Graph]) -> tuple[Raw, ...]:
+    return map_lanes(params["size"], lambda lane: replay(regions[0], [lane, *operands]))
+
+
+REBUILD = {"for": _rebuild_for, "while": _rebuild_while, "switch": _rebuild_switch, "map": _rebuild_map}
+
+# -- which results are marked -----------------------------------------------------------------------------------------
+
+Carries = Callable[[Node], bool]
+
+
+def carry_fixpoint(body: Graph, first: int, start: Sequence[bool], captured: Sequence[bool], carries: Carries) -> list[bool]:
+    """Which carries are marked after any number of iterations; the first `first` inputs of the body are not marked."""
+    marked = list(start)
+    while True:
+        after = dependent_outputs(body, [*[False] * first, *marked, *captured], carries)
+        grown = [a or b for a, b in zip(marked, after, strict=True)]
+        if grown == marked:
+            return marked
+        marked = grown
+
+
+def _marked_for(node: Node, operands: Sequence[bool], carries: Carries) -> list[bool]:
+    n = node.params["n_carry"]
+    if any(operands[:2]) and carries is carries_batch:
+        return [True] * n
+    return carry_fixpoint(node.regions[0], 1, operands[2 : 2 + n], operands[2 + n :], carries)
+
+
+def _marked_while(node: Node, operands: Sequence[bool], carries: Carries) -> list[bool]:
+    n = node.params["n_carry"]
+    cond, body = node.regions
+    marked = carry_fixpoint(body, 0, operands[:n], operands[n:], carries)
+    if carries is carries_batch and dependent_outputs(cond, [*marked, *operands[n:]], carries)[0]:
+        return [True] * n
+    return marked
+
+
+def _marked_switch(node: Node, operands: Sequence[bool], carries: Carries) -> list[bool]:
+    if operands[0] and carries is carries_batch:
+        return [True] * len(node.types)
+    per_branch = [dependent_outputs(region, operands[1:], carries) for region in node.regions]
+    return [any(column) for column in zip(*per_branch, strict=True)]
+
+
+def _marked_map(node: Node, operands: Sequence[bool], carries: Carries) -> list[bool]:
+    return dependent_outputs(node.regions[0], [False, *operands], carries)
+
+
+MARKED: dict[str, Callable[[Node, Sequence[bool], Carries], list[bool]]] = {
+    "for": _marked_for,
+    "while": _marked_while,
+    "switch": _marked_switch,
+    "map": _marked_map,
+}
+
+# -- forward mode -----------------------------------------------------------------------------------------------------
+
+
+def _has(values: Sequence[Any]) -> list[bool]:
+    return [v is not None for v in values]
+
+
+def _pushforward(graph: Graph, args: Sequence[Raw], tangents: Sequence[Raw], active: Sequence[bool]) -> tuple[list[Raw], list[Raw]]:
+    """A region under jvp: (results, tangents of those in `active`)."""
+    from stager.interpreters.jvp import JvpInterpreter
+
+    level = JvpInterpreter()
+    with push(level):
+        outs = [level.unwrap(o) for o in replay(graph, [level.wrap(a, t) for a, t in zip(args, tangents, strict=True)])]
+    return [p for p, _ in outs], [zeros_like(p) if t is None else t for (p, t), on in zip(outs, active, strict=True) if on]
+
+
+def _filled(values: Sequence[Raw], like: Sequence[Raw], active: Sequence[bool]) -> list[Raw]:
+    """The tangents of active values, zeros made real."""
+    return [zeros_like(x) if t is None else t for t, x, on in zip(values, like, active, strict=True) if on]
+
+
+def _spread(values: Sequence[Raw], active: Sequence[bool]) -> list[Raw]:
+    """One value or None per position, from those of the active positions."""
+    it = iter(values)
+    return [next(it) if on else None for on in active]
+
+
+def _for_jvp(primals: Any, tangents: Any, *, step: int, n_carry: int, regions: tuple[Graph, ...]) -> Any:
+    (body,), n = regions, n_carry
+    carries, captured = primals[2 : 2 + n], primals[2 + n :]
+    t_carries, t_captured = tangents[2 : 2 + n], tangents[2 + n :]
+    active = carry_fixpoint(body, 1, _has(t_carries), _has(t_captured), carries_tangent)
+
+    def both(i: Raw, *cs: Raw) -> list[Raw]:
+        args, ts = [i, *cs[:n], *captured], [None, *_spread(cs[n:], active), *t_captured]
+        primal, tangent = _pushforward(body, args, ts, active)
+        return primal + tangent
+
+    outs = for_loop(primals[0], primals[1], [*carries, *_filled(t_carries, carries, active)], both, step=step)
+    return outs[:n], tuple(_spread(outs[n:], active))
+
+
+def _while_jvp(primals: Any, tangents: Any, *, n_carry: int, regions: tuple[Graph, ...]) -> Any:
+    (cond, body), n = regions, n_carry
+    carries, captured = primals[:n], primals[n:]
+    t_carries, t_captured = tangents[:n], tangents[n:]
+    active = carry_fixpoint(body, 0, _has(t_carries), _has(t_captured), carries_tangent)
+
+    def both(*cs: Raw) -> list[Raw]:
+        primal, tangent = _pushforward(body, [*cs[:n], *captured], [*_spread(cs[n:], active), *t_captured], active)
+        return primal + tangent
+
+    start = [*carries, *_filled(t_carries, carries, active)]
+    outs = while_loop(start, lambda *cs: replay(cond, [*cs[:n], *captured])[0], both)
+    return outs[:n], tuple(_spread(outs[n:], active))
+
+
+def _switch_jvp(primals: Any, tangents: Any, *, regions: tuple[Graph, ...]) -> Any:
+    per_branch = [dependent_outputs(region, _has(tangents[1:]), carries_tangent) for region in regions]
+    active = [any(column) for column in zip(*per_branch, strict=True)]
+
+    def both(region: Graph) -> RawFunction:
+        def branch() -> list[Raw]:
+            primal, tangent = _pushforward(region, primals[1:], tangents[1:], active)
+            return primal + tangent
+
+        return branch
+
+    outs = switch_case(primals[0], [both(region) for region in regions])
+    n = len(active)
+    return outs[:n], tuple(_spread(outs[n:], active))
+
+
+def _map_jvp(primals: Any, tangents: Any, *, size: Dim, regions: tuple[Graph, ...]) -> Any:
+    active = dependent_outputs(regions[0], [False, *_has(tangents)], carries_tangent)
+
+    def both(lane: Raw) -> list[Raw]:
+        primal, tangent = _pushforward(regions[0], [lane, *primals], [None, *tangents], active)
+        return primal + tangent
+
+    outs = map_lanes(size, both)
+    n = len(active)
+    return outs[:n], tuple(_spread(outs[n:], active))
+
+
+# -- batching ---------------------------------------------------------------------------------------------------------
+
+
+def _batched(interp: Any, graph: Graph, args: Sequence[Raw], bdims: Sequence[int | None], out: Sequence[bool]) -> list[Raw]:
+    """A region over all lanes; the results in `out` carry them at axis 0, the others have none."""
+    from stager.interpreters.vmap import VmapInterpreter
+
+    level = VmapInterpreter(interp.batch_size, interp.randomness, interp.axis_name)
+    with push(level):
+        raw = [level.unwrap(o) for o in replay(graph, [level.wrap(a, b) for a, b in zip(args, bdims, strict=True)])]
+    return [materialize_batch(level, o, b) if on else o for (o, b), on in zip(raw, out, strict=True)]
+
+
+def _fronts(on: Sequence[bool]) -> tuple[int | None, ...]:
+    return tuple([0 if x else None for x in on])
+
+
+def _start(interp: Any, carries: Sequence[Raw], bdims: Sequence[int | None], on: Sequence[bool]) -> list[Raw]:
+    return [materialize_batch(interp, c, b) if x else c for c, b, x in zip(carries, bdims, on, strict=True)]
+
+
+def _lane_by_lane(interp: Any, op: Op, args: Sequence[Raw], bdims: Sequence[int | None], params: dict[str, Any]) -> Any:
+    """The node itself once per lane: lanes differ in trip counts, branches or sizes. In order when it has effects."""
+
+    def lane_outs(lane: Raw) -> tuple[Raw, ...]:
+        outs: tuple[Raw, ...] = bind(op, *[_of_lane(a, b, lane) for a, b in zip(args, bdims, strict=True)], **params)
+        return outs
+
+    if any(_has_ordered_effects(region) for region in params["regions"]):
+        outs = _in_order(interp.batch_size, lane_outs)
+    else:
+        outs = map_lanes(interp.batch_size, lane_outs)
+    return outs, (0,) * len(outs)
+
+
+def _of_lane(x: Raw, bdim: int | None, lane: Raw) -> Raw:
+    return x if bdim is None else gather(x, lane, axes=(bdim,), batch_dims=0, mode="promise")
+
+
+def _has_ordered_effects(region: Graph) -> bool:
+    """Effects whose order a user can see: a failing check is one error in any order."""
+    return any((n.op.ordered and n.op.name != "check") or any(map(_has_ordered_effects, n.regions)) for n in region.nodes)
+
+
+def _in_order(size: Dim, lane_outs: RawFunction) -> tuple[Raw, ...]:
+    """What `map_lanes` does, one lane after the other."""
+    probe = trace_region(lane_outs, (I64,), Captures())
+    types = probe.graph.output_types
+    buffers = [zeros_of(Type(t.dtype, (size, *t.shape))) for t in types]
+
+    def body(lane: Raw, *filled: Raw) -> list[Raw]:
+        where: dict[str, Any] = {"axes": (0,), "batch_dims": 0, "mode": "promise", "combine": "set"}
+        return [scatter(buffer, o, lane, **where) for buffer, o in zip(filled, lane_outs(lane), strict=True)]
+
+    return for_loop(0, _dim_operand(size), buffers, body)
+
+
+def _dim_operand(size: Dim) -> Raw:
+    from stager.ops.regions import dim_value
+
+    return dim_value(size)
+
+
+def _for_batch(interp: Any, args: Any, bdims: Any, *, step: int, n_carry: int, regions: tuple[Graph, ...]) -> Any:
+    (body,), n = regions, n_carry
+    params = {"step": step, "n_carry": n_carry, "regions": regions}
+    if bdims[0] is not None or bdims[1] is not None:
+        return _lane_by_lane(interp, for_op, args, bdims, params)
+    carries, captured = args[2 : 2 + n], args[2 + n :]
+    captured_bdims = bdims[2 + n :]
+    on = carry_fixpoint(body, 1, _has(bdims[2 : 2 + n]), _has(captured_bdims), carries_batch)
+    inner = (None, *_fronts(on), *captured_bdims)
+    try:
+        outs = for_loop(args[0], args[1], _start(interp, carries, bdims[2 : 2 + n], on),
+                        lambda i, *cs: _batched(interp, body, [i, *cs, *captured], inner, on), step=step)  # fmt: skip
+    except LaneDependentDim:
+        return _lane_by_lane(interp, for_op, args, bdims, params)
+    return outs, _fronts(on)
+
+
+def _while_batch(interp: Any, args: Any, bdims: Any, *, n_carry: int, regions: tuple[Graph, ...]) -> Any:
+    (cond, body), n = regions, n_carry
+    params = {"n_carry": n_carry, "regions": regions}
+    carries, captured, captured_bdims = args[:n], args[n:], bdims[n:]
+    on = carry_fixpoint(body, 0, _has(bdims[:n]), _has(captured_bdims), carries_batch)
+    if dependent_outputs(cond, [*on, *_has(captured_bdims)], carries_batch)[0]:
+        return _lane_by_lane(interp, while_op, args, bdims, params)
+    inner = (*_fronts(on), *captured_bdims)
+    try:
+        outs = while_loop(
+            _start(interp, carries, bdims[:n], on),
+            lambda *cs: _batched(interp, cond, [*cs, *captured], inner, (False,))[0],
+            lambda *cs: _batched(interp, body, [*cs, *captured], inner, on),
+        )
+    except LaneDependentDim:
+        return _lane_by_lane(interp, while_op, args, bdims, params)
+    return outs, _fronts(on)
+
+
+def _switch_batch(interp: Any, args: Any, bdims: Any, *, regions: tuple[Graph, ...]) -> Any:
+    (index, *captured), (index_bdim, *captured_bdims) = args, bdims
+    params = {"regions": regions}
+    if index_bdim is not None and not _selectable(regions):
+        return _lane_by_lane(interp, switch_op, args, bdims, params)
+    per_branch = [dependent_outputs(region, _has(captured_bdims), carries_batch) for region in regions]
+    on = [any(column) for column in zip(*per_branch, strict=True)]
+    try:
+        if index_bdim is not None:
+            return _select_lanes(interp, index, regions, captured, captured_bdims), (0,) * len(on)
+        outs = switch_case(index, [_batched_branch(interp, region, captured, captured_bdims, on) for region in regions])
+    except LaneDependentDim:
+        return _lane_by_lane(interp, switch_op, args, bdims, params)
+    return outs, _fronts(on)
+
+
+def _batched_branch(interp: Any, region: Graph, captured: Any, bdims: Any, on: Sequence[bool]) -> RawFunction:
+    return lambda: _batched(interp, region, captured, bdims, on)
+
+
+SELECT_OPS = 64  # up to so many cheap ops, all branches with a select are faster than a jump per lane
+
+
+def _selectable(regions: Sequence[Graph]) -> bool:
+    """Whether lanes may compute every branch and select: cheap, pure, and no derivative will be taken of the selects.
+
+    (The derivative of the branch not taken may be inf or NaN, and 0 times that is no zero.)
+    """
+    s = stack()
+    if any(level.key in ("Grad", "Jvp") for level in s.levels[: s.depth]):
+        return False
+    cheap = ("source", "elementwise", "view")
+    nodes = [n for region in regions for n in region.nodes]
+    return len(nodes) <= SELECT_OPS and all(n.op.family in cheap and not n.ordered for n in nodes)
+
+
+def _select_lanes(interp: Any, index: Raw, regions: Sequence[Graph], captured: Any, bdims: Any) -> tuple[Raw, ...]:
+    from stager.ops.elementwise import gt, lt, or_, select
+
+    outs = _batched(interp, regions[0], captured, bdims, [True] * len(regions[0].outputs))
+    last = len(regions) - 1
+    for k, region in enumerate(regions[1:], 1):
+        here = gt(index, k - 1)  # branch k or a later one, which comes next and takes over
+        others = _batched(interp, region, captured, bdims, [True] * len(outs))
+        outs = [select(_per_lane(here, o), o, before) for o, before in zip(others, outs, strict=True)]
+    del last, lt, or_
+    return tuple(outs)
+
+
+def _per_lane(flag: Raw, like: Raw) -> Raw:
+    from stager.ops.views import broadcast
+
+    return broadcast(flag, shape=like.type.shape, axes=(0,))
+
+
+def _map_batch(interp: Any, args: Any, bdims: Any, *, size: Dim, regions: tuple[Graph, ...]) -> Any:
+    on = dependent_outputs(regions[0], [False, *_has(bdims)], carries_batch)
+    try:
+        outs = map_lanes(size, lambda lane: _batched(interp, regions[0], [lane, *args], (None, *bdims), on))
+    except LaneDependentDim:
+        return _lane_by_lane(interp, map_op, args, bdims, {"size": size, "regions": regions})
+    return outs, tuple([1 if x else None for x in on])
+
+
+# -- the ops ----------------------------------------------------------------------------------------------------------
+
+for_op = register(Op("for", "control", _for_type, _no_reference, jvp=_for_jvp, pullback=tapes.for_pullback,
+                     batch=_for_batch, multiple_results=True))  # fmt: skip
+while_op = register(Op("while", "control", _while_type, _no_reference, jvp=_while_jvp, pullback=tapes.while_pullback,
+                       batch=_while_batch, multiple_results=True))  # fmt: skip
+switch_op = register(Op("switch", "control", _switch_type, _no_reference, jvp=_switch_jvp, pullback=tapes.switch_pullback,
+                        batch=_switch_batch, multiple_results=True))  # fmt: skip
+map_op = register(Op("map", "control", _map_type, _no_reference, jvp=_map_jvp, pullback=tapes.map_pullback,
+                     batch=_map_batch, multiple_results=True))  # fmt: skip
+del full, i64

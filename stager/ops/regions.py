@@ -1,0 +1,341 @@
+"""Regions: tracing a function into a graph of its own, running a graph again under other levels, dims from values.
+
+A region sees the world through its inputs alone. While one is traced, `RegionInterpreter` is the level in force, and
+every value of the levels around it that the function uses becomes a capture: an input of the region and, in the same
+order, an operand of the control node. A symbol of the graphs around is captured as its value; inside the region it
+keeps its name. Symbols that a region defines itself have names that no graph around it uses.
+
+Rules of control ops do not edit regions: they `replay` them under a transform while tracing new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from stager.errors import ConcretizationError, describe
+from stager.interpreters.stack import Tracer, bind, push, stack
+from stager.interpreters.stage import StageInterpreter
+from stager.ir.core_ops import dim_op, fill_op, input_op
+from stager.ir.dims import Dim, is_static, substitute, symbol, symbols_of
+from stager.ir.dtypes import i64
+from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
+from stager.ir.types import Type
+
+I64 = Type(i64, ())
+
+
+class LaneDependentDim(ConcretizationError):
+    """A dim whose value differs between the lanes of a vmap."""
+
+
+# -- captures ---------------------------------------------------------------------------------------------------------
+
+
+class Captures:
+    """What the regions of one control node take from around it, in the order of their inputs."""
+
+    def __init__(self) -> None:
+        self.raw: list[Any] = []  # raw values of the levels around; a str stands for the symbol of that name
+        self._index: dict[Any, int] = {}
+
+    def index(self, raw: Any) -> int:
+        """The position of a value of the levels around, taken up if it is new."""
+        key: Any = raw if isinstance(raw, str | Value) else id(raw)
+        found = self._index.get(key)
+        if found is None:
+            found = self._index[key] = len(self.raw)
+            self.raw.append(raw)
+        return found
+
+    def type(self, k: int) -> Type:
+        raw = self.raw[k]
+        t: Type = I64 if isinstance(raw, str) else raw.type
+        return t
+
+    def operands(self) -> list[Any]:
+        """The raw values to bind, at the level the control node is bound at."""
+        return [dim_value(symbol(raw)) if isinstance(raw, str) else raw for raw in self.raw]
+
+
+class RegionInterpreter(StageInterpreter):
+    """Level 0 of a region while it is traced."""
+
+    def __init__(self, name: str, captures: Captures) -> None:
+        super().__init__(Graph(name))
+        self.captures = captures
+        self.inputs: dict[int, Value] = {}  # capture -> its input in this region
+
+    def process(self, op: Any, args: Sequence[Any], params: dict[str, Any], regions: tuple[Graph, ...] = ()) -> Any:
+        known = self.graph.nx._node
+        args = [a if type(a) is Value and a.node in known else self.local(a) for a in args]
+        return super().process(op, args, params, regions)
+
+    def local(self, raw: Any) -> Value:
+        """The value of this region for any raw value: a capture when it comes from around, a constant when untraced."""
+        if type(raw) is Value:
+            if raw.node in self.graph.nx._node:
+                return raw
+            if not any(raw.node in level.graph.nx._node for level in _stages_below(self)):
+                from stager.interpreters.stage import _foreign_value
+
+                _foreign_value(op_of_trace, raw)
+            if raw.node.op is fill_op and raw.type.is_static:  # literals are made anew, they cost nothing
+                value: Value = super().process(fill_op, (), raw.node.params)
+                return value
+        elif isinstance(raw, Tracer):
+            if raw.interp.position > self.position or not raw.interp.alive:
+                raise AssertionError(f"internal error in stager: {raw!r} is used in a region below its level")
+        else:
+            return self.lift(raw)
+        k = self.captures.index(raw)
+        found = self.inputs.get(k)
+        if found is None:
+            found = self.inputs[k] = self.input(self.captures.type(k))
+        return found
+
+    def outer(self, value: Value) -> Any:
+        """The raw value that an input captures; None for an input that is the region's own."""
+        for k, found in self.inputs.items():
+            if found == value:
+                return self.captures.raw[k]
+        return None
+
+    def close(self) -> None:
+        """Capture the symbols that the region mentions and does not define."""
+        graph = self.graph
+        missing = {name for node in graph.nodes for name in node.mentioned_symbols()} - set(graph.symbols)
+        for name in sorted(missing):
+            k = self.captures.index(name)
+            if k not in self.inputs:
+                self.inputs[k] = self.input(I64)
+            graph.symbols[name] = SymbolDef("value", self.inputs[k].node.params["index"], hint=_hint(name))
+
+    def finish(self, n_own: int) -> Graph:
+        """The region with exactly one input per capture, in their order, behind its own `n_own` inputs."""
+        for k in range(len(self.captures.raw)):
+            if k not in self.inputs:
+                self.inputs[k] = self.input(self.captures.type(k))
+        self.close()  # the type of a capture of a sister region may mention symbols
+        return _reordered(self.graph, n_own, [self.inputs[k] for k in range(len(self.captures.raw))])
+
+
+class _TraceOp:
+    name = "region"
+
+
+op_of_trace: Any = _TraceOp()
+
+
+def _stages_below(interp: StageInterpreter) -> list[Any]:
+    return [level for level in stack().levels[: interp.position] if level.key == "Stage"]
+
+
+def _hint(name: str) -> int | None:
+    s = stack()
+    for level in reversed(s.levels[: s.depth]):
+        if level.key == "Stage" and name in level.graph.symbols:  # type: ignore[attr-defined]
+            hint: int | None = level.graph.symbols[name].hint  # type: ignore[attr-defined]
+            return hint
+    return None
+
+
+def _reordered(graph: Graph, n_own: int, captured: Sequence[Value]) -> Graph:
+    """The same graph with its captures in the given order: sister regions met them in different orders."""
+    if list(graph.inputs[n_own:]) == list(captured):
+        return graph
+    out = Graph(graph.name)
+    builder = GraphBuilder(out)
+    position: dict[int, int] = {}
+    env: dict[Node, tuple[Value, ...]] = {}
+    for new, old in enumerate([*graph.inputs[:n_own], *captured]):
+        env[old.node] = (builder.input(old.type),)
+        position[old.node.params["index"]] = new
+
+    def moved(value: Value) -> Value:
+        return env[value.node][value.index]
+
+    for name, d in graph.symbols.items():
+        if d.kind != "data":
+            out.symbols[name] = SymbolDef(d.kind, position[d.source], d.axis, d.hint)
+    data = {d.source.node: [] for d in graph.symbols.values() if d.kind == "data"}  # type: dict[Node, list[str]]
+    for name, d in graph.symbols.items():
+        if d.kind == "data":
+            data[d.source.node].append(name)
+    for node in graph.nodes:
+        if node.op is not input_op:
+            new_node = Node(node.op, tuple(map(moved, node.args)), node.params, node.types, node.regions, node.loc, node.path)
+            env[node] = new_node.outputs
+            out.add(new_node)
+            for name in data.get(node, ()):
+                d = graph.symbols[name]
+                out.symbols[name] = SymbolDef("data", moved(d.source), d.axis, d.hint)
+    out.outputs = [moved(v) for v in graph.outputs]
+    return out
+
+
+# -- tracing ----------------------------------------------------------------------------------------------------------
+
+
+def trace_region(
+    fn: Callable[..., Iterable[Any]], types: Sequence[Type], captures: Captures, name: str = "body"
+) -> RegionInterpreter:
+    """Run fn once on inputs of these types, at a level of its own; `finish` gives the graph once all sisters are traced."""
+    interp = RegionInterpreter(name, captures)
+    s = stack()
+    modes = s.grad_enabled, s.fwd_grad_enabled
+    s.grad_enabled = s.fwd_grad_enabled = True  # the modes around decide about the control node as a whole
+    try:
+        with push(interp):
+            inputs = [interp.input(t) for t in types]
+            interp.graph.outputs = [interp.local(o) for o in fn(*inputs)]
+            interp.close()
+    finally:
+        s.grad_enabled, s.fwd_grad_enabled = modes
+    return interp
+
+
+# -- dims and values --------------------------------------------------------------------------------------------------
+
+
+def dim_value(d: Dim) -> Any:
+    """A dim as an i64 scalar."""
+    from stager.ops.families import full
+
+    if is_static(d):
+        return full((), d, i64)
+    return bind(dim_op, dim=d)
+
+
+def fresh_symbol_name() -> str:
+    """A name that no graph in force uses for a symbol."""
+    s = stack()
+    used: set[str] = set()
+    for level in s.levels[: s.depth]:
+        if level.key == "Stage":
+            used |= level.graph.symbols.keys()  # type: ignore[attr-defined]
+    return next(n for n in (f"s{k}" for k in range(len(used) + 1)) if n not in used)
+
+
+def dim_of(raw: Any) -> Dim:
+    """The dim whose run-time value is a raw integer scalar; LaneDependentDim when the lanes of a vmap differ in it."""
+    if isinstance(raw, Tracer):
+        if raw.interp.key == "Vmap":
+            remedy = "make the size the same for all lanes, or compute it inside a loop or cond, which runs lane by lane then"
+            raise LaneDependentDim(describe("a size or a bound differs between the lanes of a vmap", remedy=remedy))
+        return dim_of(raw.value)
+    if type(raw) is not Value:
+        return int(raw)
+    if raw.node.op is fill_op:
+        return int(raw.node.params["value"])
+    if raw.node.op is dim_op:
+        d: Dim = raw.node.params["dim"]
+        return d
+    s = stack()
+    for level in reversed(s.levels[: s.depth]):
+        if level.key == "Stage" and raw.node in level.graph.nx._node:  # type: ignore[attr-defined]
+            return _symbol_for(level, raw)
+    raise AssertionError(f"internal error in stager: {raw!r} belongs to no graph in force")
+
+
+def _symbol_for(level: Any, value: Value) -> Dim:
+    if isinstance(level, RegionInterpreter):
+        outer = level.outer(value)
+        if isinstance(outer, str):
+            return symbol(outer)
+        if outer is not None:
+            return dim_of(outer)  # a symbol of the graph it comes from: types around mention the same
+    graph = level.graph
+    is_input = value.node.op is input_op
+    kind, source = ("value", value.node.params["index"]) if is_input else ("data", value)
+    for name, d in graph.symbols.items():
+        if d.kind == kind and d.source == source:
+            return symbol(name)
+    found: Dim = graph.new_symbol(SymbolDef(kind, source), fresh_symbol_name())
+    return found
+
+
+# -- replaying --------------------------------------------------------------------------------------------------------
+
+
+def replay(graph: Graph, args: Sequence[Any]) -> list[Any]:
+    """Bind every node of a graph in order, at the level in force; returns the raw outputs."""
+    env: dict[Node, Any] = {}
+    dims: dict[str, Dim] = {}
+    data: dict[Node, list[tuple[str, int]]] = {}
+    for name, d in graph.symbols.items():
+        if d.kind == "data":
+            data.setdefault(d.source.node, []).append((name, d.source.index))
+        elif d.kind == "value":
+            dims[name] = dim_of(args[d.source])
+        else:
+            dims[name] = args[d.source].type.shape[d.axis]
+    renamed = any(d != symbol(name) for name, d in dims.items())
+    for node in graph.nodes:
+        if node.op is input_op:
+            env[node] = args[node.params["index"]]
+            continue
+        operands = [env[a.node][a.index] if a.node.op.multiple_results else env[a.node] for a in node.args]
+        params = node.params
+        if renamed:
+            params = {k: substitute(v, dims) for k, v in params.items()}
+        if node.regions:
+            out = _replay_control(node, operands, params, renamed)
+        else:
+            out = bind(node.op, *operands, **params)
+        env[node] = out
+        for name, index in data.get(node, ()):
+            dims[name] = dim_of(out[index] if node.op.multiple_results else out)
+            renamed = renamed or dims[name] != symbol(name)
+    return [env[v.node][v.index] if v.node.op.multiple_results else env[v.node] for v in graph.outputs]
+
+
+def _replay_control(node: Node, operands: list[Any], params: dict[str, Any], renamed: bool) -> Any:
+    if not renamed:
+        return bind(node.op, *operands, regions=node.regions, **params)
+    from stager.ops.control import REBUILD  # its regions mention symbols by names that do not hold here
+
+    return REBUILD[node.op.name](operands, params, node.regions)
+
+
+# -- analysis ---------------------------------------------------------------------------------------------------------
+
+
+def dependent_outputs(graph: Graph, inputs: Sequence[bool], carries: Callable[[Node], bool]) -> list[bool]:
+    """Which outputs depend on the marked inputs through nodes that carry the mark on (tangents, batches, …).
+
+    `carries(node)` is asked for nodes with a marked operand, and for nodes without operands.
+    """
+    from stager.ops.control import MARKED
+
+    marked: dict[Node, tuple[bool, ...]] = {}
+    for node in graph.nodes:
+        if node.op is input_op:
+            marked[node] = (bool(inputs[node.params["index"]]),)
+            continue
+        operands = [marked[a.node][a.index] for a in node.args]
+        if node.regions:
+            marked[node] = tuple(MARKED[node.op.name](node, operands, carries))
+        else:
+            marked[node] = ((any(operands) or not operands) and carries(node),) * len(node.types)
+    return [marked[v.node][v.index] for v in graph.outputs]
+
+
+def carries_tangent(node: Node) -> bool:
+    """Whether a node's results have a derivative with respect to its operands."""
+    op = node.op
+    return bool(node.args) and (op.jvp is not None or op.vjp is not None) and any(t.dtype.is_inexact for t in node.types)
+
+
+def carries_batch(node: Node) -> bool:
+    """Whether a node's results differ between lanes when an operand does (or by themselves)."""
+    return bool(node.args) or "lane" in node.op.facts
+
+
+def scalar_index(k: Any) -> Any:
+    """An i64 scalar from a Python int, or the raw value as it is."""
+    from stager.ops.families import full
+
+    return full((), k, i64) if isinstance(k, int | np.integer) else k

@@ -1,0 +1,139 @@
+"""From a graph to machine code: passes, caches, code generation, loading. One function for `compile` and plain calls.
+
+An `Executable` is found by structural hash, first in memory, then on disk; a hit does no LLVM work.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from stager.ir.abi import Abi
+from stager.ir.graph import Graph
+from stager.ir.hash import structural_hash
+
+
+@dataclass
+class Executable:
+    """Loaded machine code for one graph."""
+
+    abi: Abi
+    address: int
+    key: str
+    graph: Graph  # as traced
+    loaded: Any = None
+    origin: str = "compiled"  # "compiled", "memory" or "disk"
+    times: dict[str, float] = field(default_factory=dict)  # seconds by phase
+    _optimized: Graph | None = None
+    _compiled: Any = None
+
+    @property
+    def optimized(self) -> Graph:
+        """The graph after the passes."""
+        if self._optimized is None:
+            self._optimized = optimize(self.graph)
+        return self._optimized
+
+    @property
+    def compiled(self) -> Any:
+        """What code generation produced: program, LLVM, statistics. Made again when the code came from a cache."""
+        if self._compiled is None:
+            self._compiled = generate(self.optimized)
+        return self._compiled
+
+    def __call__(self, arrays: Sequence[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+        """Run on arrays of exactly the input types; fresh outputs."""
+        from stager.runtime.call import call
+
+        results: list[np.ndarray[Any, Any]] = call(self.abi, self.address, arrays)
+        return results
+
+
+_memory: weakref.WeakValueDictionary[str, Executable] = weakref.WeakValueDictionary()
+_recent: dict[str, Executable] = {}  # keeps the last ones alive, so that a re-trace finds them
+_RECENT_LIMIT = 512
+_lock = threading.RLock()
+
+
+def optimize(graph: Graph, stop_after: str | None = None) -> Graph:
+    """The graph after the passes (up to and with `stop_after`)."""
+    from stager.ir.passes import run_pipeline
+
+    return run_pipeline(graph, stop_after=stop_after)
+
+
+def generate(graph: Graph) -> Any:
+    """Code for an optimised graph, for this machine."""
+    from stager.codegen.compile import compile_graph
+    from stager.codegen.target import Target
+
+    return compile_graph(graph, Target.host(), name="stager_kernel")
+
+
+def executable(graph: Graph) -> Executable:
+    """Machine code for a graph."""
+    start = time.perf_counter()
+    key = structural_hash(graph)
+    hashed = time.perf_counter()
+    with _lock:
+        found = _memory.get(key)
+    if found is not None:
+        return Executable(found.abi, found.address, key, graph, found.loaded, "memory", {"hash": hashed - start},
+                          found._optimized, found._compiled)  # fmt: skip
+    made = _from_disk(graph, key) or _compile(graph, key)
+    made.times["hash"] = hashed - start
+    made.times["total"] = time.perf_counter() - start
+    with _lock:
+        _memory[key] = made
+        _recent[key] = made
+        while len(_recent) > _RECENT_LIMIT:
+            _recent.pop(next(iter(_recent)))
+    return made
+
+
+def _from_disk(graph: Graph, key: str) -> Executable | None:
+    from stager.runtime.cache import disk_cache
+
+    start = time.perf_counter()
+    cache = disk_cache()
+    entry = cache.get(key) if cache is not None else None
+    if entry is None:
+        return None
+    object, abi = entry
+    return _load(graph, key, object, abi, "disk", {"disk": time.perf_counter() - start})
+
+
+def _compile(graph: Graph, key: str) -> Executable:
+    from stager.runtime.cache import disk_cache
+
+    times: dict[str, float] = {}
+    start = time.perf_counter()
+    optimized = optimize(graph)
+    times["passes"] = time.perf_counter() - start
+    start = time.perf_counter()
+    compiled = generate(optimized)
+    times["codegen"] = time.perf_counter() - start
+    cache = disk_cache()
+    if cache is not None:
+        cache.put(key, compiled.object, compiled.abi)
+    made = _load(graph, key, compiled.object, compiled.abi, "compiled", times)
+    made._optimized, made._compiled = optimized, compiled
+    return made
+
+
+def _load(graph: Graph, key: str, object: bytes, abi: Abi, origin: str, times: dict[str, float]) -> Executable:
+    from stager.runtime.engine import engine
+    from stager.support import provide_support
+
+    start = time.perf_counter()
+    provide_support()
+    loaded = engine().load(object, abi.externals)
+    address = loaded.address(abi.name)
+    times["load"] = time.perf_counter() - start
+    return Executable(abi, address, key, graph, loaded, origin, times)

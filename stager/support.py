@@ -1,0 +1,81 @@
+"""The emitted support modules (entry, thread pool, buffers) of this process: made once per machine, kept on disk."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from stager.runtime.engine import engine
+
+
+def _kept(name: str, build: Callable[[], bytes]) -> bytes:
+    """An object from the disk cache, or built and put there."""
+    from stager.runtime.cache import disk_cache
+
+    cache = disk_cache()
+    if cache is None:
+        return build()
+    found = cache.get_object(name)
+    if found is None:
+        found = build()
+        cache.put_object(name, found)
+    return found
+
+
+def _pool_object() -> bytes:
+    from stager.codegen.objects import object_of
+    from stager.codegen.pool import emit_pool
+    from stager.codegen.target import Target
+
+    return object_of(emit_pool(Target.host()), Target.host())
+
+
+def _buffers_object() -> bytes:
+    from stager.codegen.buffers import emit_buffers
+    from stager.codegen.objects import object_of
+    from stager.codegen.target import Target
+
+    return object_of(emit_buffers(Target.host()), Target.host())
+
+
+def _entry_object() -> bytes:
+    from stager.codegen.entry import entry_object
+    from stager.runtime.layout import python_layout
+
+    return entry_object(python_layout())
+
+
+POOL_SYMBOLS = ("stager_parallel_for", "stager_pool_threads", "stager_pool_set_threads", "stager_pool_stop")
+BUFFER_SYMBOLS = (
+    "stager_buffer_acquire", "stager_buffer_release", "stager_arena_acquire", "stager_arena_release",
+    "stager_buffer_set_limit", "stager_buffer_kept", "stager_buffer_trim",
+)  # fmt: skip
+
+
+@functools.cache
+def provide_support() -> None:
+    """Tell the engine what objects may need; each is loaded at its first use."""
+    from stager.runtime.function import external_address
+
+    e = engine()
+    e.provide(POOL_SYMBOLS, lambda: _kept("pool", _pool_object))
+    e.provide(BUFFER_SYMBOLS, lambda: _kept("buffers", _buffers_object))
+    e.provide_by(external_address)
+
+
+@functools.cache
+def install_entry() -> None:
+    """Make the native type of compiled functions."""
+    from stager.runtime.function import install
+
+    provide_support()
+    object = _kept("entry", _entry_object)
+    loaded = engine().load(object, ENTRY_EXTERNALS(object))
+    install({name: loaded.address(name) for name in ENTRY_EXPORTS})
+
+
+ENTRY_EXPORTS: tuple[str, ...] = ()
+
+
+def ENTRY_EXTERNALS(object: bytes) -> tuple[str, ...]:
+    return ()
