@@ -4,7 +4,7 @@ record and emits the cotangents, again one level below, so reverse mode nests in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from stager.interpreters.stack import Interpreter, Tracer, bind, stack
@@ -22,7 +22,10 @@ class GradTracer(Tracer):
 
 
 class Record(NamedTuple):
-    """One recorded op: raw values of the level below, and the slots of its operands and results."""
+    """One recorded op: raw values of the level below, and the slots of its operands and results.
+
+    `pull` gives the operands' cotangents, for ops whose forward pass saves something for the backward pass.
+    """
 
     op: Op
     args: tuple[Any, ...]
@@ -30,6 +33,7 @@ class Record(NamedTuple):
     out: Any
     arg_slots: tuple[int | None, ...]
     out_slots: tuple[int | None, ...]
+    pull: Callable[[Any], Sequence[Any]] | None
 
 
 class GradInterpreter(Interpreter):
@@ -59,20 +63,23 @@ class GradInterpreter(Interpreter):
                 slots.append(None)
         s = stack()
         enabled, s.grad_enabled = s.grad_enabled, self.prev_grad_mode
+        records = tracked and enabled and (op.vjp is not None or op.pullback is not None)
+        pull = None
         try:
             with self.lower():
-                if tracked and enabled and op.jvp is not None and op.vjp is None and "derived" in op.facts:
-                    raise NotImplementedError(f"internal error in stager: op {op.name} has no vjp rule")
-                out = bind(op, *values, **params)
+                if records and op.pullback is not None:
+                    out, pull = op.pullback(values, tuple([slot is not None for slot in slots]), **params)
+                else:
+                    out = bind(op, *values, **params)
         finally:
             s.grad_enabled = enabled
-        if not tracked or not enabled or op.vjp is None:
+        if not records:
             return out
         outs = out if op.multiple_results else (out,)
         out_slots = tuple([self._slot() if o.type.dtype.is_inexact else None for o in outs])
         if all(slot is None for slot in out_slots):
             return out
-        self.tape.append(Record(op, tuple(values), params, out, tuple(slots), out_slots))
+        self.tape.append(Record(op, tuple(values), params, out, tuple(slots), out_slots, pull))
         wrapped = tuple([o if slot is None else GradTracer(self, o, slot) for o, slot in zip(outs, out_slots, strict=True)])
         return wrapped if op.multiple_results else wrapped[0]
 
@@ -98,11 +105,11 @@ class GradInterpreter(Interpreter):
 
         Runs at the level below: the caller is under `self.lower()` (or the level has ended).
         """
-        from stager.ops.elementwise import add
+        from stager.ops.cotangents import accumulate
 
         cts: dict[int, Any] = {}
         for slot, ct in seeds:
-            cts[slot] = ct if slot not in cts else add(cts[slot], ct)
+            cts[slot] = ct if slot not in cts else accumulate(cts[slot], ct)
         keep = set(wanted)
         for record in reversed(self.tape):
             out_cts = [None if slot is None else cts.get(slot) if slot in keep else cts.pop(slot, None) for slot in record.out_slots]
@@ -111,10 +118,13 @@ class GradInterpreter(Interpreter):
             op = record.op
             needs = tuple([slot is not None for slot in record.arg_slots])
             ct = tuple(out_cts) if op.multiple_results else out_cts[0]
-            assert op.vjp is not None
-            arg_cts = op.vjp(ct, record.out, record.args, needs, **record.params)
+            if record.pull is not None:
+                arg_cts = record.pull(ct)
+            else:
+                assert op.vjp is not None
+                arg_cts = op.vjp(ct, record.out, record.args, needs, **record.params)
             for slot, ct in zip(record.arg_slots, arg_cts, strict=True):
                 if slot is None or ct is None:
                     continue
-                cts[slot] = ct if slot not in cts else add(cts[slot], ct)
+                cts[slot] = ct if slot not in cts else accumulate(cts[slot], ct)
         return [cts.get(slot) for slot in wanted]

@@ -103,8 +103,18 @@ class Interpreter(ABC):
     def check_state(self, state: InterpreterState) -> bool:
         return self.get_state() == state
 
+    @property
+    def _cptr(self) -> InterpreterState:
+        """The frozen state record that a pickled interpreter is rebuilt from."""
+        return self.get_state()
+
     def __getstate__(self) -> InterpreterState:
         return self.get_state()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from stager.interpreters.states import coerce_interpreter
+
+        return coerce_interpreter, (self.get_state(),)
 
     def lower_value(self, value: Any) -> Any:
         """The value of the level below that a write to an older buffer commits (see `cells.py`)."""
@@ -274,6 +284,13 @@ def temporarily_restore_interpreter_stack(saved: list[Interpreter] | None) -> It
         yield
     finally:
         s.depth = depth
+
+
+@contextlib.contextmanager
+def nested(*contexts: contextlib.AbstractContextManager[Any]) -> Iterator[tuple[Any, ...]]:
+    """Context: all of `contexts`, entered from left to right; yields what they yield."""
+    with contextlib.ExitStack() as entered:
+        yield tuple(entered.enter_context(c) for c in contexts)
 
 
 def compare_state(states: Sequence[InterpreterState]) -> bool:

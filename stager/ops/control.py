@@ -19,12 +19,12 @@ from typing import Any
 from stager.errors import DTypeError, ShapeError, describe
 from stager.interpreters.stack import bind, push, stack
 from stager.ir.dims import Dim, is_static
-from stager.ir.dtypes import b1, i64
+from stager.ir.dtypes import b1
 from stager.ir.graph import Graph, Node
 from stager.ir.op import Op, register
 from stager.ir.types import Type
 from stager.ops import tapes
-from stager.ops.families import full, materialize_batch, zeros_like, zeros_of
+from stager.ops.families import materialize_batch, zeros_like, zeros_of
 from stager.ops.indexed import gather, scatter
 from stager.ops.regions import (
     I64,
@@ -33,6 +33,7 @@ from stager.ops.regions import (
     carries_batch,
     carries_tangent,
     dependent_outputs,
+    dim_value,
     replay,
     scalar_index,
     trace_region,
@@ -384,13 +385,7 @@ def _in_order(size: Dim, lane_outs: RawFunction) -> tuple[Raw, ...]:
         where: dict[str, Any] = {"axes": (0,), "batch_dims": 0, "mode": "promise", "combine": "set"}
         return [scatter(buffer, o, lane, **where) for buffer, o in zip(filled, lane_outs(lane), strict=True)]
 
-    return for_loop(0, _dim_operand(size), buffers, body)
-
-
-def _dim_operand(size: Dim) -> Raw:
-    from stager.ops.regions import dim_value
-
-    return dim_value(size)
+    return for_loop(0, dim_value(size), buffers, body)
 
 
 def _for_batch(interp: Any, args: Any, bdims: Any, *, step: int, n_carry: int, regions: tuple[Graph, ...]) -> Any:
@@ -466,15 +461,13 @@ def _selectable(regions: Sequence[Graph]) -> bool:
 
 
 def _select_lanes(interp: Any, index: Raw, regions: Sequence[Graph], captured: Any, bdims: Any) -> tuple[Raw, ...]:
-    from stager.ops.elementwise import gt, lt, or_, select
+    from stager.ops.elementwise import gt, select
 
     outs = _batched(interp, regions[0], captured, bdims, [True] * len(regions[0].outputs))
-    last = len(regions) - 1
     for k, region in enumerate(regions[1:], 1):
         here = gt(index, k - 1)  # branch k or a later one, which comes next and takes over
         others = _batched(interp, region, captured, bdims, [True] * len(outs))
         outs = [select(_per_lane(here, o), o, before) for o, before in zip(others, outs, strict=True)]
-    del last, lt, or_
     return tuple(outs)
 
 
@@ -503,4 +496,3 @@ switch_op = register(Op("switch", "control", _switch_type, _no_reference, jvp=_s
                         batch=_switch_batch, multiple_results=True))  # fmt: skip
 map_op = register(Op("map", "control", _map_type, _no_reference, jvp=_map_jvp, pullback=tapes.map_pullback,
                      batch=_map_batch, multiple_results=True))  # fmt: skip
-del full, i64

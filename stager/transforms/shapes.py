@@ -1,0 +1,85 @@
+"""Looking at a function without running it: `eval_shape` and `make_graph`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stager.array import Array
+from stager.errors import UnsupportedError
+from stager.interpreters.stack import active
+from stager.ir.graph import Graph
+from stager.ir.types import Type, parse_type
+from stager.runtime.structure import flatten, unflatten
+from stager.tracing import trace
+from stager.transforms.calling import call_user
+
+
+def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The types of f's results, nested as the results; nothing is computed.
+
+    Arguments are arrays, or types written as text ('f64[3,n]').
+
+    >>> import numpy as np, stager as st
+    >>> st.eval_shape(lambda x: x.sum(axis=0), np.ones((3, 2)))
+    f64[2]
+    """
+    from stager.interpreters.stage import StageInterpreter
+    from stager.interpreters.stack import push
+
+    if active():
+        with push(StageInterpreter()):
+            types, structure = _fresh(args, kwargs)
+            a, k = unflatten(structure, types)
+            leaves, out = flatten(call_user(f, a, k))
+            return unflatten(out, [x.type if isinstance(x, Array) else x for x in leaves])
+    traced = trace_types(f, args, kwargs)
+    found = [traced.leaves[r.index].array.type if r.kind == "input" else  # type: ignore[union-attr]
+             traced.graph.outputs[r.index].type if r.kind == "value" else
+             r.layout.type if r.layout is not None else r.value for r in traced.results]  # fmt: skip
+    return unflatten(traced.result_structure, found)
+
+
+def _fresh(args: Any, kwargs: Any) -> tuple[list[Any], Any]:
+    """Arguments as fresh inputs of the stage in force."""
+    from stager.array import type_of, wrap
+    from stager.interpreters.stack import nearest_stage
+
+    leaves, structure = flatten((args, kwargs))
+    stage = nearest_stage()
+    return [wrap(stage.input(type_of(x))) if not isinstance(x, str) else wrap(stage.input(parse_type(x))) for x in leaves], structure
+
+
+def trace_types(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A trace of f on arrays or on types given as text."""
+    import numpy as np
+
+    leaves, structure = flatten((args, kwargs))
+    types: list[Any] = []
+    for i, x in enumerate(leaves):
+        t = x if isinstance(x, Type) else parse_type(x) if isinstance(x, str) and "[" in x else None
+        if t is not None:
+            if not t.is_static:
+                raise UnsupportedError(f"the type {t} has symbolic dims; give sizes here")
+            leaves[i] = np.zeros(t.shape, t.dtype.np)
+        types.append(t)
+    a, k = unflatten(structure, leaves)
+    return trace(f, a, k, name=getattr(f, "__name__", "main"))
+
+
+def make_graph(f: Callable[..., Any]) -> Callable[..., Graph]:
+    """`make_graph(f)(*args)` is the graph that f traces to, before any pass. Arguments as for `eval_shape`.
+
+    >>> import numpy as np, stager as st
+    >>> print(st.make_graph(lambda x: x * x)(np.ones(3)))
+    graph <lambda>(%0: f64[3]) {
+      %1 = mul %0, %0 : f64[3]
+      return %1
+    }
+    """
+
+    def graph_of(*args: Any, **kwargs: Any) -> Graph:
+        graph: Graph = trace_types(f, args, kwargs).graph
+        return graph
+
+    return graph_of
