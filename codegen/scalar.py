@@ -139,7 +139,7 @@ class ScalarBuilder:
             return x
         t = self.type(x.dtype)
         lane0 = self.builder.insert_element(ir.Constant(t, ir.Undefined), x.ir, ir.Constant(_INT_TYPES[32], 0))
-        mask = _Literal(ir.VectorType(_INT_TYPES[32], self.width), "zeroinitializer")
+        mask = ir.Constant(ir.VectorType(_INT_TYPES[32], self.width), [ir.Constant(_INT_TYPES[32], 0)] * self.width)
         return Val(self.builder.shuffle_vector(lane0, ir.Constant(t, ir.Undefined), mask), x.dtype)
 
     def extract(self, x: Val, lane: int) -> Val:

@@ -1,0 +1,220 @@
+"""Accumulators of reductions: the registers of one reduction inside its loops, and how they become one value.
+
+A reduction keeps `unroll` vectors (or, where lanes are different results, `unroll` times one per lane). Long float sums run in
+blocks: a block's vectors are added as a tree and join the total with a compensated addition, so the error does not
+grow with the length. The tree depends on shape and target only. Slots are allocas; LLVM turns them into registers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.ir as ir
+
+from stager.codegen.emit import FunctionEmitter
+from stager.codegen.lower import identity
+from stager.codegen.scalar import ScalarBuilder, Val
+from stager.ir.dtypes import DType, i64
+
+MONOIDS = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum", "or": "or_", "and": "and_"}
+
+
+def combine(b: ScalarBuilder, kind: str, x: Val, y: Val) -> Val:
+    """`x (kind) y`."""
+    out: Val = getattr(b, MONOIDS[kind])(x, y)
+    return out
+
+
+class Accumulator:
+    """One reduction in progress.
+
+    lanes: lanes are partial results of one number (they are combined at the end); otherwise each lane is a result.
+    blocked: `fold` will be called at the end of every block.
+    """
+
+    def __init__(self, e: FunctionEmitter, kind: str, dtype: DType, width: int, unroll: int, lanes: bool, blocked: bool) -> None:
+        self.e = e
+        self.kind = kind
+        self.dtype = dtype
+        self.width = width
+        self.unroll = unroll
+        self.lanes = lanes
+        self.blocked = blocked
+        self.arg = kind in ("argmax", "argmin")
+        b = e.scalars(width)
+        self.slots = [e.alloca(b.type(dtype)) for _ in range(unroll)]
+        self.places = [e.alloca(b.type(i64)) for _ in range(unroll)] if self.arg else []
+        self.scalar: Any = None
+        self.scalar_place: Any = None
+        if blocked:
+            self.total = [e.alloca(b.type(dtype)) for _ in range(1 if lanes else unroll)]
+            self.error = [e.alloca(b.type(dtype)) for _ in range(1 if lanes else unroll)]
+
+    def _load(self, slot: Any, width: int, dtype: DType | None = None) -> Val:
+        d = dtype or self.dtype
+        return Val(self.e.b.load(slot, typ=self.e.scalars(width).type(d)), d)
+
+    def _store(self, v: Val, slot: Any) -> None:
+        self.e.b.store(v.ir, slot)
+
+    def start(self) -> None:
+        """All slots hold the neutral element."""
+        b = self.e.scalars(self.width)
+        if self.blocked:
+            zero = b.const(self.dtype, 0)
+            for slot in (*self.total, *self.error):
+                self._store(zero, slot)
+        else:
+            self.restart()
+        if self.scalar is not None:
+            self._store(self.e.scalars(1).const(self.dtype, self._identity()), self.scalar)
+
+    def restart(self) -> None:
+        """The slots of one block hold the neutral element."""
+        b = self.e.scalars(self.width)
+        neutral = b.const(self.dtype, self._identity())
+        for slot in self.slots:
+            self._store(neutral, slot)
+        for slot in self.places:
+            self._store(b.const(i64, -1), slot)
+        if self.scalar is not None and self.arg:
+            self._store(self.e.scalars(1).const(i64, -1), self.scalar_place)
+
+    def _identity(self) -> Any:
+        if self.kind == "sum" and self.dtype.kind == "f":
+            return -0.0 if not self.blocked else 0.0
+        return identity(self.kind, self.dtype)
+
+    def use_scalar(self) -> None:
+        """Room for a scalar remainder; before `start`."""
+        if self.scalar is None:
+            self.scalar = self.e.alloca(self.e.scalars(1).type(self.dtype))
+            if self.arg:
+                self.scalar_place = self.e.alloca(self.e.scalars(1).type(i64))
+
+    def add(self, u: int, x: Val, width: int, mask: Val | None, place: Val | None = None, fma: tuple[Val, Val] | None = None) -> None:
+        """Accumulates a value; `place` is its position, for argmax and argmin."""
+        b = self.e.scalars(width)
+        scalar = width == 1 and self.width > 1
+        slot = self.scalar if scalar else self.slots[u]
+        old = self._load(slot, width)
+        if self.arg:
+            assert place is not None
+            place_slot = self.scalar_place if scalar else self.places[u]
+            old_place = self._load(place_slot, width, i64)
+            better = self._better(b, x, place, old, old_place)
+            if mask is not None:
+                better = b.and_(better, mask)
+            self._store(b.select(better, x, old), slot)
+            self._store(b.select(better, place, old_place), place_slot)
+            return
+        if fma is not None and mask is None:
+            self._store(b.fma(fma[0], fma[1], old), slot)
+            return
+        new = combine(b, self.kind, old, x)
+        if mask is not None:
+            new = b.select(mask, new, old)
+        self._store(new, slot)
+
+    def _better(self, b: ScalarBuilder, x: Val, place: Val, old: Val, old_place: Val) -> Val:
+        # positions only grow within one lane, so equal values never replace; nothing yet is place -1
+        won = b.gt(x, old) if self.kind == "argmax" else b.lt(x, old)
+        if self.dtype.kind == "f":
+            won = b.or_(won, b.and_(b.isnan(x), b.not_(b.isnan(old))))
+        return b.or_(won, b.lt(old_place, b.const(i64, 0)))
+
+    def fold(self) -> None:
+        """Ends a block: its sum joins the total, the rounding error of that addition is kept."""
+        b = self.e.scalars(self.width)
+        parts = [self._load(s, self.width) for s in self.slots]
+        if self.lanes:
+            parts = [tree(b, "sum", parts)]
+        for part, total, error in zip(parts, self.total, self.error, strict=True):
+            s = self._load(total, self.width)
+            t = b.add(s, part)
+            back = b.sub(t, s)
+            lost = b.add(b.sub(s, b.sub(t, back)), b.sub(part, back))
+            self._store(t, total)
+            self._store(b.add(self._load(error, self.width), lost), error)
+
+    def results(self) -> list[Val]:
+        """One value (lanes combined), or `unroll` vectors of values. For argmax and argmin the positions."""
+        b = self.e.scalars(self.width)
+        if self.arg:
+            return self._places(b)
+        if not self.blocked:
+            parts = [self._load(s, self.width) for s in self.slots]
+            if not self.lanes:
+                return parts
+            out = across(self.e, b, self.kind, tree(b, self.kind, parts))
+        else:
+            totals = [self._load(s, self.width) for s in self.total]
+            errors = [self._load(s, self.width) for s in self.error]
+            if not self.lanes:
+                return [_corrected(b, t, c) for t, c in zip(totals, errors, strict=True)]
+            total, error = across(self.e, b, "sum", totals[0]), across(self.e, b, "sum", errors[0])
+            out = _corrected(self.e.scalars(1), total, error)
+        if self.scalar is not None:
+            out = combine(self.e.scalars(1), self.kind, out, self._load(self.scalar, 1))
+        return [out]
+
+    def _places(self, b: ScalarBuilder) -> list[Val]:
+        pairs = [(self._load(s, self.width), self._load(p, self.width, i64)) for s, p in zip(self.slots, self.places, strict=True)]
+        if not self.lanes:
+            return [p for _, p in pairs]
+        best = pairs[0]
+        for pair in pairs[1:]:
+            best = self._best(b, best, pair)
+        one = self.e.scalars(1)
+        lanes = [(b.extract(best[0], k), b.extract(best[1], k)) for k in range(self.width)]
+        if self.scalar is not None:
+            lanes.append((self._load(self.scalar, 1), self._load(self.scalar_place, 1, i64)))
+        out = lanes[0]
+        for pair in lanes[1:]:
+            out = self._best(one, out, pair)
+        return [out[1]]
+
+    def _best(self, b: ScalarBuilder, x: tuple[Val, Val], y: tuple[Val, Val]) -> tuple[Val, Val]:
+        """The better of two candidates; of equal ones that which comes first."""
+        won = b.gt(y[0], x[0]) if self.kind == "argmax" else b.lt(y[0], x[0])
+        same = b.eq(x[0], y[0])
+        if self.dtype.kind == "f":
+            nx, ny = b.isnan(x[0]), b.isnan(y[0])
+            won = b.or_(won, b.and_(ny, b.not_(nx)))
+            same = b.or_(same, b.and_(nx, ny))
+        first = b.and_(same, b.lt(y[1], x[1]))
+        none = b.const(i64, 0)
+        take = b.or_(b.or_(won, first), b.lt(x[1], none))
+        take = b.and_(take, b.ge(y[1], none))
+        return b.select(take, y[0], x[0]), b.select(take, y[1], x[1])
+
+
+def _corrected(b: ScalarBuilder, total: Val, error: Val) -> Val:
+    # the error of an infinite or NaN total is NaN and says nothing
+    return b.select(b.isnan(error), total, b.add(total, error))
+
+
+def tree(b: ScalarBuilder, kind: str, parts: list[Val]) -> Val:
+    """Values combined pairwise."""
+    while len(parts) > 1:
+        paired = [combine(b, kind, x, y) for x, y in zip(parts[::2], parts[1::2], strict=False)]
+        parts = paired + ([parts[-1]] if len(parts) % 2 else [])
+    return parts[0]
+
+
+def across(e: FunctionEmitter, b: ScalarBuilder, kind: str, x: Val) -> Val:
+    """The lanes of a vector combined by halving."""
+    width = b.width
+    while width > 1:
+        half = width // 2
+        undef = ir.Constant(x.ir.type, ir.Undefined)
+
+        def part(start: int, half: int = half, x: Val = x, undef: Any = undef) -> Val:
+            if half == 1:
+                return Val(e.b.extract_element(x.ir, ir.Constant(ir.IntType(32), start)), x.dtype)
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), half), [ir.Constant(ir.IntType(32), start + k) for k in range(half)])
+            return Val(e.b.shuffle_vector(x.ir, undef, mask), x.dtype)
+
+        x = combine(b.with_width(half), kind, part(0), part(half))
+        width = half
+    return x

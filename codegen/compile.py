@@ -1,0 +1,139 @@
+"""`compile_graph`: graph -> program -> LLVM module -> object, and the record of what came out.
+
+The pipeline is the list in `compile_graph`, top to bottom: lower, fuse, schedule, plan, emit, optimise, assemble. Nothing here
+executes code or knows addresses; the same object serves the JIT and a built library.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from stager.codegen.program import Program
+from stager.codegen.target import Target
+from stager.ir.abi import Abi, InputAbi, OutputAbi, SymbolAbi
+from stager.ir.dims import Dim, contiguous_strides
+from stager.ir.graph import Graph
+
+
+@dataclass(slots=True)
+class Compiled:
+    """The object code of one function, its calling convention, and the levels it came through."""
+
+    name: str
+    object: bytes
+    abi: Abi
+    program: Program
+    stats: dict[str, Any]
+    target: Target
+    text: str = field(repr=False, default="")  # LLVM IR as emitted
+
+    @property
+    def llvm(self) -> str:
+        """The optimised LLVM IR."""
+        return str(_optimised(self.text, self.target))
+
+    @property
+    def assembly(self) -> str:
+        """The machine code as text."""
+        return str(_machine(self.target).emit_assembly(_optimised(self.text, self.target)))
+
+
+def compile_graph(graph: Graph, target: Target, *, name: str = "f", threads: bool = True) -> Compiled:
+    """Compiles a verified graph. The ABI's names are those of `stager/ir/abi.py`."""
+    from stager.codegen.arena import plan
+    from stager.codegen.fuse import fuse
+    from stager.codegen.lower import lower
+    from stager.codegen.module import emit_program
+    from stager.codegen.schedule import schedule
+
+    clock = _Clock()
+    program = lower(graph, name)
+    clock("lower")
+    fuse(program)
+    clock("fuse")
+    schedule(program, target, threads=threads)
+    clock("schedule")
+    plan(program)
+    clock("plan")
+    emitted = emit_program(program, target, threads=threads)
+    clock("emit")
+    text = str(emitted.module)
+    clock("print")
+    module = _optimised(text, target)
+    clock("optimise")
+    code = bytes(_machine(target).emit_object(module))
+    clock("assemble")
+    abi = _abi(graph, name, program, emitted.status_table(), tuple(emitted.externals), target)
+    from stager.codegen.stats import describe
+
+    stats = describe(program) | {"phases": clock.times, "arena": program.arena_bytes, "object": len(code)}
+    return Compiled(name, code, abi, program, stats, target, text)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.times: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def __call__(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.times[phase] = now - self._last
+        self._last = now
+
+
+@cache
+def _machine(target: Target) -> Any:
+    return target.machine(opt=2)
+
+
+def _optimised(text: str, target: Target) -> Any:
+    """The module, parsed and put through the passes of the emitter's own code."""
+    import llvmlite.binding as llvm
+
+    machine = _machine(target)
+    module = llvm.parse_assembly(text)
+    options = llvm.create_pipeline_tuning_options(speed_level=1)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    options.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, options)
+    passes = llvm.create_new_module_pass_manager()
+    if "@stager." in text:
+        passes = builder.getModulePassManager()
+    else:
+        passes.add_sroa_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_simplify_cfg_pass()
+    passes.run(module, builder)
+    return module
+
+
+def _abi(graph: Graph, name: str, program: Program, statuses: Any, externals: tuple[str, ...], target: Target) -> Abi:
+    signature = graph.signature
+    written = {i for i, _ in signature.writes}
+    inputs = []
+    for n, v in enumerate(graph.inputs):
+        strides: tuple[Dim, ...] = signature.layouts.get(n) or contiguous_strides(v.shape, v.type.dtype.itemsize)
+        inputs.append(InputAbi(v.type, strides, n in written, v.type.dtype.itemsize))
+    written_by = {o: i for i, o in signature.writes}
+    outputs = []
+    for n, v in enumerate(graph.outputs):
+        if n in written_by:
+            outputs.append(OutputAbi(v.type, "input", written_by[n]))
+        elif n in signature.aliases:
+            kind, *rest = signature.aliases[n]
+            outputs.append(OutputAbi(v.type, kind, *rest))
+        else:
+            outputs.append(OutputAbi(v.type))
+    position = {id(v.node): n for n, v in enumerate(graph.inputs)}
+    symbols = []
+    for s, d in graph.symbols.items():
+        if d.kind != "data":
+            source = d.source if isinstance(d.source, int) else position[id(d.source.node)]
+            symbols.append(SymbolAbi(s, d.kind, source, d.axis))
+    return Abi(
+        name, tuple(inputs), tuple(outputs), tuple(symbols), program.arena_bytes, statuses, externals, program.work
+    )

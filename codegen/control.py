@@ -1,0 +1,365 @@
+"""Control nodes, checks, contractions and routines -> steps: rows of `lower.LOWER`.
+
+Carried arrays live in one buffer for the whole loop: the operand's own when it is dead, the result's home, or a copy made
+once. A body writes its new value there directly when that is safe, else into a second buffer that is moved (or swapped)
+at the end of the iteration. Symbols of a region become dims of the enclosing program (`lower.instantiate`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stager.codegen.index import Ix
+from stager.codegen.lower import LOWER, Walk, fill_with, instantiate, new_symbol
+from stager.codegen.program import (
+    Buffer,
+    Check,
+    Instr,
+    Loop,
+    MapLanes,
+    Move,
+    Read,
+    Reduction,
+    Routine,
+    Scalar,
+    Storage,
+    Store,
+    Switch,
+    While,
+)
+from stager.codegen.pull import value_key
+from stager.ir.dims import Dim, Expr
+from stager.ir.graph import Graph, Node, Value
+from stager.ir.types import Type
+
+
+def _stack(w: Walk, t: Type, hint: str) -> Buffer:
+    s = Storage("stack", f"{hint}{next(w.ctx.names)}", t.nbytes)
+    w.ctx.storages.append(s)
+    w.ctx.owned.add(id(s))
+    return Buffer(s, t.dtype, t.shape)
+
+
+class _Region:
+    """One lowering of a region: inputs bound, then walked."""
+
+    def __init__(self, w: Walk, graph: Graph, operands: Sequence[Value | Buffer | Dim], first_steps: list[Any]) -> None:
+        ctx = w.ctx
+        ctx.keep.append(graph)
+        env: dict[str, Dim] = {}
+        steps: list[Any] = list(first_steps)
+        position = {value_key(v): k for k, v in enumerate(graph.inputs)}
+        data: dict[str, Value] = {}
+        for name, d in graph.symbols.items():
+            if d.kind == "value":
+                k = position[value_key(d.source)] if isinstance(d.source, Value) else int(d.source)
+                operand = operands[k]
+                known: Scalar = w.scalar(operand) if isinstance(operand, Value) else operand
+                if isinstance(known, Buffer):
+                    fresh = new_symbol(ctx, name)
+                    ctx.facts.signed.add(str(fresh))
+                    steps.append(Read(str(fresh), known))
+                    known = fresh
+                env[name] = known
+            elif d.kind == "shape":
+                k = position[value_key(d.source)] if isinstance(d.source, Value) else int(d.source)
+                operand = operands[k]
+                assert isinstance(operand, Value | Buffer)
+                env[name] = operand.shape[d.axis]
+            else:
+                fresh = new_symbol(ctx, name)
+                env[name] = fresh
+                data[str(fresh)] = d.source
+        back = {str(v): k for k, v in env.items() if isinstance(v, Expr)}
+        if not env:
+            for node in graph.nodes:  # the same region may have been lowered before
+                for i in range(len(node.types)):
+                    k = (id(node) << 20) + i
+                    ctx.buffers.pop(k, None)
+                    ctx.scalars.pop(k, None)
+                    ctx.aliases.pop(k, None)
+        inputs, nodes, outputs = instantiate(graph, env)
+        ctx.keep.append(nodes)
+        if data:
+            old = list(graph.nodes)
+            place = {id(n): k for k, n in enumerate(old)}
+            data = {s: Value(nodes[place[id(v.node)]], v.index) for s, v in data.items()}
+        del back
+        for v, operand in zip(inputs, operands, strict=True):
+            key = value_key(v)
+            if isinstance(operand, Buffer):
+                ctx.buffers[key] = operand
+            elif isinstance(operand, Value):
+                ctx.aliases[key] = operand
+            else:
+                ctx.scalars[key] = operand
+        self.inputs, self.outputs = inputs, outputs
+        self._args = (ctx, nodes, outputs, data)
+        self._steps = steps
+
+    def walk(self, homes: dict[int, Buffer]) -> Walk:
+        ctx, nodes, outputs, data = self._args
+        inner = Walk(ctx, nodes, outputs, homes, data)
+        inner.steps = self._steps
+        inner.run()
+        return inner
+
+
+def _captures(w: Walk, values: Sequence[Value]) -> list[Value]:
+    """Captured values: what costs work is computed before the loop."""
+    for v in values:
+        if w.weight.get(value_key(v), 0) > 0:
+            w.realise(v)
+    return list(values)
+
+
+def _carried(w: Walk, node: Node, first: int, n: int) -> list[Buffer]:
+    out = []
+    for k in range(n):
+        operand, result = node.args[first + k], Value(node, k)
+        if result.type.size == 1 and value_key(result) not in w.homes:
+            b = _stack(w, result.type, "s")
+            w.write(w.origin(operand), b)
+        else:
+            b = w.take(operand, node, result, at_node=True)
+        out.append(b)
+    return out
+
+
+def _bring_back(w: Walk, region: _Region, inner: Walk, carried: list[Buffer]) -> None:
+    """Moves the new values of carries into the carries' buffers."""
+    moves: list[Move] = []
+    homes = {id(b.storage) for b in carried}
+    for r, b in zip(region.outputs, carried, strict=True):
+        origin = inner.origin(r)
+        found = w.ctx.buffers.get(value_key(origin))
+        if found is not None and found.storage is b.storage:
+            continue
+        if found is None or id(found.storage) in homes or found.storage.kind in ("input", "constant"):
+            copy = _stack(w, r.type, "n") if r.type.size == 1 else w.ctx.temp(r.type, "n")
+            inner.realise(r, copy)
+            found = copy
+        elif id(found.storage) not in w.ctx.owned:
+            copy = w.ctx.temp(r.type, "n")
+            inner.realise(r, copy)
+            found = copy
+        moves.append(Move(b, found))
+    inner.steps.extend(moves)
+
+
+def lower_for(w: Walk, node: Node) -> None:
+    n, step = node.params["n_carry"], node.params.get("step", 1)
+    lower, upper = w.scalar(node.args[0]), w.scalar(node.args[1])
+    captures = _captures(w, node.args[2 + n :])
+    carried = _carried(w, node, 2, n)
+    i = new_symbol(w.ctx, "i")
+    facts = w.ctx.facts
+    if step > 0:
+        if not isinstance(lower, Buffer) and not isinstance(upper, Buffer):
+            facts.ranges[str(i)] = (lower, upper - 1)
+        if isinstance(lower, Buffer) or not facts.non_negative(lower):
+            facts.signed.add(str(i))
+    else:
+        if not isinstance(lower, Buffer) and not isinstance(upper, Buffer):
+            facts.ranges[str(i)] = (upper + 1, lower)
+        if isinstance(upper, Buffer) or not facts.non_negative(upper + 1):
+            facts.signed.add(str(i))
+    region = _Region(w, node.regions[0], [i, *carried, *captures], [])
+    homes = {value_key(r): b for r, b in zip(region.outputs, carried, strict=True)}
+    inner = region.walk(_distinct(homes, region.outputs))
+    _bring_back(w, region, inner, carried)
+    w.steps.append(Loop(str(i), lower, upper, step, inner.steps))
+    for k, b in enumerate(carried):
+        w.ctx.buffers[(id(node) << 20) + k] = b
+
+
+def _distinct(homes: dict[int, Buffer], outputs: Sequence[Value]) -> dict[int, Buffer]:
+    """Carries' homes serve `take` (updates in place); values that other outputs share have none."""
+    counts: dict[int, int] = {}
+    for v in outputs:
+        counts[value_key(v)] = counts.get(value_key(v), 0) + 1
+    return {k: b for k, b in homes.items() if counts[k] == 1}
+
+
+def lower_while(w: Walk, node: Node) -> None:
+    n = node.params["n_carry"]
+    captures = _captures(w, node.args[n:])
+    carried = _carried(w, node, 0, n)
+    test = _Region(w, node.regions[0], [*carried, *captures], [])
+    tester = test.walk({})
+    condition = _stack(w, test.outputs[0].type, "c")
+    tester.realise(test.outputs[0], condition)
+    region = _Region(w, node.regions[1], [*carried, *captures], [])
+    homes = {value_key(r): b for r, b in zip(region.outputs, carried, strict=True)}
+    inner = region.walk(_distinct(homes, region.outputs))
+    _bring_back(w, region, inner, carried)
+    w.steps.append(While(tester.steps, condition, inner.steps))
+    for k, b in enumerate(carried):
+        w.ctx.buffers[(id(node) << 20) + k] = b
+
+
+_UPDATES = {"slice_update": 0, "scatter": 0, "diagonal_update": 0}
+
+
+def _root(region: Graph, v: Value) -> int | None:
+    """The region input that an output is, or is an updated form of."""
+    while True:
+        if v.node.op.name in _UPDATES:
+            v = v.node.args[0]
+        elif v.node.op.name == "for":
+            v = v.node.args[2 + v.index]
+        elif v.node.op.name == "while":
+            v = v.node.args[v.index]
+        elif v.node.op.name == "input":
+            return int(v.node.params["index"])
+        else:
+            return None
+
+
+def lower_switch(w: Walk, node: Node) -> None:
+    index = w.scalar(node.args[0])
+    operands = list(node.args[1:])
+    n = len(node.types)
+    targets: list[Buffer] = []
+    bound: dict[int, Buffer] = {}  # operands that live in a result's buffer
+    for k in range(n):
+        result = Value(node, k)
+        roots = {_root(r, r.outputs[k]) for r in node.regions}
+        candidates = [j for j in roots if j is not None and j not in bound and operands[j].type == result.type]
+        if len(candidates) == 1 and len(w.users.get(value_key(operands[candidates[0]]), ())) >= 1 and result.type.size != 1:
+            j = candidates[0]
+            b = w.take(operands[j], node, result, at_node=True)
+            bound[j] = b
+        elif result.type.size == 1 and value_key(result) not in w.homes:
+            b = _stack(w, result.type, "s")
+        else:
+            b = w.home_of(result) or w.ctx.temp(result.type)
+        targets.append(b)
+    _captures(w, [v for j, v in enumerate(operands) if j not in bound])
+    values: list[Value | Buffer] = [bound.get(j, v) for j, v in enumerate(operands)]
+    branches = []
+    for graph in node.regions:
+        region = _Region(w, graph, values, [])
+        homes = {value_key(r): b for r, b in zip(region.outputs, targets, strict=True)}
+        inner = region.walk(_distinct(homes, region.outputs))
+        _bring_back(w, region, inner, targets)
+        branches.append(inner.steps)
+    w.steps.append(Switch(index, branches))
+    for k, b in enumerate(targets):
+        w.ctx.buffers[(id(node) << 20) + k] = b
+
+
+def lower_map(w: Walk, node: Node) -> None:
+    size = node.params["size"]
+    captures = _captures(w, node.args)
+    targets = [w.result(v) for v in node.outputs]
+    lane = new_symbol(w.ctx, "lane")
+    w.ctx.facts.ranges[str(lane)] = (0, size - 1)
+    region = _Region(w, node.regions[0], [lane, *captures], [])
+    before = len(w.ctx.storages)
+    slices = [
+        Buffer(b.storage, b.dtype, b.shape[1:], b.strides[1:], b.offset + lane * b.strides[0]) for b in targets
+    ]
+    homes = {value_key(r): b for r, b in zip(region.outputs, slices, strict=True)}
+    inner = region.walk(_distinct(homes, region.outputs))
+    for r, b in zip(region.outputs, slices, strict=True):
+        found = w.ctx.buffers.get(value_key(inner.origin(r)))
+        if found is not b:
+            inner.realise(r, b)
+    w.steps.append(MapLanes(str(lane), size, inner.steps, w.ctx.storages[before:]))
+
+
+def lower_check(w: Walk, node: Node) -> None:
+    ok, *details = node.args
+    buffers = [w.realise(d) for d in details]
+    w.steps.append(Check(w.realise(ok), buffers, node.params["exception"], node.params["text"]))
+
+
+def lower_dot(w: Walk, node: Node) -> None:
+    """A contraction that no routine takes: a plain reduction of products."""
+    from stager.codegen import routines
+
+    if routines.find(node) is not None:
+        lower_routine(w, node)
+        return
+    x, y = node.args
+    (xc, yc), (xb, yb) = node.params["contract"], node.params["batch"]
+    for v in (x, y):
+        if w.weight.get(value_key(v), 0) > 2:
+            w.realise(v)
+    out = w.result(Value(node))
+    if node.types[0].size == 0:
+        return
+    if any(x.shape[a] == 0 for a in xc):
+        fill_with(w, out, 0)
+        return
+    sb = w.stage()
+    xi: dict[int, Ix] = {}
+    yi: dict[int, Ix] = {}
+    at: list[Ix] = []
+    for a, b in zip(xb, yb, strict=True):
+        xi[a] = yi[b] = sb.axis(x.shape[a])
+        at.append(xi[a])
+    for d in range(x.type.ndim):
+        if d not in xi and d not in xc:
+            xi[d] = sb.axis(x.shape[d])
+            at.append(xi[d])
+    for d in range(y.type.ndim):
+        if d not in yi and d not in yc:
+            yi[d] = sb.axis(y.shape[d])
+            at.append(yi[d])
+    for a, b in zip(xc, yc, strict=True):
+        xi[a] = yi[b] = sb.axis(x.shape[a], reduce=True)
+    left = sb.pull(x, tuple(xi[d] for d in range(x.type.ndim)))
+    right = sb.pull(y, tuple(yi[d] for d in range(y.type.ndim)))
+    product = sb.instr("mul", x.type.dtype, (left, right))
+    where = sb.address(out, at)
+    if any(a.reduce for a in sb.axes):
+        sb.reductions.append(Reduction("sum", out, where, product))
+    else:
+        sb.stores.append(Store(out, where, product))
+    w.steps.append(sb.finish("dot"))
+
+
+def lower_routine(w: Walk, node: Node) -> None:
+    """Operands into memory (views of buffers stay views), results into buffers, and one call."""
+    from stager.codegen import routines
+
+    routine = routines.find(node)
+    if routine is None:
+        raise NotImplementedError(f"{node.op.name}: no routine emits this op")
+    inputs = [w.as_buffer(a) if routine.strided else w.realise(a) for a in node.args]
+    inputs = [b if routine.strided or b.is_dense else _dense(w, a) for a, b in zip(node.args, inputs, strict=True)]
+    outputs = [w.result(v) for v in node.outputs]
+    scratch = [w.ctx.temp(Type(dtype, shape), "w") for dtype, shape in routine.scratch(node)]
+    w.steps.append(Routine(routine.name, node, inputs, outputs, scratch))
+
+
+def _dense(w: Walk, v: Value) -> Buffer:
+    copy = w.ctx.temp(v.type)
+    w.write(w.origin(v), copy)
+    return copy
+
+
+def pure(instr: Instr) -> bool:
+    """Whether an instruction can be left out when unused."""
+    return instr.op != "bound"
+
+
+LOWER.update(
+    {
+        "for": lower_for,
+        "while": lower_while,
+        "switch": lower_switch,
+        "map": lower_map,
+        "check": lower_check,
+        "dot": lower_dot,
+        "sort": lower_routine,
+        "scan": lower_routine,
+        "effect": lower_routine,
+        "foreign": lower_routine,
+    }
+)
+
+__all__ = ["LOWER", "Store"]

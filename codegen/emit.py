@@ -1,0 +1,397 @@
+"""`FunctionEmitter`: one LLVM function under construction, and what every step needs of it.
+
+It knows where things are: addresses of storages, values of dims, stack slots, statuses, external functions, the pool.
+Invariants: allocas, base addresses and dims of the function's own symbols are emitted in the entry block, once; what is
+cached at an inner place is forgotten when that place is left (`scope`). A parallel body is a function of its own whose
+captured addresses and symbols come in one array (`env`), filled where it is called. No address of this process appears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import llvmlite.ir as ir
+
+from stager.codegen.program import Buffer, Storage
+from stager.codegen.scalar import ScalarBuilder, memory_type
+from stager.codegen.target import Target
+from stager.ir.abi import CONTEXT_DETAIL, CONTEXT_INTERRUPTED, PARALLEL_FOR, STATUS_INTERRUPTED, STATUS_NO_MEMORY, StatusAbi
+from stager.ir.dims import Apply, Dim, Expr, Sym, symbols_of
+
+I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
+PTR = ir.PointerType()
+NULL = ir.Constant(PTR, None)
+
+
+def i64(n: int) -> Any:
+    return ir.Constant(I64, n)
+
+
+class _LazyFunctions:
+    """`MathFunctions`, imported at the first call: most small functions need none."""
+
+    def __init__(self, module: Any, target: Target) -> None:
+        self._args = (module, target)
+        self.used = False
+
+    def __getattr__(self, name: str) -> Any:
+        from stager.codegen.math.functions import MathFunctions
+
+        made = MathFunctions(*self._args)
+        self.used = True
+        self.call = made.call
+        return getattr(made, name)
+
+
+class ModuleEmitter:
+    """What the functions of one module share."""
+
+    def __init__(self, name: str, target: Target) -> None:
+        self.name = name
+        self.target = target
+        self.module = ir.Module(name)
+        self.module.triple = target.triple
+        self.module.data_layout = target.data_layout
+        self.functions: Any = _LazyFunctions(self.module, target)
+        self.statuses: dict[tuple[str, str], int] = {}
+        self.externals: dict[str, Any] = {}
+        self.constants: dict[int, Any] = {}
+        self.bodies = 0
+        self.threads = True
+
+    def external(self, name: str, result: Any, params: Sequence[Any]) -> Any:
+        """A C function that the loader binds."""
+        f = self.externals.get(name)
+        if f is None:
+            f = self.externals[name] = ir.Function(self.module, ir.FunctionType(result, list(params)), name)
+        return f
+
+    def status(self, exception: str, text: str) -> int:
+        """The code of an error."""
+        return self.statuses.setdefault((exception, text), len(self.statuses) + 1)
+
+    def status_table(self) -> tuple[StatusAbi, ...]:
+        return tuple(StatusAbi(e, t) for e, t in self.statuses)
+
+    def constant(self, storage: Storage) -> Any:
+        """The global that holds constant data."""
+        found = self.constants.get(id(storage))
+        if found is None:
+            data = bytearray(storage.data.tobytes())
+            t = ir.ArrayType(I8, len(data))
+            found = ir.GlobalVariable(self.module, t, f".{storage.name}")
+            found.linkage = "private"
+            found.global_constant = True
+            found.initializer = ir.Constant(t, data)
+            found.align = 64
+            self.constants[id(storage)] = found
+        return found
+
+
+class FunctionEmitter:
+    """One function: the main one (`parent` None: its arguments are the ABI's), or a parallel body."""
+
+    def __init__(self, m: ModuleEmitter, name: str, parent: FunctionEmitter | None = None) -> None:
+        self.m = m
+        self.module = m.module
+        self.target = m.target
+        self.parent = parent
+        if parent is None:
+            self.fn = ir.Function(m.module, ir.FunctionType(I32, [PTR, PTR, PTR, PTR]), name)
+            self.context, self.buffers, self.symbol_values, self.arena = self.fn.args
+        else:
+            self.fn = ir.Function(m.module, ir.FunctionType(I32, [PTR, I64, I64, PTR]), name)
+            self.fn.linkage = "internal"
+            self.context, self.begin, self.end, self.env = self.fn.args
+        self.fn.attributes.add("nounwind")
+        self._entry_block = self.fn.append_basic_block("entry")
+        self.entry = ir.IRBuilder(self._entry_block)
+        self._start = self.fn.append_basic_block("start")
+        self.b = ir.IRBuilder(self._start)
+        self.pointers: dict[int, Any] = {}
+        self.symbols: dict[str, Any] = {}
+        self.entry_symbols: set[str] = set()
+        self.entry_dims: dict[Any, Any] = {}
+        self.scopes: list[dict[Any, Any]] = [{}]
+        self.captures: list[tuple[Any, Callable[[FunctionEmitter], Any]]] = []
+        self.captured: dict[Any, Any] = {}
+        self.slots: dict[int, Any] = {}  # storages whose address changes while the function runs
+        self.heap: dict[int, Any] = {}  # storages sized by data: a slot that is freed at the end
+        self._exit = self.fn.append_basic_block("exit")
+        self._result = self.entry.alloca(I32, name="status")
+
+    # -- leaving ------------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Ends the function: returns 0 from the current place."""
+        if not self.b.block.is_terminated:
+            self.b.store(ir.Constant(I32, 0), self._result)
+            self.b.branch(self._exit)
+        x = ir.IRBuilder(self._exit)
+        for slot in self.heap.values():
+            x.call(self.m.external("free", ir.VoidType(), [PTR]), [x.load(slot, typ=PTR)])
+        x.ret(x.load(self._result, typ=I32))
+        self.entry.branch(self._start)
+
+    def leave(self, status: Any) -> None:
+        """Returns a status from the current place, which ends."""
+        self.b.store(status if not isinstance(status, int) else ir.Constant(I32, status), self._result)
+        self.b.branch(self._exit)
+
+    def leave_if(self, condition: Any, status: Any) -> None:
+        """Returns a status when the i1 holds."""
+        stop = self.b.append_basic_block("stop")
+        on = self.b.append_basic_block("on")
+        self.b.cbranch(condition, stop, on)
+        self.b.position_at_end(stop)
+        self.leave(status)
+        self.b.position_at_end(on)
+
+    def fail(self, exception: str, text: str, *details: Any) -> None:
+        """Returns the status of an error; `details` are i64 values for its text. The current place ends."""
+        for k, d in enumerate(details):
+            self.b.store(d, self._field(CONTEXT_DETAIL + 8 * k), align=8)
+        self.leave(self.m.status(exception, text))
+
+    def _field(self, offset: int) -> Any:
+        return self.offset(self.context, offset)
+
+    def poll(self) -> None:
+        """Leaves when the caller has set `interrupted`."""
+        flag = self.b.load(self._field(CONTEXT_INTERRUPTED), typ=I32, align=4)
+        self.leave_if(self.b.icmp_signed("!=", flag, ir.Constant(I32, 0)), STATUS_INTERRUPTED)
+
+    # -- values -------------------------------------------------------------------------------------------------------
+
+    def scalars(self, width: int = 1, builder: Any = None) -> ScalarBuilder:
+        """A scalar builder at the current place."""
+        return ScalarBuilder(builder or self.b, width, self.target, self.m.functions)
+
+    def alloca(self, type: Any, name: str = "", align: int = 0) -> Any:
+        """A stack slot."""
+        slot = self.entry.alloca(type, name=name)
+        if align:
+            slot.align = align
+        return slot
+
+    def offset(self, pointer: Any, by: Any) -> Any:
+        """`pointer` moved by bytes: an int or an i64."""
+        if isinstance(by, int):
+            if by == 0:
+                return pointer
+            by = i64(by)
+        return self.b.gep(pointer, [by], source_etype=I8, inbounds=True)
+
+    def external(self, name: str, result: Any, params: Sequence[Any]) -> Any:
+        return self.m.external(name, result, params)
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """A part of the program that does not dominate what follows it."""
+        self.scopes.append({})
+        try:
+            yield
+        finally:
+            self.scopes.pop()
+
+    def dim(self, d: Dim) -> Any:
+        """The i64 value of a dim."""
+        if not isinstance(d, Expr):
+            return i64(d)
+        names = symbols_of(d)
+        if all(self._is_entry_symbol(n) for n in names):
+            found = self.entry_dims.get(d)
+            if found is None:
+                found = self.entry_dims[d] = self._evaluate(d, self.entry)
+            return found
+        for s in reversed(self.scopes):
+            if d in s:
+                return s[d]
+        value = self.scopes[-1][d] = self._evaluate(d, self.b)
+        return value
+
+    def _is_entry_symbol(self, name: str) -> bool:
+        if name in self.symbols:
+            return name in self.entry_symbols
+        self._capture_symbol(name)
+        return True
+
+    def _capture_symbol(self, name: str) -> None:
+        if self.parent is None:
+            raise AssertionError(f"internal: the symbol {name} has no value here")
+        self.symbols[name] = self.capture(("symbol", name), I64, lambda p: p.symbol(name))
+        self.entry_symbols.add(name)
+
+    def symbol(self, name: str) -> Any:
+        """The value of a symbol."""
+        if name not in self.symbols:
+            self._capture_symbol(name)
+        return self.symbols[name]
+
+    def define(self, name: str, value: Any) -> None:
+        """Gives a symbol its value, for the current scope and those inside."""
+        self.symbols[name] = value
+        self.entry_symbols.discard(name)
+
+    def _evaluate(self, d: Dim, b: Any) -> Any:
+        if not isinstance(d, Expr):
+            return i64(d)
+        total = None
+        for m, c in d.terms:
+            term = None
+            for atom, power in m:
+                v = self.symbol(atom.name) if isinstance(atom, Sym) else self._apply(atom, b)
+                for _ in range(power):
+                    term = v if term is None else b.mul(term, v, flags=("nsw",))
+            if term is None:
+                term = i64(c)
+            elif c != 1:
+                term = b.mul(term, i64(c), flags=("nsw",))
+            total = term if total is None else b.add(total, term, flags=("nsw",))
+        return total if total is not None else i64(0)
+
+    def _apply(self, atom: Apply, b: Any) -> Any:
+        x, y = self._evaluate(atom.a, b), self._evaluate(atom.b, b)
+        if atom.fn in ("max", "min"):
+            return b.select(b.icmp_signed(">" if atom.fn == "max" else "<", x, y), x, y)
+        zero, one = i64(0), i64(1)
+        y = b.select(b.icmp_signed("==", y, zero), one, y)
+        q, r = b.sdiv(x, y), b.srem(x, y)
+        wrong = b.and_(b.icmp_signed("!=", r, zero), b.icmp_signed("<", b.xor(r, y), zero))
+        if atom.fn == "floordiv":
+            return b.select(wrong, b.sub(q, one), q)
+        return b.select(wrong, b.add(r, y), r)
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+
+    def capture(self, key: Any, type: Any, get: Callable[[FunctionEmitter], Any]) -> Any:
+        """In a body: a value of the caller, read from `env` at entry."""
+        found = self.captured.get(key)
+        if found is None:
+            place = self.entry.gep(self.env, [i64(8 * len(self.captures))], source_etype=I8, inbounds=True)
+            found = self.captured[key] = self.entry.load(place, typ=type, align=8)
+            self.captures.append((type, get))
+        return found
+
+    def base(self, storage: Storage) -> Any:
+        """The address of a storage's first byte."""
+        key = id(storage)
+        slot = self.slots.get(key)
+        if slot is not None:
+            return self.b.load(slot, typ=PTR)
+        found = self.pointers.get(key)
+        if found is not None:
+            return found
+        if storage.kind == "constant":
+            p = self.m.constant(storage)
+        elif self.parent is not None and key not in self.heap and not self._is_own(storage):
+            p = self.capture(("storage", key), PTR, lambda parent: parent.base(storage))
+        elif storage.kind in ("input", "output"):
+            place = self.entry.gep(self.buffers, [i64(8 * storage.number)], source_etype=I8, inbounds=True)
+            p = self.entry.load(place, typ=PTR, align=8)
+        elif storage.kind == "temp":
+            assert storage.offset is not None, f"{storage.name} has no place"
+            by = self.dim(storage.offset) if isinstance(storage.offset, Expr) else i64(storage.offset)
+            p = self.entry.gep(self.arena, [by], source_etype=I8, inbounds=True)
+        else:
+            p = self.stack(storage, storage.nbytes)
+        self.pointers[key] = p
+        return p
+
+    def _is_own(self, storage: Storage) -> bool:
+        return id(storage) in self.pointers
+
+    def stack(self, storage: Storage, nbytes: Dim) -> Any:
+        """Makes a storage a stack slot of this function."""
+        assert isinstance(nbytes, int)
+        p = self.alloca(ir.ArrayType(I8, max(nbytes, 8)), storage.name, 8 if nbytes <= 8 else 64)
+        self.pointers[id(storage)] = p
+        return p
+
+    def pointer(self, buffer: Buffer) -> Any:
+        """The address of element [0, …, 0]."""
+        return self.offset(self.base(buffer.storage), self.dim(buffer.offset) if buffer.offset != 0 else 0)
+
+    def load_scalar(self, buffer: Buffer) -> Any:
+        """The llvmlite value of a 0-d buffer, as stored in memory."""
+        return self.b.load(self.pointer(buffer), typ=memory_type(buffer.dtype), align=buffer.dtype.itemsize)
+
+    # -- loops --------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def loop(self, lower: Any, upper: Any, step: int = 1, name: str = "i") -> Iterator[Any]:
+        """`for i in range(lower, upper, step)` over ints, dims or i64 values."""
+        b = self.b
+        lo, hi = self._operand(lower), self._operand(upper)
+        head, after = b.append_basic_block(name), b.append_basic_block(f"{name}.end")
+        before = b.block
+        known = isinstance(lower, int) and isinstance(upper, int)
+        sign = "<" if step > 0 else ">"
+        if known:
+            if (lower < upper) == (step > 0) and lower != upper:
+                b.branch(head)
+            else:
+                b.branch(after)
+        else:
+            b.cbranch(b.icmp_signed(sign, lo, hi), head, after)
+        b.position_at_end(head)
+        i = b.phi(I64, name)
+        i.add_incoming(lo, before)
+        with self.scope():
+            yield i
+        following = b.add(i, i64(step), flags=("nsw",))
+        i.add_incoming(following, b.block)
+        b.cbranch(b.icmp_signed(sign, following, hi), head, after)
+        b.position_at_end(after)
+
+    def _operand(self, x: Any) -> Any:
+        if isinstance(x, int):
+            return i64(x)
+        return self.dim(x) if isinstance(x, Expr) else x
+
+    # -- the pool -----------------------------------------------------------------------------------------------------
+
+    def body(self) -> FunctionEmitter:
+        """A function for a parallel piece of this one; `call_body` runs it."""
+        self.m.bodies += 1
+        return FunctionEmitter(self.m, f"{self.m.name}.{self.m.bodies}", self)
+
+    def call_body(self, body: FunctionEmitter, n: Any, grain: Any, parallel: Any = True) -> None:
+        """Runs a finished body over [0, n): by the pool, or here when `parallel` (bool or i1) is false."""
+        b = self.b
+        env = self.alloca(ir.ArrayType(I64, max(1, len(body.captures))), "env", 8)
+        for k, (_, get) in enumerate(body.captures):
+            b.store(get(self), self.offset(env, 8 * k), align=8)
+        n, grain = self._operand(n), self._operand(grain)
+        if parallel is False or not self.m.threads:
+            status = b.call(body.fn, [self.context, i64(0), n, env])
+        else:
+            f = self.external(PARALLEL_FOR, I32, [PTR, PTR, I64, I64, PTR])
+            if parallel is True:
+                status = b.call(f, [self.context, body.fn, n, grain, env])
+            else:
+                many, one, done = (b.append_basic_block(x) for x in ("many", "one", "done"))
+                b.cbranch(parallel, many, one)
+                b.position_at_end(many)
+                s1 = b.call(f, [self.context, body.fn, n, grain, env])
+                b.branch(done)
+                b.position_at_end(one)
+                s2 = b.call(body.fn, [self.context, i64(0), n, env])
+                b.branch(done)
+                b.position_at_end(done)
+                status = b.phi(I32)
+                status.add_incoming(s1, many)
+                status.add_incoming(s2, one)
+        self.leave_if(b.icmp_signed("!=", status, ir.Constant(I32, 0)), status)
+
+    def parallel(self, n: Any, grain: Any, emit: Callable[[FunctionEmitter, Any, Any], None]) -> None:
+        """`emit(inner, begin, end)` writes a piece's code into a function of its own; the pool runs all pieces."""
+        inner = self.body()
+        emit(inner, inner.begin, inner.end)
+        inner.finish()
+        self.call_body(inner, n, grain)
+
+    def no_memory(self) -> None:
+        self.leave(STATUS_NO_MEMORY)

@@ -1,0 +1,665 @@
+"""Graph -> unfused program: which values get a buffer, which are computed where they are used, what is updated in place.
+
+One walk over the nodes in their order. A value is *lazy* until something needs it in memory; then `realise` writes one
+stage for it. Invariant of updates: when a node overwrites the buffer of its dead operand, every lazy value that still
+reads the old content has been realised before, so program order alone keeps reads and writes right. Fusion comes
+after (`codegen/fuse.py`); nothing here knows loops orders or LLVM.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from stager.codegen.index import DYNAMIC, Facts, Ix, variable
+from stager.codegen.program import Buffer, Instr, Move, Program, Read, Reduction, Scalar, Storage, Store
+from stager.codegen.pull import StageBuilder, diagonal_index, value_key
+from stager.ir.dims import Dim, Expr, contiguous_strides, substitute, symbol
+from stager.ir.dtypes import DType, b1, i64
+from stager.ir.graph import Graph, Node, Value
+from stager.ir.types import Type
+
+MAX_OPS = 250
+"""A lazy expression of more operations than this gets a buffer."""
+DEAR = 12
+"""A value of at least this weight that has several uses is computed once."""
+
+WEIGHTS = dict.fromkeys(("div", "sqrt", "floordiv", "mod", "fmod", "reciprocal", "rint", "floor", "gcd", "lcm"), 5)
+WEIGHTS |= dict.fromkeys(
+    ("exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh cbrt hypot "
+     "erf erfc erfinv sinc logaddexp logaddexp2 nextafter ldexp").split(), 20)  # fmt: skip
+WEIGHTS |= dict.fromkeys(("pow", "lgamma", "gamma", "digamma", "i0"), 60)
+
+REDUCTIONS = {
+    "reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "reduce_min": "min",
+    "reduce_or": "or", "reduce_and": "and", "argmax": "argmax", "argmin": "argmin",
+}  # fmt: skip
+
+
+class Lowering:
+    """The state of one lowering: shared by the graph and all of its regions."""
+
+    def __init__(self, graph: Graph, name: str) -> None:
+        self.graph = graph
+        self.name = name
+        self.facts = Facts()
+        self.buffers: dict[int, Buffer] = {}  # values in memory
+        self.scalars: dict[int, Dim] = {}  # integer scalars known as dims
+        self.aliases: dict[int, Value] = {}  # region inputs that are another value
+        self.storages: list[Storage] = []
+        self.owned: set[int] = set()  # ids of storages that updates may overwrite
+        self.names = itertools.count()
+        self.keep: list[Any] = []  # keys are ids: what they name must live
+
+    def run(self) -> Program:
+        g = self.graph
+        signature = g.signature
+        for name, d in g.symbols.items():
+            if d.kind in ("stride", "value"):
+                self.facts.signed.add(name)
+        inputs, outputs = [], []
+        names = g.meta.get("input_names", [])
+        written = {i: o for i, o in signature.writes}
+        for n, v in enumerate(g.inputs):
+            label = names[n] if n < len(names) and names[n] else f"x{n}"
+            s = Storage("input", label, v.type.nbytes, n, writable=n in written or n in signature.donated)
+            b = Buffer(s, v.type.dtype, v.type.shape, signature.layouts.get(n))
+            inputs.append(b)
+            self.buffers[value_key(v)] = b
+            if n in signature.donated and b.is_dense:
+                self.owned.add(id(s))
+        homes: dict[int, Buffer] = {}
+        written_by = {o: i for i, o in signature.writes}
+        late: list[tuple[Buffer, Value]] = []
+        for n, v in enumerate(g.outputs):
+            if n in written_by:
+                b = inputs[written_by[n]]
+            elif n in signature.aliases:
+                outputs.append(None)
+                continue
+            else:
+                b = Buffer(Storage("output", f"out{n}", v.type.nbytes, len(g.inputs) + n), v.type.dtype, v.type.shape)
+            outputs.append(b)
+            if value_key(v) in homes or value_key(v) in self.buffers:
+                late.append((b, v))
+            else:
+                homes[value_key(v)] = b
+        walk = Walk(self, list(g.nodes), g.outputs, homes, {name: d.source for name, d in g.symbols.items() if d.kind == "data"})
+        walk.run()
+        for v in g.outputs:
+            home = homes.get(value_key(v))
+            if home is not None:
+                walk.deliver(v, home)
+        for b, v in late:
+            walk.deliver(v, b)
+        fresh = [b for n, b in enumerate(outputs) if b is not None and n not in written_by]
+        entry = [name for name, d in g.symbols.items() if d.kind != "data"]
+        return Program(self.name, inputs, fresh, walk.steps, entry, self.storages)
+
+    def temp(self, t: Type, hint: str = "t") -> Buffer:
+        """A new buffer in the arena."""
+        s = Storage("temp", f"{hint}{next(self.names)}", t.nbytes)
+        self.storages.append(s)
+        self.owned.add(id(s))
+        return Buffer(s, t.dtype, t.shape)
+
+    def fresh_symbol(self, hint: str) -> str:
+        return f"{hint}.{next(self.names)}"
+
+
+class Walk:
+    """Lowers one list of nodes (a graph's or a region's) into `steps`."""
+
+    def __init__(
+        self,
+        ctx: Lowering,
+        nodes: Sequence[Node],
+        outputs: Sequence[Value],
+        homes: dict[int, Buffer],
+        data_symbols: dict[str, Value],
+    ) -> None:
+        self.ctx = ctx
+        self.nodes = nodes
+        self.homes = homes
+        self.steps: list[Any] = []
+        self.now = 0
+        self.order: dict[int, int] = {}
+        self.users: dict[int, list[int]] = {}
+        self.ops: dict[int, int] = {}  # operations of a lazy value, counted as a tree
+        self.weight: dict[int, int] = {}
+        self.output_keys = {value_key(v) for v in outputs}
+        self.data_symbols: dict[int, list[str]] = {}
+        for name, v in data_symbols.items():
+            self.data_symbols.setdefault(value_key(v), []).append(name)
+        for i, node in enumerate(nodes):
+            self.order[id(node)] = i
+            for a in node.args:
+                self.users.setdefault(value_key(a), []).append(i)
+        self._spread_homes()
+
+    def _spread_homes(self) -> None:
+        """An operand that its last user updates in place lives where the result shall live."""
+        homes = self.homes
+        for i in range(len(self.nodes) - 1, -1, -1):
+            node = self.nodes[i]
+            name = node.op.name
+            if name in ("slice_update", "scatter", "diagonal_update"):
+                pairs = [(0, 0)]
+            elif name == "for":
+                pairs = [(2 + k, k) for k in range(node.params["n_carry"])]
+            elif name == "while":
+                pairs = [(k, k) for k in range(node.params["n_carry"])]
+            else:
+                continue
+            id20 = id(node) << 20
+            for arg, out in pairs:
+                home = homes.get(id20 + out)
+                a = value_key(node.args[arg])
+                if home is not None and a not in homes and self.users[a][-1] == i and a not in self.output_keys:
+                    homes[a] = home
+
+    def run(self) -> None:
+        for i, node in enumerate(self.nodes):
+            self.now = i
+            self.visit(node)
+
+    # -- one node -----------------------------------------------------------------------------------------------------
+
+    def visit(self, node: Node) -> None:
+        family = node.op.family
+        key = id(node) << 20
+        if family == "elementwise":
+            ops, weight = 1, WEIGHTS.get(node.op.name, 1)
+            for a in node.args:
+                ak = value_key(a)
+                ops += self.ops.get(ak, 0)
+                weight += self.weight.get(ak, 0)
+            if ops > MAX_OPS:
+                # cut at the operand that carries most of the work
+                heavy = max(node.args, key=lambda a: self.ops.get(value_key(a), 0))
+                self.realise(heavy)
+                ops = 1 + sum(self.ops.get(value_key(a), 0) for a in set(node.args))
+                weight = WEIGHTS.get(node.op.name, 1) + sum(self.weight.get(value_key(a), 0) for a in node.args)
+            self.ops[key], self.weight[key] = ops, weight
+            self._settle(node)
+        elif family == "view":
+            self._view(node, key)
+            self._settle(node)
+        elif family == "source":
+            if node.op.name == "constant":
+                self._constant(node)
+            elif node.op.name != "input":
+                self._settle(node)
+        else:
+            LOWER[node.op.name if node.op.name in LOWER else family](self, node)
+            for v in node.outputs:
+                self._settle_output(v)
+
+    def _settle(self, node: Node) -> None:
+        """Decides whether a lazy value stays lazy."""
+        key = id(node) << 20
+        if key in self.homes and key in self.output_keys:
+            self.realise(Value(node))
+        elif self.weight.get(key, 0) >= DEAR and len(self.users.get(key, ())) > 1:
+            self.realise(Value(node))
+        if key in self.data_symbols:
+            self._read_symbols(Value(node))
+
+    def _settle_output(self, v: Value) -> None:
+        key = value_key(v)
+        if key in self.data_symbols:
+            self._read_symbols(v)
+
+    def _read_symbols(self, v: Value) -> None:
+        b = self.realise(v)
+        for name in self.data_symbols[value_key(v)]:
+            self.steps.append(Read(name, b))
+
+    def _view(self, node: Node, key: int) -> None:
+        (x,) = node.args
+        xk = value_key(x)
+        if node.op.name in ("broadcast", "windows") and self.weight.get(xk, 0) >= 4 and not self._is_memory(x):
+            if x.type.size != node.types[0].size:
+                self.realise(x)
+        self.ops[key] = self.ops.get(xk, 0)
+        self.weight[key] = self.weight.get(xk, 0)
+
+    def _constant(self, node: Node) -> None:
+        value = node.params["value"]
+        if value.size == 1:
+            return
+        data = np.ascontiguousarray(value)
+        s = Storage("constant", f"c{next(self.ctx.names)}", data.nbytes, data=data, writable=False)
+        self.ctx.storages.append(s)
+        self.ctx.buffers[id(node) << 20] = Buffer(s, node.types[0].dtype, node.types[0].shape)
+
+    # -- putting values into memory -------------------------------------------------------------------------------------
+
+    def _is_memory(self, v: Value) -> bool:
+        return value_key(self.origin(v)) in self.ctx.buffers
+
+    def origin(self, v: Value) -> Value:
+        """Follows region inputs to the value that they are."""
+        while (alias := self.ctx.aliases.get(value_key(v))) is not None:
+            v = alias
+        return v
+
+    def realise(self, v: Value, into: Buffer | None = None) -> Buffer:
+        """The buffer of a value, computed now if it is lazy. `into`: where to put it (then it is not the value's own)."""
+        v = self.origin(v)
+        key = value_key(v)
+        found = self.ctx.buffers.get(key)
+        if found is not None and into is None:
+            return found
+        target = into or self.home_of(v) or self.ctx.temp(v.type)
+        if found is None and into is None and v.node.op.name == "reshape" and target.is_dense:
+            # a reshape is the dense buffer of what it reshapes
+            x = self.origin(v.node.args[0])
+            if value_key(x) not in self.ctx.buffers and len(self.users.get(value_key(x), ())) == 1:
+                inner = Buffer(target.storage, target.dtype, x.shape, None, target.offset)
+                self.realise(x, inner)
+                self.ctx.buffers[key] = target
+                self._forget(key)
+                return target
+        self.write(v, target)
+        if into is None:
+            self.ctx.buffers[key] = target
+            self._forget(key)
+        return target
+
+    def _forget(self, key: int) -> None:
+        self.ops[key] = self.weight[key] = 0
+
+    def home_of(self, v: Value) -> Buffer | None:
+        """Where a value shall live: its output's memory, unless that is an input somebody still reads."""
+        home = self.homes.get(value_key(v))
+        if home is None or home.shape != v.shape:
+            return None
+        if home.storage.kind == "input":
+            source = self.ctx.graph.inputs[home.storage.number]
+            if self._read_later(source, self.now):
+                return None
+            self.protect(source)
+        return home
+
+    def _read_later(self, v: Value, now: int) -> bool:
+        users = self.users.get(value_key(v))
+        return bool(users) and users[-1] > now or value_key(v) in self.output_keys
+
+    def write(self, v: Value, target: Buffer, at: Callable[[tuple[Ix, ...]], tuple[Ix, ...]] | None = None) -> None:
+        """A stage that computes `v` into `target` (or the part of it that `at` says)."""
+        if v.type.size == 0:
+            return
+        sb = StageBuilder(self.ctx)
+        index = tuple(sb.axis(d) for d in v.shape)
+        value = sb.pull(v, index)
+        where = sb.address(target, at(index) if at else index)
+        if any(b.storage is target.storage and not self._same_or_apart(sb, ix, where) for b, ix in _loads(sb.body)):
+            copy = self.ctx.temp(v.type)
+            self.write(v, copy)
+            sb = StageBuilder(self.ctx)
+            index = tuple(sb.axis(d) for d in v.shape)
+            value = sb.load(copy, sb.address(copy, index))
+            where = sb.address(target, at(index) if at else index)
+        sb.stores.append(Store(target, where, value))
+        self.steps.append(sb.finish())
+
+    def _same_or_apart(self, sb: StageBuilder, read: Ix, written: Ix) -> bool:
+        """Whether a stage may read at one position while it writes another of the same storage."""
+        if read == written or not sb.axes:
+            return True
+        facts = self.ctx.facts
+        r, w = facts.bounds(read, sb.range_of), facts.bounds(written, sb.range_of)
+        if r is None or w is None:
+            return False
+        return facts.non_negative(w[0] - r[1] - 1) or facts.non_negative(r[0] - w[1] - 1)
+
+    def deliver(self, v: Value, target: Buffer) -> None:
+        """Makes sure that the content of `v` is in `target`."""
+        b = self.ctx.buffers.get(value_key(self.origin(v)))
+        if b is not None and b.storage is target.storage:
+            return
+        self.realise(v, target)
+
+    def scalar(self, v: Value) -> Scalar:
+        """An integer scalar as a dim when its definition is one, else its buffer."""
+        ix = StageBuilder(self.ctx).as_ix(v, ())
+        if ix is not None and not ix.terms:
+            return ix.const
+        return self.realise(v)
+
+    def as_buffer(self, v: Value) -> Buffer:
+        """A buffer (possibly strided) that holds `v`: views of buffers cost nothing."""
+        v = self.origin(v)
+        if value_key(v) in self.ctx.buffers:
+            return self.ctx.buffers[value_key(v)]
+        sb = StageBuilder(self.ctx)
+        base = v
+        index: tuple[Ix, ...] = tuple(variable(len(sb.axes) - 1) if sb.axis(d) is not None and d != 1 else Ix(0) for d in v.shape)
+        while base.node.op.family == "view" and value_key(base) not in self.ctx.buffers:
+            index = sb._view(base.node, index)
+            base = self.origin(base.node.args[0])
+        b = self.ctx.buffers.get(value_key(base))
+        if b is None:
+            return self.realise(v)
+        at = sb.address(b, index)
+        if at.is_dynamic:
+            return self.realise(v)
+        axes = iter(range(len(sb.axes)))
+        dense = contiguous_strides(v.shape, b.dtype.itemsize)
+        strides = tuple(at.coef(next(axes)) if d != 1 else dense[k] for k, d in enumerate(v.shape))
+        return Buffer(b.storage, b.dtype, v.shape, strides, at.const)
+
+    # -- updates in place -------------------------------------------------------------------------------------------------
+
+    def take(self, base: Value, node: Node, result: Value, at_node: bool = False) -> Buffer:
+        """A buffer that holds `base` and that may be overwritten to become `result`."""
+        base = self.origin(base)
+        key = value_key(base)
+        users = self.users.get(key, [])
+        dead = key not in self.output_keys and (not users or users[-1] <= self.now) and users.count(self.now) <= 1
+        found = self.ctx.buffers.get(key)
+        home = self.homes.get(value_key(result))
+        if found is None:
+            if home is not None and home.storage.kind == "input" and self.home_of(result) is None:
+                home = None
+            target = home if home is not None and home.shape == base.shape else self.ctx.temp(base.type)
+            if dead:
+                self.write(base, target)
+                self.ctx.buffers[key] = target
+                self._forget(key)
+            else:
+                self.write(base, target)
+            return target
+        may = id(found.storage) in self.ctx.owned or (home is not None and home.storage is found.storage)
+        if dead and may and found.shape == base.shape:
+            self.protect(base, at_node)
+            return found
+        if home is not None and home.storage.kind == "input" and self.home_of(result) is None:
+            home = None
+        target = home if home is not None and home.storage is not found.storage else self.ctx.temp(base.type)
+        self.write(base, target)
+        return target
+
+    def protect(self, base: Value, at_node: bool = False) -> None:
+        """Realises the lazy values that read the content of `base` and are used later than now."""
+        now, buffers = self.now, self.ctx.buffers
+        limit = now if at_node else now + 1
+        stack = [base]
+        seen: set[int] = set()
+        while stack:
+            v = stack.pop()
+            for i in self.users.get(value_key(v), ()):
+                if i >= now:
+                    continue
+                u = self.nodes[i]
+                if id(u) in seen:
+                    continue
+                seen.add(id(u))
+                for out in u.outputs:
+                    key = value_key(out)
+                    if key in buffers:
+                        continue
+                    later = self.users.get(key, ())
+                    if (later and later[-1] >= limit) or (key in self.output_keys and key not in buffers):
+                        self.realise(out)
+                    else:
+                        stack.append(out)
+
+    # -- stages of the families -------------------------------------------------------------------------------------------
+
+    def stage(self) -> StageBuilder:
+        return StageBuilder(self.ctx)
+
+    def result(self, v: Value) -> Buffer:
+        """The buffer that a node's result is written to; the value is in memory from here on."""
+        b = self.home_of(v) or self.ctx.temp(v.type)
+        self.ctx.buffers[value_key(v)] = b
+        return b
+
+
+def _loads(body: list[Instr]) -> list[tuple[Buffer, Ix]]:
+    return [i.data for i in body if i.op == "load"]
+
+
+def lower_reduction(w: Walk, node: Node) -> None:
+    """reduce_* over `axes`, argmax and argmin along `axis`."""
+    (x,) = node.args
+    kind = REDUCTIONS[node.op.name]
+    axes = node.params["axes"] if "axes" in node.params else (node.params["axis"],)
+    out = w.result(Value(node))
+    sb = w.stage()
+    if x.type.size == 0:
+        fill_with(w, out, identity(kind, x.type.dtype))
+        return
+    index = tuple(sb.axis(d, reduce=k in axes) for k, d in enumerate(x.shape))
+    value = sb.pull(x, index)
+    at = sb.address(out, [i for k, i in enumerate(index) if k not in axes])
+    if any(b.storage is out.storage for b, _ in _loads(sb.body)):
+        w.homes.pop(id(node) << 20, None)
+        out = w.result(Value(node))
+        at = sb.address(out, [i for k, i in enumerate(index) if k not in axes])
+    if all(not a.reduce for a in sb.axes):  # axes of extent 1 only
+        if kind.startswith("arg"):
+            value = sb.const(i64, 0)
+        sb.stores.append(Store(out, at, value))
+    else:
+        position = index[axes[0]] if kind.startswith("arg") else None
+        sb.reductions.append(Reduction(kind, out, at, value, position))
+    w.steps.append(sb.finish())
+
+
+def identity(kind: str, dtype: DType) -> Any:
+    """The neutral element of a monoid."""
+    if kind in ("sum", "or"):
+        return 0
+    if kind == "prod":
+        return 1
+    if kind == "and":
+        return True if dtype is b1 else -1 if dtype.kind == "i" else (1 << dtype.bits) - 1
+    if dtype.kind == "f":
+        return -np.inf if kind in ("max", "argmax") else np.inf
+    if dtype is b1:
+        return kind in ("min", "argmin")
+    info = np.iinfo(dtype.np)
+    return int(info.min if kind in ("max", "argmax") else info.max)
+
+
+def fill_with(w: Walk, target: Buffer, value: Any) -> None:
+    """A stage that fills a buffer with a literal."""
+    if target.storage.nbytes == 0 or any(d == 0 for d in target.shape):
+        return
+    sb = w.stage()
+    index = [sb.axis(d) for d in target.shape]
+    sb.stores.append(Store(target, sb.address(target, index), sb.const(target.dtype, value)))
+    w.steps.append(sb.finish())
+
+
+def lower_slice_update(w: Walk, node: Node) -> None:
+    base, value = node.args
+    p = node.params
+    out = w.take(base, node, Value(node))
+    w.ctx.buffers[id(node) << 20] = out
+
+    def at(index: tuple[Ix, ...]) -> tuple[Ix, ...]:
+        return tuple(i.scale(step).shift(start) for i, start, step in zip(index, p["starts"], p["steps"], strict=True))
+
+    w.write(w.origin(value), out, at)
+
+
+def lower_diagonal_update(w: Walk, node: Node) -> None:
+    base, value = node.args
+    p = node.params
+    out = w.take(base, node, Value(node))
+    w.ctx.buffers[id(node) << 20] = out
+    w.write(
+        w.origin(value), out, lambda index: diagonal_index(index, base.type.ndim, p["axis1"], p["axis2"], p["offset"])
+    )
+
+
+def lower_concatenate(w: Walk, node: Node) -> None:
+    axis = node.params["axis"]
+    out = w.result(Value(node))
+    start: Dim = 0
+    for x in node.args:
+
+        def at(index: tuple[Ix, ...], start: Dim = start) -> tuple[Ix, ...]:
+            return (*index[:axis], index[axis].shift(start), *index[axis + 1 :])
+
+        w.write(w.origin(x), out, at)
+        start = start + x.shape[axis]
+
+
+def lower_pad(w: Walk, node: Node) -> None:
+    x, value = node.args
+    low, high, interior = node.params["low"], node.params["high"], node.params["interior"]
+    out = w.result(Value(node))
+    shape = node.types[0].shape
+    sb = w.stage()
+    index = tuple(sb.axis(d) for d in shape)
+    filler = sb.pull(value, ())
+    dilated = any(i for i in interior)
+    if dilated:
+        sb.stores.append(Store(out, sb.address(out, index), filler))
+        w.steps.append(sb.finish())
+    else:
+        # slabs: before axis d everything is inside, after it everything is out
+        for d in range(len(shape)):
+            for start, extent in ((0, low[d]), (low[d] + x.shape[d], high[d])):
+                if not isinstance(extent, Expr) and extent <= 0:
+                    continue
+                s = w.stage()
+                slab = []
+                for k, n in enumerate(shape):
+                    if k < d:
+                        slab.append(s.axis(x.shape[k]).shift(low[k]))
+                    else:
+                        slab.append(s.axis(extent).shift(start) if k == d else s.axis(n))
+                s.stores.append(Store(out, s.address(out, slab), s.pull(value, ())))
+                w.steps.append(s.finish())
+    if x.type.size != 0:
+        w.write(
+            w.origin(x),
+            out,
+            lambda ix: tuple(i.scale(g + 1).shift(lo) for i, lo, g in zip(ix, low, interior, strict=True)),
+        )
+
+
+def lower_gather(w: Walk, node: Node) -> None:
+    """Stays lazy; what it reads from is in memory."""
+    x = w.origin(node.args[0])
+    key = id(node) << 20
+    if value_key(x) not in w.ctx.buffers and w.weight.get(value_key(x), 0) > 2:
+        w.realise(x)
+    for i in node.args[1:]:
+        if w.weight.get(value_key(i), 0) >= DEAR:
+            w.realise(i)
+    scalar = w.ctx.facts is not None and node.types[0].size == 1
+    w.ops[key] = 4 + sum(w.ops.get(value_key(a), 0) for a in node.args)
+    w.weight[key] = (2 if scalar else DEAR) + sum(w.weight.get(value_key(a), 0) for a in node.args)
+    w._settle(node)
+
+
+def lower_scatter(w: Walk, node: Node) -> None:
+    x, updates, *idx = node.args
+    p = node.params
+    axes, batch, mode, combine = p["axes"], p["batch_dims"], p["mode"], p["combine"]
+    n_index = idx[0].type.ndim if idx else batch
+    for i in idx:
+        if w.weight.get(value_key(i), 0) >= DEAR:
+            w.realise(i)
+    if mode == "check" and updates.type.size != 0:
+        sb = w.stage()
+        sub = tuple(sb.axis(d) for d in idx[0].shape)
+        for axis, i in zip(axes, idx, strict=True):
+            _position(sb, i, sub, x.shape[axis], axis, "check")
+        if any(i.op == "bound" for i in sb.body):
+            w.steps.append(sb.finish("check", sequential=True))
+    out = w.take(x, node, Value(node))
+    w.ctx.buffers[id(node) << 20] = out
+    if updates.type.size == 0:
+        return
+
+    def build(source: Value | Buffer) -> StageBuilder:
+        sb = w.stage()
+        index = tuple(sb.axis(d) for d in updates.shape)
+        sub, rest = index[:n_index], iter(index[n_index:])
+        to = {
+            axis: _position(sb, i, sub, x.shape[axis], axis, "negative" if mode == "check" else mode)
+            for axis, i in zip(axes, idx, strict=True)
+        }
+        at = [index[d] if d < batch else to[d] if d in to else next(rest) for d in range(x.type.ndim)]
+        value = sb.load(source, sb.address(source, index)) if isinstance(source, Buffer) else sb.pull(source, index)
+        sb.stores.append(Store(out, sb.address(out, at), value, combine))
+        return sb
+
+    source = w.origin(updates)
+    sb = build(source)
+    if any(b.storage is out.storage for b, _ in _loads(sb.body)) and sb.axes:
+        copy = w.ctx.temp(updates.type)
+        w.write(source, copy)
+        sb = build(copy)
+    order_matters = any(v >= DYNAMIC for v, _ in sb.stores[0].at.terms)
+    w.steps.append(sb.finish("scatter", sequential=order_matters))
+
+
+def _position(sb: StageBuilder, i: Value, sub: tuple[Ix, ...], size: Dim, axis: int, mode: str) -> Ix:
+    p = sb.position(i, sub, size, axis, mode)
+    if isinstance(p, Ix):
+        return p
+    sb.pull(i, sub)
+    p = sb.position(i, sub, size, axis, mode)
+    assert isinstance(p, Ix)
+    return p
+
+
+def instantiate(graph: Graph, env: dict[str, Dim]) -> tuple[list[Value], list[Node], list[Value]]:
+    """A region's inputs, nodes and outputs with its symbols replaced: the nodes themselves when it has none."""
+    if not env:
+        return graph.inputs, list(graph.nodes), graph.outputs
+    made: dict[int, Node] = {}
+
+    def value(v: Value) -> Value:
+        return Value(made[id(v.node)], v.index)
+
+    nodes = []
+    for node in graph.nodes:
+        params = {k: substitute(p, env) if isinstance(p, tuple | Expr) else p for k, p in node.params.items()}
+        types = tuple(Type(t.dtype, substitute(t.shape, env)) for t in node.types)
+        new = Node(node.op, tuple(value(a) for a in node.args), params, types, node.regions, node.loc, node.path)
+        made[id(node)] = new
+        nodes.append(new)
+    return [value(v) for v in graph.inputs], nodes, [value(v) for v in graph.outputs]
+
+
+LOWER: dict[str, Callable[[Walk, Node], None]] = {
+    "reduction": lower_reduction,
+    "slice_update": lower_slice_update,
+    "diagonal_update": lower_diagonal_update,
+    "concatenate": lower_concatenate,
+    "pad": lower_pad,
+    "gather": lower_gather,
+    "scatter": lower_scatter,
+}
+"""By op name, or by family for ops that have no row of their own. `codegen/control.py` and `routines` add theirs."""
+
+
+def lower(graph: Graph, name: str = "f") -> Program:
+    """The unfused program of a graph."""
+    from stager.codegen import control  # noqa: F401  (adds its rows to LOWER)
+
+    return Lowering(graph, name).run()
+
+
+def new_symbol(ctx: Lowering, hint: str) -> Expr:
+    s = symbol(ctx.fresh_symbol(hint))
+    assert isinstance(s, Expr)
+    return s
+
+
+def replay(target: Buffer, source: Buffer) -> Move:
+    """`target[...] = source[...]`."""
+    return Move(target, source)

@@ -1,0 +1,170 @@
+"""Program -> LLVM module: the main function, control steps, moves, checks; kernels go through `codegen/loops.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.ir as ir
+
+from stager.codegen.emit import I1, I8, I32, I64, PTR, FunctionEmitter, ModuleEmitter, i64
+from stager.codegen.loops import emit_nest
+from stager.codegen.program import (
+    Buffer,
+    Check,
+    Loop,
+    MapLanes,
+    Move,
+    Nest,
+    Program,
+    Read,
+    Routine,
+    Scalar,
+    Switch,
+    While,
+)
+from stager.codegen.scalar import Val
+from stager.codegen.target import Target
+from stager.ir.dtypes import i64 as dtype_i64
+
+
+def emit_program(program: Program, target: Target, *, threads: bool = True) -> ModuleEmitter:
+    """The module of a scheduled and planned program."""
+    m = ModuleEmitter(program.name, target)
+    m.threads = threads
+    e = FunctionEmitter(m, program.name)
+    for n, name in enumerate(program.symbols):
+        place = e.entry.gep(e.symbol_values, [i64(8 * n)], source_etype=I8, inbounds=True)
+        e.symbols[name] = e.entry.load(place, typ=I64, align=8)
+        e.entry_symbols.add(name)
+    emit_steps(e, program.steps)
+    e.finish()
+    return m
+
+
+def emit_steps(e: FunctionEmitter, steps: list[Any]) -> None:
+    """Steps in order."""
+    for s in steps:
+        EMIT[type(s)](e, s)
+
+
+def _nest(e: FunctionEmitter, nest: Nest) -> None:
+    emit_nest(e, nest)
+
+
+def scalar_value(e: FunctionEmitter, s: Scalar) -> Any:
+    """The i64 that a dim or a 0-d integer buffer holds."""
+    if not isinstance(s, Buffer):
+        return e.dim(s)
+    b = e.scalars(1)
+    return b.convert(b.load(e.pointer(s), s.dtype), dtype_i64).ir
+
+
+def _read(e: FunctionEmitter, r: Read) -> None:
+    e.define(r.name, scalar_value(e, r.source))
+
+
+def _move(e: FunctionEmitter, m: Move) -> None:
+    if m.swap:
+        a, z = e.slots[id(m.target.storage)], e.slots[id(m.source.storage)]
+        x, y = e.b.load(a, typ=PTR), e.b.load(z, typ=PTR)
+        e.b.store(y, a)
+        e.b.store(x, z)
+        return
+    size = m.target.storage.nbytes if not m.target.shape else m.target.dtype.itemsize
+    if m.target.shape and all(d == 1 for d in m.target.shape):
+        size = m.target.dtype.itemsize
+    if all(d == 1 for d in m.target.shape):
+        sb = e.scalars(1)
+        sb.store(sb.load(e.pointer(m.source), m.source.dtype), e.pointer(m.target))
+        return
+    from stager.ir.dims import product
+
+    total = e.dim(product(m.target.shape) * m.target.dtype.itemsize)
+    del size
+    f = e.module.globals.get("llvm.memcpy.p0.p0.i64")
+    if f is None:
+        f = ir.Function(e.module, ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, I1]), "llvm.memcpy.p0.p0.i64")
+    e.b.call(f, [e.pointer(m.target), e.pointer(m.source), total, ir.Constant(I1, 0)])
+
+
+def _loop(e: FunctionEmitter, s: Loop) -> None:
+    lo, hi = scalar_value(e, s.lower), scalar_value(e, s.upper)
+    with e.loop(lo, hi, s.step, name="for") as i:
+        e.define(s.symbol, i)
+        if s.polls:
+            e.poll()
+        emit_steps(e, s.body)
+
+
+def _while(e: FunctionEmitter, s: While) -> None:
+    b = e.b
+    test, body, done = (b.append_basic_block(n) for n in ("while", "do", "done"))
+    b.branch(test)
+    b.position_at_end(test)
+    with e.scope():
+        e.poll()
+        emit_steps(e, s.test)
+        sb = e.scalars(1)
+        go_on = sb.load(e.pointer(s.condition), s.condition.dtype)
+        b.cbranch(go_on.ir, body, done)
+        b.position_at_end(body)
+        emit_steps(e, s.body)
+        b.branch(test)
+    b.position_at_end(done)
+
+
+def _switch(e: FunctionEmitter, s: Switch) -> None:
+    b = e.b
+    index = scalar_value(e, s.index)
+    last = i64(len(s.branches) - 1)
+    index = b.select(b.icmp_signed("<", index, i64(0)), i64(0), index)
+    index = b.select(b.icmp_signed(">", index, last), last, index)
+    blocks = [b.append_basic_block(f"case{k}") for k in range(len(s.branches))]
+    done = b.append_basic_block("joined")
+    switch = b.switch(index, blocks[-1])
+    for k, block in enumerate(blocks[:-1]):
+        switch.add_case(i64(k), block)
+    for block, branch in zip(blocks, s.branches, strict=True):
+        b.position_at_end(block)
+        with e.scope():
+            emit_steps(e, branch)
+        b.branch(done)
+    b.position_at_end(done)
+
+
+def _map(e: FunctionEmitter, s: MapLanes) -> None:
+    with e.loop(0, s.size, name="lane") as i:
+        e.define(s.symbol, i)
+        emit_steps(e, s.body)
+
+
+def _check(e: FunctionEmitter, s: Check) -> None:
+    b = e.b
+    sb = e.scalars(1)
+    ok: Val = sb.load(e.pointer(s.ok), s.ok.dtype)
+    bad, good = b.append_basic_block("wrong"), b.append_basic_block("right")
+    b.cbranch(ok.ir, good, bad)
+    b.position_at_end(bad)
+    e.fail(s.exception, s.text, *(scalar_value(e, d) for d in s.details[:4]))
+    b.position_at_end(good)
+
+
+def _routine(e: FunctionEmitter, s: Routine) -> None:
+    from stager.codegen import routines
+
+    routines.named(s.name).emit(e, s)
+
+
+EMIT: dict[type, Any] = {
+    Nest: _nest,
+    Read: _read,
+    Move: _move,
+    Loop: _loop,
+    While: _while,
+    Switch: _switch,
+    MapLanes: _map,
+    Check: _check,
+    Routine: _routine,
+}
+
+__all__ = ["I32", "emit_program", "emit_steps", "scalar_value"]

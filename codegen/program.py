@@ -1,0 +1,426 @@
+"""`Program`: the level between graph and LLVM. Buffers, and a tree of steps that read and write them.
+
+A `Stage` computes one thing over a domain of axes: loads and stores at affine positions (`codegen/index.py`, in bytes), a
+scalar body in SSA form, reductions. Stages that run in one loop stand in a `Leaf`, leaves that share outer loops in a
+`Nest`. The other steps are control (`Loop`, `While`, `Switch`, `MapLanes`), `Check` and `Routine` (code that a module of
+`codegen/routines/` emits). Invariants: steps run in order; a body's instruction uses earlier instructions only; axes
+of a stage have extents that are not 1. Nothing here knows LLVM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from stager.codegen.index import DYNAMIC, Ix
+from stager.ir.dims import Dim, contiguous_strides, product
+from stager.ir.dtypes import DType
+from stager.ir.graph import Node
+
+
+class Storage:
+    """Memory that a buffer lies in. `kind`: "input", "output" (the caller's, `number` says which), "constant",
+    "temp" (the arena), "stack" (a local variable: small, or one row of a nest)."""
+
+    __slots__ = ("align", "data", "kind", "name", "nbytes", "number", "offset", "slot", "writable")
+
+    def __init__(self, kind: str, name: str, nbytes: Dim, number: int = 0, data: Any = None, writable: bool = True) -> None:
+        self.kind = kind
+        self.name = name
+        self.nbytes = nbytes
+        self.number = number
+        self.data = data
+        self.writable = writable
+        self.offset: Dim | None = None  # in the arena, once planned
+        self.slot: Storage | None = None  # the storage that loops swap this one with
+        self.align = 1
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Buffer:
+    """An array in a storage: dtype, shape and byte strides."""
+
+    __slots__ = ("dtype", "name", "offset", "shape", "storage", "strides")
+
+    def __init__(
+        self, storage: Storage, dtype: DType, shape: tuple[Dim, ...], strides: tuple[Dim, ...] | None = None, offset: Dim = 0
+    ) -> None:
+        self.storage = storage
+        self.name = storage.name
+        self.dtype = dtype
+        self.shape = shape
+        self.strides = contiguous_strides(shape, dtype.itemsize) if strides is None else strides
+        self.offset = offset
+
+    @property
+    def is_dense(self) -> bool:
+        """C-contiguous."""
+        return self.strides == contiguous_strides(self.shape, self.dtype.itemsize)
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+class Instr:
+    """One instruction of a body.
+
+    op "load": data (buffer, Ix bytes). "const": data value. "index": data Ix, converted to dtype. "floordiv", "mod":
+    data (Ix, Dim) -> i64. "apply": data the elementwise Node. "bound": args (index,), data (size, axis, mode) -> a safe
+    i64 position. "value": data symbol name.
+    """
+
+    __slots__ = ("args", "data", "dtype", "op")
+
+    def __init__(self, op: str, dtype: DType, args: tuple[int, ...] = (), data: Any = None) -> None:
+        self.op = op
+        self.dtype = dtype
+        self.args = args
+        self.data = data
+
+    def variables(self) -> tuple[int, ...]:
+        """The axes and dynamic variables that the instruction's positions mention."""
+        if self.op == "load":
+            return tuple(v for v, _ in self.data[1].terms)
+        if self.op == "index":
+            return tuple(v for v, _ in self.data.terms)
+        if self.op in ("floordiv", "mod"):
+            return tuple(v for v, _ in self.data[0].terms)
+        return ()
+
+
+@dataclass(slots=True)
+class Axis:
+    """A loop of a stage. `reduce`: it vanishes from the result."""
+
+    extent: Dim
+    reduce: bool = False
+
+
+@dataclass(slots=True)
+class Store:
+    """`buffer[at] = value`, or combined into what stands there ("add", "mul", "min", "max") by a scatter."""
+
+    buffer: Buffer
+    at: Ix
+    value: int
+    combine: str = "set"
+
+
+@dataclass(slots=True)
+class Reduction:
+    """`buffer[at] = monoid over the reduce axes of value`. `kind` sum, prod, max, min, or, and, argmax, argmin."""
+
+    kind: str
+    buffer: Buffer
+    at: Ix
+    value: int
+    index: Ix | None = None  # argmax, argmin: the position along the axis
+
+
+@dataclass(slots=True)
+class Stage:
+    """A computation over `axes`; stores happen at every point, reductions once per point of the other axes."""
+
+    axes: list[Axis]
+    body: list[Instr]
+    stores: list[Store] = field(default_factory=list)
+    reductions: list[Reduction] = field(default_factory=list)
+    sequential: bool = False  # a scatter: points run in order, one at a time
+    label: str = ""
+
+    @property
+    def loads(self) -> Iterator[tuple[Buffer, Ix]]:
+        return (i.data for i in self.body if i.op == "load")
+
+    def reads(self) -> set[int]:
+        """Ids of the storages read."""
+        out = {id(b.storage) for b, _ in self.loads}
+        out.update(id(s.buffer.storage) for s in self.stores if s.combine != "set")
+        return out
+
+    def writes(self) -> set[int]:
+        """Ids of the storages written."""
+        return {id(s.buffer.storage) for s in (*self.stores, *self.reductions)}
+
+    def ops(self) -> int:
+        """How many scalar operations one point takes."""
+        return sum(i.op not in ("const", "index", "load") for i in self.body)
+
+
+@dataclass(slots=True)
+class LoopAxis:
+    """A loop of a nest or leaf. `var` is the variable of the bodies inside."""
+
+    var: int
+    extent: Dim
+    reduce: bool = False
+
+
+@dataclass(slots=True)
+class Leaf:
+    """Loops of its own around one body, inside the loops that its nest shares."""
+
+    loops: list[LoopAxis]
+    stage: Stage  # its axes are all variables of nest and leaf together
+    vector: int | None = None  # the variable that runs along vector lanes
+    unroll: int = 1
+    tiled: tuple[int, ...] = ()  # loads that come through a transposed tile
+
+
+@dataclass(slots=True)
+class Nest:
+    """A kernel: shared outer loops, then leaves in order."""
+
+    outer: list[LoopAxis]
+    leaves: list[Leaf]
+    name: str = ""
+    parallel: bool = False
+    grain: Dim = 0
+    block: int = 0  # shared lanes: the last outer loop runs over blocks of this many points
+    scratch: dict[int, Any] = field(default_factory=dict)  # storages that live for one outer point
+    chunk: int = 0
+
+    def stages(self) -> Iterator[Stage]:
+        return (leaf.stage for leaf in self.leaves)
+
+
+Scalar = Dim | Buffer
+"""An integer that control needs: a dim, or a 0-d buffer to read it from."""
+
+
+@dataclass(slots=True)
+class Move:
+    """`target[...] = source[...]`, dense buffers of one size. `swap`: exchange the two storages instead."""
+
+    target: Buffer
+    source: Buffer
+    swap: bool = False
+
+
+@dataclass(slots=True)
+class Loop:
+    """`for symbol in range(lower, upper, step)` over `body`; carried arrays live in their buffers."""
+
+    symbol: str
+    lower: Scalar
+    upper: Scalar
+    step: int
+    body: list[Any]
+    polls: bool = True
+
+
+@dataclass(slots=True)
+class While:
+    """`while condition` (a b1[] buffer that `test` computes) run `body`."""
+
+    test: list[Any]
+    condition: Buffer
+    body: list[Any]
+
+
+@dataclass(slots=True)
+class Switch:
+    """Runs branch `index`, clamped."""
+
+    index: Scalar
+    branches: list[list[Any]]
+
+
+@dataclass(slots=True)
+class MapLanes:
+    """Runs `body` for every `symbol` in range(size), lanes independent of each other. `private`: storages per lane."""
+
+    symbol: str
+    size: Dim
+    body: list[Any]
+    private: list[Storage] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Read:
+    """Defines the symbol `name` as the value of a 0-d integer buffer."""
+
+    name: str
+    source: Buffer
+
+
+@dataclass(slots=True)
+class Check:
+    """Returns an error unless the b1[] buffer is true."""
+
+    ok: Buffer
+    details: list[Buffer]
+    exception: str
+    text: str
+
+
+@dataclass(slots=True)
+class Routine:
+    """Code that `codegen/routines/<name>.py` emits: reads `inputs`, writes `outputs`, may use `scratch`."""
+
+    name: str
+    node: Node
+    inputs: list[Buffer]
+    outputs: list[Buffer]
+    scratch: list[Buffer] = field(default_factory=list)
+
+
+Step = Stage | Nest | Move | Loop | While | Switch | MapLanes | Read | Check | Routine
+
+
+@dataclass(slots=True)
+class Program:
+    """A lowered function: the caller's buffers and the steps."""
+
+    name: str
+    inputs: list[Buffer]
+    outputs: list[Buffer]
+    steps: list[Any]
+    symbols: list[str]
+    storages: list[Storage] = field(default_factory=list)
+    arena_bytes: Dim = 0
+    work: Dim = 0  # rough nanoseconds of one call on one thread
+
+    def __str__(self) -> str:
+        return "\n".join(_program_lines(self))
+
+
+# -- printing ---------------------------------------------------------------------------------------------------------
+
+_AXIS_NAMES = "ijklmnpqr"
+
+
+def variable_name(v: int) -> str:
+    """`i`, `j`, … for axes, `%3` for an instruction."""
+    if v >= DYNAMIC:
+        return f"%{v - DYNAMIC}"
+    return _AXIS_NAMES[v] if v < len(_AXIS_NAMES) else f"i{v}"
+
+
+def _program_lines(p: Program) -> Iterator[str]:
+    ins = ", ".join(map(repr, p.inputs))
+    outs = ", ".join(map(repr, p.outputs))
+    yield f"program {p.name}({ins}) -> ({outs})"
+    for s in p.storages:
+        where = f"arena+{s.offset}" if s.offset is not None else s.kind
+        yield f"  {s.name}: {s.nbytes} bytes, {where}"
+    for step in p.steps:
+        yield from ("  " + line for line in step_lines(step))
+
+
+def step_lines(step: Any) -> Iterator[str]:
+    """One step as text, without indentation."""
+    match step:
+        case Stage():
+            yield f"stage {step.label}"
+            yield from _body_lines(step)
+        case Nest():
+            yield from _nest_lines(step)
+        case Loop():
+            yield f"for {step.symbol} in {_scalar(step.lower)}..{_scalar(step.upper)}" + (
+                f" step {step.step}" if step.step != 1 else ""
+            )
+            yield from _nested(step.body)
+        case While():
+            yield "while"
+            yield from _nested(step.test)
+            yield f"do (while {step.condition.name})"
+            yield from _nested(step.body)
+        case Switch():
+            yield f"switch {_scalar(step.index)}"
+            for i, branch in enumerate(step.branches):
+                yield f"case {i}"
+                yield from _nested(branch)
+        case MapLanes():
+            yield f"map {step.symbol} in {step.size}"
+            yield from _nested(step.body)
+        case Move():
+            yield f"{'swap' if step.swap else 'copy'} {step.target.name} <- {step.source.name}"
+        case Read():
+            yield f"{step.name} = {step.source.name}"
+        case Check():
+            yield f"check {step.ok.name}: {step.exception}({step.text!r})"
+        case Routine():
+            ins, outs = (", ".join(b.name for b in bs) for bs in (step.inputs, step.outputs))
+            yield f"{outs} = {step.name}({ins})"
+
+
+def _nested(steps: list[Any]) -> Iterator[str]:
+    for s in steps:
+        yield from ("  " + line for line in step_lines(s))
+
+
+def _scalar(s: Scalar) -> str:
+    return s.name if isinstance(s, Buffer) else str(s)
+
+
+def _nest_lines(n: Nest) -> Iterator[str]:
+    head = "parallel " if n.parallel else ""
+    rows = [s.name for s in n.scratch.values()]
+    loops = " ".join(_loop_text(a, n.block if n.block and a is n.outer[-1] else 0) for a in n.outer)
+    yield f"{n.name}: {head}{loops}".rstrip() + (f" (per point: {', '.join(rows)})" if rows else "")
+    for leaf in n.leaves:
+        marks = ""
+        if leaf.vector is not None:
+            marks = f" vector {variable_name(leaf.vector)}" + (f" x{leaf.unroll}" if leaf.unroll > 1 else "")
+        yield f"  loop {' '.join(_loop_text(a) for a in leaf.loops)}".rstrip() + marks
+        yield from ("  " + line for line in _body_lines(leaf.stage))
+
+
+def _loop_text(a: LoopAxis, block: int = 0) -> str:
+    by = f" by {block}" if block else ""
+    return f"{variable_name(a.var)}<{a.extent}{by}{' reduce' if a.reduce else ''}"
+
+
+def _body_lines(s: Stage) -> Iterator[str]:
+    for n, i in enumerate(s.body):
+        yield f"  %{n} = {instr_text(i)}"
+    for st in s.stores:
+        how = "=" if st.combine == "set" else f"{st.combine}="
+        yield f"  {st.buffer.name}[{st.at.text(variable_name)}] {how} %{st.value}"
+    for r in s.reductions:
+        yield f"  {r.buffer.name}[{r.at.text(variable_name)}] = {r.kind} %{r.value}"
+
+
+def instr_text(i: Instr) -> str:
+    """The right-hand side of an instruction."""
+    args = ", ".join(f"%{a}" for a in i.args)
+    match i.op:
+        case "load":
+            return f"{i.data[0].name}[{i.data[1].text(variable_name)}]"
+        case "const":
+            return f"{i.dtype} {i.data}"
+        case "index":
+            return f"{i.dtype} {i.data.text(variable_name)}"
+        case "floordiv" | "mod":
+            return f"{i.op} {i.data[0].text(variable_name)}, {i.data[1]}"
+        case "bound":
+            return f"bound {args} < {i.data[0]} ({i.data[2]})"
+        case "apply":
+            node = i.data
+            params = "".join(f" {k}={v}" for k, v in node.params.items())
+            return f"{node.op.name} {args}{params}"
+    return f"{i.op} {args}"
+
+
+def walk(steps: list[Any], visit: Callable[[Any], None]) -> None:
+    """Calls `visit` for every step, outer before inner, in order."""
+    for s in steps:
+        visit(s)
+        match s:
+            case Loop() | MapLanes():
+                walk(s.body, visit)
+            case While():
+                walk(s.test, visit)
+                walk(s.body, visit)
+            case Switch():
+                for b in s.branches:
+                    walk(b, visit)
+
+
+def domain_size(axes: list[Axis]) -> Dim:
+    """How many points a domain has."""
+    return product(a.extent for a in axes)
