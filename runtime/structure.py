@@ -11,6 +11,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
+from stager.ir.dtypes import DType
+from stager.ir.types import Type
+
 
 class Structure:
     """The shape of a nesting: hashable, comparable, printable. `kind` is "leaf", "none", "tuple", "list", "dict",
@@ -76,7 +79,7 @@ def register_container(cls: type, flatten: Flatten, unflatten: Unflatten) -> Non
     _REGISTERED[cls] = (flatten, unflatten)
 
 
-def _one_level(x: Any) -> tuple[str, Any, Sequence[Any]] | None:
+def one_level(x: Any) -> tuple[str, Any, Sequence[Any]] | None:
     """(kind, keys, children) of a container, or None for a leaf."""
     cls = type(x)
     if cls is tuple:
@@ -92,7 +95,7 @@ def _one_level(x: Any) -> tuple[str, Any, Sequence[Any]] | None:
         return "registered", aux, list(children)
     if isinstance(x, tuple) and hasattr(cls, "_fields"):
         return "namedtuple", tuple(cls._fields), x
-    if dataclasses.is_dataclass(cls):
+    if dataclasses.is_dataclass(cls) and cls is not Type and cls is not DType:
         names = tuple([f.name for f in dataclasses.fields(cls)])
         return "dataclass", names, [getattr(x, n) for n in names]
     return None
@@ -109,7 +112,7 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
 
 
 def _flatten(x: Any, leaves: list[Any]) -> Structure:
-    level = _one_level(x)
+    level = one_level(x)
     if level is None:
         leaves.append(x)
         return LEAF
@@ -155,6 +158,11 @@ def _rebuild_dataclass(cls: Any, names: Any, values: Sequence[Any]) -> Any:
     return out
 
 
+def rebuild_one(s: Structure, *children: Any) -> Any:
+    """One container of this structure around its children as they are."""
+    return _unflatten(Structure(s.kind, s.cls, s.keys, (LEAF,) * len(children)), iter(children))
+
+
 def map_leaves(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """`fn` on the corresponding leaves of trees of one structure."""
     leaves, structure = flatten(tree)
@@ -175,7 +183,7 @@ def broadcast_prefix(prefix: Any, tree_structure: Structure, *, name: str, is_le
     out: list[Any] = []
 
     def walk(p: Any, s: Structure) -> None:
-        level = None if p is None or is_leaf(p) else _one_level(p)
+        level = None if p is None or is_leaf(p) else one_level(p)
         if level is None or s.kind == "leaf":
             if level is not None:
                 raise ValueError(f"{name} has a {type(p).__name__} where the value is a single leaf: {p!r}")
