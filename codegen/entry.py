@@ -17,6 +17,7 @@ from llvmlite import ir
 
 from stager.codegen.buffers import ARENA_ACQUIRE, ARENA_RELEASE, BUFFER_ACQUIRE, BUFFER_RELEASE
 from stager.codegen.entry_match import MATCHED, emit_evaluate, emit_match
+from stager.codegen.entry_memory import HANDLER_CELLS, HANDLER_EXPORTS, emit_memory
 from stager.codegen.entry_objects import (
     CALL,
     ENTRY_STRUCT,
@@ -25,7 +26,7 @@ from stager.codegen.entry_objects import (
     SIGNATURE_STRUCT,
     Objects,
 )
-from stager.codegen.entry_result import emit_execute, emit_handler
+from stager.codegen.entry_result import emit_execute
 from stager.codegen.structured import I1, I32, I64, NULL, PTR, VOID, Code, Value, const, external_data
 from stager.codegen.target import Target
 from stager.ir.entry_table import STACK_FRAME_BYTES, EntryFlags, PythonLayout, SignatureFlags
@@ -37,10 +38,7 @@ EXPORTS = (
     "stager_entry_traverse",
     "stager_entry_clear",
     "stager_entry_descr_get",
-    "stager_entry_handler_malloc",
-    "stager_entry_handler_calloc",
-    "stager_entry_handler_realloc",
-    "stager_entry_handler_free",
+    *HANDLER_EXPORTS,
 )
 
 # What it needs from outside, besides CPython's C API by its own names.
@@ -48,7 +46,7 @@ EXTERNALS = (
     "stager_numpy_PyArray_Type",
     "stager_numpy_PyArray_NewFromDescr",
     "stager_numpy_PyArray_SetBaseObject",
-    "stager_entry_handler",  # a cell with the capsule of the memory handler
+    *HANDLER_CELLS,
     BUFFER_ACQUIRE,
     BUFFER_RELEASE,
     ARENA_ACQUIRE,
@@ -65,7 +63,7 @@ def entry_module(layout: PythonLayout, target: Target | None = None) -> Any:
     objects = Objects(layout)
     emit_evaluate(module)
     emit_match(module, objects)
-    emit_handler(module)
+    emit_memory(module, objects)
     emit_execute(module, objects)
     _emit_run(module, objects)
     _emit_bind(module, objects)
@@ -287,8 +285,8 @@ def _emit_general(module: Any, o: Objects) -> None:
     with c.if_(c.not_null(kwnames)):
         keywords.set(c.call("PyTuple_Size", I64, [kwnames]))
     # More keywords than a stack should hold can only be a **dict of data: the slow path takes it.
-    crowded = c.gt(keywords.get(), 1024)
-    c.ret_if(crowded, c.call(module.globals["stager_entry_slow"], args=[this, args, nargs, kwnames]))
+    with c.if_(c.gt(keywords.get(), 1024), likely=False):
+        c.ret(c.call(module.globals["stager_entry_slow"], args=[this, args, nargs, kwnames]))
     with c.loop():
         signature = c.get(FUNCTION_STRUCT, this, "signature")
         miss = c.label("miss")

@@ -2,10 +2,6 @@
 
 Invariant: between the allocation of the outputs and their release nothing returns early; every path leaves through the
 release at the end of `execute`. Not here: the registers, which belong to the caller of `execute`.
-
-Large results live in the pool of `codegen/buffers.py`. NumPy gives them back itself: such an array owns its data, and
-its memory handler (NEP 49) is the one whose functions are emitted here. A word before the data keeps the size, which
-`realloc` needs and NumPy does not tell.
 """
 
 from __future__ import annotations
@@ -14,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from stager.codegen.buffers import ARENA_ACQUIRE, ARENA_RELEASE, BUFFER_ACQUIRE, BUFFER_RELEASE
+from stager.codegen.buffers import ARENA_ACQUIRE, ARENA_RELEASE
 from stager.codegen.entry_objects import (
     CONTEXT,
     ENTRY_STRUCT,
@@ -28,9 +24,7 @@ from stager.codegen.structured import F64, I1, I8, I32, I64, NULL, PTR, VOID, Co
 from stager.ir.abi import CONTEXT_BYTES, STATUS_INTERRUPTED, STATUS_NO_MEMORY
 from stager.ir.entry_table import (
     INSTRUCTION,
-    NUMPY_OWNDATA,
     NUMPY_WRITEABLE,
-    POOL_ABOVE_BYTES,
     RELEASE_ABOVE_NS,
     STACK_ARENA_BYTES,
     EntryFlags,
@@ -39,87 +33,16 @@ from stager.ir.entry_table import (
     ScalarForm,
 )
 
-HEADER = 64  # before the data of a pooled result: its size; keeps the alignment of the pool
 POLLS_SKIPPED = 8  # kernels poll every few ms; taking the GIL that often would slow the other threads down
-
-
-def emit_handler(module: Any) -> None:
-    """The four functions of NumPy's memory handler."""
-    c = Code(module, "stager_entry_handler_malloc", PTR, [("ctx", PTR), ("size", I64)])
-    made = c.call(BUFFER_ACQUIRE, PTR, [c.add(c.arg("size"), HEADER)])
-    c.ret_if(c.is_null(made), None)
-    c.store(c.arg("size"), made)
-    c.ret(c.offset(made, HEADER))
-    c.finish()
-    malloc = c.function
-
-    c = Code(module, "stager_entry_handler_calloc", PTR, [("ctx", PTR), ("count", I64), ("size", I64)])
-    total, overflow = checked_mul(c, c.arg("count"), c.arg("size"))
-    c.ret_if(overflow, None)
-    made = c.call(malloc, args=[c.arg("ctx"), total])
-    with c.if_(c.not_null(made)):
-        c.fill(made, 0, total)
-    c.ret(made)
-    c.finish()
-
-    c = Code(module, "stager_entry_handler_free", VOID, [("ctx", PTR), ("data", PTR), ("size", I64)])
-    with c.if_(c.not_null(c.arg("data"))):
-        start = c.offset(c.arg("data"), -HEADER)
-        c.call(BUFFER_RELEASE, VOID, [start, c.add(c.load(start, I64), HEADER)])
-    c.finish()
-    free = c.function
-
-    c = Code(module, "stager_entry_handler_realloc", PTR, [("ctx", PTR), ("data", PTR), ("size", I64)])
-    made = c.call(malloc, args=[c.arg("ctx"), c.arg("size")])
-    with c.if_(c.and_(c.not_null(made), c.not_null(c.arg("data")))):
-        old = c.load(c.offset(c.arg("data"), -HEADER), I64)
-        c.copy(made, c.arg("data"), c.min(old, c.arg("size")))
-        c.call(free, args=[c.arg("ctx"), c.arg("data"), old])
-    c.ret(made)
-    c.finish()
 
 
 def emit_execute(module: Any, o: Objects) -> None:
     """execute(entry, frame) -> the result, or NULL with an exception set."""
-    _emit_new_array(module, o)
     _emit_allocate(module, o)
     _emit_poll(module)
     _emit_status(module, o)
     _emit_build(module, o)
     _Execute(module, o).emit()
-
-
-def _emit_new_array(module: Any, o: Objects) -> None:
-    """new_array(descr, ndim, shape, nbytes) -> a C-contiguous array; from the pool when it is large."""
-    c = Code(
-        module, "stager_entry_new_array", PTR, [("descr", PTR), ("ndim", I32), ("shape", PTR), ("nbytes", I64)],
-        linkage="internal",
-    )  # fmt: skip
-    descr, nbytes = c.arg("descr"), c.arg("nbytes")
-    data, flags = c.var(PTR, NULL), c.var(I32, 0)
-    with c.if_(c.ge(nbytes, POOL_ABOVE_BYTES), likely=False):
-        data.set(c.call(module.globals["stager_entry_handler_malloc"], args=[NULL, nbytes]))
-        with c.if_(c.is_null(data.get())):
-            c.call("PyErr_NoMemory", PTR)
-            c.ret(NULL)
-        flags.set(NUMPY_WRITEABLE | 0x0101)  # C-contiguous and aligned; NumPy adds F where it holds
-    o.incref(c, descr)  # NewFromDescr takes it over
-    type = external_data(module, "stager_numpy_PyArray_Type")
-    x = c.call(
-        "stager_numpy_PyArray_NewFromDescr", PTR,
-        [type, descr, c.arg("ndim"), c.arg("shape"), NULL, data.get(), flags.get(), NULL],
-    )  # fmt: skip
-    with c.if_(c.not_null(data.get()), likely=False):
-        with c.if_(c.is_null(x)):
-            c.call(module.globals["stager_entry_handler_free"], args=[NULL, data.get(), nbytes])
-            c.ret(NULL)
-        handler = c.load(external_data(module, "stager_entry_handler", PTR), PTR)
-        o.incref(c, handler)
-        c.store(handler, c.offset(x, o.layout.array_handler))
-        at = c.offset(x, o.layout.array_flags)
-        c.store(c.or_(c.load(at, I32), NUMPY_OWNDATA), at)
-    c.ret(x)
-    c.finish()
 
 
 def _emit_allocate(module: Any, o: Objects) -> None:
@@ -135,7 +58,8 @@ def _emit_allocate(module: Any, o: Objects) -> None:
     nbytes = c.var(I64, c.get(OUTPUT_STRUCT, out, "itemsize"))
     with c.for_range(0, c.arg("ndim")) as i:
         product, overflow = checked_mul(c, nbytes.get(), c.at(c.arg("shape"), I64, i))
-        nbytes.set(c.select(overflow, 0, product))  # NumPy then refuses the shape itself
+        wrong = c.or_(c.or_(overflow, c.lt(product, 0)), c.lt(nbytes.get(), 0))
+        nbytes.set(c.select(wrong, -1, product))
     thread = c.get(STATE, state, "thread")
     with c.if_(c.not_null(thread)):
         c.call("PyEval_RestoreThread", VOID, [thread])
@@ -163,7 +87,8 @@ def _emit_poll(module: Any) -> None:
     c = Code(module, "stager_entry_poll", I32, [("ctx", PTR)], linkage="internal")
     state = c.get(CONTEXT, c.arg("ctx"), "user")
     thread = c.get(STATE, state, "thread")
-    c.ret_if(c.is_null(thread), c.call("PyErr_CheckSignals", I32))
+    with c.if_(c.is_null(thread)):
+        c.ret(c.call("PyErr_CheckSignals", I32))
     skipped = c.get(STATE, state, "skipped_polls")
     with c.if_(c.lt(skipped, POLLS_SKIPPED)):
         c.put(STATE, state, "skipped_polls", c.add(skipped, 1))
@@ -391,7 +316,8 @@ class _Execute:
                 c.put_at(computed, I64, i, extent)
                 product, overflow = checked_mul(c, nbytes.get(), extent)
                 # NumPy refuses negative and too large shapes itself, in its own words
-                nbytes.set(c.select(c.or_(overflow, c.lt(extent, 0)), 0, product))
+                wrong = c.or_(c.or_(overflow, c.lt(extent, 0)), c.lt(nbytes.get(), 0))
+                nbytes.set(c.select(wrong, -1, product))
             shape.set(computed)
         return c.call(
             self.module.globals["stager_entry_new_array"],

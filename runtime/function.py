@@ -38,7 +38,8 @@ RETRY = _Retry()
 _installed: dict[str, int] = {}
 _type: type | None = None
 _forever: list[Any] = []  # memory that the type refers to
-_handler_cell = ctypes.c_uint64()  # the pointer that large results get as their memory handler
+# Cells with the capsules of the memory handlers that results are freed through.
+_handlers = {name: ctypes.c_uint64() for name in ("small", "pool")}
 TYPE_NAME = "stager.CompiledFunction"
 
 _SLOTS = {
@@ -89,8 +90,8 @@ def external_address(name: str) -> int | None:
     """The address of an external of the entry module: NumPy's, CPython's or this file's; None when it is another."""
     if name.startswith("stager_numpy_"):
         return numpy_api()[name.removeprefix("stager_numpy_")]
-    if name == "stager_entry_handler":
-        return ctypes.addressof(_handler_cell)
+    if name.startswith("stager_entry_") and name.endswith("_handler"):
+        return ctypes.addressof(_handlers[name.removeprefix("stager_entry_").removesuffix("_handler")])
     if not name.startswith(("Py", "_Py")):
         return None
     return ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, name))
@@ -104,15 +105,16 @@ def install(addresses: Mapping[str, int]) -> None:
             return
         probe()
         _installed.update(addresses)
-        _handler_cell.value = _make_handler()
+        for name, cell in _handlers.items():
+            cell.value = _make_handler(name)
         _type = _make_type()
 
 
-def _make_handler() -> int:
-    """The capsule that NumPy frees large results through. It lives for ever: arrays may outlast everything else."""
-    handler = _Handler(name=b"stager_pool", version=1)
+def _make_handler(kind: str) -> int:
+    """The capsule that NumPy frees results through. It lives for ever: arrays may outlast everything else."""
+    handler = _Handler(name=b"stager_" + kind.encode(), version=1)
     for slot in ("malloc", "calloc", "realloc", "free"):
-        setattr(handler, slot, _installed[f"stager_entry_handler_{slot}"])
+        setattr(handler, slot, _installed[f"stager_entry_{kind}_{slot}"])
     new = ctypes.pythonapi.PyCapsule_New
     new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p] * 3
     name = ctypes.create_string_buffer(b"mem_handler")
@@ -266,7 +268,7 @@ def make_function(
 
 
 class SignatureTable:
-    """How arguments are bound; `address` is its SIGNATURE record. What a user later assigns to `__signature__` is not."""
+    """How arguments are bound: `address` is its SIGNATURE record. A later `__signature__` changes nothing of it."""
 
     def __init__(self, signature: inspect.Signature) -> None:
         self.signature = signature

@@ -8,6 +8,7 @@ tracing, 32 bits, PyPy) is refused here with its reason, before anything is comp
 from __future__ import annotations
 
 import ctypes
+import importlib
 import struct
 import sys
 import sysconfig
@@ -183,11 +184,10 @@ NUMPY_API = {
 @cache
 def numpy_api() -> dict[str, int]:
     """Addresses of the NumPy functions and types that the entry uses."""
-    from numpy._core._multiarray_umath import _ARRAY_API
-
+    capsule = importlib.import_module("numpy._core._multiarray_umath")._ARRAY_API
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    table = get(_ARRAY_API, None)
+    table = get(capsule, None)
     addresses = {name: word(table + 8 * index) for name, index in NUMPY_API.items()}
     _require(addresses["PyArray_Type"] == id(np.ndarray), "NumPy's C API")
     return addresses

@@ -3,7 +3,8 @@
 A *pattern* describes one object that must be met again for a compiled entry to fit, down to the leaves that become
 inputs of the compiled function. A *source* is the path to an object that is not an argument (a captured array, a
 global, an attribute). A *result* tells how the returned object is built. `runtime/entries.py` turns all three into the
-tables that native code walks. Invariant: the records are immutable and say everything; nothing here looks at a live argument.
+tables that native code walks. Invariant: the records are immutable and say everything; nothing here looks at a live
+argument.
 """
 
 from __future__ import annotations
