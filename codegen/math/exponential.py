@@ -8,17 +8,18 @@ overflows early.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from stager.codegen.math import coefficients
-from stager.codegen.math.expr import Expr, estrin, fma, larger, smaller
+from stager.codegen.math.expr import Expr, estrin, fits, fma, larger, smaller, where
 from stager.codegen.math.functions import math_function
+from stager.codegen.math.split import Pair, fast_two_sum
 from stager.codegen.scalar import ScalarBuilder, Val
-from stager.ir.dtypes import f64
+from stager.ir.dtypes import DType, f64
+
+hexadecimal = float.fromhex
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class ExpFormat:
     """The numbers of a float format that the reductions use."""
 
     magic: float  # 1.5 * 2**p: adding it rounds to an integer that stands in the low bits
@@ -30,41 +31,54 @@ class Format:
     highest: float  # exp of anything above is inf
 
 
-F64 = Format(
-    6755399441055744.0,
-    52,
-    1023 << 52,
-    float.fromhex("0x1.62E42FEE00000p-1"),
-    float.fromhex("0x1.A39EF35793C76p-33"),
-    -746.0,
-    710.0,
-)
-F32 = Format(12582912.0, 23, 127 << 23, float.fromhex("0x1.62E4p-1"), float.fromhex("0x1.7F7D1Cp-20"), -104.0, 89.0)
+F64 = ExpFormat(
+    6755399441055744.0, 52, 1023 << 52,
+    hexadecimal("0x1.62E42FEEp-1"), hexadecimal("0x1.A39EF35793C76p-33"), -746.0, 710.0,
+)  # fmt: skip
+F32 = ExpFormat(12582912.0, 23, 127 << 23, hexadecimal("0x1.62E4p-1"), hexadecimal("0x1.7F7D1Cp-20"), -104.0, 89.0)
 LOG2E = 1.4426950408889634
 
 
-def format_of(x: Expr) -> Format:
-    return F64 if x.dtype is f64 else F32
+def exp_format(dtype: DType) -> ExpFormat:
+    return F64 if dtype is f64 else F32
 
 
-def split_exp(x: Expr) -> tuple[Expr, Expr, Expr]:
+def round_to_bits(x: Expr) -> tuple[Expr, Expr]:
+    """The nearest integer k to a small x: bits whose low part is k, and k as a float."""
+    magic = exp_format(x.dtype).magic
+    shifted = x + magic
+    return shifted.bits(), shifted - magic
+
+
+def reduce_exp(x: Expr) -> tuple[Expr, Expr, Expr]:
     """Bits whose low part is k, k as a float, and r = x - k*ln2."""
-    fmt = format_of(x)
+    fmt = exp_format(x.dtype)
     shifted = fma(x, LOG2E, fmt.magic)
     k = shifted - fmt.magic
     r = fma(k, -fmt.ln2_lo, fma(k, -fmt.ln2_hi, x))
     return shifted.bits(), k, r
 
 
+def reduce_exp_pair(x: Expr, lo: Expr | None = None) -> tuple[Expr, Expr, Expr]:
+    """Bits of k, and r + c = x + lo - k*ln2 with |c| below the last place of r."""
+    fmt = exp_format(x.dtype)
+    shifted = fma(x, LOG2E, fmt.magic)
+    k = shifted - fmt.magic
+    high = fma(k, -fmt.ln2_hi, x)
+    low = k * fmt.ln2_lo if lo is None else fma(k, fmt.ln2_lo, -lo)
+    r = high - low
+    return shifted.bits(), r, (high - r) - low
+
+
 def exp_tail(r: Expr) -> Expr:
     """(exp(r) - 1 - r) / r**2."""
-    return estrin(r, coefficients.EXP_F64 if r.dtype is f64 else coefficients.EXP_F32)
+    return estrin(r, fits("EXP", r))
 
 
-def power_of_two(k_bits: Expr, like: Any) -> Expr:
+def power_of_two(k_bits: Expr, dtype: DType) -> Expr:
     """2**k for a k that gives a normal number; only the low bits of `k_bits` count."""
-    fmt = F64 if like is f64 else F32
-    return ((k_bits << fmt.mantissa) + fmt.one).as_float(like)
+    fmt = exp_format(dtype)
+    return ((k_bits << fmt.mantissa) + fmt.one).as_float(dtype)
 
 
 def scale(x: Expr, k_bits: Expr) -> Expr:
@@ -73,10 +87,39 @@ def scale(x: Expr, k_bits: Expr) -> Expr:
     return x * power_of_two(half, x.dtype) * power_of_two(k_bits - half, x.dtype)
 
 
+def exp_of_pair(x: Pair) -> tuple[Expr, Expr]:
+    """p and bits of k with exp(hi + lo) = p * 2**k; hi is clamped to where that is finite and not zero."""
+    fmt = exp_format(x.hi.dtype)
+    hi = smaller(larger(x.hi, fmt.lowest), fmt.highest)
+    k_bits, r, c = reduce_exp_pair(hi, where(hi == x.hi, x.lo, 0.0))
+    return fma(r * r, exp_tail(r), fma(c, r, c)) + r + 1.0, k_bits
+
+
 @math_function()
 def exp(b: ScalarBuilder, v: Val) -> Val:
     x = Expr(b, v)
-    fmt = format_of(x)
-    x = smaller(larger(x, fmt.lowest), fmt.highest)
-    k_bits, _, r = split_exp(x)
+    fmt = exp_format(x.dtype)
+    k_bits, _, r = reduce_exp(smaller(larger(x, fmt.lowest), fmt.highest))
     return scale(fma(r * r, exp_tail(r), r) + 1.0, k_bits).v
+
+
+@math_function()
+def exp2(b: ScalarBuilder, v: Val) -> Val:
+    x = Expr(b, v)
+    x = smaller(larger(x, -1076.0), 1025.0) if x.dtype is f64 else smaller(larger(x, -151.0), 129.0)
+    k_bits, k = round_to_bits(x)
+    r = x - k
+    return scale(fma(r, estrin(r, fits("EXP2", r)), 1.0), k_bits).v
+
+
+@math_function()
+def expm1(b: ScalarBuilder, v: Val) -> Val:
+    # exp(x) - 1 = 2**k * ((1 - 2**-k) + r + tail), where the bracket's first two terms are summed without error
+    x = Expr(b, v)
+    fmt = exp_format(x.dtype)
+    big = x > 50.0
+    k_bits, r, c = reduce_exp_pair(smaller(larger(x, -40.0), fmt.highest))
+    tail = fma(r * r, exp_tail(r), fma(c, r, c))
+    t = 1.0 - where(big, 0.0, power_of_two(k_bits.const(0) - k_bits, x.dtype))
+    s, e = fast_two_sum(t, r)
+    return scale(s + (e + tail), k_bits).copysign(x).v

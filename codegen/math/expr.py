@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Union
 
+from stager.codegen.math import coefficients
 from stager.codegen.scalar import BITS_OF, SIGNED_BITS_OF, ScalarBuilder, Val
 from stager.ir.dtypes import DType, b1
 
@@ -251,3 +252,9 @@ def while_loop(
     builder.branch(head)
     builder.position_at_end(done)
     return now
+
+
+def fits(name: str, like: Expr) -> list[float]:
+    """The generated coefficients of this name for the dtype of `like`."""
+    found: list[float] = getattr(coefficients, f"{name}_{like.dtype.name.upper()}")
+    return found

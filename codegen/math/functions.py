@@ -21,7 +21,10 @@ from stager.codegen.target import Target
 from stager.ir.dtypes import DType
 
 Emitter = Callable[..., Val]
-_FAMILIES = ("arithmetic", "exponential", "logarithm", "trigonometric", "huge_angle", "hyperbolic", "error")
+_FAMILIES = (
+    "arithmetic", "exponential", "logarithm", "power", "trigonometric", "huge_angle", "inverse_trigonometric",
+    "hyperbolic", "error",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,38 @@ def _log_tail(z: Any) -> Any:
     return (2 * mpmath.atanh(s) / s - 2) / z
 
 
+def _exp2_tail(r: Any) -> Any:
+    return mpmath.expm1(r * mpmath.log(2)) / r
+
+
+def _log_pair_tail(z: Any) -> Any:
+    s = mpmath.sqrt(z)
+    return ((mpmath.atanh(s) / s - 1) / z - mpf(1) / 3) / z
+
+
+def _cos_tail(z: Any) -> Any:
+    return (mpmath.cos(mpmath.sqrt(z)) - 1 + z / 2) / z**2
+
+
+def _cosh_tail(z: Any) -> Any:
+    return (mpmath.cosh(mpmath.sqrt(z)) - 1 - z / 2) / z**2
+
+
+def _sinh_tail(z: Any) -> Any:
+    r = mpmath.sqrt(z)
+    return (mpmath.sinh(r) - r) / (z * r)
+
+
+def _asin_tail(z: Any) -> Any:
+    r = mpmath.sqrt(z)
+    return (mpmath.asin(r) - r) / (z * r)
+
+
+def _atan_tail(z: Any) -> Any:
+    r = mpmath.sqrt(z)
+    return (mpmath.atan(r) - r) / (z * r)
+
+
 def _erf_tail(z: Any) -> Any:
     x = mpmath.sqrt(z)
     return mpmath.erf(x) / x - 1
@@ -87,6 +119,24 @@ FITS: list[Fit | Ratio] = [
     ),
     Fit("LOG_F64", _log_tail, 1e-9, LOG_Z, 6, lambda z: z / 2),
     Fit("LOG_F32", _log_tail, 1e-9, LOG_Z, 2, lambda z: z / 2, single=True),
+    Fit("EXP2_F64", _exp2_tail, -0.5, 0.5, 10, lambda r: abs(r) * mpf(2) ** -r),
+    Fit("EXP2_F32", _exp2_tail, -0.5, 0.5, 5, lambda r: abs(r) * mpf(2) ** -r, single=True),
+    Fit("LOG_PAIR_F64", _log_pair_tail, 1e-9, LOG_Z, 7, lambda z: z * z),
+    Fit("LOG_PAIR_F32", _log_pair_tail, 1e-9, LOG_Z, 3, lambda z: z * z, single=True),
+    Fit("SIN_F64", _sin_tail, 1e-9, 0.6169, 5, lambda z: z),
+    Fit("SIN_F32", _sin_tail, 1e-9, 0.6169, 2, lambda z: z, single=True),
+    Fit("COS_F64", _cos_tail, 1e-9, 0.6169, 5, lambda z: z**2),
+    Fit("COS_F32", _cos_tail, 1e-9, 0.6169, 2, lambda z: z**2, single=True),
+    Fit("SINH_F64", _sinh_tail, 1e-9, 0.1202, 4, lambda z: z),
+    Fit("SINH_F32", _sinh_tail, 1e-9, 0.1202, 1, lambda z: z, single=True),
+    Fit("COSH_F64", _cosh_tail, 1e-9, 0.1202, 4, lambda z: z**2),
+    Fit("COSH_F32", _cosh_tail, 1e-9, 0.1202, 1, lambda z: z**2, single=True),
+    Fit("ASIN_F64", _asin_tail, 1e-9, 0.25, 12, lambda z: z),
+    Fit("ASIN_F32", _asin_tail, 1e-9, 0.25, 4, lambda z: z, single=True),
+    Fit("ATAN_F64", _atan_tail, 1e-9, 0.1717, 10, lambda z: z),
+    Fit("ATAN_F32", _atan_tail, 1e-9, 0.1717, 4, lambda z: z, single=True),
+    Fit("CBRT_F64", lambda m: mpmath.cbrt(1 / m), 0.7071, 1.4143, 5, mpmath.cbrt),
+    Fit("CBRT_F32", lambda m: mpmath.cbrt(1 / m), 0.7071, 1.4143, 4, mpmath.cbrt, single=True),
     Fit("ERF_F64", _erf_tail, 1e-9, 1.0, 12),
     Fit("ERF_F32", _erf_tail, 1e-9, 1.0, 6, single=True),
     Fit("ERFC_LOG_F64", _erfc_log, 1.0, 6.0, 17, mpmath.erfc),

@@ -1,4 +1,4 @@
-"""sin and cos of scalars far from zero: the fraction of |x|/(2*pi) in integer arithmetic (Payne and Hanek).
+"""sin, cos and tan of scalars far from zero: the fraction of |x|/(2*pi) in integer arithmetic (Payne and Hanek).
 
 Cold scalar paths for float64; float32 comes through float64. Invariant: right for every |x| >= 2**17, inf and NaN.
 """
@@ -12,8 +12,8 @@ import llvmlite.ir as ir
 
 from stager.codegen.math.expr import Expr, fma, where
 from stager.codegen.math.functions import math_function
-from stager.codegen.math.split import two_sum
-from stager.codegen.math.trigonometric import sin_kernel
+from stager.codegen.math.split import two_product, two_sum
+from stager.codegen.math.trigonometric import TRIG_F64, sign_bit, sin_kernel, tan_kernel
 from stager.codegen.scalar import ScalarBuilder, Val
 from stager.ir.dtypes import f64, i64, u64
 
@@ -68,7 +68,7 @@ def _turns(x: Expr) -> tuple[Expr, Expr]:
     b, table = x.b, _table(x.b)
     bits = abs(x).bits()
     exponent = bits >> 52
-    exponent = where(exponent > 2046, 2046, exponent)
+    exponent = where(exponent > 2046, 2046, where(exponent < 1023, 1023, exponent))  # stay in the table for any lane
     mantissa = (bits & ((1 << 52) - 1)) | (1 << 52)
     # |x| = mantissa * 2**(exponent - 1075): bits of 1/(2*pi) before that place contribute whole turns
     start = exponent - (1075 - 64)
@@ -88,35 +88,46 @@ def _turns(x: Expr) -> tuple[Expr, Expr]:
     return high, low
 
 
-def _huge(b: ScalarBuilder, v: Val, cosine: bool) -> Val:
-    x = Expr(b, v)
-    high, low = _turns(x)
-    high = high + ((1 << 63) if cosine else (1 << 62))
-    flip = high & (1 << 63)
-    # twice the turns, less half a turn: a signed fraction of pi
-    high, low = ((high << 1) | (low >> 63)) ^ (1 << 63), low << 1
+def _angle(high: Expr, low: Expr, unit: float) -> tuple[Expr, Expr]:
+    """The angle of a signed 128-bit fraction of unit*pi, as a pair."""
     mask = (1 << 32) - 1
-    signed = Expr(b, b.bitcast(high.v, i64))
+    signed = Expr(high.b, high.b.bitcast(high.v, i64))
     s, e = two_sum((signed >> 32).to(f64) * 2.0**-32, (high & mask).to(f64) * 2.0**-64)
     s2, e2 = two_sum(e, (low >> 32).to(f64) * 2.0**-96)
     h, e = two_sum(s, s2)
     h, lo = two_sum(h, e + (e2 + (low & mask).to(f64) * 2.0**-128))
-    pi_hi, pi_lo = float.fromhex("0x1.921FB54442D18p1"), float.fromhex("0x1.1A62633145C07p-53")
-    split = float.fromhex("0x1.921FB54p1")  # the upper half of pi's digits
-    h1 = (h.bits() & ~((1 << 27) - 1)).as_float(f64)
-    r = h * pi_hi
-    error = ((h1 * split - r) + h1 * (pi_hi - split) + (h - h1) * split) + (h - h1) * (pi_hi - split)
-    out = sin_kernel(r, error + fma(h, pi_lo, lo * pi_hi))
-    sign = flip if cosine else flip ^ (x.bits() & (1 << 63))
-    out = (out.bits() ^ sign).as_float(f64)
+    pi_hi, pi_lo = (part * unit for part in TRIG_F64.whole[:2])
+    r, error = two_product(h, h.const(pi_hi))
+    return r, error + fma(h, pi_lo, lo * pi_hi)
+
+
+def _huge_sin(b: ScalarBuilder, v: Val, cosine: bool) -> Val:
+    x = Expr(b, v)
+    high, low = _turns(x)
+    high = high + ((1 << 63) if cosine else (1 << 62))
+    # twice the turns, less half a turn: a signed fraction of pi
+    out = sin_kernel(*_angle(((high << 1) | (low >> 63)) ^ (1 << 63), low << 1, 1.0))
+    sign = high & (1 << 63)
+    out = (out.bits() ^ (sign if cosine else sign ^ sign_bit(x))).as_float(f64)
     return where(abs(x) < math.inf, out, math.nan).v
 
 
 @math_function(cold=True)
 def sin_huge(b: ScalarBuilder, v: Val) -> Val:
-    return _huge(b, v, False)
+    return _huge_sin(b, v, False)
 
 
 @math_function(cold=True)
 def cos_huge(b: ScalarBuilder, v: Val) -> Val:
-    return _huge(b, v, True)
+    return _huge_sin(b, v, True)
+
+
+@math_function(cold=True)
+def tan_huge(b: ScalarBuilder, v: Val) -> Val:
+    x = Expr(b, v)
+    high, low = _turns(x)
+    high = high + (1 << 61)
+    r, lo = _angle(((high << 2) | (low >> 62)) ^ (1 << 63), low << 2, 0.5)
+    out = tan_kernel(r, lo, (high & (1 << 62)) != 0)
+    out = (out.bits() ^ sign_bit(x)).as_float(f64)
+    return where(abs(x) < math.inf, out, math.nan).v

@@ -32,6 +32,12 @@ def split(x: Expr) -> tuple[Expr, Expr]:
     return high, x - high
 
 
+def upper_half(x: Expr) -> Expr:
+    """x cut to half of its digits: products of two such values are exact, and so is x minus it."""
+    keep = ((1 << 64) - (1 << 27)) if x.dtype is f64 else ((1 << 32) - (1 << 12))
+    return (x.bits() & keep).as_float(x.dtype)
+
+
 def two_product(x: Expr, y: Expr) -> tuple[Expr, Expr]:
     """x * y rounded, and its error."""
     p = x * y
