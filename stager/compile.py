@@ -24,7 +24,8 @@ from stager.ir.graph import Graph
 from stager.pipeline import Executable, executable
 from stager.runtime import patterns as p
 from stager.runtime.structure import Structure, flatten
-from stager.tracing import Leaf, Traced, trace
+from stager.leaves import Leaf
+from stager.tracing import Traced, trace
 
 
 class Compiler:
@@ -76,7 +77,14 @@ class Compiler:
 
     def trace(self, bound: inspect.BoundArguments) -> Traced:
         """The trace of a call."""
-        traced = trace(self.fn, bound.args, bound.kwargs, name=getattr(self.fn, "__name__", "main"))
+        name = getattr(self.fn, "__name__", "main")
+        static: frozenset[int] = frozenset()
+        while True:
+            traced = trace(self.fn, bound.args, bound.kwargs, name=name, static=static, freeze=self.freeze)
+            needed = {i for i, leaf in enumerate(traced.leaves) if leaf.specialized}
+            if not needed:
+                break
+            static |= needed  # ints whose value the code needed: traced again with them as guards
         _set_signature(traced)
         _refuse_overlap(traced)
         return traced

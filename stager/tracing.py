@@ -18,22 +18,11 @@ from stager.concrete import Concrete
 from stager.errors import UnsupportedError, describe
 from stager.interpreters.stack import push
 from stager.interpreters.stage import StageInterpreter
-from stager.ir.dtypes import dtype_of
 from stager.ir.graph import Graph, Value
 from stager.ir.types import Type
 from stager.layouts import Layout, follow
+from stager.leaves import Leaf, classify, leaf_type
 from stager.runtime.structure import Structure, flatten, unflatten
-
-
-@dataclass
-class Leaf:
-    """One leaf of the arguments. kind "array", "float", "int" (traced) or "static" (a guard on its value)."""
-
-    kind: str
-    value: Any
-    input: Value | None = None
-    array: Array | None = None
-    specialized: bool = False  # an int whose value the trace needed: a guard too
 
 
 @dataclass
@@ -57,29 +46,10 @@ class Traced:
     structure: Structure
     results: list[Result]
     result_structure: Structure
-    writes: list[tuple[int, int]] = field(default_factory=list)  # (argument leaf, graph output)
+    writes: list[tuple[int, int]] = field(default_factory=list)  # (leaf, graph output)
     stage: StageInterpreter | None = None
-
-
-def classify(x: Any) -> str:
-    """How an argument leaf is taken."""
-    if isinstance(x, np.ndarray | np.generic):
-        return "array"
-    if type(x) is float:
-        return "float"
-    if type(x) is int:
-        return "int"
-    return "static"
-
-
-def leaf_type(x: Any) -> Type:
-    """The type of an array or number leaf; TypeError for dtypes stager does not take."""
-    if isinstance(x, np.ndarray | np.generic):
-        try:
-            return Type(dtype_of(x.dtype), x.shape)
-        except TypeError as e:
-            raise UnsupportedError(describe(f"an argument has dtype {x.dtype}", remedy=str(e))) from None
-    return Type(dtype_of(np.float64 if type(x) is float else np.int64), ())
+    session: Any = None  # what the function read from outside (`stager.sessions.TraceSession`)
+    arguments: int = 0  # leaves[:arguments] are arguments, the rest are captured arrays
 
 
 def trace(
@@ -90,37 +60,49 @@ def trace(
     concrete: bool = False,
     name: str = "main",
     types: Sequence[Type] | None = None,
-    session: Any = None,
+    static: frozenset[int] = frozenset(),
+    freeze: bool = False,
 ) -> Traced:
-    """Run `fn` once on tracers. With `concrete`, values ride along (plain calls of transforms)."""
+    """Run `fn` once on tracers. With `concrete`, values ride along (plain calls of transforms).
+
+    types: the leaves' types where they differ from the given arrays'. static: leaves that are guards, whatever they are.
+    freeze: captured arrays are constants instead of hidden arguments.
+    """
     import stager.numpy.methods  # noqa: F401  (attaches NumPy's surface to Array)
+    from stager.capture import convert, use
+    from stager.sessions import TraceSession
 
     flat, structure = flatten((args, kwargs))
     stage = StageInterpreter(Graph(name))
     if concrete:
         stage.concrete = Concrete(stage.graph)
-    with push(stage):
-        leaves = [_enter(stage, x, concrete, None if types is None else types[i]) for i, x in enumerate(flat)]
+    session = TraceSession(stage, freeze)
+    with push(stage), use(session):
+        leaves = [_enter(stage, x, i in static, None if types is None else types[i]) for i, x in enumerate(flat)]
         stage.leaves = leaves
+        for leaf in leaves:
+            if leaf.array is not None and isinstance(leaf.value, np.ndarray):
+                session.add_argument(leaf.value, leaf.array, ())
         call_args, call_kwargs = unflatten(structure, [leaf.value if leaf.array is None else leaf.array for leaf in leaves])
-        out = fn(*call_args, **call_kwargs)
+        out = convert(fn, session)(*call_args, **call_kwargs)
         results, result_structure = flatten(out)
-        traced = Traced(stage.graph, leaves, structure, [], result_structure, stage=stage)
+        session.finish()
+        count = len(leaves)
+        leaves.extend([leaf for _, leaf in session.hidden])
+        traced = Traced(stage.graph, leaves, structure, [], result_structure, stage=stage, session=session, arguments=count)
         _deliver(traced, results)
-    if session is not None:
-        session.finish(traced)
     return traced
 
 
-def _enter(stage: StageInterpreter, x: Any, concrete: bool, type: Type | None) -> Leaf:
-    kind = classify(x)
+def _enter(stage: StageInterpreter, x: Any, static: bool, type: Type | None) -> Leaf:
+    kind = "static" if static else classify(x)
     if kind == "static":
         if callable(getattr(x, "__array__", None)):
             raise UnsupportedError(describe(f"an argument is a {x.__class__.__name__}, not an ndarray", remedy="pass np.asarray(x)"))
         return Leaf(kind, x)
     value = stage.input(leaf_type(x) if type is None else type)
     if stage.concrete is not None:
-        stage.concrete.values[value] = np.array(x)
+        stage.concrete.values[value] = np.asarray(x)
     cell = cells.Cell(value, stage)
     if kind == "array" and isinstance(x, np.ndarray):
         cell.origin = x

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import stager.capture.convert  # noqa: F401  (the submodule first, so that the function below keeps the name)
 from stager.capture.session import TRACERS, Guard, Path, Session, Store, current, is_tracer, path_text, use
 from stager.capture.table import SUBSTITUTES, substitute
 

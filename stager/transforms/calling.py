@@ -10,13 +10,15 @@ import numpy as np
 
 from stager import cells
 from stager.array import Array, as_array, wrap
+from stager.capture import convert, current
 from stager.interpreters.stack import Interpreter, active
 from stager.tracing import Traced, trace
 
 
 def call_user(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> Any:
     """Run a user function, converted from its source where that can be done."""
-    return fn(*args, **(kwargs or {}))
+    session = current()
+    return (fn if session is None else convert(fn, session))(*args, **(kwargs or {}))
 
 
 def plainly(body: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,60 @@
+"""The tracer's side of capture: arrays found outside the function become hidden arguments of the trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stager.array import Array, wrap
+from stager.capture.resolve import LIFT
+from stager.capture.session import TRACERS, Path, Session, path_text
+from stager.cells import Cell
+from stager.errors import UnsupportedError, describe
+from stager.interpreters.stack import nearest_stage
+from stager.interpreters.stage import StageInterpreter
+from stager.leaves import Leaf, leaf_type
+
+TRACERS.add(Array)
+if not LIFT:
+    LIFT.append(lambda array: wrap(nearest_stage().lift(array)))
+
+
+class TraceSession(Session):
+    """The reads of one trace. `hidden` lists captured arrays as leaves, in order of first use."""
+
+    def __init__(self, stage: StageInterpreter, freeze: bool = False) -> None:
+        super().__init__()
+        self.stage = stage
+        self.freeze = freeze
+        self.hidden: list[tuple[Path, Leaf]] = []
+
+    def captured_array(self, path: Path, array: np.ndarray[Any, Any]) -> Any:
+        """A hidden argument, owned by level 0 wherever it is met."""
+        if isinstance(array, np.ma.MaskedArray | np.matrix):
+            raise UnsupportedError(describe(f"the captured {path_text(path)} is a {type(array).__name__}", remedy="use np.asarray of it"))
+        if type(array) is not np.ndarray or not array.dtype.isnative or not array.flags.aligned:
+            return wrap(nearest_stage().lift(np.array(array)))
+        if self.freeze:
+            return wrap(nearest_stage().lift(array))
+        stage = self.stage
+        value = stage.input(leaf_type(array), path_text(path))
+        if stage.concrete is not None:
+            stage.concrete.values[value] = array
+        cell = Cell(value, stage, path_text(path))
+        cell.origin = array
+        cell.read_only = not array.flags.writeable
+        leaf = Leaf("array", array, value, Array(cell, (), value.type))
+        self.hidden.append((path, leaf))
+        return leaf.array
+
+    def finish(self) -> None:
+        """Refuse what a trace cannot give back: traced values left in objects older than it."""
+        for store in self.stores.values():
+            where = path_text(store.path) if store.path else f"<{type(store.owner).__name__}>{path_text((store.step,))}"
+            raise UnsupportedError(
+                describe(
+                    f"a traced value is assigned to {where}, which outlives the traced function",
+                    remedy="return the value and assign it outside",
+                )
+            )
