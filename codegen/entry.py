@@ -15,9 +15,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from stager.codegen.buffers import ARENA_ACQUIRE, ARENA_RELEASE, BUFFER_ACQUIRE, BUFFER_RELEASE
 from stager.codegen.entry_match import MATCHED, emit_evaluate, emit_match
-from stager.codegen.entry_memory import HANDLER_CELLS, HANDLER_EXPORTS, emit_memory
+from stager.codegen.entry_memory import emit_memory
 from stager.codegen.entry_objects import (
     CALL,
     ENTRY_STRUCT,
@@ -31,31 +30,9 @@ from stager.codegen.structured import I1, I32, I64, NULL, PTR, VOID, Code, Value
 from stager.codegen.target import Target
 from stager.ir.entry_table import STACK_FRAME_BYTES, EntryFlags, PythonLayout, SignatureFlags
 
-# What `runtime/function.py` looks up in the loaded object.
-EXPORTS = (
-    "stager_entry_vectorcall",
-    "stager_entry_dealloc",
-    "stager_entry_traverse",
-    "stager_entry_clear",
-    "stager_entry_descr_get",
-    *HANDLER_EXPORTS,
-)
-
-# What it needs from outside, besides CPython's C API by its own names.
-EXTERNALS = (
-    "stager_numpy_PyArray_Type",
-    "stager_numpy_PyArray_NewFromDescr",
-    "stager_numpy_PyArray_SetBaseObject",
-    *HANDLER_CELLS,
-    BUFFER_ACQUIRE,
-    BUFFER_RELEASE,
-    ARENA_ACQUIRE,
-    ARENA_RELEASE,
-)
-
 
 def entry_module(layout: PythonLayout, target: Target | None = None) -> Any:
-    """The llvmlite module of the entry for objects laid out as `layout` says; `EXPORTS` are its functions."""
+    """The llvmlite module of the entry for objects laid out as `layout` says. `ENTRY_EXPORTS` are its functions."""
     target = target or Target.host()
     module = ir.Module("stager_entry")
     module.triple = target.triple

@@ -18,10 +18,6 @@ from stager.codegen.structured import I32, I64, NULL, PTR, VOID, Code, Value, ex
 from stager.ir.entry_table import NUMPY_ALIGNED, NUMPY_C_CONTIGUOUS, NUMPY_OWNDATA, NUMPY_WRITEABLE, POOL_ABOVE_BYTES
 
 HEADER = 64  # before the data of a pooled result; keeps the alignment of the pool
-HANDLERS = ("small", "pool")
-# The functions of each handler, and the cells (filled at load) that hold the handlers' capsules.
-HANDLER_EXPORTS = tuple(f"stager_entry_{h}_{f}" for h in HANDLERS for f in ("malloc", "calloc", "realloc", "free"))
-HANDLER_CELLS = tuple(f"stager_entry_{h}_handler" for h in HANDLERS)
 
 
 def emit_memory(module: Any, o: Objects) -> None:

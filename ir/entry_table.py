@@ -201,6 +201,28 @@ class ArrayLayout(IntEnum):
     STRIDES = 2  # the axes decide
 
 
+# The functions of the entry module's object that the runtime looks up,
+ENTRY_EXPORTS = (
+    "stager_entry_vectorcall",
+    "stager_entry_dealloc",
+    "stager_entry_traverse",
+    "stager_entry_clear",
+    "stager_entry_descr_get",
+    *(f"stager_entry_{h}_{f}" for h in ("small", "pool") for f in ("malloc", "calloc", "realloc", "free")),
+)
+# and what it needs from outside, besides CPython's C API by its own names. The handlers are cells that hold objects.
+ENTRY_EXTERNALS = (
+    "stager_numpy_PyArray_Type",
+    "stager_numpy_PyArray_NewFromDescr",
+    "stager_numpy_PyArray_SetBaseObject",
+    "stager_entry_small_handler",
+    "stager_entry_pool_handler",
+    "stager_buffer_acquire",
+    "stager_buffer_release",
+    "stager_arena_acquire",
+    "stager_arena_release",
+)
+
 NUMPY_C_CONTIGUOUS = 0x0001
 NUMPY_ALIGNED = 0x0100
 NUMPY_WRITEABLE = 0x0400

@@ -19,7 +19,7 @@ from typing import Any
 
 from stager.ir.entry_table import ENTRY, FUNCTION, SIGNATURE, EntryFlags, SignatureFlags
 from stager.runtime.entries import Entry, EntrySpec, Memory, bound_parameters, pack
-from stager.runtime.layout import numpy_api, probe
+from stager.runtime.layout import numpy_api, python_layout
 
 _lock = threading.RLock()
 
@@ -103,7 +103,7 @@ def install(addresses: Mapping[str, int]) -> None:
     with _lock:
         if _type is not None:
             return
-        probe()
+        python_layout()
         _installed.update(addresses)
         for name, cell in _handlers.items():
             cell.value = _make_handler(name)

@@ -73,7 +73,7 @@ def _versions() -> str:
 
 
 @cache
-def probe() -> PythonLayout:
+def python_layout() -> PythonLayout:
     """The layout of this interpreter. UnsupportedPythonError when an offset cannot be found."""
     refuse_unknown_builds()
     first, second = object(), object()

@@ -12,16 +12,17 @@ import numpy as np
 from llvmlite import ir
 
 from stager.codegen import buffers
-from stager.codegen.entry import EXPORTS, EXTERNALS, entry_object
+from stager.codegen.entry import entry_object
 from stager.codegen.structured import F64, I32, I64, PTR, Code
 from stager.codegen.target import Target
 from stager.ir.abi import Abi, InputAbi, OutputAbi
 from stager.ir.dims import contiguous_strides
+from stager.ir.entry_table import ENTRY_EXPORTS, ENTRY_EXTERNALS
 from stager.ir.types import Type, parse_type
 from stager.runtime import function
 from stager.runtime.engine import engine
 from stager.runtime.entries import EntrySpec
-from stager.runtime.layout import probe
+from stager.runtime.layout import python_layout
 from stager.runtime.patterns import Leaf, Output
 
 _loaded: list[Any] = []
@@ -42,10 +43,10 @@ def install() -> None:
     """Compile and install the entry, once."""
     engine().provide(buffers.EXPORTS, lambda: object_code(buffers.emit_buffers(Target.host())))
     engine().provide_by(function.external_address)
-    code = entry_object(probe())
-    loaded = engine().load(code, EXTERNALS)
+    code = entry_object(python_layout())
+    loaded = engine().load(code, ENTRY_EXTERNALS)
     _loaded.append(loaded)
-    function.install({name: loaded.address(name) for name in EXPORTS})
+    function.install({name: loaded.address(name) for name in ENTRY_EXPORTS})
 
 
 @cache
