@@ -63,19 +63,16 @@ def provide_support() -> None:
     e.provide_by(external_address)
 
 
+_forever: list[object] = []
+
+
 @functools.cache
 def install_entry() -> None:
     """Make the native type of compiled functions."""
+    from stager.ir.entry_table import ENTRY_EXPORTS, ENTRY_EXTERNALS
     from stager.runtime.function import install
 
     provide_support()
-    object = _kept("entry", _entry_object)
-    loaded = engine().load(object, ENTRY_EXTERNALS(object))
+    loaded = engine().load(_kept("entry", _entry_object), ENTRY_EXTERNALS)
+    _forever.append(loaded)
     install({name: loaded.address(name) for name in ENTRY_EXPORTS})
-
-
-ENTRY_EXPORTS: tuple[str, ...] = ()
-
-
-def ENTRY_EXTERNALS(object: bytes) -> tuple[str, ...]:
-    return ()
