@@ -1,2 +1,288 @@
-"""E"""
-def install() -> None: ...
+"""What Python's builtins and `math` do with traced values in converted code.
+
+Each stand-in answers as the original does when nothing traced is among its arguments. `float(x)` and `int(x)` of a
+traced value are traced Python scalars: they convert, and promote weakly as NEP 50 has it for `float` and `int`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+import numbers
+from collections.abc import Callable
+from types import UnionType
+from typing import Any
+
+import numpy as np
+
+from stager.capture import iterables
+from stager.capture.session import TRACERS, holds_tracer
+from stager.capture.table import SUBSTITUTES, substitute
+
+_installed = False
+
+
+def install() -> None:
+    """Fill the table of substitutes, once; the first trace calls it."""
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    for name, traced in _MATH.items():
+        original = getattr(math, name, None)
+        if original is not None:
+            SUBSTITUTES[original] = _of_tracers(original, traced)
+    for scalar in _SCALAR_TYPES:
+        SUBSTITUTES[scalar] = _of_tracers(scalar, _cast(scalar))
+
+
+def _of_tracers(original: Callable[..., Any], traced: Callable[..., Any]) -> Callable[..., Any]:
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        for a in args:
+            if type(a) in TRACERS:
+                return traced(*args, **kwargs)
+        return original(*args, **kwargs)
+
+    return stand_in
+
+
+def _cast(scalar: type) -> Callable[..., Any]:
+    return lambda x: x.astype(scalar)
+
+
+_SCALAR_TYPES = (
+    np.float64, np.float32, np.float16, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64,
+    np.bool_, np.complex64, np.complex128,
+)  # fmt: skip
+
+
+def _weak(x: Any) -> Any:
+    """The traced scalar as what Python's own `float` or `int` gives: it promotes weakly."""
+    from stager.capture.staging import weakened
+
+    return weakened(x)
+
+
+def _scalar(x: Any) -> Any:
+    return x.reshape(()) if x.ndim else x
+
+
+def _rounded(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: _weak(f(_scalar(x)).astype(np.int64))
+
+
+def _real(f: Callable[..., Any]) -> Callable[..., Any]:
+    """A `math` function: float64 in, Python float out."""
+
+    def of(*args: Any) -> Any:
+        return _weak(f(*[_scalar(a).astype(np.float64) if type(a) in TRACERS else float(a) for a in args]))
+
+    return of
+
+
+def _special(name: str) -> Callable[..., Any]:
+    def call(x: Any) -> Any:
+        from stager.array import raw, wrap
+        from stager.ops import elementwise
+
+        return wrap(getattr(elementwise, name)(raw(x)))
+
+    return call
+
+
+_MATH: dict[str, Callable[..., Any]] = {
+    **{
+        name: _real(getattr(np, numpy_name))
+        for name, numpy_name in {
+            "sqrt": "sqrt", "cbrt": "cbrt", "exp": "exp", "exp2": "exp2", "expm1": "expm1", "log1p": "log1p",
+            "log2": "log2", "log10": "log10", "sin": "sin", "cos": "cos", "tan": "tan", "asin": "arcsin",
+            "acos": "arccos", "atan": "arctan", "atan2": "arctan2", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh",
+            "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "fabs": "abs", "copysign": "copysign",
+            "fmod": "fmod", "pow": "power", "degrees": "degrees", "radians": "radians", "nextafter": "nextafter",
+        }.items()
+    },
+    **{name: _real(_special(op)) for name, op in {"erf": "erf", "erfc": "erfc", "gamma": "gamma", "lgamma": "lgamma"}.items()},
+    "log": lambda x, base=None: _real(np.log)(x) if base is None else _real(np.log)(x) / math_log(base),
+    "ldexp": _real(lambda x, n: x * np.exp2(n)),
+    "hypot": _real(lambda *xs: np.hypot(*xs) if len(xs) == 2 else sum([x * x for x in xs]) ** 0.5),
+    "floor": _rounded(np.floor),
+    "ceil": _rounded(np.ceil),
+    "trunc": _rounded(np.trunc),
+    "isnan": lambda x: np.isnan(_scalar(x)),
+    "isinf": lambda x: np.isinf(_scalar(x)),
+    "isfinite": lambda x: np.isfinite(_scalar(x)),
+    "isclose": lambda a, b, *, rel_tol=1e-9, abs_tol=0.0: (
+        np.abs(a - b) <= np.maximum(rel_tol * np.maximum(np.abs(a), np.abs(b)), abs_tol)
+    ),
+}  # fmt: skip
+
+
+def math_log(x: Any) -> Any:
+    """`math.log` of a traced or plain number."""
+    return _real(np.log)(x) if type(x) in TRACERS else math.log(x)
+
+
+@substitute(builtins.float)
+def float_(x: Any = 0.0) -> Any:
+    return _weak(_scalar(x).astype(np.float64)) if type(x) in TRACERS else float(x)
+
+
+@substitute(builtins.int)
+def int_(x: Any = 0, *base: Any, **kwargs: Any) -> Any:
+    if type(x) not in TRACERS:
+        return int(x, *base, **kwargs)
+    return _weak(_scalar(x).astype(np.int64))
+
+
+@substitute(builtins.bool)
+def bool_(x: Any = False) -> Any:
+    return _scalar(x).astype(np.bool_) if type(x) in TRACERS else bool(x)
+
+
+@substitute(builtins.complex)
+def complex_(*args: Any, **kwargs: Any) -> Any:
+    if len(args) == 1 and type(args[0]) in TRACERS:
+        return _scalar(args[0]).astype(np.complex128)
+    if len(args) == 2 and holds_tracer(args):
+        return args[0] + args[1] * 1j
+    return complex(*args, **kwargs)
+
+
+@substitute(builtins.len)
+def len_(x: Any) -> Any:
+    if type(x) in TRACERS:
+        if not x.ndim:
+            raise TypeError("len() of unsized object")
+        return x.shape[0]
+    return len(x)
+
+
+@substitute(builtins.range)
+def range_(*args: Any) -> Any:
+    if not 1 <= len(args) <= 3 or all(type(a) is int for a in args):
+        return range(*args)
+    start, stop, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
+    from stager.capture.staging import traced_range
+
+    return traced_range(start, stop, step)
+
+
+@substitute(builtins.enumerate)
+def enumerate_(x: Any, start: Any = 0) -> Any:
+    found = iterables.indexed(x)
+    return enumerate(x, start) if found is None else iterables.Enumerated(found, start)
+
+
+@substitute(builtins.zip)
+def zip_(*xs: Any, strict: bool = False) -> Any:
+    found = [iterables.indexed(x) for x in xs]
+    if all(f is None for f in found):
+        return zip(*xs, strict=strict)
+    parts = []
+    for x, f in builtins.zip(xs, found, strict=True):
+        if f is None and isinstance(x, range):
+            f = iterables.Elements(x)
+        if f is None:  # a Python container among the arrays: the loop runs in Python
+            return zip(*xs, strict=strict)
+        parts.append(f)
+    lengths = [p.length for p in parts]
+    if all(type(n) is int for n in lengths):
+        if strict and len(set(lengths)) > 1:
+            raise ValueError("zip() arguments have different lengths")
+        return iterables.Zipped(tuple(parts), min(lengths))
+    from stager.capture.staging import shortest
+
+    return iterables.Zipped(tuple(parts), shortest(lengths))
+
+
+@substitute(builtins.reversed)
+def reversed_(x: Any) -> Any:
+    found = iterables.indexed(x)
+    return reversed(x) if found is None else iterables.Reversed(found)
+
+
+def _extreme(original: Callable[..., Any], less: bool) -> Callable[..., Any]:
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        key = kwargs.get("key")
+        if len(args) == 1 and type(args[0]) in TRACERS and args[0].ndim == 1 and key is None:
+            return args[0].min() if less else args[0].max()
+        items = list(args[0]) if len(args) == 1 else list(args)
+        if not holds_tracer(items, 1):
+            return original(items, **kwargs) if len(args) == 1 else original(*items, **kwargs)
+        if key is not None or (not items and "default" in kwargs):
+            return original(items, **kwargs)
+        best = items[0]
+        for x in items[1:]:  # Python keeps the first unless the next is truly beyond it, NaN included
+            best = np.where(x < best if less else x > best, x, best)
+        return best
+
+    return stand_in
+
+
+SUBSTITUTES[builtins.min] = _extreme(builtins.min, True)
+SUBSTITUTES[builtins.max] = _extreme(builtins.max, False)
+
+
+@substitute(builtins.sum)
+def sum_(x: Any, /, start: Any = 0) -> Any:
+    if type(x) in TRACERS:
+        if x.ndim == 0:
+            raise TypeError("iteration over a 0-d array")
+        total = np.sum(x, axis=0, dtype=np.int64 if x.dtype == np.bool_ else x.dtype)
+        return total if type(start) is int and start == 0 else start + total
+    return sum(x, start)
+
+
+@substitute(builtins.any)
+def any_(x: Any, /) -> Any:
+    if type(x) in TRACERS and x.ndim == 1:
+        return np.any(x)
+    found: Any = False
+    for v in x:
+        if type(v) in TRACERS:
+            found = bool_(v) if found is False else found | bool_(v)
+        elif v:
+            return True
+    return found
+
+
+@substitute(builtins.all)
+def all_(x: Any, /) -> Any:
+    if type(x) in TRACERS and x.ndim == 1:
+        return np.all(x)
+    found: Any = True
+    for v in x:
+        if type(v) in TRACERS:
+            found = bool_(v) if found is True else found & bool_(v)
+        elif not v:
+            return False
+    return found
+
+
+def _classes(classinfo: Any) -> list[Any]:
+    if isinstance(classinfo, tuple):
+        return [c for part in classinfo for c in _classes(part)]
+    if isinstance(classinfo, UnionType):
+        return list(classinfo.__args__)
+    return [classinfo]
+
+
+@substitute(builtins.isinstance)
+def isinstance_(x: Any, classinfo: Any, /) -> bool:
+    if type(x) not in TRACERS:
+        return isinstance(x, classinfo)
+    return any(_is_a(x, c) for c in _classes(classinfo))
+
+
+def _is_a(x: Any, cls: Any) -> bool:
+    if not isinstance(cls, type):
+        return isinstance(x, cls)
+    kind = x.dtype.type
+    if getattr(x, "weak", False):  # stands for a Python int, float or bool
+        python = {"b": bool, "i": int, "u": int, "f": float, "c": complex}[x.dtype.kind]
+        return issubclass(python, cls)
+    if issubclass(np.ndarray, cls):
+        return True
+    if x.ndim:
+        return isinstance(x, cls)
+    return issubclass(kind, cls) or (issubclass(cls, numbers.Number) and issubclass(kind, cls))

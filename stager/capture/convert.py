@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from stager.capture.flow import Statements
 from stager.capture.hooks import Hooks
-from stager.capture.rewrite import HOOKS, STABLE_TYPES, Unconvertible
+from stager.capture.rewrite import HOOKS, Unconvertible
 from stager.capture.scopes import Scope
 from stager.capture.source import locate
 
@@ -60,6 +60,7 @@ class _ByIdentity:
 
 _TEMPLATES = _ByIdentity()  # code -> Template or Refusal
 _FUNCTIONS = _ByIdentity()  # function -> converted function
+_HOOKS = _ByIdentity()  # converted function -> its hooks
 _CONVERTED_CODE = _ByIdentity()  # code objects of converted functions and of the functions nested in them -> True
 
 
@@ -83,13 +84,8 @@ def convert(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def hooks_of(converted: FunctionType) -> Hooks | None:
     """The hooks object of a converted function, or None for any other function."""
-    if _CONVERTED_CODE.get(converted.__code__) is None:
-        return None
-    for free, cell in zip(converted.__code__.co_freevars, converted.__closure__ or (), strict=True):
-        if free == HOOKS:
-            hooks: Hooks = cell.cell_contents
-            return hooks
-    return None
+    hooks: Hooks | None = _HOOKS.get(converted)
+    return hooks
 
 
 def why_not(fn: Callable[..., Any]) -> str | None:
@@ -99,17 +95,6 @@ def why_not(fn: Callable[..., Any]) -> str | None:
         return "it is not a Python function"
     template = _template(code, fn)
     return template.reason if isinstance(template, Refusal) else None
-
-
-def do_not_convert(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: stager calls this function as it is written, without converting its calls and control flow.
-
-    >>> @do_not_convert
-    ... def f(x):
-    ...     return x + 1
-    """
-    setattr(fn, OPT_OUT, False)
-    return fn
 
 
 def is_converted(fn: Any) -> bool:
@@ -156,6 +141,7 @@ def _build(fn: FunctionType) -> FunctionType | None:
     made.__qualname__ = fn.__qualname__
     made.__module__ = fn.__module__
     made.__doc__ = fn.__doc__
+    _HOOKS.set(made, hooks)
     return made
 
 
@@ -270,6 +256,3 @@ def _mentions(code: CodeType, prefix: str) -> bool:
     return any(n.startswith(prefix) for n in names) or any(
         isinstance(c, CodeType) and _mentions(c, prefix) for c in code.co_consts
     )
-
-
-__all__ = ["STABLE_TYPES", "convert", "do_not_convert", "hooks_of", "is_converted", "restale", "why_not"]

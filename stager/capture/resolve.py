@@ -9,6 +9,7 @@ Randomness that NumPy or Python would draw while tracing, and so freeze, is an e
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
@@ -40,6 +41,8 @@ def resolve(f: Any, s: Session) -> Any:
     if replacement is not None:
         return replacement if not s.containers else _mirroring(replacement, s)
     t = type(f)
+    if t is np.ufunc or t is _DISPATCHED:
+        return _numpy(f, s)
     if t is FunctionType:
         return convert_user(f, s) if is_user_file(f.__code__.co_filename) else _foreign(f, s)
     if t is MethodType:
@@ -100,9 +103,6 @@ def convert_root(f: Any, s: Session) -> Any:
 
 def _method(f: MethodType, s: Session) -> Any:
     func = f.__func__
-    replacement = SUBSTITUTES.get(func)
-    if replacement is not None:
-        return MethodType(replacement, f.__self__)
     if type(func) is FunctionType and is_user_file(func.__code__.co_filename):
         return MethodType(convert_user(func, s), f.__self__)
     _refuse_randomness(f)
@@ -139,13 +139,14 @@ def _class(cls: type, s: Session) -> Any:
 
 def _refuse_randomness(f: Any) -> None:
     owner = getattr(f, "__self__", None)
-    if isinstance(owner, _GENERATORS) or f is np.random.default_rng:
+    python = sys.modules.get("random")
+    if isinstance(owner, _GENERATORS) or f is np.random.default_rng or (python and isinstance(owner, python.Random)):
         from stager.errors import UnsupportedError, describe
 
         called = getattr(f, "__name__", "a random function")
         raise UnsupportedError(
             describe(
-                f"np.random: {called} would be drawn once, while tracing, and stay the same in every call",
+                f"{'random' if python and isinstance(owner, python.Random) else 'np.random'}.{called} would be drawn once, while tracing, and stay the same in every call",
                 remedy=f"st.random.{called if called in _OURS else 'uniform'} with an explicit key, or pass the numbers in",
             )
         )
@@ -165,6 +166,28 @@ def _mirroring(f: Callable[..., Any], s: Session) -> Callable[..., Any]:
         return f(*args, **{k: s.mirror(v) if type(v) in CONTAINERS else v for k, v in kwargs.items()})
 
     return call
+
+
+def _numpy(f: Any, s: Session) -> Any:
+    """A ufunc or another public NumPy function: traced values inside lists are seen too."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if s.containers:
+            args = tuple([s.mirror(a) if type(a) in CONTAINERS else a for a in args])
+        if any(type(a) in _SEQUENCES and holds_tracer(a) for a in args):
+            from stager.numpy.creation import array
+            from stager.numpy.registry import FUNCTIONS
+
+            counterpart = FUNCTIONS.get(f)
+            if counterpart is not None:
+                return counterpart(*args, **kwargs)
+            args = tuple([array(a) if type(a) in _SEQUENCES and holds_tracer(a) else a for a in args])
+        return f(*args, **kwargs)
+
+    return call
+
+
+_SEQUENCES = (list, tuple)
 
 
 class _OnArray:
@@ -191,7 +214,7 @@ def lift_array(array: Any) -> Any:
     return LIFT[0](array)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=4096)
 def property_of(cls: type, name: str, part: str = "fget") -> FunctionType | None:
     """The getter or setter of a property that the user's class defines in Python, or None."""
     if cls in TRACERS:
@@ -205,3 +228,4 @@ def property_of(cls: type, name: str, part: str = "fget") -> FunctionType | None
 
 
 _METHOD_WRAPPER = type("".__str__)
+_DISPATCHED = type(np.concatenate)

@@ -1,0 +1,92 @@
+"""Iterables over traced values that a staged loop can take: element `k` of a known number of elements.
+
+`range(n)` with a traced bound, a traced array (its leading axis), and `enumerate`, `zip` and `reversed` of those.
+Plain iteration (a comprehension, `list(...)`) works where the length is a plain int.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from stager.capture.session import TRACERS
+
+
+class Indexed:
+    """Elements by position. `length` is an int, a dim or a traced integer; `at(k)` takes either kind of integer."""
+
+    length: Any
+
+    def at(self, k: Any) -> Any:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return int(self.length.__index__())
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.at(k) for k in range(len(self)))
+
+    def __getitem__(self, k: Any) -> Any:
+        return self.at(k)
+
+
+class TracedRange(Indexed):
+    """`range` whose start or stop is traced; the step is an int."""
+
+    def __init__(self, start: Any, stop: Any, step: int) -> None:
+        self.start, self.stop, self.step = start, stop, step
+
+    @property
+    def length(self) -> Any:  # type: ignore[override]
+        from stager.numpy.ufuncs import maximum_of
+
+        span = self.stop - self.start if self.step > 0 else self.start - self.stop
+        return maximum_of((span + (abs(self.step) - 1)) // abs(self.step), 0)
+
+    def at(self, k: Any) -> Any:
+        return self.start + k * self.step
+
+
+class Elements(Indexed):
+    """The leading axis of a traced array, or the items of a plain sequence."""
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+        self.length = x.shape[0] if type(x) in TRACERS else len(x)
+
+    def at(self, k: Any) -> Any:
+        return self.x[k]
+
+
+class Enumerated(Indexed):
+    def __init__(self, of: Indexed, start: Any) -> None:
+        self.of, self.start = of, start
+        self.length = of.length
+
+    def at(self, k: Any) -> Any:
+        return self.start + k, self.of.at(k)
+
+
+class Zipped(Indexed):
+    def __init__(self, parts: tuple[Indexed, ...], length: Any) -> None:
+        self.parts = parts
+        self.length = length
+
+    def at(self, k: Any) -> Any:
+        return tuple([p.at(k) for p in self.parts])
+
+
+class Reversed(Indexed):
+    def __init__(self, of: Indexed) -> None:
+        self.of = of
+        self.length = of.length
+
+    def at(self, k: Any) -> Any:
+        return self.of.at(self.length - 1 - k)
+
+
+def indexed(x: Any) -> Indexed | None:
+    """x by position: traced arrays and the classes above; None for anything else."""
+    if isinstance(x, Indexed):
+        return x
+    return Elements(x) if type(x) in TRACERS else None
