@@ -63,7 +63,7 @@ _lock = threading.RLock()
 
 def optimize(graph: Graph, stop_after: str | None = None) -> Graph:
     """The graph after the passes (up to and with `stop_after`)."""
-    from stager.ir.passes import run_pipeline
+    from stager.ir.passes.pipeline import run_pipeline
 
     return run_pipeline(graph, stop_after=stop_after)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from stager.capture.table import substitute
 from stager.array import Array, as_array, check_shape, wrap
 from stager.interpreters.stack import nearest_stage
 from stager.ir.dtypes import DType, dtype_of, f64
@@ -14,7 +15,7 @@ from stager.numpy.registry import implements
 from stager.ops import elementwise as op
 from stager.ops.families import full as full_raw
 from stager.ops.structural import stack_
-from stager.numpy.promotion import broadcast_raw, broadcast_shapes
+from stager.numpy.promotion import broadcast_raw
 
 
 def _dtype(dtype: Any, default: DType = f64) -> DType:
@@ -96,4 +97,18 @@ def _stacked(x: Any, dtype: DType) -> Any:
     return operand(x, dtype)
 
 
-__all__ = ["array", "broadcast_shapes", "full", "ones", "ones_like", "zeros", "zeros_like"]
+
+def empty(shape: Any, dtype: Any = None, order: str = "C", *, device: Any = None, like: Any = None) -> Array:
+    """An array whose elements the function is to write; zeros until then, so that nothing is undefined."""
+    return zeros(shape, dtype)
+
+
+def asarray(a: Any, dtype: Any = None, order: str | None = None, *, device: Any = None, copy: bool | None = None, like: Any = None) -> Any:
+    """`np.asarray`: a traced array of the dtype comes back itself."""
+    if type(a) is Array and (dtype is None or dtype_of(dtype) is a.type.dtype):
+        return a
+    return array(a, dtype)
+
+
+for _original, _ours in ((np.zeros, zeros), (np.ones, ones), (np.full, full), (np.empty, empty), (np.array, array), (np.asarray, asarray)):
+    substitute(_original)(_ours)

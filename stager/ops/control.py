@@ -76,9 +76,13 @@ def _list(types: Sequence[Type]) -> str:
     return f"({', '.join(map(str, types))})"
 
 
-def _for_type(lower: Type, upper: Type, *types: Type, step: int, n_carry: int, regions: tuple[Graph, ...]) -> tuple[Type, ...]:
+def _for_type(
+    lower: Type, upper: Type, *types: Type, step: int, n_carry: int, regions: tuple[Graph, ...]
+) -> tuple[Type, ...]:
     if lower != I64 or upper != I64 or step == 0:
-        raise DTypeError(describe(f"for: bounds {lower}, {upper} with step {step}; they are i64 scalars and a step that is not 0"))
+        raise DTypeError(
+            describe(f"for: bounds {lower}, {upper} with step {step}; they are i64 scalars and a step that is not 0")
+        )
     _takes("for", regions[0], (I64, *types))
     _carries_fit("for", regions[0], 1, n_carry)
     return types[:n_carry]
@@ -171,14 +175,18 @@ def _finished(traced: Sequence[Any], captures: Captures, n_own: int) -> tuple[Gr
 def _rebuild_for(operands: Sequence[Raw], params: dict[str, Any], regions: Sequence[Graph]) -> tuple[Raw, ...]:
     n = params["n_carry"]
     carries, captured = operands[2 : 2 + n], operands[2 + n :]
-    return for_loop(operands[0], operands[1], carries, lambda i, *cs: replay(regions[0], [i, *cs, *captured]), step=params["step"])
+    return for_loop(
+        operands[0], operands[1], carries, lambda i, *cs: replay(regions[0], [i, *cs, *captured]), step=params["step"]
+    )
 
 
 def _rebuild_while(operands: Sequence[Raw], params: dict[str, Any], regions: Sequence[Graph]) -> tuple[Raw, ...]:
     n = params["n_carry"]
     carries, captured = operands[:n], operands[n:]
     cond, body = regions
-    return while_loop(carries, lambda *cs: replay(cond, [*cs, *captured])[0], lambda *cs: replay(body, [*cs, *captured]))
+    return while_loop(
+        carries, lambda *cs: replay(cond, [*cs, *captured])[0], lambda *cs: replay(body, [*cs, *captured])
+    )
 
 
 def _rebuild_switch(operands: Sequence[Raw], params: dict[str, Any], regions: Sequence[Graph]) -> tuple[Raw, ...]:
@@ -200,7 +208,9 @@ REBUILD = {"for": _rebuild_for, "while": _rebuild_while, "switch": _rebuild_swit
 Carries = Callable[[Node], bool]
 
 
-def carry_fixpoint(body: Graph, first: int, start: Sequence[bool], captured: Sequence[bool], carries: Carries) -> list[bool]:
+def carry_fixpoint(
+    body: Graph, first: int, start: Sequence[bool], captured: Sequence[bool], carries: Carries
+) -> list[bool]:
     """Which carries are marked after any number of iterations; the first `first` inputs of the body are not marked."""
     marked = list(start)
     while True:
@@ -252,14 +262,18 @@ def _has(values: Sequence[Any]) -> list[bool]:
     return [v is not None for v in values]
 
 
-def _pushforward(graph: Graph, args: Sequence[Raw], tangents: Sequence[Raw], active: Sequence[bool]) -> tuple[list[Raw], list[Raw]]:
+def _pushforward(
+    graph: Graph, args: Sequence[Raw], tangents: Sequence[Raw], active: Sequence[bool]
+) -> tuple[list[Raw], list[Raw]]:
     """A region under jvp: (results, tangents of those in `active`)."""
     from stager.interpreters.jvp import JvpInterpreter
 
     level = JvpInterpreter()
     with push(level):
         outs = [level.unwrap(o) for o in replay(graph, [level.wrap(a, t) for a, t in zip(args, tangents, strict=True)])]
-    return [p for p, _ in outs], [zeros_like(p) if t is None else t for (p, t), on in zip(outs, active, strict=True) if on]
+    return [p for p, _ in outs], [
+        zeros_like(p) if t is None else t for (p, t), on in zip(outs, active, strict=True) if on
+    ]
 
 
 def _filled(values: Sequence[Raw], like: Sequence[Raw], active: Sequence[bool]) -> list[Raw]:
@@ -334,7 +348,9 @@ def _map_jvp(primals: Any, tangents: Any, *, size: Dim, regions: tuple[Graph, ..
 # -- batching ---------------------------------------------------------------------------------------------------------
 
 
-def _batched(interp: Any, graph: Graph, args: Sequence[Raw], bdims: Sequence[int | None], out: Sequence[bool]) -> list[Raw]:
+def _batched(
+    interp: Any, graph: Graph, args: Sequence[Raw], bdims: Sequence[int | None], out: Sequence[bool]
+) -> list[Raw]:
     """A region over all lanes; the results in `out` carry them at axis 0, the others have none."""
     from stager.interpreters.vmap import VmapInterpreter
 
@@ -372,7 +388,9 @@ def _of_lane(x: Raw, bdim: int | None, lane: Raw) -> Raw:
 
 def _has_ordered_effects(region: Graph) -> bool:
     """Effects whose order a user can see: a failing check is one error in any order."""
-    return any((n.op.ordered and n.op.name != "check") or any(map(_has_ordered_effects, n.regions)) for n in region.nodes)
+    return any(
+        (n.op.ordered and n.op.name != "check") or any(map(_has_ordered_effects, n.regions)) for n in region.nodes
+    )
 
 
 def _in_order(size: Dim, lane_outs: RawFunction) -> tuple[Raw, ...]:

@@ -6,10 +6,12 @@ cotangent as a whole would touch the whole array in every iteration.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from stager.interpreters.stack import bind
 from stager.ir.core_ops import fill_op
+from stager.ir.dims import Dim, is_static, product
 from stager.ir.graph import Value
 
 
@@ -34,9 +36,16 @@ def _into(whole: Any, part: Any) -> Any:
     op, params = part.node.op, part.node.params
     if op.name == "scatter" and params["combine"] == "add":
         return bind(op, whole, *part.node.args[1:], **params)
-    if op.name == "slice_update":
+    if op.name == "slice_update" and _is_small(params["sizes"], part.type.shape):
         return bind(op, whole, add(slice_(whole, **params), part.node.args[1]), **params)
     return None
+
+
+def _is_small(sizes: Sequence[Dim], shape: Sequence[Dim]) -> bool:
+    """A part worth adding by itself; one of about the size of the whole fuses better as a padded sum (stencils)."""
+    if all(map(is_static, (*sizes, *shape))):
+        return 2 * product(sizes) <= product(shape)  # type: ignore[operator,no-any-return]
+    return any(size == 1 and extent != 1 for size, extent in zip(sizes, shape, strict=True))
 
 
 def is_zeros(x: Any) -> bool:

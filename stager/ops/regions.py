@@ -166,7 +166,9 @@ def _reordered(graph: Graph, n_own: int, captured: Sequence[Value]) -> Graph:
             data[d.source.node].append(name)
     for node in graph.nodes:
         if node.op is not input_op:
-            new_node = Node(node.op, tuple(map(moved, node.args)), node.params, node.types, node.regions, node.loc, node.path)
+            new_node = Node(
+                node.op, tuple(map(moved, node.args)), node.params, node.types, node.regions, node.loc, node.path
+            )
             env[node] = new_node.outputs
             out.add(new_node)
             for name in data.get(node, ()):
@@ -326,7 +328,9 @@ def dependent_outputs(graph: Graph, inputs: Sequence[bool], carries: Callable[[N
 def carries_tangent(node: Node) -> bool:
     """Whether a node's results have a derivative with respect to its operands."""
     op = node.op
-    return bool(node.args) and (op.jvp is not None or op.vjp is not None) and any(t.dtype.is_inexact for t in node.types)
+    return (
+        bool(node.args) and (op.jvp is not None or op.vjp is not None) and any(t.dtype.is_inexact for t in node.types)
+    )
 
 
 def carries_batch(node: Node) -> bool:
