@@ -62,6 +62,8 @@ class Candidate:
 
 def interleaved(candidates: list[Candidate], budget: Budget, settle: bool) -> dict[str, list[float]]:
     """Samples of seconds per call. Candidates must have been called before (compiled, warm)."""
+    if not candidates:
+        return {}
     estimate = {c.name: min(c.sample(1), c.sample(1)) for c in candidates}
     count = {n: max(1, math.ceil(SAMPLE_SECONDS / max(t, 1e-9))) for n, t in estimate.items()}
     for c in candidates:  # a second estimate where the first was one short call

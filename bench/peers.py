@@ -70,6 +70,12 @@ def _arrays(tree: Any) -> Any:
     return map_leaves(tree, np.asarray)
 
 
+def _forward(workload: Workload, threads: int) -> tuple[Function, Any, Any]:
+    import stager as st
+
+    return st.compile(workload.forward), _same, _arrays
+
+
 def _stager(workload: Workload, threads: int) -> tuple[Function, Any, Any]:
     import stager as st
 
@@ -91,13 +97,24 @@ def _jax(workload: Workload, threads: int) -> tuple[Function, Any, Any]:
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_enable_compilation_cache", False)
     fn = rebound(workload.fn, np=jnp) if isinstance(workload.jax, str) else workload.jax(jax)
-    jitted = jax.jit(fn)
     wait = jax.block_until_ready
+    jitted: dict[tuple[int, ...], Function] = {}
+
+    def with_static(*args: Any) -> Any:
+        static = tuple([i for i, a in enumerate(args) if type(a) is int])
+        if static not in jitted:
+            jitted[static] = jax.jit(fn, static_argnums=static)
+        return wait(jitted[static](*args))
+
+    plain = jax.jit(fn)
 
     def call(*args: Any) -> Any:
-        return wait(jitted(*args))
+        return wait(plain(*args))
 
-    return call, lambda tree: wait(map_leaves(tree, jnp.asarray)), _arrays
+    def to_jax(tree: Any) -> Any:
+        return wait(map_leaves(tree, lambda x: x if workload.static and type(x) is int else jnp.asarray(x)))
+
+    return with_static if workload.static else call, to_jax, _arrays
 
 
 def _numba(workload: Workload, threads: int, parallel: bool = False) -> tuple[Function, Any, Any]:
@@ -154,6 +171,7 @@ def _c(workload: Workload, threads: int) -> tuple[Function, Any, Any]:
 
 _BUILDERS: dict[str, Callable[[Workload, int], tuple[Function, Any, Any]]] = {
     "stager": _stager,
+    "forward": _forward,
     "numpy": _numpy,
     "jax": _jax,
     "numba": _numba,

@@ -13,7 +13,7 @@ OWN = "stager"
 
 
 def best_peer(row: Row) -> tuple[str, float] | None:
-    times = {n: t for n, t in row["times"].items() if n != OWN}
+    times = {n: t for n, t in row["times"].items() if n not in (OWN, "forward")}
     if not times:
         return None
     name = min(times, key=lambda n: times[n])
@@ -148,7 +148,7 @@ def picture(rows: list[Row], file: Path) -> None:
         return
     groups = list(dict.fromkeys(r["group"] for r in shown))
     counts = [sum(r["group"] == g for r in shown) for g in groups]
-    peers = list(dict.fromkeys(p for r in shown for p in r["times"] if p != OWN))
+    peers = list(dict.fromkeys(p for r in shown for p in r["times"] if p not in (OWN, "forward")))
     colours = dict(zip(peers, plt.get_cmap("tab10").colors, strict=False))
     height = sum(0.17 * c + 0.75 for c in counts) + 1.0
     layout = {"height_ratios": [c + 2.5 for c in counts]}

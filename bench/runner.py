@@ -138,19 +138,19 @@ def run(plan: Plan) -> Iterator[dict[str, Any]]:
                     row = process_row(record, plan)
                 else:
                     without: dict[str, str] = {}
-                    row = None
-                    while row is None:
+                    answer = None
+                    while answer is None:
                         worker = worker or Worker(threads, plan)
                         job = {**head, "peers": plan.peers, "without": list(without), "budget": asdict(plan.budget)}
-                        row, phase, why = worker.ask(job)
-                        if row is None:
+                        answer, phase, why = worker.ask(job)
+                        if answer is None:
                             worker.close()
                             worker = None
                             if phase in without or phase in ("start", "reference", "timing"):
-                                row = {"times": {}, "failed": {"row": f"{why} in {phase}"}}
+                                answer = {"times": {}, "failed": {"row": f"{why} in {phase}"}}
                             without[phase] = why
-                    row.setdefault("times", {})
-                    row["failed"] = {**row.get("failed", {}), **without}
+                    row = answer
+                    row = {"times": {}, **row, "failed": {**row.get("failed", {}), **without}}
                 yield {**head, **row, "took": time.perf_counter() - started}
         finally:
             if worker:

@@ -51,6 +51,9 @@ class Workload:
     threads: tuple[int, ...] = (1, 2)
     boundary: str = "native"
     loose: float = 1.0  # factor on the tolerance of the check, for sums that NumPy itself rounds coarsely
+    static: bool = False  # Python ints among the inputs are compile-time constants for jax
+    check: Callable[[Any, Inputs], str | None] | None = None  # what is wrong with a result, where no reference exists
+    forward: Function | None = None  # for gradients: compiled and timed beside them, as the candidate "forward"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,6 @@ GROUP_BARS: dict[str, dict[str, float]] = {
     "loops": {"jax": 0.3, "numba": 1.0},
     "loop gradients": {"jax": 0.2},
     "in-place gradients": {"jax": 0.05},
-    "C gradients": {"c": 2.0},
 }
 
 

@@ -62,7 +62,7 @@ def _torch_dense(torch: Any) -> Function:
 
 
 def _torch_attention(torch: Any) -> Function:
-    return torch.nn.functional.scaled_dot_product_attention  # type: ignore[no-any-return]
+    return torch.nn.functional.scaled_dot_product_attention
 
 
 def _row(name: str, fn: Function, inputs: Any, torch: Any, numba: Any = None, loose: float = 10.0) -> Workload:
@@ -72,7 +72,7 @@ def _row(name: str, fn: Function, inputs: Any, torch: Any, numba: Any = None, lo
 
 
 def _matmul(torch: Any) -> Function:
-    return torch.matmul  # type: ignore[no-any-return]
+    return torch.matmul
 
 
 WORKLOADS = (

@@ -125,7 +125,7 @@ def _torch_logistic(torch: Any) -> Function:
         z = x @ w
         return torch.mean(torch.nn.functional.softplus(z) - y * z)
 
-    return torch.func.hessian(loss)  # type: ignore[no-any-return]
+    return torch.func.hessian(loss)
 
 
 # Forward mode through an elementwise chain and a reduction
@@ -278,7 +278,7 @@ def _torch_attention(torch: Any) -> Function:
         p = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, -1)
         return torch.sum((p @ v) ** 2)
 
-    return torch.func.grad(loss, argnums=(0, 1, 2))  # type: ignore[no-any-return]
+    return torch.func.grad(loss, argnums=(0, 1, 2))
 
 
 def layernorm_loss(x: Any, g: Any, b: Any, target: Any) -> Any:
@@ -306,7 +306,7 @@ def _torch_layernorm(torch: Any) -> Function:
     def loss(x: Any, g: Any, b: Any, target: Any) -> Any:
         return torch.sum(torch.nn.functional.layer_norm(x, (x.shape[-1],), g, b, 1e-5) * target)
 
-    return torch.func.grad(loss, argnums=(0, 1, 2))  # type: ignore[no-any-return]
+    return torch.func.grad(loss, argnums=(0, 1, 2))
 
 
 def _numba_layernorm(jit: Any, prange: Any) -> Function:
@@ -358,7 +358,7 @@ def embedding_inputs(rng: Rng, n: int, dtype: DType) -> Inputs:
 
 
 def _torch_embedding(torch: Any) -> Function:
-    return torch.func.grad(lambda table, words, w: torch.sum(torch.tanh(table[words]) * w))  # type: ignore[no-any-return]
+    return torch.func.grad(lambda table, words, w: torch.sum(torch.tanh(table[words]) * w))
 
 
 def _numba_embedding(jit: Any, prange: Any) -> Function:
@@ -400,7 +400,7 @@ def _torch_arm(torch: Any) -> Function:
         c = torch.cos(total)
         return torch.stack([torch.sum(c), torch.sum(torch.sin(total)), torch.sum(c * torch.sin(0.5 * angles))])
 
-    return torch.func.jacrev(tip)  # type: ignore[no-any-return]
+    return torch.func.jacrev(tip)
 
 
 def _numba_arm(jit: Any, prange: Any) -> Function:

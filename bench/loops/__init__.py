@@ -1,0 +1,1 @@
+"""The programs of tests/programs in each peer's own idiom: numba loops, jax `lax` loops, C."""
