@@ -16,6 +16,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from stager import guards
 from stager.errors import UnsupportedError, describe
 from stager.interpreters.stack import active
 from stager.ir.abi import OutputAbi
@@ -70,7 +71,7 @@ class Compiler:
 
         made = self.compile(bound, reason)
         for previous in self.history:
-            if previous.describe_types() == made.describe_types() and previous.guards() == made.guards():
+            if previous.describe_types() == made.describe_types() and previous.facts() == made.facts():
                 raise AssertionError(f"internal error in stager: the entry for {made.describe_types()} does not take the call it was made for")
         add_entry(function, made.entry_spec(self))
         self.history.append(made)
@@ -112,7 +113,7 @@ class Compilation:
         """The argument leaves as text: what this specialisation is for."""
         return tuple([_leaf_text(leaf) for leaf in self.traced.leaves])
 
-    def guards(self) -> tuple[Any, ...]:
+    def facts(self) -> tuple[Any, ...]:
         return (self.traced.structure, tuple(sorted(self.traced.graph.signature.layouts.items())))
 
     def difference(self, bound: inspect.BoundArguments) -> str:
@@ -120,7 +121,7 @@ class Compilation:
         leaves, structure = flatten((bound.args, bound.kwargs))
         if structure != self.traced.structure:
             return f"the structure of the arguments changed from {self.traced.structure} to {structure}"
-        for i, (leaf, x) in enumerate(zip(self.traced.leaves, leaves, strict=True)):
+        for i, (leaf, x) in enumerate(zip(self.traced.leaves[: self.traced.arguments], leaves, strict=True)):
             text = _leaf_text(Leaf("?", x))
             before = _leaf_text(leaf)
             if text != before:
@@ -135,7 +136,7 @@ class Compilation:
         traced = self.traced
         sources: dict[int, p.Source] = {}
         inputs = {leaf.input: k for k, leaf in enumerate(l for l in traced.leaves if l.input is not None)}
-        walker = _PatternWalker(traced.leaves, inputs, sources)
+        walker = _PatternWalker(traced.leaves[: traced.arguments], inputs, sources)
         named = {q.name: i for i, q in enumerate(bound_parameters(compiler.signature))}
         patterns: list[Any] = [None] * len(named)
         varargs: tuple[Any, ...] = ()
@@ -148,9 +149,10 @@ class Compilation:
                 varkw = tuple([(k, walker.pattern(flatten(v)[1], None)) for k, v in value.items()])
             else:
                 patterns[named[name]] = walker.pattern(flatten(value)[1], p.Parameter(named[name]))
+        hidden, absent = guards.hidden(traced, inputs, sources, compiler.signature)
         abi, result = self._results(sources)
-        return EntrySpec(abi, self.code.address, tuple(patterns), result, varargs=varargs, varkw=varkw,
-                         threads=compiler.threads, keepalive=(self.code,))  # fmt: skip
+        return EntrySpec(abi, self.code.address, tuple(patterns), result, varargs=varargs, varkw=varkw, hidden=hidden,
+                         absent=absent, threads=compiler.threads, keepalive=(self.code,))  # fmt: skip
 
     def _results(self, sources: dict[int, p.Source]) -> tuple[Any, p.Result]:
         """The ABI with views as outputs of their own, and the tree that builds the result."""

@@ -29,7 +29,7 @@ from stager.ops.indexed import gather, scatter
 from stager.ops.regions import (
     I64,
     Captures,
-    LaneDependentDim,
+    LaneDependentError,
     carries_batch,
     carries_tangent,
     dependent_outputs,
@@ -418,7 +418,7 @@ def _for_batch(interp: Any, args: Any, bdims: Any, *, step: int, n_carry: int, r
     try:
         outs = for_loop(args[0], args[1], _start(interp, carries, bdims[2 : 2 + n], on),
                         lambda i, *cs: _batched(interp, body, [i, *cs, *captured], inner, on), step=step)  # fmt: skip
-    except LaneDependentDim:
+    except LaneDependentError:
         return _lane_by_lane(interp, for_op, args, bdims, params)
     return outs, _fronts(on)
 
@@ -437,7 +437,7 @@ def _while_batch(interp: Any, args: Any, bdims: Any, *, n_carry: int, regions: t
             lambda *cs: _batched(interp, cond, [*cs, *captured], inner, (False,))[0],
             lambda *cs: _batched(interp, body, [*cs, *captured], inner, on),
         )
-    except LaneDependentDim:
+    except LaneDependentError:
         return _lane_by_lane(interp, while_op, args, bdims, params)
     return outs, _fronts(on)
 
@@ -453,7 +453,7 @@ def _switch_batch(interp: Any, args: Any, bdims: Any, *, regions: tuple[Graph, .
         if index_bdim is not None:
             return _select_lanes(interp, index, regions, captured, captured_bdims), (0,) * len(on)
         outs = switch_case(index, [_batched_branch(interp, region, captured, captured_bdims, on) for region in regions])
-    except LaneDependentDim:
+    except LaneDependentError:
         return _lane_by_lane(interp, switch_op, args, bdims, params)
     return outs, _fronts(on)
 
@@ -499,7 +499,7 @@ def _map_batch(interp: Any, args: Any, bdims: Any, *, size: Dim, regions: tuple[
     on = dependent_outputs(regions[0], [False, *_has(bdims)], carries_batch)
     try:
         outs = map_lanes(size, lambda lane: _batched(interp, regions[0], [lane, *args], (None, *bdims), on))
-    except LaneDependentDim:
+    except LaneDependentError:
         return _lane_by_lane(interp, map_op, args, bdims, {"size": size, "regions": regions})
     return outs, tuple([1 if x else None for x in on])
 

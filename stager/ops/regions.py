@@ -19,7 +19,7 @@ from stager.errors import ConcretizationError, describe
 from stager.interpreters.stack import Tracer, bind, push, stack
 from stager.interpreters.stage import StageInterpreter
 from stager.ir.core_ops import dim_op, fill_op, input_op
-from stager.ir.dims import Dim, is_static, substitute, symbol, symbols_of
+from stager.ir.dims import Dim, is_static, substitute, symbol
 from stager.ir.dtypes import i64
 from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
 from stager.ir.types import Type
@@ -27,7 +27,7 @@ from stager.ir.types import Type
 I64 = Type(i64, ())
 
 
-class LaneDependentDim(ConcretizationError):
+class LaneDependentError(ConcretizationError):
     """A dim whose value differs between the lanes of a vmap."""
 
 
@@ -222,11 +222,11 @@ def fresh_symbol_name() -> str:
 
 
 def dim_of(raw: Any) -> Dim:
-    """The dim whose run-time value is a raw integer scalar; LaneDependentDim when the lanes of a vmap differ in it."""
+    """The dim whose run-time value is a raw integer scalar; LaneDependentError when the lanes of a vmap differ in it."""
     if isinstance(raw, Tracer):
         if raw.interp.key == "Vmap":
             remedy = "make the size the same for all lanes, or compute it inside a loop or cond, which runs lane by lane then"
-            raise LaneDependentDim(describe("a size or a bound differs between the lanes of a vmap", remedy=remedy))
+            raise LaneDependentError(describe("a size or a bound differs between the lanes of a vmap", remedy=remedy))
         return dim_of(raw.value)
     if type(raw) is not Value:
         return int(raw)
@@ -284,7 +284,7 @@ def replay(graph: Graph, args: Sequence[Any]) -> list[Any]:
         if renamed:
             params = {k: substitute(v, dims) for k, v in params.items()}
         if node.regions:
-            out = _replay_control(node, operands, params, renamed)
+            out = replay_control(node, operands, params, renamed)
         else:
             out = bind(node.op, *operands, **params)
         env[node] = out
@@ -294,7 +294,7 @@ def replay(graph: Graph, args: Sequence[Any]) -> list[Any]:
     return [env[v.node][v.index] if v.node.op.multiple_results else env[v.node] for v in graph.outputs]
 
 
-def _replay_control(node: Node, operands: list[Any], params: dict[str, Any], renamed: bool) -> Any:
+def replay_control(node: Node, operands: list[Any], params: dict[str, Any], renamed: bool) -> Any:
     if not renamed:
         return bind(node.op, *operands, regions=node.regions, **params)
     from stager.ops.control import REBUILD  # its regions mention symbols by names that do not hold here

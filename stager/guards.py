@@ -1,0 +1,94 @@
+"""From what a trace read outside the function to what the native entry reads again at each call."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from stager.capture.session import Guard, Path
+from stager.runtime import patterns as p
+from stager.tracing import Traced
+
+
+def source_of(path: Path, sources: dict[int, p.Source] | None = None) -> p.Source:
+    """The path as the entry walks it."""
+    source: p.Source | None = None
+    for step in path:
+        match step[0]:
+            case "global":
+                source = p.Global(step[1], step[2])
+            case "cell":
+                source = p.Cell(step[1])
+            case "default":
+                source = _default(step[1], step[2])
+            case "object":
+                source = p.Constant(step[1])
+            case "attr":
+                assert source is not None
+                source = p.Attribute(source, step[1])
+            case "item":
+                assert source is not None
+                source = p.Item(source, step[1])
+            case kind:
+                raise AssertionError(f"internal error in stager: a path has a step {kind!r}")
+    assert source is not None
+    return source
+
+
+def _default(fn: Any, parameter: str) -> p.Source:
+    """A default is read from the function's own attributes, so that assigning them is seen."""
+    parameters = list(inspect.signature(fn).parameters.values())
+    keyword_only = [q.name for q in parameters if q.kind is inspect.Parameter.KEYWORD_ONLY]
+    if parameter in keyword_only:
+        return p.Item(p.Attribute(p.Constant(fn), "__kwdefaults__"), parameter)
+    with_default = [q.name for q in parameters if q.default is not inspect.Parameter.empty and q.name not in keyword_only]
+    return p.Item(p.Attribute(p.Constant(fn), "__defaults__"), with_default.index(parameter))
+
+
+def pattern_of(guard: Guard) -> p.Pattern:
+    """What must stand at a guard's path."""
+    match guard.kind:
+        case "is":
+            return p.Is(guard.value)
+        case "eq":
+            return p.Equal(guard.value)
+        case "type":
+            return p.TypeIs(guard.value)
+        case "len":
+            return p.Length(guard.value)
+        case "keys":
+            keys = guard.value
+            return p.Check(lambda x: tuple(x) == keys, f"has the keys {keys}")
+    raise AssertionError(f"internal error in stager: a guard has the kind {guard.kind!r}")
+
+
+def hidden(
+    traced: Traced, inputs: dict[Any, int], sources: dict[int, p.Source], signature: inspect.Signature
+) -> tuple[tuple[tuple[p.Source, p.Pattern], ...], tuple[tuple[dict[str, Any], str], ...]]:
+    """(captured arrays and guards with where they stand, names that must not exist)."""
+    found: list[tuple[p.Source, p.Pattern]] = []
+    absent: list[tuple[dict[str, Any], str]] = []
+    session = traced.session
+    for k, (path, leaf) in enumerate(session.hidden):
+        source = source_of(path)
+        sources[traced.arguments + k] = source
+        found.append((source, p.Leaf(inputs[leaf.input], "array")))
+    for guard in session.guards.values():
+        if guard.kind == "absent":
+            step = guard.path[-1]
+            if step[0] == "global":
+                absent.append((step[1], step[2]))
+            continue
+        if guard.kind == "same":
+            found.append((source_of(guard.path), _same_as(guard, traced, session)))
+            continue
+        found.append((source_of(guard.path), pattern_of(guard)))
+    return tuple(found), tuple(absent)
+
+
+def _same_as(guard: Guard, traced: Traced, session: Any) -> p.Pattern:
+    """The array that stands at another path (or came as an argument) at the first call."""
+    for array, _, path in session.arrays.values():
+        if path == guard.value:
+            return p.Is(array)
+    raise AssertionError("internal error in stager: a guard compares with an array that was not captured")

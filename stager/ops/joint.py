@@ -1,0 +1,411 @@
+"""Joint regions: a body and its backward traced as one, and the choice of what the forward pass saves for it.
+
+What of the forward part the backward part reads is the question; a minimum cut answers it: least bytes stored, cheap
+ops free to run again. `Part` then runs chosen nodes of the joint region where they are needed. What is stored where is
+not decided here but in `tapes.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stager.interpreters.stack import bind, push, stack
+from stager.ir.core_ops import input_op
+from stager.ir.dims import Apply, Dim, Expr, Sym, dim_max, dim_min, evaluate, floordiv, substitute, symbol, symbols_of
+from stager.ir.graph import Graph, Node, Value
+from stager.ir.types import Type
+from stager.ops.regions import Captures, RegionInterpreter, dim_of, dim_value, replay, replay_control, trace_region
+
+Raw = Any
+
+# -- the joint region -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Joint:
+    """A region holding a body and its backward. Own inputs: the body's own (`n_own`), then one cotangent per active result."""
+
+    interp: RegionInterpreter
+    n_own: int
+    outs: list[Value]
+    ct_inputs: list[Value]
+    ct_outs: list[Value | None]  # of the active carries, then of the needed captures
+    forward: list[Node] = field(default_factory=list)  # in order; none depends on a cotangent
+    backward: list[Node] = field(default_factory=list)  # those that do
+
+    @property
+    def graph(self) -> Graph:
+        return self.interp.graph
+
+    @property
+    def captured(self) -> Sequence[Raw]:
+        return self.interp.captures.raw
+
+
+def trace_joint(
+    body: Graph,
+    own: Sequence[Type],
+    n_carry: int,
+    active: Sequence[bool],
+    captured: Sequence[Raw],
+    needs: Sequence[bool],
+    seeded: Sequence[bool],
+) -> Joint:
+    """own: types of the body's own inputs, the last n_carry of them carries. seeded: results that get a cotangent."""
+    from stager.interpreters.grad import GradInterpreter
+
+    ct_types = [t for t, on in zip(body.output_types, seeded, strict=True) if on]
+    n_own = len(own)
+    kept: dict[str, Any] = {}
+
+    def joint(*inputs: Value) -> list[Value]:
+        own_inputs, cts = list(inputs[:n_own]), list(inputs[n_own:])
+        level = GradInterpreter()
+        with push(level):
+            first = n_own - n_carry
+            tracked: list[Any] = [
+                level.track(v) if k >= first and active[k - first] else v for k, v in enumerate(own_inputs)
+            ]
+            tracked_captures: list[Any] = [
+                level.track(c) if need else c for c, need in zip(captured, needs, strict=True)
+            ]
+            outs = replay(body, [*tracked, *tracked_captures])
+        raw = [level.unwrap(o) for o in outs]
+        it = iter(cts)
+        seeds = []
+        for (_, slot), on in zip(raw, seeded, strict=True):
+            ct = next(it) if on else None
+            if slot is not None and ct is not None:
+                seeds.append((slot, ct))
+        wanted = [t.slot for t, on in zip(tracked[first:], active, strict=True) if on]
+        wanted += [t.slot for t, need in zip(tracked_captures, needs, strict=True) if need]
+        ct_outs = level.backward(seeds, wanted)
+        kept["outs"] = [v for v, _ in raw]
+        kept["ct_outs"] = ct_outs
+        return [*kept["outs"], *[ct for ct in ct_outs if ct is not None]]
+
+    interp = trace_region(joint, (*own, *ct_types), Captures(), "joint")
+    graph = interp.graph
+    outputs = iter(graph.outputs)
+    outs = [next(outputs) for _ in kept["outs"]]
+    ct_outs = [None if ct is None else next(outputs) for ct in kept["ct_outs"]]
+    result = Joint(interp, n_own, outs, graph.inputs[n_own : n_own + len(ct_types)], ct_outs)
+    dependent = {v.node for v in result.ct_inputs}
+    for node in graph.nodes:
+        if node.op is input_op:
+            continue
+        if any(a.node in dependent for a in node.args):
+            dependent.add(node)
+            result.backward.append(node)
+        else:
+            result.forward.append(node)
+    return result
+
+
+def flows(joint: Joint, cts_on: Sequence[bool]) -> list[bool]:
+    """Which cotangents that come out depend on those that go in."""
+    marked = {v.node for v, on in zip(joint.ct_inputs, cts_on, strict=True) if on}
+    for node in joint.backward:
+        if any(a.node in marked for a in node.args):
+            marked.add(node)
+    return [ct is not None and ct.node in marked for ct in joint.ct_outs]
+
+
+# -- running parts of it again ----------------------------------------------------------------------------------------
+
+
+class Part:
+    """Runs chosen nodes of a joint region elsewhere. `env` holds the raw values known there; captures are free."""
+
+    def __init__(self, joint: Joint) -> None:
+        self.joint = joint
+        self.env: dict[Value, Raw] = {}
+        self.dims: dict[str, Dim] = {}
+        self._captures = {v: joint.captured[k] for k, v in joint.interp.inputs.items()}
+        self._data: dict[Value, list[str]] = {}
+        self._own: dict[int, list[str]] = {}
+        for name, d in joint.graph.symbols.items():
+            if d.kind == "data":
+                self._data.setdefault(d.source, []).append(name)
+            elif joint.graph.inputs[d.source] not in self._captures:
+                self._own.setdefault(d.source, []).append(name)
+
+    def know(self, value: Value, raw: Raw) -> None:
+        """The raw value that stands for a value of the joint region."""
+        self.env[value] = raw
+        names = self._data.get(value, ())
+        if value.node.op is input_op:
+            names = (*names, *self._own.get(value.node.params["index"], ()))
+        for name in names:
+            self.dims[name] = dim_of(raw)
+
+    def value(self, v: Value) -> Raw:
+        found = self.env.get(v)
+        if found is None:
+            raw = self._captures[v]
+            found = self.env[v] = dim_value(symbol(raw)) if isinstance(raw, str) else raw
+        return found
+
+    def type(self, t: Type) -> Type:
+        """A type of the joint region as it reads here."""
+        return substitute(t, self.dims) if self.dims else t  # type: ignore[no-any-return]
+
+    def run(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            if Value(node, 0) in self.env:
+                continue
+            operands = [self.value(a) for a in node.args]
+            params = node.params
+            renamed = any(d != symbol(name) for name, d in self.dims.items())
+            if renamed:
+                params = {k: substitute(v, self.dims) for k, v in params.items()}
+            if node.regions:
+                out = replay_control(node, operands, params, renamed)
+            else:
+                out = bind(node.op, *operands, **params)
+            outs = out if node.op.multiple_results else (out,)
+            for k, o in enumerate(outs):
+                self.know(Value(node, k), o)
+
+
+def _defining(graph: Graph, names: Iterable[str]) -> list[Value]:
+    """The values that give local symbols their value."""
+    found = []
+    for name in names:
+        d = graph.symbols[name]
+        found.append(d.source if d.kind == "data" else graph.inputs[d.source])
+    return found
+
+
+def _operands(graph: Graph, node: Node) -> list[Value]:
+    """Operands, and the values behind the symbols a node mentions."""
+    mentioned = node.mentioned_symbols()
+    return [*node.args, *_defining(graph, mentioned)] if mentioned else list(node.args)
+
+
+def nodes_for(graph: Graph, nodes: Sequence[Node], wanted: Iterable[Value], known: set[Value]) -> list[Node]:
+    """Those of `nodes` that must run for `wanted`, given the known values, in order."""
+    live: set[Node] = set()
+    todo = [v for v in wanted if v not in known]
+    while todo:
+        v = todo.pop()
+        if v.node not in live:
+            live.add(v.node)
+            todo += [a for a in _operands(graph, v.node) if a not in known]
+    return [n for n in nodes if n in live]
+
+
+def forward_nodes(joint: Joint, wanted: Sequence[Value]) -> list[Node]:
+    """What the forward pass runs: what its results take, and every effect."""
+    graph = joint.graph
+    effects = [n for n in joint.forward if n.ordered]
+    todo = [*wanted, *[a for n in effects for a in _operands(graph, n)]]
+    needed = set(nodes_for(graph, joint.forward, todo, set(graph.inputs))) | set(effects)
+    return [n for n in joint.forward if n in needed]
+
+
+def run_back(joint: Joint, part: Part, wanted: Sequence[Value]) -> None:
+    """Run the backward part for the wanted cotangents, and of the forward part what it reads and is not known."""
+    inputs = set(joint.graph.inputs)
+    nodes = nodes_for(joint.graph, [*joint.forward, *joint.backward], wanted, set(part.env) | inputs)
+    part.run(n for n in nodes if not n.ordered)
+
+
+# -- what is stored ---------------------------------------------------------------------------------------------------
+
+CHEAP = ("source", "elementwise", "view", "structural")
+
+
+def _is_cheap(node: Node) -> bool:
+    """Fit to run again rather than be stored."""
+    return node.op.family in CHEAP or (node.op.name == "gather" and all(a.type.shape == () for a in node.args[1:]))
+
+
+@dataclass
+class Residuals:
+    """stored: values the forward node saves. hoisted: the same in every iteration, computed once before going back."""
+
+    stored: list[Value]
+    hoisted: list[Value]
+    bounds: dict[Value, tuple[Dim, ...]]  # the largest shape of each stored value over all iterations
+
+
+def choose_residuals(joint: Joint, free: set[Value], ranges: dict[str, tuple[Dim, Dim]]) -> Residuals:
+    """The cheapest set of values from which, with `free` and the captures, all that the backward part reads follows."""
+    graph = joint.graph
+    own = set(joint.graph.inputs[: joint.n_own])
+    varying: set[Node] = {v.node for v in own}
+    for node in joint.forward:
+        if any(a.node in varying for a in _operands(graph, node)):
+            varying.add(node)
+    free = free | {v for v in graph.inputs if v not in own and v not in joint.ct_inputs}
+    wanted: list[Value] = []
+    seen: set[Value] = set()
+    backward = set(joint.backward) | {v.node for v in joint.ct_inputs}
+    for node in joint.backward:
+        for a in _operands(graph, node):
+            if a.node not in backward and a not in free and a not in seen:
+                seen.add(a)
+                wanted.append(a)
+    hoisted = [v for v in wanted if v.node not in varying and not _is_cheap(v.node)]
+    free |= set(hoisted)
+    bounds: dict[Value, tuple[Dim, ...]] = {}
+    stored = _minimum_cut(joint, [v for v in wanted if v not in free], free, varying, ranges, bounds)
+    more = _invariant_frontier(joint, stored, wanted, free, varying)
+    return Residuals(stored, hoisted + more, {v: bounds[v] for v in stored})
+
+
+def _invariant_frontier(
+    joint: Joint, stored: list[Value], wanted: list[Value], free: set[Value], varying: set[Node]
+) -> list[Value]:
+    """Costly invariant values among what is run again: computed once, ahead."""
+    nodes = nodes_for(joint.graph, joint.forward, wanted, free | set(stored))
+    return [Value(n, k) for n in nodes if n not in varying and not _is_cheap(n) for k in range(len(n.types))]
+
+
+def _minimum_cut(
+    joint: Joint,
+    wanted: Sequence[Value],
+    free: set[Value],
+    varying: set[Node],
+    ranges: dict[str, tuple[Dim, Dim]],
+    bounds: dict[Value, tuple[Dim, ...]],
+) -> list[Value]:
+    """Node-capacitated: v -> v' carries the bytes of v, a cheap node's operands lead to it, what is wanted leads to the end.
+
+    Of the cuts of one size the last one is taken (it runs least again): the digraph is turned around, so that the cut
+    nearest its source is the one nearest to the end.
+    """
+    import networkx as nx
+    from networkx.algorithms.flow import boykov_kolmogorov
+
+    if not wanted:
+        return []
+    flow = nx.DiGraph()
+    start, end = "start", "end"
+    todo = list(wanted)
+    seen: set[Value] = set(todo)
+    for v in todo:
+        flow.add_edge((v, 1), end)
+    while todo:
+        v = todo.pop()
+        shape = _bound_shape(joint.graph, v.type.shape, ranges)
+        must_store = v.node.op is input_op or v.node.op.ordered
+        if shape is None:
+            if must_store:
+                raise AssertionError(f"internal error in stager: no bound on the size of a carried {v.type}")
+            flow.add_edge((v, 0), (v, 1))
+        else:
+            bounds[v] = shape
+            flow.add_edge((v, 0), (v, 1), capacity=_bytes(joint.graph, v, shape))
+        again = not must_store and (_is_cheap(v.node) or shape is None or v.node not in varying)
+        if not again:
+            flow.add_edge(start, (v, 0))
+            continue
+        for a in _operands(joint.graph, v.node):
+            if a in free:
+                continue
+            flow.add_edge((a, 1), (v, 0))
+            if a not in seen:
+                seen.add(a)
+                todo.append(a)
+    if start not in flow:
+        return []
+    _, (near_end, _) = nx.minimum_cut(flow.reverse(), end, start, flow_func=boykov_kolmogorov)
+    return [v for v in _in_order(joint, seen) if (v, 1) in near_end and (v, 0) not in near_end]
+
+
+def _in_order(joint: Joint, values: set[Value]) -> list[Value]:
+    nodes = [v.node for v in joint.graph.inputs] + joint.forward
+    return [Value(n, k) for n in nodes for k in range(len(n.types)) if Value(n, k) in values]
+
+
+def _bytes(graph: Graph, v: Value, shape: Sequence[Dim]) -> int:
+    total = v.type.dtype.itemsize
+    for d in shape:
+        total *= d if isinstance(d, int) else 64 if (hint := _hint_of(graph, d)) is None else hint
+    return max(total, 1)
+
+
+def _hint_of(graph: Graph, d: Dim) -> int | None:
+    env = {name: graph.symbols[name].hint for name in symbols_of(d) if name in graph.symbols}
+    if any(h is None for h in env.values()) or env.keys() != symbols_of(d):
+        return None
+    return max(1, evaluate(d, env))  # type: ignore[arg-type]
+
+
+# -- sizes that depend on the iteration -------------------------------------------------------------------------------
+
+
+def _bound_shape(graph: Graph, shape: Sequence[Dim], ranges: dict[str, tuple[Dim, Dim]]) -> tuple[Dim, ...] | None:
+    """The largest extents over all iterations in terms of the graph around; None when there is no telling."""
+    local = _local_symbols(graph)
+    out = []
+    for d in shape:
+        if symbols_of(d) & local:
+            high = _extent(d, ranges, local, upper=True)
+            if high is None:
+                return None
+            d = dim_max(0, high)
+        out.append(d)
+    return tuple(out)
+
+
+def _local_symbols(graph: Graph) -> set[str]:
+    """Symbols that mean something in this region only: its own inputs' values and its data."""
+    s = stack()
+    around = {name for level in s.levels[: s.depth] if level.key == "Stage" for name in level.graph.symbols}  # type: ignore[attr-defined]
+    return {name for name, d in graph.symbols.items() if name not in around}
+
+
+def _extent(d: Dim, ranges: dict[str, tuple[Dim, Dim]], local: set[str], *, upper: bool) -> Dim | None:
+    """A bound on a dim, local symbols replaced by the ends of their ranges. Interval arithmetic, linear terms only."""
+    if not isinstance(d, Expr):
+        return d
+    total: Dim = 0
+    for monomial, c in d.terms:
+        factor: Dim = c
+        bounded = 0
+        for atom, power in monomial:
+            here = symbols_of(Expr(((((atom, 1),), 1),)))
+            if not here & local:
+                for _ in range(power):
+                    factor = factor * Expr(((((atom, 1),), 1),))
+                continue
+            bounded += power
+            end = _atom_extent(atom, ranges, local, upper=upper == (c > 0))
+            if end is None:
+                return None
+            factor = factor * end
+        if bounded > 1:
+            return None
+        total = total + factor
+    return total
+
+
+def _atom_extent(atom: Any, ranges: dict[str, tuple[Dim, Dim]], local: set[str], *, upper: bool) -> Dim | None:
+    if isinstance(atom, Sym):
+        low_high = ranges.get(atom.name)
+        return None if low_high is None else low_high[int(upper)]
+    assert isinstance(atom, Apply)
+    a = _extent(atom.a, ranges, local, upper=upper)
+    if atom.fn == "floordiv":
+        return floordiv(a, atom.b) if a is not None and isinstance(atom.b, int) and atom.b > 0 else None
+    if atom.fn == "mod":
+        return (atom.b - 1 if upper else 0) if isinstance(atom.b, int) and atom.b > 0 else None
+    b = _extent(atom.b, ranges, local, upper=upper)
+    if atom.fn == "min" and upper and (a is None or b is None):
+        return a if b is None else b
+    if atom.fn == "max" and not upper and (a is None or b is None):
+        return a if b is None else b
+    if a is None or b is None:
+        return None
+    return dim_max(a, b) if atom.fn == "max" else dim_min(a, b)
+
+
+def index_ranges(joint: Joint, low: Dim, high: Dim, step: int) -> dict[str, tuple[Dim, Dim]]:
+    """The least and the largest value of the symbols that are the loop's index."""
+    ends = (low, high - 1) if step > 0 else (high + 1, low)
+    return {name: ends for name, d in joint.graph.symbols.items() if d.kind == "value" and d.source == 0}
