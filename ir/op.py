@@ -46,6 +46,7 @@ class Op:
     lower: Callable[..., Any] | None = None
     jvp: Callable[..., Any] | None = None
     vjp: Callable[..., Any] | None = None
+    pullback: Callable[..., Any] | None = None  # (args, needs, **params) -> (out, ct -> operand cts), in place of vjp
     transpose: Callable[..., Any] | None = None
     batch: Callable[..., Any] | None = None
     write_back: Callable[..., Any] | None = None
