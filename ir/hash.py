@@ -75,7 +75,7 @@ class _Encoder:
             params = node.params
             if params:
                 if op.name == "fill":
-                    parts += (_literal(params["value"], params["dtype"]), encode(params["shape"]))
+                    parts += (literal_bits(params["value"], params["dtype"]), encode(params["shape"]))
                 else:
                     for key in sorted(params) if len(params) > 1 else params:
                         parts += (key.encode(), encode(params[key]))
@@ -148,7 +148,7 @@ _KINDS: dict[type, Callable[[Any], bytes]] = {
 }
 
 
-def _literal(value: Any, dtype: DType) -> bytes:
+def literal_bits(value: Any, dtype: DType) -> bytes:
     """A scalar literal by the bits it has in its dtype: 1, 1.0 and True are one f64 literal, 0.0 and -0.0 are two."""
     if dtype.bits == 64 and dtype.kind == "f" and type(value) in (float, int):
         return b"l" + _F64(value)

@@ -60,6 +60,24 @@ def rebuild(graph: Graph, fn: Rule, *, share: bool = False) -> Graph:
     return Rewriter(graph, {"*": (fn,)}, share=share, again=False).run()
 
 
+def map_regions(graph: Graph, run: Callable[[Graph, bool], Graph], fast_math: bool) -> Graph:
+    """`graph` with a pass applied to the regions of its control nodes."""
+    changed: dict[Node, tuple[Graph, ...]] = {}
+    for node in graph.nodes:
+        if node.regions:
+            regions = tuple([run(r, fast_math) for r in node.regions])
+            if any(new is not old for new, old in zip(regions, node.regions, strict=True)):
+                changed[node] = regions
+    if not changed:
+        return graph
+
+    def replace(rw: Rewriter, node: Node) -> Replacement:
+        regions = changed.get(rw.current) if rw.current is not None else None
+        return rw.emit_all(node.op, *node.args, regions=regions, **node.params) if regions is not None else None
+
+    return rebuild(graph, replace)
+
+
 class Rewriter:
     """One rebuild of one graph. Rules read operands, `fast_math`, and emit nodes."""
 
@@ -79,7 +97,8 @@ class Rewriter:
         self._known: dict[Any, Any] = {}  # key -> node, or list of control nodes
         self._replaced: dict[str, Dim] = {}  # symbols that turned out to be known dims
         self._by_op: dict[Op, tuple[Rule, ...]] = {}
-        self._current: Node | None = None  # whose location emitted nodes get
+        self.current: Node | None = None  # the old node at hand; emitted nodes get its location
+        self.memo: dict[Node, Any] = {}  # what a rule found out about a node of this walk
         self._depth = 0
         self._max_depth = MAX_DEPTH if again else 1
 
@@ -107,6 +126,10 @@ class Rewriter:
         value = np.ascontiguousarray(value).reshape(value.shape)
         value.flags.writeable = False
         return self.add(self._node(constant_op, (), {"value": value}, (t,)))[0]
+
+    def new(self, old: Value) -> Value:
+        """What stands for a value of the old graph that was visited already."""
+        return self._mapped[old.node][old.index]
 
     def dim(self, d: Dim) -> Value:
         """The run-time value of a dim."""
@@ -155,7 +178,7 @@ class Rewriter:
                 self.symbols[name] = d
         mapped = self._mapped
         for node in old.nodes:
-            self._current = node
+            self.current = node
             if node.op is input_op:
                 self.order.append(node)
                 mapped[node] = self._results[node] = node.outputs
@@ -203,7 +226,7 @@ class Rewriter:
     def _node(
         self, op: Op, args: tuple[Value, ...], params: dict[str, Any], types: tuple[Type, ...], regions: Any = ()
     ) -> Node:
-        at = self._current
+        at = self.current
         return Node(op, args, params, types, regions, at.loc if at else None, at.path if at else ())
 
     def _renewed(self, node: Node, mapped: Mapping[Node, tuple[Value, ...]], env: Mapping[str, Dim]) -> Node:
@@ -279,7 +302,7 @@ class Rewriter:
         old = self.old
         alive = self._alive(outputs)
         order = self.order if len(alive) == len(self.order) else [n for n in self.order if n in alive]
-        if len(order) == len(old.nx) and not self._replaced:  # type: ignore[arg-type]
+        if len(order) == len(old) and not self._replaced:
             same = all(a is b for a, b in zip(order, old.nodes, strict=True))
             if same and all(a.node is b.node and a.index == b.index for a, b in zip(outputs, old.outputs, strict=True)):
                 return old
@@ -309,7 +332,7 @@ def assemble(
 ) -> Graph:
     """A graph of these nodes that is `old` in everything else; data symbols of dead nodes go."""
     new = Graph(old.name)
-    new.meta = old.meta
+    new.meta = dict(old.meta)
     new.signature = old.signature
     if replaced and old.signature.layouts:
         layouts = {i: substitute(s, replaced) for i, s in old.signature.layouts.items()}
@@ -475,8 +498,9 @@ def _try_row(rw: Rewriter, node: Node, row: Row) -> Value | None:
         return None
     if callable(row.replacement):
         result: Value | None = row.replacement(rw, node, match)
-        return result
-    return _emit(rw, row.replacement, node, match)
+    else:
+        result = _emit(rw, row.replacement, node, match)
+    return result if result is not None and result.type == node.types[0] else None
 
 
 def _matches(p: Pattern, v: Value, match: Match) -> bool:

@@ -1,0 +1,106 @@
+"""The passes in the order in which they run: `PIPELINE`, read from top to bottom.
+
+Each pass is `(graph, fast_math) -> graph`, keeps what the graph computes, and done twice does no more than done once.
+`simplify` is four tables of local rules in one walk, because each makes work for the others: folded constants make
+identities, identities make equal nodes, views that meet make constants. The tables are also passes of their own
+(`fold_constants`, …), which is how they are tested.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from stager.ir import passes
+from stager.ir.graph import Graph
+from stager.ir.passes import algebra
+from stager.ir.passes.fold import FOLD
+from stager.ir.passes.updates import UPDATES, join_updates
+from stager.ir.passes.views import VIEWS
+from stager.ir.rewrite import Rules, merge_rules, rewrite
+from stager.ir.verify import verify
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One step of the pipeline; `note` says what it is for."""
+
+    name: str
+    run: Callable[[Graph, bool], Graph]
+    note: str
+
+
+@cache
+def algebra_rules() -> Rules:
+    """The rows of algebra, prepared once."""
+    return algebra.rules()
+
+
+@cache
+def simplify_rules() -> Rules:
+    """All local rules, in the order in which they are tried."""
+    return merge_rules(FOLD, algebra_rules(), VIEWS, UPDATES)
+
+
+def dead_code(graph: Graph, fast_math: bool = False) -> Graph:
+    """Without what no output and no effect needs."""
+    return rewrite(graph, {}, share=False)
+
+
+def common_subexpressions(graph: Graph, fast_math: bool = False) -> Graph:
+    """Equal nodes computed once. Effects stay apart."""
+    return rewrite(graph, {})
+
+
+def fold_constants(graph: Graph, fast_math: bool = False) -> Graph:
+    """What is known while compiling, computed while compiling."""
+    return rewrite(graph, FOLD, share=False)
+
+
+def simplify_algebra(graph: Graph, fast_math: bool = False) -> Graph:
+    """Identities of scalar arithmetic."""
+    return rewrite(graph, algebra_rules(), share=False, fast_math=fast_math)
+
+
+def resolve_views(graph: Graph, fast_math: bool = False) -> Graph:
+    """At most one view of each kind, next to its source."""
+    return rewrite(graph, VIEWS, share=False, fast_math=fast_math)
+
+
+def resolve_updates(graph: Graph, fast_math: bool = False) -> Graph:
+    """Reads of updates, pads and concatenations go to the pieces."""
+    return rewrite(graph, UPDATES, share=False)
+
+
+def simplify(graph: Graph, fast_math: bool = False) -> Graph:
+    """Constants, algebra, views, updates, common subexpressions and dead code until nothing changes."""
+    return rewrite(graph, simplify_rules(), fast_math=fast_math)
+
+
+PIPELINE: tuple[Pass, ...] = (
+    Pass("dead_code", dead_code, "drops what tracing left behind, so that nothing else looks at it"),
+    Pass("simplify", simplify, "constants, algebra, views, updates, common subexpressions"),
+    Pass("join_updates", join_updates, "updates that cover their base become a concatenation"),
+)
+
+
+def run_pipeline(
+    graph: Graph, *, stop_after: str | None = None, fast_math: bool = False, timings: dict[str, float] | None = None
+) -> Graph:
+    """The optimised graph. `stop_after` names the last pass to run; `timings` receives seconds by pass."""
+    if stop_after is not None and all(p.name != stop_after for p in PIPELINE):
+        raise ValueError(f"no pass is called {stop_after!r}; the passes are {', '.join(p.name for p in PIPELINE)}")
+    if passes.VERIFY:
+        verify(graph, "before the first pass")
+    for p in PIPELINE:
+        start = time.perf_counter()
+        graph = p.run(graph, fast_math)
+        if timings is not None:
+            timings[p.name] = timings.get(p.name, 0.0) + time.perf_counter() - start
+        if passes.VERIFY:
+            verify(graph, f"after the pass {p.name}")
+        if p.name == stop_after:
+            break
+    return graph
