@@ -31,7 +31,7 @@ TOOLS = {"codegen/math/generate.py": ("mpmath",), "codegen/math/remez.py": ("mpm
 
 # What runtime/ may know of ir/: types and the ABI record.
 RUNTIME_READS = ("stager.ir.abi", "stager.ir.abi_json", "stager.ir.dims", "stager.ir.dtypes", "stager.ir.types")
-RUNTIME_READS += ("stager.ir.entry_table", "stager.ir")  # the last for the place of the sources, which the cache key holds
+RUNTIME_READS += ("stager.ir.entry_table", "stager.ir")  # the last: where the sources are, for the cache's key
 
 
 def python_files(folder: str) -> list[Path]:
