@@ -54,9 +54,9 @@ def _pow_dy(t: Any, out: Any, x: Any, y: Any) -> Any:
 
 pow_ = elementwise("pow", np.power, d=[_pow_dx, _pow_dy], lower=lambda b, x, y: b.pow(x, y))
 maximum = elementwise("maximum", np.maximum, d=[lambda t, out, x, y: _share(t, x, y, gt), lambda t, out, x, y: _share(t, y, x, gt)],
-                      lower=lambda b, x, y: b.maximum(x, y), commutative=True)  # fmt: skip
+                      lower=lambda b, x, y: b.maximum(x, y))  # fmt: skip
 minimum = elementwise("minimum", np.minimum, d=[lambda t, out, x, y: _share(t, x, y, lt), lambda t, out, x, y: _share(t, y, x, lt)],
-                      lower=lambda b, x, y: b.minimum(x, y), commutative=True)  # fmt: skip
+                      lower=lambda b, x, y: b.minimum(x, y))  # fmt: skip
 fmax = elementwise("fmax", np.fmax, d=[lambda t, out, x, y: _share_nan(t, x, y, gt), lambda t, out, x, y: _share_nan(t, y, x, gt)],
                    lower=lambda b, x, y: b.fmax(x, y))  # fmt: skip
 fmin = elementwise("fmin", np.fmin, d=[lambda t, out, x, y: _share_nan(t, x, y, lt), lambda t, out, x, y: _share_nan(t, y, x, lt)],
