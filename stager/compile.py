@@ -70,9 +70,6 @@ class Compiler:
         from stager.runtime.function import add_entry
 
         made = self.compile(bound, reason)
-        for previous in self.history:
-            if previous.describe_types() == made.describe_types() and previous.facts() == made.facts():
-                raise AssertionError(f"internal error in stager: the entry for {made.describe_types()} does not take the call it was made for")
         add_entry(function, made.entry_spec(self))
         self.history.append(made)
 
@@ -112,9 +109,6 @@ class Compilation:
     def describe_types(self) -> tuple[str, ...]:
         """The argument leaves as text: what this specialisation is for."""
         return tuple([_leaf_text(leaf) for leaf in self.traced.leaves])
-
-    def facts(self) -> tuple[Any, ...]:
-        return (self.traced.structure, tuple(sorted(self.traced.graph.signature.layouts.items())))
 
     def difference(self, bound: inspect.BoundArguments) -> str:
         """Why a call does not fit this specialisation, in words."""

@@ -148,7 +148,7 @@ def _deliver(traced: Traced, results: Sequence[Any]) -> None:
 def _of_argument(x: Array, index: int, leaf: Leaf, output: Callable[[Any], int]) -> Result:
     if not x.path:
         return Result("input", index)
-    layout = follow(Layout.of_input(leaf.value, leaf.array.type if leaf.array else x.type), x.path)
+    layout = follow(Layout.of_input(leaf.value, x.cell.type), x.path)
     if layout is None:
         return Result("value", output(x))
     return Result("view", index, layout)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stager.array import Array, raw, wrap
-from stager.errors import ShapeError, describe
+from stager.errors import ConcretizationError, ShapeError, describe
 from stager.ir.dims import Dim, Expr, dim_max, dim_min, floordiv
 from stager.ir.dtypes import i64
 from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand
@@ -97,7 +97,10 @@ def _bound(b: Any) -> Any:
     if type(b) is Array:
         from stager.symbols import dim_of
 
-        return dim_of(b)
+        try:
+            return b.__index__()  # a Python int argument: the code is specialised on it
+        except ConcretizationError:
+            return dim_of(b)
     return b.__index__()
 
 

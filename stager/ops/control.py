@@ -372,17 +372,17 @@ def _lane_by_lane(interp: Any, op: Op, args: Sequence[Raw], bdims: Sequence[int 
     """The node itself once per lane: lanes differ in trip counts, branches or sizes. In order when it has effects."""
 
     def lane_outs(lane: Raw) -> tuple[Raw, ...]:
-        outs: tuple[Raw, ...] = bind(op, *[_of_lane(a, b, lane) for a, b in zip(args, bdims, strict=True)], **params)
+        outs: tuple[Raw, ...] = bind(op, *[of_lane(a, b, lane) for a, b in zip(args, bdims, strict=True)], **params)
         return outs
 
     if any(_has_ordered_effects(region) for region in params["regions"]):
-        outs = _in_order(interp.batch_size, lane_outs)
+        outs = lanes_in_order(interp.batch_size, lane_outs)
     else:
         outs = map_lanes(interp.batch_size, lane_outs)
     return outs, (0,) * len(outs)
 
 
-def _of_lane(x: Raw, bdim: int | None, lane: Raw) -> Raw:
+def of_lane(x: Raw, bdim: int | None, lane: Raw) -> Raw:
     return x if bdim is None else gather(x, lane, axes=(bdim,), batch_dims=0, mode="promise")
 
 
@@ -393,7 +393,7 @@ def _has_ordered_effects(region: Graph) -> bool:
     )
 
 
-def _in_order(size: Dim, lane_outs: RawFunction) -> tuple[Raw, ...]:
+def lanes_in_order(size: Dim, lane_outs: RawFunction) -> tuple[Raw, ...]:
     """What `map_lanes` does, one lane after the other."""
     probe = trace_region(lane_outs, (I64,), Captures())
     types = probe.graph.output_types
