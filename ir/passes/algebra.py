@@ -179,7 +179,9 @@ ROWS = (
     row(("shl", X, ZERO), X),                               # x << 0 -> x
     row(("shr", X, ZERO), X),                               # x >> 0 -> x
     row(("maximum", X, MINUS_INFINITY), X),                 # max(x, -inf) -> x, NaN too
+    row(("maximum", MINUS_INFINITY, X), X),                 # (which of 0.0 and -0.0 is the larger depends on order)
     row(("minimum", X, INFINITY), X),                       # min(x, inf) -> x, NaN too
+    row(("minimum", INFINITY, X), X),
 
     # absorbing elements
     row(("mul", X, ZERO), ZERO, FAST),                      # x * 0 -> 0
