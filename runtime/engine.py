@@ -135,6 +135,10 @@ class Engine:
         with self._lock:
             self._sources.append(source)
 
+    def provides(self, name: str) -> bool:
+        """Whether a registered object defines `name`. Loads nothing."""
+        return name in self._support or name in self._symbols
+
     def _resolve_one(self, name: str) -> int | None:
         address = self._symbols.get(name)
         if address is not None:
