@@ -25,6 +25,9 @@ from stager.leaves import Leaf, classify, leaf_type
 from stager.runtime.structure import Structure, flatten, unflatten
 
 
+ATOMS = (str, bytes, bool, int, float, complex, type(None))  # what a guard compares by value
+
+
 @dataclass
 class Result:
     """One leaf of the results. kind "value": graph output `index`; "input": the argument leaf `index` itself;
@@ -83,6 +86,8 @@ def trace(
         for leaf in leaves:
             if leaf.array is not None and isinstance(leaf.value, np.ndarray):
                 session.add_argument(leaf.value, leaf.array, ())
+            elif leaf.kind == "static" and not isinstance(leaf.value, ATOMS):
+                session.add_root(leaf.value)
         call_args, call_kwargs = unflatten(structure, [leaf.value if leaf.array is None else leaf.array for leaf in leaves])
         out = convert(fn, session)(*call_args, **call_kwargs)
         results, result_structure = flatten(out)
