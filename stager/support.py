@@ -70,9 +70,12 @@ _forever: list[object] = []
 def install_entry() -> None:
     """Make the native type of compiled functions."""
     from stager.ir.entry_table import ENTRY_EXPORTS, ENTRY_EXTERNALS
-    from stager.runtime.function import install
+    from stager.runtime.function import compiled_function_type, install
 
     provide_support()
     loaded = engine().load(_kept("entry", _entry_object), ENTRY_EXTERNALS)
     _forever.append(loaded)
     install({name: loaded.address(name) for name in ENTRY_EXPORTS})
+    from stager.explain import attach
+
+    attach(compiled_function_type())

@@ -1,0 +1,66 @@
+"""`python -m stager`: look at what a function becomes (`show`), build it into a library (`build`)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import Any
+
+
+def load_function(target: str) -> Any:
+    """The object that `module:name` names; the current folder is importable. SystemExit with a text when there is none."""
+    module_name, _, name = target.partition(":")
+    if not name:
+        raise SystemExit(f"stager: {target!r} does not read like module:function")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except ImportError as e:
+        raise SystemExit(f"stager: cannot import {module_name!r}: {e}") from None
+    except AttributeError:
+        raise SystemExit(f"stager: module {module_name!r} has no {name!r}") from None
+    return found
+
+
+def show(options: argparse.Namespace) -> None:
+    """Print what stands after a stage."""
+    from stager.explain import stage_text
+    from stager.transforms.shapes import trace_types
+
+    fn = load_function(options.function)
+    fn = getattr(fn, "__wrapped__", fn)
+    if options.transform:
+        import stager as st
+
+        for name in options.transform:
+            fn = getattr(st, name)(fn)
+    print(stage_text(trace_types(fn, tuple(options.spec), {}).graph, options.stage))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    from stager.errors import StagerError
+
+    parser = argparse.ArgumentParser(prog="python -m stager", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    shown = commands.add_parser("show", help="print a function at a stage of its way to machine code")
+    shown.add_argument("function", help="module:function")
+    shown.add_argument("--spec", action="append", default=[], metavar="TYPE", help="the type of an argument, like 'f64[3,4]'; once per argument")
+    shown.add_argument("--stage", default="passes", choices=("graph", "passes", "kernels", "mlir", "llvm", "asm"))
+    shown.add_argument("--transform", action="append", default=[], choices=("vmap", "grad", "value_and_grad", "functionalize", "hessian"), help="apply a transform first; the last one given is outermost")
+    shown.set_defaults(run=show)
+    options = parser.parse_args(argv)
+    try:
+        options.run(options)
+    except (StagerError, ValueError) as e:
+        print(f"stager: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

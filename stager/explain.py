@@ -1,0 +1,125 @@
+"""Looking: `f.graph(*args)`, `f.explain(*args)`, and the stages that `python -m stager show` prints."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+from stager.compile import Compilation, Compiler, compiler_of
+from stager.ir.graph import Graph
+from stager.pipeline import Executable, executable, generate, optimize
+
+STAGES = ("graph", "passes", "kernels", "mlir", "llvm", "asm")
+
+
+def graph(self: Any, *args: Any, stage: str = "passes", **kwargs: Any) -> Graph:
+    """The graph of this function for these arguments: as traced (stage="graph") or after the passes.
+
+    Nothing runs. The graph prints as text; `.nx` is its networkx digraph.
+    """
+    traced = compiler_of(self).trace(_bound(compiler_of(self), args, kwargs)).graph
+    if stage == "graph":
+        return traced
+    if stage != "passes":
+        raise ValueError(f"a graph has the stages 'graph' and 'passes', not {stage!r}")
+    return optimize(traced)
+
+
+def show(self: Any, *args: Any, stage: str = "passes", **kwargs: Any) -> str:
+    """What stands after a stage, as text: graph, passes, kernels, mlir, llvm or asm."""
+    return stage_text(compiler_of(self).trace(_bound(compiler_of(self), args, kwargs)).graph, stage)
+
+
+def stage_text(traced: Graph, stage: str) -> str:
+    """The printed form of a traced graph at a stage. ValueError for a stage that does not exist."""
+    if stage not in STAGES:
+        raise ValueError(f"no stage is called {stage!r}; the stages are {', '.join(STAGES)}")
+    if stage == "graph":
+        return str(traced)
+    optimized = optimize(traced)
+    if stage == "passes":
+        return str(optimized)
+    if stage == "mlir":
+        from stager.ir.mlir import to_mlir
+
+        return to_mlir(optimized)
+    compiled = generate(optimized)
+    if stage == "kernels":
+        return str(compiled.program)
+    return str(compiled.llvm if stage == "llvm" else compiled.assembly)
+
+
+@dataclass
+class Explanation:
+    """What `explain` reports. Prints as a page; the fields are there for programs."""
+
+    name: str
+    reason: str  # why the last call traced, or that it did not
+    origin: str  # "compiled", "memory" or "disk"
+    times: dict[str, float]  # seconds by phase
+    stats: dict[str, Any]
+    declined: list[tuple[str, int, str]] = field(default_factory=list)
+    entries: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}"]
+        lines.append(f"  last trace: {self.reason}")
+        lines.append(f"  code: {self.origin}")
+        for phase, seconds in self.times.items():
+            lines.append(f"    {phase:<10} {seconds * 1e3:8.2f} ms")
+        lines.append("  specialisations:")
+        lines.extend(f"    {i}: {text}" for i, text in enumerate(self.entries))
+        lines.append("  kernels:")
+        kernels = self.stats.get("kernels", [])
+        for k in kernels:
+            lines.append("    " + "  ".join(f"{key}={value}" for key, value in k.items()) if isinstance(k, dict) else f"    {k}")
+        rest = {k: v for k, v in self.stats.items() if k != "kernels"}
+        for key, value in rest.items():
+            lines.append(f"  {key}: {value}")
+        for file, line, why in self.declined:
+            lines.append(f"  not staged: {file}:{line}: {why}")
+        return "\n".join(lines)
+
+
+def explain(self: Any, *args: Any, **kwargs: Any) -> Explanation:
+    """How this function is compiled for these arguments (without arguments: for the last call that traced).
+
+    Kernels with their flops, bytes and what was fused, arena size, compile time by phase, cache hits, and why the last
+    call traced or compiled again.
+    """
+    compiler = compiler_of(self)
+    if not args and not kwargs:
+        if not compiler.history:
+            raise ValueError(f"{self.__name__} has not been called yet: give explain the arguments of a call")
+        last = compiler.history[-1]
+        return _explanation(compiler, last.code, last)
+    bound = _bound(compiler, args, kwargs)
+    traced = compiler.trace(bound)
+    code = executable(traced.graph)
+    return _explanation(compiler, code, Compilation(traced, code, bound, "explain"))
+
+
+def _explanation(compiler: Compiler, code: Executable, of: Compilation) -> Explanation:
+    reason = compiler.history[-1].reason if compiler.history else "not called yet"
+    return Explanation(
+        getattr(compiler.fn, "__name__", "function"),
+        reason,
+        code.origin,
+        dict(code.times),
+        dict(code.compiled.stats),
+        list(of.traced.session.declined),
+        [", ".join(c.describe_types()) for c in compiler.history],
+    )
+
+
+def _bound(compiler: Compiler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+    bound = compiler.signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound
+
+
+def attach(cls: type) -> None:
+    """Give the native type its Python methods."""
+    for method in (graph, explain, show):
+        setattr(cls, method.__name__, method)
