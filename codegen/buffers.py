@@ -287,18 +287,19 @@ class _Buffers:
         with c.if_(c.gt(capacity, limit)):
             c.call("munmap", I32, [data, capacity])
             c.ret()
-        kept = c.var(I32, 0)
-        with c.while_(lambda: c.eq(kept.get(), 0)):
-            c.call(self.evict, args=[c.sub(limit, capacity)])
+        with c.loop():
+            kept = c.var(I32, 0)
             with self._locked(c):
                 count, total = c.get(STATE, self.state, "count"), c.get(STATE, self.state, "total")
-                with c.if_(c.lt(count, KEPT_ENTRIES)):  # else another thread took the entry that was freed
+                with c.if_(c.and_(c.lt(count, KEPT_ENTRIES), c.le(c.add(total, capacity), limit))):
                     entry = self._kept(c, count)
                     c.put(KEPT, entry, "data", data)
                     c.put(KEPT, entry, "capacity", capacity)
                     c.put(STATE, self.state, "count", c.add(count, 1))
                     c.put(STATE, self.state, "total", c.add(total, capacity))
                     kept.set(1)
+            c.ret_if(c.ne(kept.get(), 0))
+            c.call(self.evict, args=[c.sub(limit, capacity)])
         c.finish()
 
     # --- arenas
