@@ -55,12 +55,16 @@ BUFFER_SYMBOLS = (
 @functools.cache
 def provide_support() -> None:
     """Tell the engine what objects may need; each is loaded at its first use."""
+    from stager.runtime import blas
     from stager.runtime.function import external_address
+    from stager.runtime.memory import start_buffers
+    from stager.runtime.threads import start_pool
 
     e = engine()
-    e.provide(POOL_SYMBOLS, lambda: _kept("pool", _pool_object))
-    e.provide(BUFFER_SYMBOLS, lambda: _kept("buffers", _buffers_object))
+    e.provide(POOL_SYMBOLS, lambda: _kept("pool", _pool_object), start_pool)
+    e.provide(BUFFER_SYMBOLS, lambda: _kept("buffers", _buffers_object), start_buffers)
     e.provide_by(external_address)
+    e.provide_by(blas.external_address)
 
 
 _forever: list[object] = []
