@@ -17,40 +17,79 @@ from stager.interpreters.jvp import JvpInterpreter
 from stager.interpreters.stack import stack
 from stager.interpreters.vmap import BatchTracer, VmapInterpreter
 from stager.ir.dims import symbols_of
-from stager.ir.graph import Graph, Node, SymbolDef, Value
+from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
 
 if TYPE_CHECKING:
     from stager.array import Array
 
 
 class Concrete:
-    """The known values of one graph's nodes: inputs first, then whatever has been run."""
+    """The known values of one graph's nodes: inputs first, then whatever has been run.
+
+    What is asked for is run as a segment: the nodes that are missing, as a graph of their own with the known values as
+    inputs. The first time a segment is met the reference evaluator runs it; when it comes again, or when its work is
+    large, it runs as machine code, found by its structural hash.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.values: dict[Value, np.ndarray[Any, Any]] = {}
+        self.effects_done: set[Node] = set()
 
     def run(self, wanted: list[Value]) -> list[np.ndarray[Any, Any]]:
-        """The values of `wanted`, running only ancestors that have not been run. Does not recurse."""
-        from stager.ir.evaluate import evaluate_node
+        """The values of `wanted`, running only what has not been run, and the effects that stand before."""
+        effects = [n for n in self.graph.nodes if n.op.ordered and n not in self.effects_done] if self.graph._last_ordered else []
+        missing = [v for v in dict.fromkeys(wanted) if v not in self.values]
+        if missing or effects:
+            needed = self._needed([*[v.node for v in missing], *effects])
+            segment, known, made = self._segment(needed, missing)
+            results = run_segment(segment, [self.values[v] for v in known])
+            self.values.update(zip(made, results, strict=True))
+            self.effects_done.update(effects)
+        return [self.values[v] for v in wanted]
 
-        needed: list[Node] = []
+    def _needed(self, roots: list[Node]) -> set[Node]:
+        """The nodes that must run. Does not recurse: graphs may be deep."""
         seen: set[Node] = set()
-        pending = [v.node for v in wanted if v not in self.values]
+        pending = list(roots)
         while pending:
             node = pending.pop()
             if node in seen:
                 continue
             seen.add(node)
-            needed.append(node)
             pending.extend(a.node for a in node.args if a not in self.values)
             pending.extend(d.source.node for d in self._symbols_of(node) if d.source not in self.values)
-        order = {n: i for i, n in enumerate(self.graph.nodes)} if len(needed) > 1 else {}
-        for node in sorted(needed, key=lambda n: order.get(n, 0)):
-            env = {name: int(self.values[d.source]) for name, d in self.graph.symbols.items() if d.source in self.values}
-            for value, array in zip(node.outputs, evaluate_node(node, [self.values[a] for a in node.args], env), strict=True):
-                self.values[value] = array
-        return [self.values[v] for v in wanted]
+        return seen
+
+    def _segment(self, needed: set[Node], missing: list[Value]) -> tuple[Graph, list[Value], list[Value]]:
+        """(the graph of the nodes in order, the known values it takes, the values it gives)."""
+        builder = GraphBuilder(name="segment")
+        graph = builder.graph
+        here: dict[Value, Value] = {}
+        known: list[Value] = []
+
+        def operand(v: Value) -> Value:
+            if v not in here:
+                here[v] = builder.input(v.type)
+                known.append(v)
+            return here[v]
+
+        for name, d in self.graph.symbols.items():
+            if d.kind == "data" and d.source in self.values:
+                graph.symbols[name] = SymbolDef("value", len(known))
+                builder.input(d.source.type)
+                known.append(d.source)
+        for node in self.graph.nodes:
+            if node not in needed:
+                continue
+            copy = Node(node.op, tuple([operand(a) for a in node.args]), node.params, node.types, node.regions, node.loc, node.path)
+            graph.add(copy)
+            here.update(zip(node.outputs, copy.outputs, strict=True))
+            for name, d in self.graph.symbols.items():
+                if d.kind == "data" and d.source.node is node:
+                    graph.symbols[name] = SymbolDef("data", Value(copy, d.source.index))
+        graph.outputs = [here[v] for v in missing]
+        return graph, known, missing
 
     def _symbols_of(self, node: Node) -> list[SymbolDef]:
         symbols = self.graph.symbols
@@ -58,6 +97,38 @@ class Concrete:
             return []
         names = symbols_of(tuple([t.shape for t in node.types])) | symbols_of(tuple(node.params.values()))
         return [symbols[n] for n in names if symbols[n].kind == "data"]
+
+
+_seen: set[str] = set()
+_SEEN_LIMIT = 10_000
+LARGE_WORK = 1 << 18  # elements that a segment touches: from here machine code pays at once
+
+
+def run_segment(graph: Graph, arrays: list[np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
+    """Run a graph once: by the evaluator when it is new and small, else as machine code."""
+    from stager.ir.evaluate import evaluate_graph
+    from stager.ir.hash import structural_hash
+
+    key = structural_hash(graph)
+    if key not in _seen and _work(graph) < LARGE_WORK:
+        if len(_seen) >= _SEEN_LIMIT:
+            _seen.clear()
+        _seen.add(key)
+        return evaluate_graph(graph, arrays)
+    from stager.pipeline import executable
+
+    return executable(graph, key)([np.ascontiguousarray(a) if a.ndim else a for a in arrays])
+
+
+def _work(graph: Graph) -> int:
+    total = 0
+    for node in graph.nodes:
+        if node.op.family == "control":
+            return LARGE_WORK
+        for t in node.types:
+            size = t.size
+            total += size if isinstance(size, int) else LARGE_WORK
+    return total
 
 
 def _peel(x: Array) -> tuple[Any, str]:

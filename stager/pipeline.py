@@ -76,10 +76,10 @@ def generate(graph: Graph) -> Any:
     return compile_graph(graph, Target.host(), name="stager_kernel")
 
 
-def executable(graph: Graph) -> Executable:
-    """Machine code for a graph."""
+def executable(graph: Graph, key: str | None = None) -> Executable:
+    """Machine code for a graph; `key` is its structural hash where the caller has it."""
     start = time.perf_counter()
-    key = structural_hash(graph)
+    key = structural_hash(graph) if key is None else key
     hashed = time.perf_counter()
     with _lock:
         found = _memory.get(key)
