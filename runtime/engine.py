@@ -63,6 +63,7 @@ class _Support:
     names: tuple[str, ...]
     build: Callable[[], bytes]
     started: Callable[[Loaded], None] | None
+    externals: tuple[str, ...]
     loaded: Loaded | None = None
 
 
@@ -119,13 +120,18 @@ class Engine:
             self._symbols.update(symbols)
 
     def provide(
-        self, names: Iterable[str], build: Callable[[], bytes], started: Callable[[Loaded], None] | None = None
+        self,
+        names: Iterable[str],
+        build: Callable[[], bytes],
+        started: Callable[[Loaded], None] | None = None,
+        externals: Iterable[str] = (),
     ) -> None:
         """Register an object that defines `names`: `build()` gives it when the first of them is needed.
 
-        It stays loaded for the life of the process; `started` is called once with it.
+        It is linked against `externals`, as in `load`, and stays loaded for the life of the process; `started` is
+        called once with it.
         """
-        support = _Support(tuple(names), build, started)
+        support = _Support(tuple(names), build, started, tuple(externals))
         with self._lock:
             for name in support.names:
                 self._support.setdefault(name, support)
@@ -158,7 +164,7 @@ class Engine:
     def _start(self, support: _Support) -> None:
         if support.loaded is not None:
             return
-        support.loaded = self.load(support.build())
+        support.loaded = self.load(support.build(), support.externals)
         for name in support.names:
             self._symbols[name] = support.loaded.address(name)
             self._owners[name] = support.loaded

@@ -38,6 +38,14 @@ def _buffers_object() -> bytes:
     return object_of(emit_buffers(Target.host()), Target.host())
 
 
+def _blas_threads_object() -> bytes:
+    from stager.codegen.blas import emit_blas_threads
+    from stager.codegen.objects import object_of
+    from stager.codegen.target import Target
+
+    return object_of(emit_blas_threads(Target.host()), Target.host())
+
+
 def _entry_object() -> bytes:
     from stager.codegen.entry import entry_object
     from stager.runtime.layout import python_layout
@@ -50,6 +58,8 @@ BUFFER_SYMBOLS = (
     "stager_buffer_acquire", "stager_buffer_release", "stager_arena_acquire", "stager_arena_release",
     "stager_buffer_set_limit", "stager_buffer_kept", "stager_buffer_trim",
 )  # fmt: skip
+BLAS_SYMBOLS = ("stager_blas_enter", "stager_blas_leave")
+BLAS_EXTERNALS = ("stager_blas_get_threads", "stager_blas_set_threads", "stager_pool_threads")
 
 
 @functools.cache
@@ -63,6 +73,7 @@ def provide_support() -> None:
     e = engine()
     e.provide(POOL_SYMBOLS, lambda: _kept("pool", _pool_object), start_pool)
     e.provide(BUFFER_SYMBOLS, lambda: _kept("buffers", _buffers_object), start_buffers)
+    e.provide(BLAS_SYMBOLS, lambda: _kept("blas", _blas_threads_object), externals=BLAS_EXTERNALS)
     e.provide_by(external_address)
     e.provide_by(blas.external_address)
 

@@ -33,3 +33,10 @@ def buffers_object() -> bytes:
     from stager.codegen.buffers import emit_buffers
 
     return compiled(emit_buffers(Target.host()))
+
+
+@cache
+def blas_threads_object() -> bytes:
+    from stager.codegen.blas import emit_blas_threads
+
+    return compiled(emit_blas_threads(Target.host()))

@@ -7,9 +7,10 @@ import ctypes
 import numpy as np
 import pytest
 
+from stager.codegen.blas import EXPORTS, EXTERNALS
 from stager.runtime import blas
 from stager.runtime.engine import Engine
-from tests.runtime.objects import compiled
+from tests.runtime.objects import blas_threads_object, compiled, pool_object
 
 needs_blas = pytest.mark.skipif(not blas.symbols(), reason="NumPy was built without its bundled OpenBLAS")
 
@@ -43,6 +44,39 @@ def test_threads_are_put_back() -> None:
     with pytest.raises(KeyError), blas.limited(1):
         raise KeyError
     assert get() == before
+
+
+@needs_blas
+def test_enter_and_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STAGER_NUM_THREADS", "3")
+    engine = Engine()
+    engine.provide_by(blas.external_address)
+    engine.provide(["stager_pool_threads"], pool_object)
+    engine.provide(EXPORTS, blas_threads_object, externals=EXTERNALS)
+    addresses = engine.resolve(EXPORTS)
+    enter = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(addresses["stager_blas_enter"])
+    leave = ctypes.CFUNCTYPE(None)(addresses["stager_blas_leave"])
+    get = ctypes.CFUNCTYPE(ctypes.c_int)(blas.symbols()["stager_blas_get_threads"])
+
+    def context(threads: int) -> ctypes.Array[ctypes.c_int32]:
+        words = (ctypes.c_int32 * 16)()
+        words[8] = threads
+        return words
+
+    with blas.limited(2):
+        assert enter(context(2)) == 0
+        assert enter(context(1)) == 1
+        assert get() == 1
+        assert enter(context(2)) == 1  # another call overlaps
+        assert get() == 2
+        leave()
+        assert get() == 2
+        leave()
+        assert get() == 2, "what the first call met"
+        assert enter(context(0)) == 1
+        assert get() == 3, "the pool's default"
+        leave()
+        assert get() == 2
 
 
 @needs_blas

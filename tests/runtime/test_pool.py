@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -372,13 +374,38 @@ def test_the_module_is_the_same_every_time() -> None:
 def test_every_target_compiles() -> None:
     import llvmlite.binding as llvm
 
+    from stager.codegen.blas import emit_blas_threads
     from stager.codegen.buffers import emit_buffers
     from stager.codegen.pool import emit_pool
     from stager.codegen.target import TARGETS
 
-    emitters: list[Callable[[Any], Any]] = [emit_pool, emit_buffers]
+    emitters: list[Callable[[Any], Any]] = [emit_pool, emit_buffers, emit_blas_threads]
     for target in TARGETS.values():
         for emit in emitters:
             parsed = llvm.parse_assembly(str(emit(target)))
             parsed.verify()
             assert len(target.machine().emit_object(parsed)) > 500
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("cc") is None, reason="links a shared library with cc")
+def test_the_object_is_a_library_of_its_own(tmp_path: Path) -> None:
+    """Nothing but libc and pthread is needed, and no address of this process is inside."""
+    (tmp_path / "pool.o").write_bytes(pool_object())
+    flags = ["-shared", "-pthread", "-nostartfiles", "-Wl,--no-undefined"]
+    subprocess.run(["cc", *flags, "-o", "libpool.so", "pool.o"], cwd=tmp_path, check=True)
+    library = ctypes.CDLL(str(tmp_path / "libpool.so"))
+    library.stager_pool_set_threads(3)
+    assert library.stager_pool_threads() == 3
+    seen: list[int] = []
+
+    def count(ctx: Any, begin: int, end: int, env: Any) -> int:
+        seen.append(begin)
+        return 0
+
+    body = Body(count)
+    context = Context()
+    run = library.stager_parallel_for
+    run.argtypes = [ctypes.POINTER(Context), Body, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
+    assert run(context, body, 40, 1, None) == 0
+    assert sorted(seen) == list(range(40))
+    library.stager_pool_stop()
