@@ -48,7 +48,7 @@ def _dot_reference(x: Any, y: Any, *, contract: Pair, batch: Pair) -> Any:
     flat_batch = int(np.prod(batch_shape, dtype=int))
     a = x.transpose((*batch[0], *x_free, *contract[0])).reshape(flat_batch, int(np.prod(rows, dtype=int)), inner)
     b = y.transpose((*batch[1], *contract[1], *y_free)).reshape(flat_batch, inner, int(np.prod(cols, dtype=int)))
-    return np.matmul(a, b).reshape(*batch_shape, *rows, *cols)
+    return np.matmul(a, b).reshape((*batch_shape, *rows, *cols))
 
 
 # -- derivatives ------------------------------------------------------------------------------------------------------

@@ -24,7 +24,9 @@ from stager.ir.types import Type
 
 def _check_type(ok: Type, *details: Type, exception: str, text: str) -> tuple[Type, ...]:
     if ok != Type(b1, ()) or any(d.shape or not d.dtype.is_integer for d in details):
-        raise DTypeError(describe(f"check: takes a bool scalar and integer scalars, not {ok}, {', '.join(map(str, details))}"))
+        raise DTypeError(
+            describe(f"check: takes a bool scalar and integer scalars, not {ok}, {', '.join(map(str, details))}")
+        )
     return ()
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from stager.interpreters.stack import bind
 from stager.ir.dtypes import DType, b1, i32, u8
 from stager.ir.types import Type
 from stager.ops import special
 from stager.ops.families import OpFunction, comparison, elementwise, full_like, zeros_like
-from stager.interpreters.stack import bind
 
 # -- arithmetic -------------------------------------------------------------------------------------------------------
 

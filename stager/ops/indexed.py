@@ -12,18 +12,16 @@ mode says what becomes of an index that is negative or too large: "check" (negat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from stager.errors import DTypeError, ShapeError, describe
-from stager.interpreters.stack import bind
 from stager.ir.dims import Dim, is_static, product
 from stager.ir.dtypes import i64
 from stager.ir.types import Type
-from stager.ops.elementwise import add, convert, div, eq, gt, lt, mul, ne, not_, select
+from stager.ops.elementwise import add, convert, div, eq, gt, lt, mul, not_, select
 from stager.ops.families import define, full, materialize_batch, move_bdim, zeros_like
 from stager.ops.structural import iota
 from stager.ops.views import broadcast, reshape

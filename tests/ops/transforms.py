@@ -59,7 +59,9 @@ def jvp(fn: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[
     return tuple([p for p, _ in pairs]), tuple([t for _, t in pairs])
 
 
-def vjp(fn: Function, primals: Sequence[Any], needs: Sequence[bool], cts: Sequence[Any]) -> tuple[tuple[Any, ...], list[Any]]:
+def vjp(
+    fn: Function, primals: Sequence[Any], needs: Sequence[bool], cts: Sequence[Any]
+) -> tuple[tuple[Any, ...], list[Any]]:
     """(results, cotangents of the operands that `needs` names, None for zero)."""
     level = GradInterpreter()
     with push(level):
@@ -86,3 +88,73 @@ def or_zeros(tangents: Sequence[Any], like: Sequence[Any]) -> list[Any]:
 
 def inexact(x: Any) -> bool:
     return bool(np.asarray(x).dtype.kind in "fc")
+
+
+# -- what the tables compare with -------------------------------------------------------------------------------------
+
+# Against finite differences, and between two exact ways to one result.
+DIFFERENCE = {"rtol": 2e-6, "atol": 1e-7}
+EXACT = {"rtol": 1e-9, "atol": 1e-11}
+STEP = 1e-5
+
+
+def moved(arrays: Sequence[Any], directions: Sequence[Any], step: float) -> list[Any]:
+    """arrays + step * directions; what is not inexact stays."""
+    return [a if d is None else a + step * d for a, d in zip(arrays, directions, strict=True)]
+
+
+def directions_for(rng: np.random.Generator, arrays: Sequence[Any]) -> list[Any]:
+    """A random direction per inexact array, None for the others."""
+    return [np.asarray(rng.normal(size=a.shape)) if inexact(a) else None for a in arrays]
+
+
+def directional(fn: Function, arrays: Sequence[Any], directions: Sequence[Any]) -> list[Any]:
+    """The derivative of fn's inexact results along `directions`, by central differences."""
+    high, low = (evaluate(fn, *moved(arrays, directions, h)) for h in (STEP, -STEP))
+    return [(h - lo) / (2 * STEP) for h, lo in zip(high, low, strict=True) if inexact(h)]
+
+
+def pushforward(fn: Function, needs: Sequence[bool]) -> Function:
+    """(*primals, *tangents of the needed ones) -> tangents of the inexact results, zeros made real."""
+
+    def pushed(*args: Any) -> list[Any]:
+        primals, given = args[: len(needs)], iter(args[len(needs) :])
+        outs, tangents = jvp(fn, primals, [next(given) if need else None for need in needs])
+        return [t for t, o in zip(or_zeros(tangents, outs), outs, strict=True) if o.type.dtype.is_inexact]
+
+    return pushed
+
+
+def pullback(fn: Function, needs: Sequence[bool]) -> Function:
+    """(*primals, *cotangents of the inexact results) -> cotangents of the needed primals, zeros made real."""
+
+    def pulled(*args: Any) -> list[Any]:
+        primals, given = args[: len(needs)], list(args[len(needs) :])
+        level = GradInterpreter()
+        with push(level):
+            tracked = [level.track(p) if need else p for p, need in zip(primals, needs, strict=True)]
+            outs = as_tuple(fn(*tracked))
+        raw = [level.unwrap(o) for o in outs]
+        slots = [slot for value, slot in raw if value.type.dtype.is_inexact]
+        seeds = [(slot, ct) for slot, ct in zip(slots, given, strict=True) if slot is not None]
+        cts = level.backward(seeds, [t.slot for t, need in zip(tracked, needs, strict=True) if need])
+        return or_zeros(cts, [p for p, need in zip(primals, needs, strict=True) if need])
+
+    return pulled
+
+
+def inner(xs: Sequence[Any], ys: Sequence[Any]) -> float:
+    """<x, y>, summed over all arrays."""
+    return float(sum(np.sum(x * y) for x, y in zip(xs, ys, strict=True)))
+
+
+def mapped(fn: Function, bdims: Sequence[int | None], size: int) -> Function:
+    """fn under vmap."""
+    return lambda *args: vmap(fn, args, bdims, size)
+
+
+def loop_over_lanes(fn: Function, arrays: Sequence[Any], bdims: Sequence[int | None], size: int) -> list[Any]:
+    """What vmap must give, lane by lane."""
+    lanes = [evaluate(fn, *[a if b is None else np.take(a, k, axis=b) for a, b in zip(arrays, bdims, strict=True)])
+             for k in range(size)]  # fmt: skip
+    return [np.stack(column) for column in zip(*lanes, strict=True)]
