@@ -1,17 +1,127 @@
-"""Where temporaries lie: one arena, planned by lifetimes."""
+"""Where temporaries lie: one arena, planned by lifetimes.
+
+A storage lives from its first use to its last; one that is used both inside and outside of a loop lives through the whole
+loop. Storages whose lifetimes do not meet may overlap. Sizes may be symbolic: a size that mentions a loop index is
+replaced by its bound, one that mentions data has no place here and is allocated while running ("heap").
+"""
 
 from __future__ import annotations
 
-from stager.codegen.program import Program
+from typing import Any
+
+from stager.codegen.inplace import buffers_of
+from stager.codegen.program import Loop, MapLanes, Program, Storage, Switch, While
 from stager.ir.abi import ARENA_ALIGN
-from stager.ir.dims import Dim
+from stager.ir.dims import Dim, symbols_of
+
+
+STACK_BYTES = 64
+"""Temporaries up to this size are local variables, which LLVM keeps in registers."""
 
 
 def plan(program: Program) -> None:
-    """Gives every temporary its offset."""
-    at: Dim = 0
+    """Gives every temporary its offset and the program its arena."""
+    spans = _spans(program)
+    static: list[tuple[int, int, int, Storage]] = []
+    symbolic: list[tuple[int, int, Dim, Storage]] = []
+    entry = set(program.symbols)
     for s in program.storages:
-        if s.kind == "temp":
+        if s.kind != "temp" or id(s) not in spans:
+            continue
+        start, end = spans[id(s)]
+        size = program.facts.maximum(s.nbytes)
+        if isinstance(size, int) and size <= STACK_BYTES:
+            s.kind, s.nbytes = "stack", size
+        elif isinstance(size, int):
+            static.append((start, end, max(size, 1), s))
+        elif symbols_of(size) <= entry:
+            symbolic.append((start, end, size, s))
+        else:
+            s.kind = "heap"
+    total = _place(static)
+    at: Dim = total
+    slots: list[tuple[Dim, Dim, int]] = []  # size, offset, free after
+    for start, end, size, s in sorted(symbolic, key=lambda x: x[0]):
+        for k, (slot_size, offset, free) in enumerate(slots):
+            if slot_size == size and free < start:
+                s.offset = offset
+                slots[k] = (slot_size, offset, end)
+                break
+        else:
             s.offset = at
-            at = at + (s.nbytes + (ARENA_ALIGN - 1)) // ARENA_ALIGN * ARENA_ALIGN
+            slots.append((size, at, end))
+            at = at + (size + (ARENA_ALIGN - 1)) // ARENA_ALIGN * ARENA_ALIGN
     program.arena_bytes = at
+
+
+def _place(items: list[tuple[int, int, int, Storage]]) -> int:
+    """Offsets for static sizes: large ones first, each at the lowest place that is free for its lifetime."""
+    placed: list[tuple[int, int, int, int]] = []  # start, end, offset, size
+    total = 0
+    for start, end, size, s in sorted(items, key=lambda x: -x[2]):
+        rounded = -(-size // ARENA_ALIGN) * ARENA_ALIGN
+        at = 0
+        for _, _, offset, taken in sorted((p for p in placed if p[0] <= end and start <= p[1]), key=lambda p: p[2]):
+            if at + rounded <= offset:
+                break
+            at = max(at, offset + taken)
+        s.offset = at
+        placed.append((start, end, at, rounded))
+        total = max(total, at + rounded)
+    return total
+
+
+def _spans(program: Program) -> dict[int, tuple[int, int]]:
+    """First and last position of every storage."""
+    spans: dict[int, tuple[int, int]] = {}
+    inside: dict[int, tuple[tuple[int, int], ...]] = {}
+    clock = 0
+
+    def touch(sid: int, loops: tuple[tuple[int, int], ...], at: int) -> None:
+        first = spans.get(sid)
+        spans[sid] = (at, at) if first is None else (min(first[0], at), max(first[1], at))
+        known = inside.get(sid)
+        if known is None:
+            inside[sid] = loops
+        else:  # the loops that all uses share
+            inside[sid] = tuple(a for a, b in zip(known, loops, strict=False) if a == b)
+
+    ends: dict[int, int] = {}
+    records: list[tuple[int, tuple[int, ...], int]] = []
+    starts: dict[int, int] = {}
+
+    def visit(steps: list[Any], loops: tuple[int, ...]) -> None:
+        nonlocal clock
+        for s in steps:
+            clock += 1
+            at = clock
+            records.extend((id(b.storage), loops, at) for b in buffers_of(s))
+            if isinstance(s, Loop | While):
+                records.extend((id(x), loops, at) for pair in s.swaps for x in pair)
+            bodies: list[list[Any]] = []
+            match s:
+                case Loop() | MapLanes():
+                    bodies = [s.body]
+                case While():
+                    bodies = [s.test + s.body]
+                case Switch():
+                    bodies = s.branches
+            if bodies:
+                starts[at] = at
+                for b in bodies:
+                    visit(b, (*loops, at))
+                ends[at] = clock
+
+    visit(program.steps, ())
+    for sid, loops, at in records:
+        touch(sid, tuple((k, k) for k in loops), at)
+    for sid, loops, at in records:
+        shared = {k for k, _ in inside[sid]}
+        low, high = spans[sid]
+        for k in loops:
+            if k not in shared:
+                low, high = min(low, starts[k]), max(high, ends[k])
+                break
+        spans[sid] = (low, high)
+        del at
+    return spans

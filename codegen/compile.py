@@ -45,6 +45,7 @@ def compile_graph(graph: Graph, target: Target, *, name: str = "f", threads: boo
     """Compiles a verified graph. The ABI's names are those of `stager/ir/abi.py`."""
     from stager.codegen.arena import plan
     from stager.codegen.fuse import fuse
+    from stager.codegen.inplace import share
     from stager.codegen.lower import lower
     from stager.codegen.module import emit_program
     from stager.codegen.schedule import schedule
@@ -53,6 +54,7 @@ def compile_graph(graph: Graph, target: Target, *, name: str = "f", threads: boo
     program = lower(graph, name)
     clock("lower")
     fuse(program)
+    share(program)
     clock("fuse")
     schedule(program, target, threads=threads)
     clock("schedule")

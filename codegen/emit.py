@@ -120,7 +120,7 @@ class FunctionEmitter:
         self.slots: dict[int, Any] = {}  # storages whose address changes while the function runs
         self.heap: dict[int, Any] = {}  # storages sized by data: a slot that is freed at the end
         self._exit = self.fn.append_basic_block("exit")
-        self._result = self.entry.alloca(I32, name="status")
+        self._result = self.alloca(I32, "status")
 
     # -- leaving ------------------------------------------------------------------------------------------------------
 
@@ -172,6 +172,7 @@ class FunctionEmitter:
     def alloca(self, type: Any, name: str = "", align: int = 0) -> Any:
         """A stack slot."""
         slot = self.entry.alloca(type, name=name)
+        slot.type = PTR
         if align:
             slot.align = align
         return slot

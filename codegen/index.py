@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from stager.ir.dims import Atom, Dim, Expr, Sym, symbols_of
+from stager.ir.dims import Apply, Atom, Dim, Expr, Sym, floordiv, symbols_of
 
 DYNAMIC = 1 << 20
 """Variables from here on are `DYNAMIC + instruction`; below are axes."""
@@ -149,6 +149,37 @@ class Facts:
             a, b = (r[0] * c, r[1] * c) if positive else (r[1] * c, r[0] * c)
             low, high = low + a, high + b
         return low, high
+
+    def maximum(self, d: Dim) -> Dim:
+        """An upper bound without the loop indices whose range is known."""
+        worst = -self._settled(-d)
+        return worst
+
+    def _settled(self, d: Dim) -> Dim:
+        """`d` at its least over the ranged symbols in it, as far as they can be removed."""
+        for _ in range(8):
+            if not isinstance(d, Expr):
+                return d
+            lowered = self._at_worst(d)
+            if lowered is d:
+                return self._inside_functions(d)
+            d = lowered
+        return d
+
+    def _inside_functions(self, d: Expr) -> Dim:
+        """Bounds of `floordiv(e, c)` and the like by those of `e`, for positive constant `c`."""
+        out: Dim = 0
+        for m, c in d.terms:
+            factor: Dim = c
+            for atom, power in m:
+                value: Dim = Expr(((((atom, 1),), 1),))
+                if isinstance(atom, Apply) and len(m) == 1 and power == 1 and isinstance(atom.b, int) and atom.b > 0:
+                    if atom.fn == "floordiv":
+                        value = floordiv(self._settled(atom.a) if c > 0 else self.maximum(atom.a), atom.b)
+                for _ in range(power):
+                    factor = factor * value
+            out = out + factor
+        return out
 
     def _at_worst(self, d: Expr) -> Dim:
         """`d` with one ranged symbol, linear in it, at the end of its range that makes `d` smallest."""

@@ -17,7 +17,7 @@ from stager.codegen.emit import I64, PTR, FunctionEmitter, i64
 from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.program import Buffer, Instr, Leaf, LoopAxis, Nest, Storage
 from stager.codegen.scalar import ScalarBuilder, Val, memory_type
-from stager.ir.dims import Dim, Expr
+from stager.ir.dims import Dim, Expr, floordiv
 from stager.ir.dtypes import DType, b1
 from stager.ir.dtypes import i64 as dtype_i64
 
@@ -32,13 +32,16 @@ def emit_nest(e: FunctionEmitter, nest: Nest) -> None:
     """The code of a nest at the current place."""
     if nest.parallel and e.m.threads:
         first = nest.outer[0] if nest.outer else nest.leaves[0].loops[0]
-        chunk = max(nest.chunk, nest.block, 1)
+        unit = nest.block if nest.block and len(nest.outer) == 1 else max(nest.chunk, 1)
         body = e.body()
         with body.scope():
-            _NestEmitter(body, nest).run(body.begin, body.end, chunk)
+            _NestEmitter(body, nest).run(body.begin, body.end, unit)
         body.finish()
-        units = (first.extent + (chunk - 1)) // chunk
-        e.call_body(body, units, nest.grain)
+        many: Any = True
+        if nest.threshold is not None:
+            points, enough = nest.threshold
+            many = e.b.icmp_signed(">=", e.dim(points), i64(enough))
+        e.call_body(body, floordiv(first.extent + (unit - 1), unit), nest.grain, many)
         return
     with e.scope():
         _NestEmitter(e, nest).run(None, None, 1)
@@ -49,19 +52,21 @@ class _NestEmitter:
         self.e = e
         self.nest = nest
         self.variables: dict[int, Any] = {}
-        self.checks: list[Any] = []
+        self.rows: dict[int, Any] = {}
 
-    def run(self, begin: Any, end: Any, chunk: int) -> None:
+    def run(self, begin: Any, end: Any, unit: int) -> None:
+        """The nest, or its units [begin, end) of the first loop."""
         e, nest = self.e, self.nest
-        for storage, nbytes, _ in nest.scratch.values():
-            e.stack(storage, nbytes)
+        for storage, nbytes in nest.scratch.values():
+            lanes = nest.block if nest.block else 1
+            e.stack(storage, nbytes * lanes)
         limits = None
         if begin is not None:
             first = nest.outer[0] if nest.outer else nest.leaves[0].loops[0]
-            if chunk > 1:
+            if unit > 1:
                 b = e.b
-                lo = b.mul(begin, i64(chunk), flags=("nsw",))
-                hi = b.mul(end, i64(chunk), flags=("nsw",))
+                lo = b.mul(begin, i64(unit), flags=("nsw",))
+                hi = b.mul(end, i64(unit), flags=("nsw",))
                 n = e.dim(first.extent)
                 hi = b.select(b.icmp_signed("<", hi, n), hi, n)
             else:
@@ -79,13 +84,31 @@ class _NestEmitter:
         if k == len(nest.outer):
             for x in emitters:
                 with e.scope():
-                    x.run(dict(self.variables), limits if not nest.outer else None)
+                    x.run(dict(self.variables), {x.loops[0].var: limits} if limits is not None and not nest.outer else {})
             return
         axis = nest.outer[k]
         lo, hi = limits if limits is not None and k == 0 else (0, axis.extent)
+        if nest.block and k == len(nest.outer) - 1:
+            self._blocks(axis, lo, hi, emitters)
+            return
         with e.loop(lo, hi, name=f"r{k}") as i:
             self.variables[axis.var] = i
             self._outer(k + 1, emitters, limits)
+
+    def _blocks(self, axis: LoopAxis, lo: Any, hi: Any, emitters: list[_LeafEmitter]) -> None:
+        """The last outer loop in blocks of lanes."""
+        e, nest = self.e, self.nest
+        step = nest.block
+        top = e._operand(hi)
+        with e.loop(lo, hi, step, name="block") as start:
+            b = e.b
+            stop = b.add(start, i64(step), flags=("nsw",))
+            stop = b.select(b.icmp_signed("<", stop, top), stop, top)
+            if nest.block_var is not None:
+                self.variables[nest.block_var] = b.udiv(start, i64(step))
+            for x in emitters:
+                with e.scope():
+                    x.run(dict(self.variables), {axis.var: (start, stop)})
 
 
 class _LeafEmitter:
@@ -105,8 +128,11 @@ class _LeafEmitter:
         self.width = 1  # of the code being emitted
         self.unroll = 1
         self.mask: Val | None = None
-        self.limits: Any = None
+        self.limits: dict[int, Any] = {}
         self.bad: Any = None
+        self.shared = {a.var for a in nest.outer}
+        if nest.block:
+            self.shared.discard(nest.outer[-1].var)
         self._analyse()
 
     # -- analysis -----------------------------------------------------------------------------------------------------
@@ -225,7 +251,8 @@ class _LeafEmitter:
             e.b.store(e.scalars(self.full_width).const(dtype_i64, 0).ir, self.bad)
             e.b.store(i64(0), self.bad_scalar)
 
-    def run(self, outer: dict[int, Any], limits: Any) -> None:
+    def run(self, outer: dict[int, Any], limits: dict[int, Any]) -> None:
+        """The leaf once, for one outer point; `limits`: ranges of loops that do not run over their whole extent."""
         self.variables = outer
         self.limits = limits
         self.values.clear()
@@ -253,10 +280,8 @@ class _LeafEmitter:
             self._loop(k)
 
     def _range(self, k: int) -> tuple[Any, Any]:
-        if k == 0 and self.limits is not None:
-            lo, hi = self.limits
-            return lo, hi
-        return 0, self.loops[k].extent
+        axis = self.loops[k]
+        return self.limits.get(axis.var, (0, axis.extent))
 
     def _loop(self, k: int, lo: Any = None, hi: Any = None) -> None:
         axis = self.loops[k]
@@ -592,7 +617,8 @@ class _LeafEmitter:
         row = self.nest.scratch.get(id(storage))
         if row is None:
             return at.terms
-        return tuple(t for t in at.terms if t[0] not in row[2])
+        outer = self.shared
+        return tuple(t for t in at.terms if t[0] not in outer)
 
     def _hoist_pointers(self, k: int, dynamic: bool) -> None:
         """Addresses of what deeper loops access, as far as the variables up to loop k decide them."""
@@ -621,7 +647,7 @@ class _LeafEmitter:
             return found
         e = self.e
         if not terms:
-            p = e.base(storage)
+            p = self._row_base(storage)
         else:
             # the innermost term is added last
             order = sorted(
@@ -638,6 +664,16 @@ class _LeafEmitter:
             else:
                 p = e.offset(p, value if c == 1 else e.b.mul(value, e.dim(c), flags=("nsw",)))
         self.pointers[key] = p
+        return p
+
+    def _row_base(self, storage: Storage) -> Any:
+        """The address that positions count from: rows of a block count from the block's first lane."""
+        p = self.e.base(storage)
+        nest = self.nest
+        if nest.block and id(storage) in nest.scratch:
+            var = nest.outer[-1].var
+            start = self.limits[var][0]
+            p = self.e.offset(p, self.e.b.mul(start, i64(-nest.scratch[id(storage)][1])))
         return p
 
     def _address(self, storage: Storage, at: Ix, u: int, width: int) -> tuple[Any, list[Val]]:
@@ -802,7 +838,7 @@ class _Reporter(_LeafEmitter):
         self.accesses = []
         self.first_reduce = None
         self.fold_level = None
-        self.run({}, None)
+        self.run({}, {})
 
     def _unrolls(self, k: int, n: int) -> bool:
         return False

@@ -97,7 +97,7 @@ class Lowering:
             walk.deliver(v, b)
         fresh = [b for n, b in enumerate(outputs) if b is not None and n not in written_by]
         entry = [name for name, d in g.symbols.items() if d.kind != "data"]
-        return Program(self.name, inputs, fresh, walk.steps, entry, self.storages)
+        return Program(self.name, inputs, fresh, walk.steps, entry, self.storages, self.facts)
 
     def temp(self, t: Type, hint: str = "t") -> Buffer:
         """A new buffer in the arena."""

@@ -24,6 +24,7 @@ from stager.codegen.program import (
 )
 from stager.codegen.scalar import Val
 from stager.codegen.target import Target
+from stager.ir.dims import product
 from stager.ir.dtypes import i64 as dtype_i64
 
 
@@ -70,35 +71,69 @@ def _move(e: FunctionEmitter, m: Move) -> None:
         e.b.store(y, a)
         e.b.store(x, z)
         return
-    size = m.target.storage.nbytes if not m.target.shape else m.target.dtype.itemsize
-    if m.target.shape and all(d == 1 for d in m.target.shape):
-        size = m.target.dtype.itemsize
     if all(d == 1 for d in m.target.shape):
         sb = e.scalars(1)
         sb.store(sb.load(e.pointer(m.source), m.source.dtype), e.pointer(m.target))
         return
-    from stager.ir.dims import product
+    copy_bytes(e, e.pointer(m.target), e.pointer(m.source), e.dim(product(m.target.shape) * m.target.dtype.itemsize))
 
-    total = e.dim(product(m.target.shape) * m.target.dtype.itemsize)
-    del size
+
+def copy_bytes(e: FunctionEmitter, to: Any, source: Any, n: Any) -> None:
+    """memcpy of n (i64) bytes."""
     f = e.module.globals.get("llvm.memcpy.p0.p0.i64")
     if f is None:
         f = ir.Function(e.module, ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, I1]), "llvm.memcpy.p0.p0.i64")
-    e.b.call(f, [e.pointer(m.target), e.pointer(m.source), total, ir.Constant(I1, 0)])
+    e.b.call(f, [to, source, n, ir.Constant(I1, 0)])
+
+
+def _open_swaps(e: FunctionEmitter, s: Loop | While) -> list[tuple[Any, Any]]:
+    """Slots that hold the present addresses of storages which change places."""
+    originals = []
+    for pair in s.swaps:
+        for storage in pair:
+            base = e.base(storage)
+            slot = e.alloca(PTR, storage.name)
+            e.b.store(base, slot)
+            originals.append((storage, base))
+            e.pointers.pop(id(storage), None)
+            e.slots[id(storage)] = slot
+    return originals
+
+
+def _close_swaps(e: FunctionEmitter, s: Loop | While, originals: list[tuple[Any, Any]]) -> None:
+    """After the loop every carry is in its own storage again."""
+    b = e.b
+    homes = {id(storage): base for storage, base in originals}
+    for carry, _ in s.swaps:
+        base = homes[id(carry)]
+        now = b.load(e.slots[id(carry)], typ=PTR)
+        elsewhere, home = b.append_basic_block("elsewhere"), b.append_basic_block("home")
+        b.cbranch(b.icmp_unsigned("!=", now, base), elsewhere, home)
+        b.position_at_end(elsewhere)
+        with e.scope():
+            copy_bytes(e, base, now, e.dim(carry.nbytes))
+        b.branch(home)
+        b.position_at_end(home)
+    for storage, base in originals:
+        del e.slots[id(storage)]
+        e.pointers[id(storage)] = base
 
 
 def _loop(e: FunctionEmitter, s: Loop) -> None:
     lo, hi = scalar_value(e, s.lower), scalar_value(e, s.upper)
+    swapped = _open_swaps(e, s)
     with e.loop(lo, hi, s.step, name="for") as i:
         e.define(s.symbol, i)
         if s.polls:
             e.poll()
         emit_steps(e, s.body)
+    _close_swaps(e, s, swapped)
 
 
 def _while(e: FunctionEmitter, s: While) -> None:
     b = e.b
     test, body, done = (b.append_basic_block(n) for n in ("while", "do", "done"))
+    swapped = _open_swaps(e, s)
     b.branch(test)
     b.position_at_end(test)
     with e.scope():
@@ -111,6 +146,7 @@ def _while(e: FunctionEmitter, s: While) -> None:
         emit_steps(e, s.body)
         b.branch(test)
     b.position_at_end(done)
+    _close_swaps(e, s, swapped)
 
 
 def _switch(e: FunctionEmitter, s: Switch) -> None:

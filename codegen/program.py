@@ -180,8 +180,10 @@ class Nest:
     parallel: bool = False
     grain: Dim = 0
     block: int = 0  # shared lanes: the last outer loop runs over blocks of this many points
-    scratch: dict[int, Any] = field(default_factory=dict)  # storages that live for one outer point
-    chunk: int = 0
+    block_var: int | None = None  # the variable that counts the blocks
+    scratch: dict[int, Any] = field(default_factory=dict)  # id -> (storage, bytes): live for one outer point
+    chunk: int = 0  # elements of one unit of a parallel vector loop
+    threshold: Any = None  # (points, how many make threads worth it) when only the running function knows
 
     def stages(self) -> Iterator[Stage]:
         return (leaf.stage for leaf in self.leaves)
@@ -210,6 +212,7 @@ class Loop:
     step: int
     body: list[Any]
     polls: bool = True
+    swaps: list[tuple[Storage, Storage]] = field(default_factory=list)  # pairs that change places every time
 
 
 @dataclass(slots=True)
@@ -219,6 +222,7 @@ class While:
     test: list[Any]
     condition: Buffer
     body: list[Any]
+    swaps: list[tuple[Storage, Storage]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -281,6 +285,7 @@ class Program:
     steps: list[Any]
     symbols: list[str]
     storages: list[Storage] = field(default_factory=list)
+    facts: Any = None  # index.Facts of the symbols
     arena_bytes: Dim = 0
     work: Dim = 0  # rough nanoseconds of one call on one thread
 
@@ -359,7 +364,7 @@ def _scalar(s: Scalar) -> str:
 
 def _nest_lines(n: Nest) -> Iterator[str]:
     head = "parallel " if n.parallel else ""
-    rows = [s.name for s in n.scratch.values()]
+    rows = [s.name for s, _ in n.scratch.values()]
     loops = " ".join(_loop_text(a, n.block if n.block and a is n.outer[-1] else 0) for a in n.outer)
     yield f"{n.name}: {head}{loops}".rstrip() + (f" (per point: {', '.join(rows)})" if rows else "")
     for leaf in n.leaves:

@@ -1,38 +1,443 @@
-"""Loop orders, vector axes, unrolling and parallel loops of nests."""
+"""How every nest runs: collapsed axes, loop order, vector axis, unrolling, blocks of columns, parallel loops.
+
+Decisions depend on shapes and target only, never on the number of threads, so results do not either. Two modes for nests
+with shared loops: *rows* (each leaf vectorises along an axis of its own) and *columns* (the last shared axis runs in
+blocks; each leaf runs over the block's lanes).
+"""
 
 from __future__ import annotations
 
-from stager.codegen.program import Leaf, Nest, Program, walk
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from stager.codegen.index import DYNAMIC, Ix
+from stager.codegen.lower import WEIGHTS
+from stager.codegen.program import (
+    Buffer,
+    Instr,
+    Leaf,
+    Loop,
+    LoopAxis,
+    MapLanes,
+    Nest,
+    Program,
+    Reduction,
+    Stage,
+    Storage,
+    Switch,
+    While,
+)
 from stager.codegen.target import Target
+from stager.ir.dims import Dim, Expr, dim_max, floordiv, product
+from stager.ir.dtypes import b1
+
+PARALLEL_NS = 60_000
+"""A nest of less work than this is not worth waking threads for."""
+PIECE_NS = 30_000
+"""The work of one piece of a parallel loop."""
+COLUMN_BYTES = 1 << 17
+"""What one block of columns may touch of one array, so that all leaves find it in the cache."""
+CHUNK = 1 << 15
+"""Elements of a piece when one long reduction is divided."""
 
 
 def schedule(program: Program, target: Target, *, threads: bool = True) -> None:
-    """Decides how every nest runs."""
-    count = 0
-
-    def visit(step: object) -> None:
-        nonlocal count
-        if isinstance(step, Nest):
-            step.name = f"k{count}"
-            count += 1
-            for leaf in step.leaves:
-                _leaf(leaf, target)
-
-    walk(program.steps, visit)
+    """Decides how every nest of a program runs."""
+    s = _Scheduler(program, target, threads)
+    program.steps = s.steps(program.steps, nested=False)
+    program.work = s.work
 
 
-def _leaf(leaf: Leaf, target: Target) -> None:
-    leaf.loops.sort(key=lambda a: a.reduce)
-    if leaf.stage.sequential or not leaf.loops:
-        return
-    best, score = None, 0.0
-    for a in leaf.loops:
-        s = sum(at.coef(a.var) == b.dtype.itemsize for b, at in leaf.stage.loads)
-        s += sum(2 * (x.at.coef(a.var) == x.buffer.dtype.itemsize) for x in (*leaf.stage.stores, *leaf.stage.reductions))
-        if s > score:
-            best, score = a, s
+class _Scheduler:
+    def __init__(self, program: Program, target: Target, threads: bool) -> None:
+        self.program = program
+        self.target = target
+        self.threads = threads
+        self.count = 0
+        self.work: Dim = 0
+
+    def steps(self, steps: list[Any], nested: bool) -> list[Any]:
+        out: list[Any] = []
+        for s in steps:
+            match s:
+                case Nest():
+                    out.extend(self.nest(s, nested))
+                    continue
+                case MapLanes():
+                    s.body = self.steps(s.body, True)
+                case Loop():
+                    s.body = self.steps(s.body, nested)
+                case While():
+                    s.test, s.body = self.steps(s.test, nested), self.steps(s.body, nested)
+                case Switch():
+                    s.branches = [self.steps(b, nested) for b in s.branches]
+            out.append(s)
+        return out
+
+    def nest(self, nest: Nest, nested: bool) -> list[Nest]:
+        nest.name = f"k{self.count}"
+        self.count += 1
+        if nest.leaves[0].stage.sequential:
+            self._order_sequential(nest.leaves[0])
+            return [nest]
+        collapse(nest)
+        if nest.outer:
+            self._choose_mode(nest)
+        for leaf in nest.leaves:
+            self._leaf(leaf, nest)
+        return self._parallel(nest, nested)
+
+    # -- one leaf -----------------------------------------------------------------------------------------------------
+
+    def _order_sequential(self, leaf: Leaf) -> None:
+        """A scatter: the written rest axis may run along lanes, the order of points stays."""
+        stage = leaf.stage
+        if not stage.stores or not leaf.loops:
+            return
+        last = leaf.loops[-1]
+        st = stage.stores[0]
+        if st.at.coef(last.var) == st.buffer.dtype.itemsize and all(
+            v < DYNAMIC or not _depends(stage.body, v - DYNAMIC, last.var) for v, _ in st.at.terms
+        ):
+            leaf.vector = last.var
+            leaf.unroll = 1
+
+    def _leaf(self, leaf: Leaf, nest: Nest) -> None:
+        if not leaf.loops:
+            return
+        stage = leaf.stage
+        best = self._vector_axis(leaf, nest)
+        leaf.loops = _ordered(leaf, best)
+        if best is None:
+            return
+        leaf.vector = best.var
+        lanes = self._lanes(stage)
+        ops = sum(_weight(i) for i in stage.body)
+        if stage.reductions:
+            unroll = 8 if ops <= 4 else 4 if ops <= 16 else 2 if ops <= 60 else 1
+            if len(stage.reductions) > 2:
+                unroll = min(unroll, 4)
+        else:
+            unroll = 4 if ops <= 6 else 2 if ops <= 24 else 1
+        if isinstance(best.extent, int) and not (nest.block and best.var == nest.outer[-1].var):
+            while unroll > 1 and lanes * unroll > best.extent:
+                unroll //= 2
+        leaf.unroll = unroll
+
+    def _lanes(self, stage: Stage) -> int:
+        bits = max((i.dtype.bits for i in stage.body if i.dtype is not b1), default=64)
+        return max(1, self.target.vector_bits // bits)
+
+    def _vector_axis(self, leaf: Leaf, nest: Nest) -> LoopAxis | None:
+        if self.target.vector_bits == 0:
+            return None
+        if nest.block:
+            return next((a for a in leaf.loops if a.var == nest.outer[-1].var), None)
+        best, best_score = None, 0.0
+        for a in leaf.loops:
+            score = axis_score(leaf.stage, a)
+            if isinstance(a.extent, int) and a.extent < 4:
+                score *= 0.1
+                if a.extent < 2 * self._lanes(leaf.stage) // 4:
+                    continue
+            if score > best_score:
+                best, best_score = a, score
+        return best
+
+    # -- shared loops -------------------------------------------------------------------------------------------------
+
+    def _choose_mode(self, nest: Nest) -> None:
+        """Rows, unless a shared axis is the contiguous one: then columns, with that axis last."""
+        row = column = 0.0
+        scores = {}
+        for a in nest.outer:
+            scores[a.var] = sum(axis_score(leaf.stage, a) * (3 if leaf.loops else 1) for leaf in nest.leaves)
+        for leaf in nest.leaves:
+            if leaf.loops:
+                row += 3 * max(axis_score(leaf.stage, a) for a in leaf.loops)
+        last = max(nest.outer, key=lambda a: scores[a.var])
+        column = scores[last.var]
+        small = all(
+            isinstance(a.extent, int) and a.extent < 4 for leaf in nest.leaves for a in leaf.loops
+        )
+        if column <= row and not (small and column > 0):
+            return
+        if column <= 0:
+            return
+        nest.outer.sort(key=lambda a: a is last)
+        inner: Dim = 1
+        for leaf in nest.leaves:
+            size = product(a.extent for a in leaf.loops)
+            if isinstance(size, Expr) or (isinstance(inner, int) and size > inner):
+                inner = size
+        item = max((i.dtype.itemsize for leaf in nest.leaves for i in leaf.stage.body if i.op == "load"), default=8)
+        if isinstance(inner, int):
+            block = max(32, min(512, COLUMN_BYTES // (max(inner, 1) * item)))
+            block = 1 << (block.bit_length() - 1)
+        else:
+            block = 64
+        nest.block = block
+        for sid in _wide_rows(nest, last.var):
+            self.program.storages.append(nest.scratch.pop(sid)[0])
+        for leaf in nest.leaves:
+            leaf.loops.append(LoopAxis(last.var, last.extent))
+
+    # -- threads --------------------------------------------------------------------------------------------------------
+
+    def _parallel(self, nest: Nest, nested: bool) -> list[Nest]:
+        points = _points(nest)
+        cost = _cost(nest)
+        self.work = self.work + points * max(1, int(cost * 16)) // 16 if not nested else self.work
+        first = nest.outer[0] if nest.outer else nest.leaves[0].loops[0] if nest.leaves[0].loops else None
+        if first is None:
+            return [nest]
+        most = self.program.facts.maximum(points)
+        if isinstance(most, int) and most * cost < PARALLEL_NS:
+            return [nest]
+        if first.reduce:
+            if nested:
+                return [nest]
+            return self._divide(nest, first, points)
+        if not self.threads or nested:
+            return [nest]
+        inner = floordiv(points, dim_max(first.extent, 1)) if isinstance(points, Expr) else points // max(first.extent, 1)  # type: ignore[operator]
+        vector_first = not nest.outer and first.var == nest.leaves[0].vector
+        if vector_first:
+            nest.chunk = 4096
+        unit = max(nest.chunk, nest.block if nest.outer and first is nest.outer[-1] else 0, 1)
+        if isinstance(inner, int):
+            nest.grain = max(1, int(PIECE_NS / (cost * inner * unit)))
+        else:
+            nest.grain = dim_max(1, floordiv(max(1, int(PIECE_NS / (cost * unit))), dim_max(inner, 1)))
+        if isinstance(first.extent, int) and first.extent <= nest.grain * unit:  # type: ignore[operator]
+            nest.chunk = 0
+            nest.grain = 0
+            return [nest]
+        nest.parallel = True
+        nest.threshold = None if isinstance(points, int) else (points, max(1, int(PARALLEL_NS / cost)))
+        return [nest]
+
+    def _divide(self, nest: Nest, first: LoopAxis, points: Dim) -> list[Nest]:
+        """One long reduction: pieces of fixed size give partial results, which a second nest reduces."""
+        (leaf,) = nest.leaves
+        stage = leaf.stage
+        if any(r.kind.startswith("arg") for r in stage.reductions) or any(not a.reduce for a in leaf.loops):
+            return [nest]
+        inner = floordiv(points, dim_max(first.extent, 1)) if isinstance(points, Expr) else points // max(first.extent, 1)  # type: ignore[operator]
+        size = CHUNK
+        if first.var != leaf.vector:
+            if isinstance(inner, Expr):
+                size = 16
+            else:
+                size = max(1, CHUNK // inner)
+        pieces = floordiv(first.extent + (size - 1), size)
+        if pieces == 1:
+            return [nest]
+        used = [a.var for x in nest.leaves for a in x.loops]
+        number = max(used) + 1
+        partial: list[Reduction] = []
+        second: list[Nest] = []
+        body: list[Instr] = []
+        final = Stage([], body)
+        for r in stage.reductions:
+            dtype = r.buffer.dtype
+            storage = Storage("temp", f"p{len(self.program.storages)}", pieces * dtype.itemsize)
+            self.program.storages.append(storage)
+            buffer = Buffer(storage, dtype, (pieces,))
+            partial.append(Reduction(r.kind, buffer, Ix(0, ((number, dtype.itemsize),)), r.value))
+            body.append(Instr("load", dtype, (), (buffer, Ix(0, ((0, dtype.itemsize),)))))
+            final.reductions.append(Reduction(r.kind, r.buffer, r.at, len(body) - 1))
+        stage.reductions[:] = partial
+        nest.outer = [LoopAxis(first.var, first.extent)]
+        nest.block = size
+        nest.block_var = number
+        last = Nest([], [Leaf([LoopAxis(0, pieces, True)], final)], f"{nest.name}.total")
+        self._leaf(last.leaves[0], last)
+        if self.threads:
+            nest.parallel = True
+            nest.grain = 1
+            nest.threshold = None if isinstance(points, int) else (points, 2 * CHUNK)
+        second.append(last)
+        return [nest, *second]
+
+
+def _wide_rows(nest: Nest, var: int) -> list[int]:
+    """Rows that are more than one element per lane of a block: they stay in the arena."""
+    bad = set()
+    for leaf in nest.leaves:
+        stage = leaf.stage
+        for b, at in [(b, at) for b, at, _ in accesses(stage)] + [(r.buffer, r.at) for r in stage.reductions]:
+            row = nest.scratch.get(id(b.storage))
+            if row is not None and (row[1] != b.dtype.itemsize or at.coef(var) != b.dtype.itemsize):
+                bad.add(id(b.storage))
+    return sorted(bad)
+
+
+def _depends(body: list[Instr], n: int, var: int) -> bool:
+    """Whether an instruction varies along an axis."""
+    stack, seen = [n], set()
+    while stack:
+        k = stack.pop()
+        if k in seen:
+            continue
+        seen.add(k)
+        i = body[k]
+        for v in i.variables():
+            if v == var:
+                return True
+            if v >= DYNAMIC:
+                stack.append(v - DYNAMIC)
+        stack.extend(i.args)
+    return False
+
+
+def accesses(stage: Stage) -> Iterator[tuple[Buffer, Ix, bool]]:
+    """Every access of memory: buffer, position, whether it is a store at every point."""
+    for b, at in stage.loads:
+        yield b, at, False
+    for s in stage.stores:
+        yield s.buffer, s.at, True
+
+
+def axis_score(stage: Stage, a: LoopAxis) -> float:
+    """How well an axis runs along lanes: contiguous accesses count for it, strided ones against."""
+    score = 0.0
+    seen = False
+    for b, at, store in accesses(stage):
+        c = at.coef(a.var)
+        if c == 0:
+            continue
+        seen = True
+        if c == b.dtype.itemsize:
+            score += 2.0 if store else 1.0
+        elif c == -b.dtype.itemsize:
+            score += 0.75 if store else 0.5
+        else:
+            score -= 0.5 if store else 0.25
+    for r in stage.reductions:
+        if r.at.coef(a.var) == r.buffer.dtype.itemsize:
+            score += 0.5
+    if not seen and not any(True for _ in accesses(stage)):
+        score += 0.1  # only indices and literals: any axis will do
+    return score
+
+
+def _ordered(leaf: Leaf, best: LoopAxis | None) -> list[LoopAxis]:
+    """Outer to inner: large strides first; reduce loops inside unless lanes run along one."""
+    loops = leaf.loops
+    if len(loops) <= 1:
+        return loops
+    stage = leaf.stage
+    weight: dict[int, tuple[int, float]] = {}
+    for n, a in enumerate(loops):
+        total, symbolic = 0.0, 0
+        for _, at, store in accesses(stage):
+            c = at.coef(a.var)
+            if isinstance(c, Expr):
+                symbolic += 2 if store else 1
+            else:
+                total += abs(c) * (2 if store else 1)
+        weight[a.var] = (symbolic, total - n * 1e-9)
+    others = [a for a in loops if a is not best]
+    others.sort(key=lambda a: weight[a.var], reverse=True)
+    if not stage.reductions:
+        return others + ([best] if best is not None else [])
+    spatial = [a for a in others if not a.reduce]
+    reduce = [a for a in others if a.reduce]
     if best is None:
-        return
-    leaf.vector = best.var
-    leaf.loops.sort(key=lambda a: (a.reduce, a is best))
-    leaf.unroll = 4
+        return spatial + reduce
+    return [*spatial, *reduce, best] if best.reduce else [*spatial, best, *reduce]
+
+
+# -- collapsing -------------------------------------------------------------------------------------------------------------
+
+
+def collapse(nest: Nest) -> None:
+    """Neighbouring axes that every access crosses as one become one loop."""
+    if len(nest.outer) > 1:
+        _collapse(nest.outer, [leaf.stage for leaf in nest.leaves])
+    for leaf in nest.leaves:
+        if len(leaf.loops) > 1:
+            _collapse(leaf.loops, [leaf.stage])
+
+
+def _collapse(loops: list[LoopAxis], stages: list[Stage]) -> None:
+    positions = [ix for s in stages for ix in _positions(s)]
+    again = True
+    while again and len(loops) > 1:
+        again = False
+        for a in loops:
+            for b in loops:
+                if a is b or a.reduce != b.reduce:
+                    continue
+                if all(ix.coef(a.var) == ix.coef(b.var) * b.extent for ix in positions):
+                    _drop(stages, a.var)
+                    b.extent = a.extent * b.extent
+                    loops.remove(a)
+                    positions = [ix for s in stages for ix in _positions(s)]
+                    again = True
+                    break
+            if again:
+                break
+
+
+def _positions(s: Stage) -> Iterable[Ix]:
+    for i in s.body:
+        if i.op == "load":
+            yield i.data[1]
+        elif i.op == "index":
+            yield i.data
+        elif i.op in ("floordiv", "mod"):
+            yield i.data[0]
+    for st in s.stores:
+        yield st.at
+    for r in s.reductions:
+        yield r.at
+        if r.index is not None:
+            yield r.index
+
+
+def _drop(stages: list[Stage], var: int) -> None:
+    """Removes a variable's terms: another variable takes its part."""
+    gone = (var,)
+    for s in stages:
+        for i in s.body:
+            if i.op == "load":
+                i.data = (i.data[0], i.data[1].without(gone))
+            elif i.op == "index":
+                i.data = i.data.without(gone)
+            elif i.op in ("floordiv", "mod"):
+                i.data = (i.data[0].without(gone), i.data[1])
+        for st in s.stores:
+            st.at = st.at.without(gone)
+        for r in s.reductions:
+            r.at = r.at.without(gone)
+            if r.index is not None:
+                r.index = r.index.without(gone)
+
+
+# -- cost -------------------------------------------------------------------------------------------------------------------
+
+
+def _weight(i: Instr) -> int:
+    if i.op == "apply":
+        return WEIGHTS.get(i.data.op.name, 1)
+    return 0 if i.op in ("const", "load") else 1
+
+
+def _points(nest: Nest) -> Dim:
+    """The points of the largest leaf."""
+    outer = product(a.extent for a in nest.outer)
+    best: Dim = 1
+    for leaf in nest.leaves:
+        size = product(a.extent for a in leaf.loops if not (nest.block and a.var == nest.outer[-1].var))
+        if isinstance(size, Expr) or (isinstance(best, int) and size > best):
+            best = size
+    return outer * best
+
+
+def _cost(nest: Nest) -> float:
+    """Nanoseconds of one point, roughly."""
+    ops = sum(_weight(i) for leaf in nest.leaves for i in leaf.stage.body)
+    moved = {id(b.storage): b.dtype.itemsize for leaf in nest.leaves for b, _, _ in accesses(leaf.stage)}
+    return 0.08 * ops + 0.02 * sum(moved.values())

@@ -131,7 +131,7 @@ class G:
         inner = G("body")
         i = inner.input("i64[]")
         ins = [inner.input(v.type) for v in (*carries, *captures)]
-        s = inner.graph.new_symbol(SymbolDef("value", i), "i")
+        s = inner.graph.new_symbol(SymbolDef("value", 0), "i")
         out = body(inner, i, s, *ins)
         inner.output(*(out if isinstance(out, tuple | list) else (out,)))
         bounds = [self.fill(v, (), i64) if not isinstance(v, Value) else v for v in (lower, upper)]
