@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from stager.cells import Cell, ViewStep, replay, write_through
+from stager.cells import REGIONS, Cell, ViewStep, replay, write_through
 from stager.errors import ConcretizationError, EscapedTracerError, ShapeError, describe
 from stager.interpreters.stack import Interpreter, Tracer, nearest_stage, stack
 from stager.ir.dims import Dim, Expr
@@ -44,7 +44,7 @@ class Array:
         if owner is not None and not owner.alive:
             _escaped(self)
         if not self.path:
-            return cell.value if not cell.overlays else cell.read()
+            return cell.value if not cell.overlays and not REGIONS else cell.read()
         s = stack()
         key = (cell.version, s.levels[s.depth - 1])
         if self._cached_key != key:

@@ -40,11 +40,16 @@ class Cell:
 
     def read(self) -> Any:
         """The raw value that the level in force sees."""
-        if self.overlays:
+        if self.overlays or REGIONS:
+            overlays = self.overlays or {}
             s = stack()
             for interp in reversed(s.levels[: s.depth]):
-                if interp in self.overlays:
-                    return self.overlays[interp]
+                if interp in overlays:
+                    return overlays[interp]
+                if interp is self.owner:
+                    break
+                if interp in REGIONS:
+                    return interp.touch(self)  # type: ignore[attr-defined]
         return self.value
 
     def write(self, value: Any) -> None:
@@ -72,6 +77,7 @@ class Cell:
         return self.overlays.pop(level)
 
 
+REGIONS: set[Interpreter] = set()  # regions of user code in force: older cells enter them as inputs (`staged.py`)
 _OVERLAID: dict[Interpreter, list[Cell]] = {}
 
 

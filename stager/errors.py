@@ -37,6 +37,10 @@ class UnsupportedError(StagerError, TypeError):
     """A NumPy function, argument type or Python feature that stager does not take."""
 
 
+class ControlFlowError(UnsupportedError):
+    """Python control flow on traced values that cannot become a branch or loop of the compiled code."""
+
+
 class MutationError(StagerError, ValueError):
     """A write that cannot be given its NumPy meaning under the transforms in force."""
 

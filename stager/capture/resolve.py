@@ -92,7 +92,8 @@ def convert_user(f: Any, s: Session) -> Any:
 def convert_root(f: Any, s: Session) -> Any:
     """The callable given to a transform: converted wherever its source stands."""
     if type(f) is FunctionType:
-        return convert_user(f, s)
+        # stager's own wrappers (a transform of a transform) run as they are and convert what they call
+        return f if f.__globals__.get("__name__", "").startswith("stager.") else convert_user(f, s)
     if type(f) is MethodType and type(f.__func__) is FunctionType:
         s.add_root(f.__self__)
         return MethodType(convert_user(f.__func__, s), f.__self__)

@@ -8,6 +8,7 @@ import numpy as np
 
 from stager.capture.table import substitute
 from stager.array import Array, as_array, check_shape, wrap
+from stager.errors import ConcretizationError, describe
 from stager.interpreters.stack import nearest_stage
 from stager.ir.dtypes import DType, dtype_of, f64
 from stager.numpy.promotion import operand, result_dtype
@@ -112,3 +113,12 @@ def asarray(a: Any, dtype: Any = None, order: str | None = None, *, device: Any 
 
 for _original, _ours in ((np.zeros, zeros), (np.ones, ones), (np.full, full), (np.empty, empty), (np.array, array), (np.asarray, asarray)):
     substitute(_original)(_ours)
+
+
+def concrete(x: Any, name: str, argument: str) -> Any:
+    """An argument that must be known while tracing. Python int arguments of the traced function specialise it."""
+    if type(x) is Array:
+        if not x.type.shape and x.type.dtype.is_integer:
+            return x.__index__()
+        raise ConcretizationError(describe(f"np.{name}: {argument} must be known while tracing; a traced {x.type} was given"))
+    return x

@@ -1,0 +1,419 @@
+"""Joining, splitting, repeating, rolling and padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stager.array import Array, wrap
+from stager.errors import UnsupportedError, describe
+from stager.ir.dtypes import i64
+from stager.numpy.creation import concrete
+from stager.numpy.indexing import getitem
+from stager.numpy.promotion import broadcast_raw, operand
+from stager.numpy.registry import implements
+from stager.numpy.shaping import axis_of, broadcast_to, concatenate, expand_dims, handle, ravel, reshape
+from stager.ops import elementwise as op
+from stager.ops import structural, views
+from stager.ops.structural import iota
+
+
+@implements(np.atleast_1d)
+def atleast_1d(*arys: Any) -> Any:
+    """At least one axis: views."""
+    out = [reshape(a, (1,)) if a.ndim == 0 else a for a in map(handle, arys)]
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+@implements(np.atleast_2d)
+def atleast_2d(*arys: Any) -> Any:
+    """At least two axes: views."""
+    out = [a if a.ndim > 1 else reshape(a, (1, 1)) if a.ndim == 0 else expand_dims(a, 0) for a in map(handle, arys)]
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+@implements(np.atleast_3d)
+def atleast_3d(*arys: Any) -> Any:
+    """At least three axes: views."""
+    out = []
+    for a in map(handle, arys):
+        shape = a.type.shape
+        out.append(a if a.ndim > 2 else reshape(a, (1, 1, 1)) if a.ndim == 0 else reshape(a, (1, *shape, 1)) if a.ndim == 1 else reshape(a, (*shape, 1)))
+    return out[0] if len(out) == 1 else tuple(out)
+
+
+@implements(np.vstack)
+def vstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Array:
+    """Rows below one another."""
+    return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype)
+
+
+@implements(np.hstack)
+def hstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Array:
+    """Columns beside one another."""
+    arrays = [atleast_1d(a) for a in tup]
+    return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1, dtype=dtype)
+
+
+@implements(np.dstack)
+def dstack(tup: Any) -> Array:
+    """Along the third axis."""
+    return concatenate([atleast_3d(a) for a in tup], 2)
+
+
+@implements(np.column_stack)
+def column_stack(tup: Any) -> Array:
+    """One-dimensional arrays as columns."""
+    return concatenate([reshape(a, (-1, 1)) if a.ndim == 1 else a for a in (handle(x) for x in tup)], 1)
+
+
+@implements(np.block)
+def block(arrays: Any) -> Array:
+    """Blocks from nested lists, innermost along the last axis."""
+
+    def depth(x: Any) -> int:
+        return 1 + max(depth(i) for i in x) if isinstance(x, list) else 0
+
+    levels = depth(arrays)
+    leaves: list[Array] = []
+
+    def collect(x: Any) -> None:
+        if isinstance(x, list):
+            for i in x:
+                collect(i)
+        else:
+            leaves.append(handle(x))
+
+    collect(arrays)
+    ndim = max([levels, *[a.ndim for a in leaves]])
+
+    def join(x: Any, level: int) -> Array:
+        if not isinstance(x, list):
+            a = handle(x)
+            return reshape(a, (*(1,) * (ndim - a.ndim), *a.type.shape))
+        return concatenate([join(i, level + 1) for i in x], axis=ndim - levels + level)
+
+    return join(arrays, 0)
+
+
+def _split_points(n: Any, sections: Any, equal: bool) -> list[tuple[int, int]]:
+    if isinstance(sections, int | np.integer):
+        count = int(sections)
+        if count <= 0:
+            raise ValueError("number sections must be larger than 0.")
+        if equal and n % count:
+            raise ValueError("array split does not result in an equal division")
+        size, extra = divmod(n, count)
+        sizes = [size + 1] * extra + [size] * (count - extra)
+        ends = np.cumsum([0, *sizes])
+        return [(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    points = [0, *[int(p) for p in sections], None]
+    return [slice(a, b).indices(n)[:2] for a, b in zip(points[:-1], points[1:], strict=True)]
+
+
+@implements(np.array_split)
+def array_split(ary: Any, indices_or_sections: Any, axis: int = 0, *, equal: bool = False) -> list[Array]:
+    """Pieces along an axis, as views."""
+    a = handle(ary)
+    k = axis_of(axis, a.ndim)
+    return [getitem(a, (slice(None),) * k + (slice(lo, max(lo, hi)),)) for lo, hi in _split_points(a.type.shape[k], indices_or_sections, equal)]
+
+
+@implements(np.split)
+def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Array]:
+    """Equal pieces (or pieces at given positions), as views."""
+    return array_split(ary, indices_or_sections, axis, equal=True)
+
+
+@implements(np.hsplit)
+def hsplit(ary: Any, indices_or_sections: Any) -> list[Array]:
+    """Pieces along the second axis (the first of a vector)."""
+    return split(ary, indices_or_sections, 0 if handle(ary).ndim == 1 else 1)
+
+
+@implements(np.vsplit)
+def vsplit(ary: Any, indices_or_sections: Any) -> list[Array]:
+    """Pieces along the first axis."""
+    return split(ary, indices_or_sections, 0)
+
+
+@implements(np.dsplit)
+def dsplit(ary: Any, indices_or_sections: Any) -> list[Array]:
+    """Pieces along the third axis."""
+    return split(ary, indices_or_sections, 2)
+
+
+@implements(np.tile)
+def tile(A: Any, reps: Any) -> Array:
+    """The array repeated as a whole."""
+    a = handle(A)
+    counts = [concrete(r, "tile", "reps") for r in (reps if isinstance(reps, tuple | list) else (reps,))]
+    ndim = max(len(counts), a.ndim)
+    counts = [1] * (ndim - len(counts)) + counts
+    shape = [1] * (ndim - a.ndim) + list(a.type.shape)
+    spread = [d for n, s in zip(counts, shape, strict=True) for d in (n, s)]
+    source = views.reshape(a.raw(), shape=[d for s in shape for d in (1, s)])
+    out = broadcast_raw(source, tuple(spread))
+    return wrap(op.copy(views.reshape(out, shape=[n * s for n, s in zip(counts, shape, strict=True)])))
+
+
+@implements(np.repeat, method="repeat")
+def repeat(a: Any, repeats: Any, axis: Any = None) -> Array:
+    """Each element repeated; counts must be known while tracing."""
+    a = handle(a)
+    if axis is None:
+        a, axis = ravel(a), 0
+    k = axis_of(axis, a.ndim)
+    n = a.type.shape[k]
+    counts = np.asarray(concrete(repeats, "repeat", "repeats"))
+    if counts.ndim == 0 or counts.size == 1:
+        c = int(counts.reshape(()))
+        if c < 0:
+            raise ValueError("repeats may not contain negative values.")
+        shape = a.type.shape
+        r = views.reshape(a.raw(), shape=(*shape[: k + 1], 1, *shape[k + 1 :]))
+        r = broadcast_raw(r, (*shape[: k + 1], c, *shape[k + 1 :]))
+        return wrap(op.copy(views.reshape(r, shape=(*shape[:k], n * c, *shape[k + 1 :]))))
+    return take(a, np.repeat(np.arange(n), counts), axis=k)
+
+
+@implements(np.take, method="take")
+def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "raise") -> Array:
+    """Elements at positions along an axis (of the flattened array when it is None)."""
+    from stager.numpy.reductions import deliver
+    from stager.numpy.ufuncs import as_array_like
+    from stager.ops.indexed import gather
+
+    a = handle(a)
+    if axis is None:
+        a, axis = ravel(a), 0
+    k = axis_of(axis, a.ndim)
+    idx = as_array_like(indices)
+    idx = np.asarray(idx) if not isinstance(idx, Array) else idx
+    if idx.dtype.kind not in "iub":
+        raise TypeError(f"Cannot cast array data from {idx.dtype!r} to dtype('int64') according to the rule 'safe'")
+    position = operand(idx, i64)
+    modes = {"raise": "check", "wrap": "wrap", "clip": "clip"}
+    if mode not in modes:
+        raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")
+    taken = gather(a.raw(), position, axes=(k,), batch_dims=0, mode=modes[mode])
+    rank = len(position.type.shape)
+    perm = (*range(rank, rank + k), *range(rank), *range(rank + k, len(taken.type.shape)))
+    return deliver(wrap(views.transpose(taken, perm=perm)), out, "take")
+
+
+@implements(np.roll)
+def roll(a: Any, shift: Any, axis: Any = None) -> Array:
+    """Elements moved around along axes."""
+    a = handle(a)
+    if axis is None:
+        return reshape(roll(ravel(a), shift, 0), a.type.shape)
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
+    shifts = shift if isinstance(shift, tuple | list) else (shift,) * len(axes)
+    r = a.raw()
+    for s, k in zip(shifts, axes, strict=True):
+        k = axis_of(k, a.ndim)
+        n = r.type.shape[k]
+        if type(s) is Array and not s.weak:
+            from stager.ops.indexed import gather
+
+            count = broadcast_raw(operand(s, i64), (n,))
+            position = op.mod(op.sub(iota(n), count), n)
+            taken = gather(r, position, axes=(k,), batch_dims=0, mode="promise")
+            r = views.moveaxis(taken, 0, k)
+            continue
+        step = concrete(s, "roll", "shift")
+        step = step % n if n else 0
+        if isinstance(step, int) and step == 0:
+            continue
+        r = structural.concatenate(views.slice_axis(r, k, n - step, step), views.slice_axis(r, k, 0, n - step), axis=k)
+    return wrap(op.copy(r) if r is a.raw() else r)
+
+
+@implements(np.append)
+def append(arr: Any, values: Any, axis: Any = None) -> Array:
+    """values after arr."""
+    if axis is None:
+        return concatenate([ravel(arr), ravel(values)], 0)
+    return concatenate([arr, values], axis)
+
+
+@implements(np.insert)
+def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Array:
+    """values before the given positions, which must be known while tracing."""
+    a = handle(arr)
+    if axis is None:
+        a, axis = ravel(a), 0
+    k = axis_of(axis, a.ndim)
+    n = a.type.shape[k]
+    known = _known_positions(obj, "insert", n)
+    v = handle(values)
+    where = np.insert(np.arange(n), known, -1 - np.arange(np.size(known)) if np.ndim(known) else -1)
+    single = np.ndim(known) == 0
+    source = operand(v, a.type.dtype)
+    if single and source.type.shape and len(source.type.shape) == a.ndim:
+        count = source.type.shape[k]
+        parts = [views.slice_axis(a.raw(), k, 0, int(known) % (n + 1) if int(known) >= 0 else n + int(known)), source]
+        start = int(known) if int(known) >= 0 else n + int(known)
+        parts = [views.slice_axis(a.raw(), k, 0, start), source, views.slice_axis(a.raw(), k, start, n - start)]
+        assert count is not None
+        return wrap(structural.concatenate(*parts, axis=k))
+    m = int((where < 0).sum())
+    shape = tuple([m if i == k else d for i, d in enumerate(a.type.shape)])
+    if single and len(source.type.shape) < a.ndim and len(source.type.shape) > 0:
+        source = views.reshape(source, shape=(*source.type.shape[:k], 1, *source.type.shape[k:]))
+    joined = structural.concatenate(a.raw(), broadcast_raw(source, shape), axis=k)
+    order = np.where(where >= 0, where, n + (-1 - where))
+    return take(wrap(joined), order, axis=k)
+
+
+@implements(np.delete)
+def delete(arr: Any, obj: Any, axis: Any = None) -> Array:
+    """Without the given positions, which must be known while tracing."""
+    a = handle(arr)
+    if axis is None:
+        a, axis = ravel(a), 0
+    k = axis_of(axis, a.ndim)
+    keep = np.delete(np.arange(a.type.shape[k]), _known_positions(obj, "delete", a.type.shape[k]))
+    return take(a, keep, axis=k)
+
+
+def _known_positions(obj: Any, name: str, n: Any) -> Any:
+    if isinstance(obj, slice):
+        return np.arange(n)[obj]
+    if isinstance(obj, Array):
+        return concrete(obj, name, "the position")
+    return np.asarray(obj) if isinstance(obj, list | tuple) else obj
+
+
+def _pad_widths(pad_width: Any, ndim: int) -> list[tuple[int, int]]:
+    if isinstance(pad_width, dict):
+        out = [(0, 0)] * ndim
+        for axis, width in pad_width.items():
+            out[axis_of(axis, ndim)] = (width, width) if isinstance(width, int) else tuple(width)
+        return out
+    w = np.broadcast_to(np.asarray(pad_width), (ndim, 2)).tolist()
+    if any(v < 0 for pair in w for v in pair):
+        raise ValueError("index can't contain negative values")
+    return [(int(a), int(b)) for a, b in w]
+
+
+@implements(np.pad)
+def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Array:
+    """All modes of `np.pad` but "empty" zeros and user functions."""
+    a = handle(array)
+    widths = _pad_widths(pad_width, a.ndim)
+    if mode in ("constant", "empty"):
+        values = kwargs.get("constant_values", 0)
+        r = a.raw()
+        per_axis = np.broadcast_to(np.asarray(values), (a.ndim, 2)).tolist() if not isinstance(values, Array) else [[values, values]] * a.ndim
+        if all(v == per_axis[0][0] for pair in per_axis for v in pair if not isinstance(v, Array)):
+            low, high = [w[0] for w in widths], [w[1] for w in widths]
+            v = operand(per_axis[0][0] if per_axis else 0, r.type.dtype)
+            return wrap(op.copy(r)) if not any(low + high) else wrap(structural.pad(r, v, low=low, high=high, interior=[0] * a.ndim))
+        for k, (lo, hi) in enumerate(widths):
+            low, high = [0] * a.ndim, [0] * a.ndim
+            low[k] = lo
+            r = structural.pad(r, operand(per_axis[k][0], r.type.dtype), low=low, high=high, interior=[0] * a.ndim)
+            low[k], high[k] = 0, hi
+            r = structural.pad(r, operand(per_axis[k][1], r.type.dtype), low=low, high=high, interior=[0] * a.ndim)
+        return wrap(r)
+    if mode in ("edge", "reflect", "symmetric", "wrap"):
+        for k, (lo, hi) in enumerate(widths):
+            if lo or hi:
+                order = np.pad(np.arange(a.type.shape[k]), (lo, hi), mode=mode, **kwargs)
+                a = take(a, order, axis=k)
+        return a if any(lo or hi for lo, hi in widths) else wrap(op.copy(a.raw()))
+    if mode in ("mean", "maximum", "minimum", "median"):
+        return _pad_statistic(a, widths, mode, kwargs.get("stat_length"))
+    if mode == "linear_ramp":
+        return _pad_ramp(a, widths, kwargs.get("end_values", 0))
+    raise UnsupportedError(describe(f"np.pad: mode {mode!r} is not supported on traced arrays", remedy="near: 'constant', 'edge', 'reflect', 'wrap'"))
+
+
+def _pad_statistic(a: Array, widths: Sequence[tuple[int, int]], mode: str, length: Any) -> Array:
+    from stager.numpy.registry import FUNCTIONS
+
+    rule = FUNCTIONS[{"mean": np.mean, "maximum": np.max, "minimum": np.min, "median": np.median}[mode]]
+    lengths = np.broadcast_to(np.asarray(length), (a.ndim, 2)).tolist() if length is not None else [[None, None]] * a.ndim
+    for k, (lo, hi) in enumerate(widths):
+        n = a.type.shape[k]
+        parts = []
+        for side, (count, chosen) in enumerate(zip((lo, hi), lengths[k], strict=True)):
+            part = slice(None) if chosen is None or chosen >= n else slice(0, chosen) if side == 0 else slice(n - chosen, None)
+            stat = rule(getitem(a, (slice(None),) * k + (part,)), axis=k, keepdims=True)
+            if a.type.dtype.is_integer and mode in ("mean", "median"):
+                from stager.numpy.ufuncs import apply_ufunc
+
+                stat = apply_ufunc(np.rint, stat).astype(a.dtype)
+            shape = tuple([count if i == k else d for i, d in enumerate(a.type.shape)])
+            parts.append(broadcast_to(stat.astype(a.dtype), shape))
+        a = concatenate([parts[0], a, parts[1]], axis=k)
+    return a
+
+
+def _pad_ramp(a: Array, widths: Sequence[tuple[int, int]], ends: Any) -> Array:
+    from stager.numpy.creation_ranges import linspace
+
+    values = np.broadcast_to(np.asarray(ends), (a.ndim, 2)).tolist()
+    for k, (lo, hi) in enumerate(widths):
+        first = getitem(a, (slice(None),) * k + (0,))
+        last = getitem(a, (slice(None),) * k + (-1,))
+        before = linspace(broadcast_to(handle(float(values[k][0])), first.type.shape), first, lo, endpoint=False, axis=k)
+        after = linspace(broadcast_to(handle(float(values[k][1])), last.type.shape), last, hi, endpoint=False, axis=k)
+        from stager.numpy.shaping import flip
+
+        a = concatenate([before.astype(a.dtype), a, flip(after, k).astype(a.dtype)], axis=k)
+    return a
+
+
+@implements(np.broadcast_arrays)
+def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Array, ...]:
+    """All arrays at their common shape: read-only views."""
+    from stager.numpy.promotion import broadcast_shapes
+
+    arrays = [handle(a) for a in args]
+    shape = broadcast_shapes("broadcast_arrays", [a.type.shape for a in arrays])
+    return tuple([broadcast_to(a, shape) for a in arrays])
+
+
+@implements(np.fliplr)
+def fliplr(m: Any) -> Array:
+    """The second axis reversed."""
+    return getitem(handle(m), (slice(None), slice(None, None, -1)))
+
+
+@implements(np.flipud)
+def flipud(m: Any) -> Array:
+    """The first axis reversed."""
+    return getitem(handle(m), slice(None, None, -1))
+
+
+@implements(np.rot90)
+def rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Array:
+    """Rotated by quarter turns: a view."""
+    from stager.numpy.shaping import flip, swapaxes
+
+    a = handle(m)
+    i, j = axes
+    turns = k % 4
+    if turns == 0:
+        return a
+    if turns == 2:
+        return flip(flip(a, i), j)
+    return flip(swapaxes(a, i, j), i) if turns == 1 else swapaxes(flip(a, i), i, j)
+
+
+@implements(np.rollaxis)
+def rollaxis(a: Any, axis: int, start: int = 0) -> Array:
+    """An axis moved back before `start`."""
+    from stager.numpy.shaping import moveaxis
+
+    x = handle(a)
+    k = axis_of(axis, x.ndim)
+    start = start + x.ndim if start < 0 else start
+    return moveaxis(x, k, start - 1 if k < start else start)
+
+

@@ -1,0 +1,204 @@
+"""Regions of user code: tracing a closure that reads and writes arrays of the levels around into a graph of its own.
+
+User code works on cells, control nodes on values. While a `UserRegion` is in force, the first touch of an older cell
+becomes an input of the region; what the code writes stays in the region's overlay. When all regions of a node are
+traced, `close_regions` sorts their inputs: own inputs, then written cells, which the node carries, then captures.
+"Loops carry cells, never views" holds because cells are all that crosses the border.
+
+Not here: which Python variables cross it (`stager/capture`), the nodes themselves (`stager/ops/control.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from stager import cells
+from stager.array import Array, raw, wrap
+from stager.cells import Cell
+from stager.errors import ControlFlowError, describe
+from stager.interpreters.stack import push, stack
+from stager.ir.core_ops import fill_op
+from stager.ir.dtypes import DType, dtype_of
+from stager.ir.graph import Graph, Value
+from stager.ir.types import Type
+from stager.ops.regions import Captures, RegionInterpreter, _reordered
+
+Raw = Any
+
+
+class UserRegion(RegionInterpreter):
+    """Level 0 of a region of user code. `declared` are cells known to be carried: their inputs are the region's own."""
+
+    def __init__(self, name: str, captures: Captures, declared: Sequence[Cell] = ()) -> None:
+        super().__init__(name, captures)
+        self.touched: dict[Cell, int] = {}  # older cell -> its capture
+        self.literals: set[Cell] = set()  # older cells read as the literals they hold
+        self.relied: set[Cell] = set()  # cells whose value from around was used as a dim or a concrete number
+        self.declared = {c: None for c in declared}  # type: dict[Cell, Value | None]
+
+    def touch(self, cell: Cell) -> Raw:
+        """The value that a cell older than this region has inside it."""
+        if cell in self.literals:
+            return self.local(self._around(cell))
+        around = self._around(cell)
+        if type(around) is Value and around.node.op is fill_op and not around.type.shape:
+            self.literals.add(cell)
+            return self.local(around)
+        captures = self.captures
+        key = ("cell", id(cell))
+        k = captures._index.get(key)
+        if k is None:
+            k = captures._index[key] = len(captures.raw)
+            captures.raw.append(around)
+        value = self.inputs.get(k)
+        if value is None:
+            value = self.inputs[k] = self.input(around.type)
+        self.touched[cell] = k
+        self._see(cell, value)
+        return value
+
+    def declare(self) -> list[Value]:
+        """Inputs for the declared cells, in order. The region is in force."""
+        for cell in self.declared:
+            value = self.declared[cell] = self.input(cell.type)
+            self._see(cell, value)
+        return [v for v in self.declared.values() if v is not None]
+
+    def _around(self, cell: Cell) -> Raw:
+        with self.lower():
+            return cell.read()
+
+    def _see(self, cell: Cell, value: Value) -> None:
+        if cell.overlays is None:
+            cell.overlays = {}
+        cell.overlays[self] = value
+        cells._overlaid(self).append(cell)
+
+    def outer(self, value: Value) -> Any:
+        found = super().outer(value)
+        if found is not None:
+            self.relied |= {c for c, k in self.touched.items() if self.inputs[k] == value}
+        return found
+
+    def written(self) -> dict[Cell, Value]:
+        """Older cells with a new value, and that value."""
+        out: dict[Cell, Value] = {}
+        for cell in cells.overlaid_cells(self):
+            assert cell.overlays is not None
+            now = cell.overlays.get(self)
+            k = self.touched.get(cell)
+            before = self.inputs[k] if k is not None else self.declared.get(cell)
+            if now is not None and now != before:
+                out[cell] = now
+        return out
+
+    def conflicts(self, written: Sequence[Cell]) -> list[Cell]:
+        """Cells whose value from around the code relied on, although the node changes it: to be declared next time."""
+        return [c for c in written if c in self.relied or c in self.literals]
+
+
+@contextlib.contextmanager
+def inside(region: UserRegion) -> Iterator[UserRegion]:
+    """Context: the region is in force. On an exception its writes vanish."""
+    s = stack()
+    modes = s.grad_enabled, s.fwd_grad_enabled
+    s.grad_enabled = s.fwd_grad_enabled = True  # the modes around decide about the control node as a whole
+    cells.REGIONS.add(region)
+    try:
+        with push(region):
+            yield region
+    except BaseException:
+        cells.discard_overlays(region)
+        raise
+    finally:
+        cells.REGIONS.discard(region)
+        s.grad_enabled, s.fwd_grad_enabled = modes
+
+
+def close_regions(
+    regions: Sequence[UserRegion], own: Sequence[Sequence[Value]], carried: Sequence[Cell]
+) -> tuple[tuple[Graph, ...], list[Raw], list[Raw]]:
+    """(graphs, raw values of the carried cells, raw operands for the captures).
+
+    Each graph takes its own inputs, then the declared and the carried cells, then the captures. Overlays end here.
+    """
+    captures = regions[0].captures
+    for cell in carried:
+        if cell not in regions[0].declared and ("cell", id(cell)) not in captures._index:
+            captures._index["cell", id(cell)] = len(captures.raw)
+            captures.raw.append(cell.read())
+    known = -1
+    while known != len(captures.raw):  # a symbol that one region mentions is a capture of all
+        known = len(captures.raw)
+        for region in regions:
+            for k in range(known):
+                if k not in region.inputs:
+                    region.inputs[k] = region.input(captures.type(k))
+            region.close()
+    ks = [captures._index["cell", id(c)] for c in carried if c not in regions[0].declared]
+    rest = [k for k in range(known) if k not in ks]
+    graphs = []
+    for region, inputs in zip(regions, own, strict=True):
+        order = [*inputs, *[v for v in region.declared.values() if v is not None]]
+        order += [region.inputs[k] for k in (*ks, *rest)]
+        graphs.append(_reordered(region.graph, 0, order))
+        cells.discard_overlays(region)
+    operands = captures.operands()
+    return tuple(graphs), [operands[k] for k in ks], [operands[k] for k in rest]
+
+
+# -- leaves that cross the border -------------------------------------------------------------------------------------
+
+
+class Mismatch(ControlFlowError):
+    """Two values that one traced variable cannot be both of."""
+
+
+def is_traceable(x: Any) -> bool:
+    """A leaf that can be a traced value: an array or a number."""
+    return type(x) in (Array, int, float, bool) or isinstance(x, np.generic | np.ndarray)
+
+
+def leaf_type(x: Any) -> tuple[Type, bool]:
+    """(type, whether it promotes weakly) of an array or number."""
+    if type(x) is Array:
+        return x.type, x.weak
+    if type(x) in (int, float):
+        return Type(dtype_of(np.int64 if type(x) is int else np.float64), ()), True
+    a = np.asarray(x)
+    return Type(dtype_of(a.dtype), a.shape), False
+
+
+def join(what: str, types: Sequence[tuple[Type, bool]]) -> tuple[Type, bool]:
+    """The one type of a value that is now this, now that: dtypes promote as NumPy's do, shapes must agree."""
+    first = types[0]
+    if all(t == first for t in types):
+        return first
+    shapes = [t.shape for t, _ in types]
+    if any(s != shapes[0] for s in shapes):
+        both = " and ".join(dict.fromkeys(str(t) for t, _ in types))
+        raise Mismatch(describe(f"{what} has different shapes: {both}", remedy="give it the same shape on every path"))
+    weak = all(w for _, w in types)
+    parts: list[Any] = [t.dtype.np if not w else {"i": 0, "u": 0, "f": 0.0}.get(t.dtype.kind, False) for t, w in types]
+    if weak:
+        parts = [t.dtype.np for t, _ in types]
+    return Type(dtype_of(np.result_type(*parts)), shapes[0]), weak
+
+
+def as_raw(x: Any, dtype: DType) -> Raw:
+    """An array or number as a raw value of a dtype, at the level in force."""
+    from stager.ops.elementwise import convert
+
+    if not isinstance(x, Array):
+        return raw(x, dtype) if type(x) in (int, float, bool) else convert(raw(x), dtype=dtype)
+    value = raw(x)
+    return value if value.type.dtype is dtype else convert(value, dtype=dtype)
+
+
+def handle(value: Raw, weak: bool) -> Array:
+    """A fresh array at the level in force."""
+    return wrap(value, weak)
