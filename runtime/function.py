@@ -18,8 +18,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stager.ir.entry_table import ENTRY, FUNCTION, SIGNATURE, EntryFlags, SignatureFlags
-from stager.runtime.entries import Entry, EntrySpec, Memory, bound_parameters, pack
+from stager.runtime.entries import Entry, EntrySpec
+from stager.runtime.entry_programs import bound_parameters
 from stager.runtime.layout import numpy_api, python_layout
+from stager.runtime.tables import Memory, pack
 
 _lock = threading.RLock()
 
