@@ -125,7 +125,7 @@ class Compilation:
     def entry_spec(self, compiler: Compiler) -> Any:
         """What the native entry checks and builds."""
         from stager.runtime.entries import EntrySpec
-        from stager.runtime.function import bound_parameters
+        from stager.runtime.entry_programs import bound_parameters
 
         traced = self.traced
         sources: dict[int, p.Source] = {}
