@@ -1,45 +1,200 @@
-"""Traced decisions: here they take the concrete value that a trace outside `compile` carries, or raise its error."""
+"""Traced decisions: what `operators.py` hands over when a test, a bound or an index is traced. Loads with a trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from stager.array import Array, as_array
+from stager.capture import operators
+from stager.capture.branches import (
+    Pending,
+    Variables,
+    after_iteration,
+    as_bool,
+    finish,
+    leave,
+    settle,
+    stage_branches,
+    stage_if,
+    then,
+)
+from stager.capture.branches import check as check_error
+from stager.capture.iterables import Indexed, TracedRange
+from stager.capture.loops import plan_for, stage_while
+from stager.errors import ConcretizationError, ControlFlowError
+from stager.interpreters.stack import nearest_stage
+from stager.ir.dims import Expr
+
 Closure = Callable[..., Any]
+Names = tuple[str, ...]
 
 
-def and_(value: Any, others: tuple[Closure, ...]) -> Any:
-    for other in others:
-        if not value:
-            return value
-        value = other()
-    return value
+# -- statements -----------------------------------------------------------------------------------------------------------
 
 
-def or_(value: Any, others: tuple[Closure, ...]) -> Any:
-    for other in others:
-        if value:
-            return value
-        value = other()
-    return value
+def if_(test: Any, body: Closure, orelse: Closure | None, names: Names) -> None:
+    """An `if` without signals."""
+    stage_if(test, body, orelse, names)
 
 
-def not_(value: Any) -> Any:
-    return not bool(value)
+def while_(value: Any, test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
+    """A `while` whose test is traced."""
+    return stage_while(test, body, names, orelse, jumps, None)
 
 
-def ifexp(test: Any, body: Closure, orelse: Closure) -> Any:
-    return body() if bool(test) else orelse()
+def rest_of_while(signal: Any, test: Closure, body: Closure, names: Names, orelse: Closure | None) -> Any:
+    """A `while` whose iteration gave a traced signal."""
+    return stage_while(test, body, names, orelse, True, settle(signal))
 
 
-def check(test: Any, error: type[Exception], text: str) -> None:
-    if not bool(test):
-        raise error(text)
+def rest_of_loop(signal: Any, rest: Closure, names: Names, body: Closure) -> Any:
+    """A loop that runs in Python, whose iteration gave a traced signal."""
+    signal = settle(signal)
+    if signal is None or signal is operators.CONTINUE:
+        return rest()
+    if signal is operators.BREAK:
+        return None
+    if type(signal) is operators.Return:
+        return signal
+    return after_iteration(signal, rest, names, (body,))
 
 
 def raised(error: Any) -> Any:
-    return error
+    """Mark what a `raise` statement of the user raises inside a branch."""
+    region = nearest_stage() if _in_region() else None
+    if region is None:
+        return error
+    made = error() if isinstance(error, type) and issubclass(error, Exception) else error
+    if isinstance(made, Exception):
+        made.__stager_raise__ = region  # type: ignore[attr-defined]
+    return made
 
 
-def plan_for(s: Any, iterable: Any, body: Closure, names: tuple[str, ...]) -> Any:
-    return None
+def _in_region() -> bool:
+    from stager.cells import REGIONS
+
+    return bool(REGIONS)
+
+
+def check(test: Any, error: type[Exception], text: Any) -> None:
+    """A traced `assert`."""
+    check_error(as_bool(test), error(text) if text != "" else error())
+
+
+# -- expressions ----------------------------------------------------------------------------------------------------------
+
+
+def _pick(condition: Array, when_false: Closure, when_true: Closure) -> Any:
+    """The value of one of two expressions."""
+
+    def side(f: Closure) -> Closure:
+        return lambda: operators.Return(f())
+
+    sharing = [*getattr(when_false, "__closures__", (when_false,)), *getattr(when_true, "__closures__", (when_true,))]
+    try:
+        out = stage_branches(condition, (side(when_false), side(when_true)), (), sharing)
+    except ControlFlowError:
+        try:
+            picked = bool(condition)
+        except ConcretizationError:
+            picked = None
+        if picked is None:
+            raise
+        return when_true() if picked else when_false()
+    return operators.finish(out)
+
+
+def _logical(value: Any, others: Sequence[Closure], stop_at: bool) -> Any:
+    """`and` (stops at a false value) and `or` (at a true one)."""
+    operator = operators.or_ if stop_at else operators.and_
+
+    def rest() -> Any:
+        return operator(others[0](), *others[1:])
+
+    rest.__closures__ = others  # type: ignore[attr-defined]
+    condition = as_bool(value)
+    return _pick(condition, (lambda: rest()), (lambda: value)) if stop_at else _pick(condition, (lambda: value), (lambda: rest()))
+
+
+def and_(value: Any, others: Sequence[Closure]) -> Any:
+    """`value and …` of a traced value."""
+    return _logical(value, others, False)
+
+
+def or_(value: Any, others: Sequence[Closure]) -> Any:
+    """`value or …` of a traced value."""
+    return _logical(value, others, True)
+
+
+def not_(value: Any) -> Any:
+    """`not value`."""
+    return ~as_bool(value)
+
+
+def ifexp(test: Any, body: Closure, orelse: Closure) -> Any:
+    """`body() if test else orelse()`."""
+    return _pick(as_bool(test), orelse, body)
+
+
+# -- numbers and sequences --------------------------------------------------------------------------------------------------
+
+
+def weakened(x: Array) -> Array:
+    """A traced scalar that promotes as a Python number does."""
+    return Array(x.cell, x.path, x.type, True)
+
+
+def _known_int(x: Any) -> int | None:
+    if isinstance(x, Expr):
+        return None
+    if type(x) is not Array:
+        return int(x.__index__())
+    from stager.symbols import dim_of
+
+    if x.type.dtype.kind not in "iu" or x.type.shape:
+        raise TypeError("only integer scalar arrays can be converted to a scalar index")
+    try:
+        d = dim_of(x)
+    except ConcretizationError:  # it differs between the lanes of a vmap
+        return None
+    return d if isinstance(d, int) else None
+
+
+def traced_range(start: Any, stop: Any, step: Any) -> Any:
+    """`range` of ints, dims and traced integers."""
+    known = [_known_int(x) for x in (start, stop)]
+    by = _known_int(step)
+    if by is None:
+        by = int(step.__index__())
+    if by == 0:
+        raise ValueError("range() arg 3 must not be zero")
+    if known[0] is not None and known[1] is not None:
+        return range(known[0], known[1], by)
+    bounds = [weakened(as_array(x)) if k is None else k for x, k in zip((start, stop), known, strict=True)]
+    return TracedRange(bounds[0], bounds[1], by)
+
+
+def shortest(lengths: Sequence[Any]) -> Any:
+    """The length of `zip`."""
+    out = lengths[0]
+    for n in lengths[1:]:
+        out = np.minimum(as_array(out), n)
+    return out
+
+
+def select_item(items: Sequence[Any], key: Any) -> Any:
+    """`items[key]` of a plain sequence and a traced integer."""
+    from stager.staged import is_traceable, leaf_type
+
+    if items and all(is_traceable(x) for x in items) and len({leaf_type(x) for x in items}) == 1:
+        return np.stack([as_array(x) for x in items])[key]  # type: ignore[call-overload]
+    return items[key]
+
+
+__all__ = [
+    "Indexed", "Pending", "Variables", "and_", "check", "finish", "if_", "ifexp", "leave", "not_", "or_", "plan_for", "raised",
+    "rest_of_loop", "rest_of_while", "select_item", "shortest", "then", "traced_range", "weakened", "while_",
+]  # fmt: skip

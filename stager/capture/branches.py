@@ -1,0 +1,399 @@
+"""Traced `if`: the closures of both sides become branches of one `switch`; what they assign is merged.
+
+A *signal* of traced code says how control leaves a statement: a `Signal` holds a traced code (0 fell through,
+1 continue, 2 break, 3 return) and the value to return. `Pending` is an `if` that may signal, held back until what
+follows it in its block is known: a side that never falls through then needs no flag, the rest simply becomes part of
+the other side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import CellType
+from typing import Any
+
+import numpy as np
+
+from stager.array import Array, as_array, raw
+from stager.capture import operators
+from stager.capture.operators import BREAK, CONTINUE, Jump, Return
+from stager.capture.session import UNBOUND, cell_value
+from stager.errors import ConcretizationError, ControlFlowError, describe
+from stager.interpreters.stack import bind
+from stager.ir.dtypes import i64
+from stager.ir.types import Type
+from stager.ops.families import zeros_of
+from stager.ops.regions import Captures
+from stager.runtime.structure import Structure, flatten, unflatten
+from stager.staged import Mismatch, UserRegion, as_raw, close_regions, handle, inside, is_traceable, join, leaf_type
+
+Closure = Callable[..., Any]
+Names = tuple[str, ...]
+I64 = Type(i64, ())
+FELL, CONTINUED, BROKE, RETURNED = 0, 1, 2, 3
+
+
+# -- the variables of a function --------------------------------------------------------------------------------------
+
+
+class Variables:
+    """The variables that closures of one statement share, by name."""
+
+    def __init__(self, *closures: Closure | None) -> None:
+        self.cells: dict[str, CellType] = {}
+        for f in closures:
+            if f is not None and getattr(f, "__closure__", None):
+                self.cells.update(zip(f.__code__.co_freevars, f.__closure__, strict=True))
+        self.cells.pop("@", None)
+
+    def get(self, name: str) -> Any:
+        return cell_value(self.cells[name])
+
+    def set(self, name: str, value: Any) -> None:
+        cell = self.cells[name]
+        if value is not UNBOUND:
+            cell.cell_contents = value
+        elif cell_value(cell) is not UNBOUND:
+            del cell.cell_contents
+
+    def snapshot(self) -> dict[str, Any]:
+        return {name: cell_value(cell) for name, cell in self.cells.items()}
+
+    def restore(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            self.set(name, value)
+
+
+# -- signals ------------------------------------------------------------------------------------------------------------
+
+
+class Signal:
+    """A traced signal. `can` are the codes it may have; `value` is what is returned where the code is RETURNED."""
+
+    __slots__ = ("can", "code", "value")
+
+    def __init__(self, code: Array, value: Any, can: frozenset[int]) -> None:
+        self.code = code
+        self.value = value
+        self.can = can
+
+    def without(self, *codes: int) -> Any:
+        """The signal where the code is known to be none of these."""
+        can = self.can - set(codes)
+        return _static(can, self.value) if len(can) == 1 else Signal(self.code, self.value, can)
+
+
+class Pending:
+    """An `if` that may signal, before it is staged."""
+
+    __slots__ = ("names", "orelse", "orelse_falls", "test", "then", "then_falls")
+
+    def __init__(self, test: Any, then: Closure, orelse: Closure | None, names: Names, then_falls: bool, orelse_falls: bool) -> None:
+        self.test = test
+        self.then = then
+        self.orelse = orelse
+        self.names = names
+        self.then_falls = then_falls
+        self.orelse_falls = orelse_falls
+
+
+def _static(can: frozenset[int], value: Any) -> Any:
+    (code,) = can
+    return (None, CONTINUE, BREAK, None)[code] if code != RETURNED else Return(value)
+
+
+def codes_of(signal: Any) -> frozenset[int]:
+    """The codes that a settled signal may have."""
+    if type(signal) is Signal:
+        return signal.can
+    if signal is None:
+        return frozenset((FELL,))
+    if type(signal) is Return:
+        return frozenset((RETURNED,))
+    return frozenset((CONTINUED if signal is CONTINUE else BROKE,))
+
+
+def value_of(signal: Any) -> Any:
+    """What a settled signal returns; UNBOUND when it never does."""
+    return signal.value if type(signal) is Signal or type(signal) is Return else UNBOUND
+
+
+def settle(signal: Any) -> Any:
+    """A signal with nothing pending: None, a Jump, a Return or a Signal."""
+    if type(signal) is Pending:
+        return stage_if(signal.test, signal.then, signal.orelse, signal.names)
+    return signal
+
+
+def then(signal: Any, rest: Closure, names: Names) -> Any:
+    """The signal of a statement followed by `rest`."""
+    if type(signal) is Pending and not (signal.then_falls and signal.orelse_falls):
+        p = signal
+
+        def side(closure: Closure | None, falls: bool) -> Closure:
+            def run() -> Any:
+                signal = None if closure is None else closure()
+                return operators.then(signal, rest, names) if falls else signal
+
+            return _sharing(run, closure, rest)
+
+        return stage_if(p.test, side(p.then, p.then_falls), side(p.orelse, p.orelse_falls), tuple({*p.names, *names}), (p.then, rest))
+    signal = settle(signal)
+    if type(signal) is not Signal:
+        return operators.then(signal, rest, names)
+    if FELL not in signal.can:
+        return signal
+    return stage_branches(as_bool(signal.code == FELL), (lambda: signal.without(FELL), rest), names, (rest,))
+
+
+def after_iteration(signal: Any, rest: Closure, names: Names, closures: Sequence[Closure]) -> Any:
+    """An iteration gave a traced signal; `rest` runs the remaining ones and gives theirs."""
+    stop = signal.without(FELL, CONTINUED)
+    go = as_bool(signal.code <= CONTINUED)
+    ended = {BREAK: None}.get(stop, stop) if isinstance(stop, Jump) else stop
+    if type(ended) is Signal:
+        left = Signal(wrapped_where(signal.code == RETURNED, RETURNED, FELL), ended.value, frozenset((FELL, RETURNED)))
+        return stage_branches(go, (lambda: left, rest), names, closures)
+    return stage_branches(go, (lambda: ended, rest), names, closures)
+
+
+def leave(signal: Any) -> Any:
+    """A signal that leaves a `with`, `try` or `match`."""
+    signal = settle(signal)
+    if type(signal) is Signal:
+        raise ControlFlowError(
+            describe(
+                "a return, break or continue under a traced condition leaves a with, try or match statement",
+                remedy="set a variable inside it and return, break or continue after it",
+            )
+        )
+    return signal
+
+
+def finish(signal: Any) -> Any:
+    """The result of the function."""
+    signal = settle(signal)
+    if signal is None:
+        return None
+    if type(signal) is Return:
+        return signal.value
+    if signal.value is None:
+        return None
+    raise ControlFlowError(
+        describe(
+            "the function returns a value on one path and None on another, and a traced condition decides",
+            remedy="return a value of the same kind on every path",
+        )
+    )
+
+
+# -- staging ------------------------------------------------------------------------------------------------------------
+
+
+def as_bool(x: Any) -> Array:
+    """A traced test as a bool scalar; NumPy's own error for an array of several elements."""
+    x = as_array(x)
+    if x.ndim:
+        if x.size != 1:
+            raise ValueError("The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()")
+        x = x.reshape(())  # type: ignore[attr-defined]
+    return x if x.dtype == np.bool_ else x != 0
+
+
+def wrapped_where(test: Any, a: Any, b: Any) -> Any:
+    return np.where(test, a, b)
+
+
+def _sharing(run: Closure, *closures: Closure | None) -> Closure:
+    run.__wrapped__ = [c for c in closures if c is not None]  # type: ignore[attr-defined]
+    return run
+
+
+def stage_if(test: Any, then: Closure, orelse: Closure | None, names: Names, shared: Sequence[Closure] = ()) -> Any:
+    """Stage both sides; where that fails and the test has a concrete value, run the side it picks."""
+    closures = shared or [f for f in (then, orelse) if f is not None]
+    variables = Variables(*closures)
+    before = variables.snapshot()
+    condition = as_bool(test)
+    try:
+        return stage_branches(condition, (orelse, then), names, closures)
+    except ControlFlowError:
+        variables.restore(before)
+        try:
+            picked = bool(condition)
+        except ConcretizationError:
+            picked = None
+        if picked is None:
+            raise
+    return settle(then() if picked else None if orelse is None else orelse())
+
+
+class _Side:
+    """One branch, traced."""
+
+    def __init__(self, closure: Closure | None, captures: Captures, name: str, variables: Variables, names: Names) -> None:
+        self.region = UserRegion(name, captures)
+        self.error: Exception | None = None
+        self.signal: Any = None
+        with inside(self.region):
+            try:
+                self.signal = None if closure is None else settle(closure())
+            except Exception as e:
+                if getattr(e, "__stager_raise__", None) is not self.region:
+                    raise
+                self.error = e
+            self.finals = {n: variables.get(n) for n in names}
+            self.written = self.region.written()
+
+
+def stage_branches(condition: Array, closures: tuple[Closure | None, Closure | None], names: Names, sharing: Sequence[Closure]) -> Any:
+    """Run `closures[condition]()` in compiled code; assigns the merged variables, returns the merged signal."""
+    names = tuple([n.lstrip("+") for n in names])
+    variables = Variables(*sharing)
+    names = tuple([n for n in names if n in variables.cells])
+    before = variables.snapshot()
+    captures = Captures()
+    sides: list[_Side] = []
+    try:
+        for k, closure in enumerate(closures):
+            sides.append(_Side(closure, captures, f"branch{k}", variables, names))
+            variables.restore(before)
+        failing = [side.error is not None for side in sides]
+        if any(failing):
+            return _refused(condition, sides, failing, closures)
+        return _merge(condition, sides, variables, before, names)
+    except BaseException:
+        variables.restore(before)
+        raise
+    finally:
+        from stager import cells
+
+        for side in sides:
+            cells.discard_overlays(side.region)
+
+
+def _refused(condition: Array, sides: list[_Side], failing: list[bool], closures: Sequence[Closure | None]) -> Any:
+    """A side raises: a check that control does not come there, then the other side as it is."""
+    from stager import cells
+
+    for side in sides:
+        cells.discard_overlays(side.region)
+    if all(failing):
+        error = sides[1].error
+        assert error is not None
+        check(~condition, error)
+        assert sides[0].error is not None
+        raise sides[0].error
+    k = failing.index(True)
+    error = sides[k].error
+    assert error is not None
+    check(condition if k == 0 else ~condition, error)
+    other = closures[1 - k]
+    return None if other is None else settle(other())
+
+
+def check(ok: Any, error: BaseException) -> None:
+    """A check of the compiled code that raises what `error` is when `ok` is false."""
+    import builtins
+
+    from stager.ops.effects import check as check_op
+
+    kind = next(c for c in type(error).__mro__ if getattr(builtins, c.__name__, None) is c)
+    text = str(error).replace("{", "{{").replace("}", "}}")
+    check_op(raw(ok), exception=kind.__name__, text=text)
+
+
+class _Merged:
+    """One value that every side may have set: what is static in it, and where its traced leaves go."""
+
+    def __init__(self, what: str, values: Sequence[Any]) -> None:
+        known = [v for v in values if v is not UNBOUND]
+        flat = [flatten(v) for v in known]
+        self.structure: Structure = flat[0][1]
+        if any(s != self.structure for _, s in flat):
+            both = " and ".join(dict.fromkeys(str(s) for _, s in flat))
+            raise Mismatch(describe(f"{what} has a different structure on each side of a traced condition: {both}",
+                                    remedy="give it the same structure on every path"))  # fmt: skip
+        self.leaves: list[Any] = []  # (type, weak), or the static value in a list
+        for column in zip(*[leaves for leaves, _ in flat], strict=True):
+            self.leaves.append(self._leaf(what, column))
+
+    def _leaf(self, what: str, column: Sequence[Any]) -> Any:
+        first = column[0]
+        if all(x is first or (type(x) is type(first) and not is_traceable(x) and x == first) for x in column):
+            if type(first) is not Array:
+                return [first]
+        elif all(type(x) is type(first) and type(x) in (int, float, bool) and x == first for x in column):
+            return [first]
+        for x in column:
+            if not is_traceable(x):
+                shown = " and ".join(dict.fromkeys(_shown(c) for c in column))
+                raise Mismatch(describe(f"{what} is {shown}, depending on a traced condition",
+                                        remedy="set it to an array or number on every path"))  # fmt: skip
+        return join(what, [leaf_type(x) for x in column])
+
+    def types(self) -> list[Type]:
+        return [leaf[0] for leaf in self.leaves if type(leaf) is tuple]
+
+    def outputs(self, value: Any) -> list[Any]:
+        """The raw outputs of one side, in its region."""
+        if value is UNBOUND:
+            return [zeros_of(t) for t in self.types()]
+        leaves = flatten(value)[0]
+        return [as_raw(x, leaf[0].dtype) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
+
+    def rebuild(self, raws: Any) -> Any:
+        """The value from the node's results."""
+        leaves = [handle(next(raws), leaf[1]) if type(leaf) is tuple else leaf[0] for leaf in self.leaves]
+        return unflatten(self.structure, leaves)
+
+
+def _shown(x: Any) -> str:
+    if type(x) is Array:
+        return f"an array {x.type}"
+    return repr(x) if isinstance(x, str | int | float | bool | type(None)) else f"a {type(x).__name__}"
+
+
+def _merge(condition: Array, sides: list[_Side], variables: Variables, before: dict[str, Any], names: Names) -> Any:
+    changed = [n for n in names if any(side.finals[n] is not before[n] for side in sides)]
+    merged = {}
+    for n in changed:
+        values = [side.finals[n] for side in sides]
+        if all(v is UNBOUND for v in values):
+            continue
+        merged[n] = _Merged(f"{n!r}", values)
+    codes = [codes_of(side.signal) for side in sides]
+    one_code = codes[0] if codes[0] == codes[1] and len(codes[0]) == 1 else None
+    values = [value_of(side.signal) for side in sides]
+    returned = _Merged("the returned value", values) if any(v is not UNBOUND for v in values) else None
+    written = list(dict.fromkeys(c for side in sides for c in side.written))
+
+    for side in sides:
+        with inside(side.region):
+            outputs: list[Any] = []
+            for n, m in merged.items():
+                outputs += m.outputs(side.finals[n])
+            outputs += [cell.read() for cell in written]
+            if returned is not None:
+                outputs += returned.outputs(value_of(side.signal))
+            if one_code is None:
+                s = side.signal
+                code = s.code if type(s) is Signal else next(iter(codes_of(s)))
+                outputs.append(as_raw(code, i64))
+            side.region.graph.outputs = [side.region.local(o) for o in outputs]
+            side.region.close()
+    graphs, _, captured = close_regions([s.region for s in sides], [(), ()], ())
+    results: Any = ()
+    if graphs[0].outputs or any(n.ordered for g in graphs for n in g.nodes):
+        from stager.ops.control import switch_op
+
+        results = bind(switch_op, as_raw(condition, i64), *captured, regions=graphs)
+    raws = iter(results)
+    for n in changed:
+        variables.set(n, merged[n].rebuild(raws) if n in merged else UNBOUND)
+    for cell in written:
+        cell.write(next(raws))
+    value = returned.rebuild(raws) if returned is not None else UNBOUND
+    if one_code is not None:
+        return _static(one_code, value)
+    return Signal(handle(next(raws), False), value, codes[0] | codes[1])

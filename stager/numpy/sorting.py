@@ -1,0 +1,323 @@
+"""Sorting, searching and counting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stager.array import Array, wrap
+from stager.errors import UnsupportedError, describe
+from stager.ir.dtypes import f64, i64
+from stager.numpy.creation import concrete
+from stager.numpy.indexing import getitem
+from stager.numpy.promotion import broadcast_raw, operand, result_dtype
+from stager.numpy.reductions import deliver, reduce
+from stager.numpy.registry import implements
+from stager.numpy.shaping import axis_of, handle, ravel, reshape
+from stager.numpy.ufuncs import apply_ufunc, truth
+from stager.ops import elementwise as op
+from stager.ops import sort as sort_ops
+from stager.ops import views
+from stager.ops.families import full
+from stager.ops.indexed import gather, scatter
+from stager.ops.structural import iota
+
+
+def _sorted_raw(a: Array, axis: int) -> Any:
+    return sort_ops.sort(a.raw(), axis=axis, num_keys=1, stable=True)[0]
+
+
+@implements(np.sort)
+def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Array:
+    """A sorted copy; NaN last."""
+    a = handle(a)
+    if axis is None:
+        a, axis = ravel(a), 0
+    return wrap(_sorted_raw(a, axis_of(axis, a.ndim)))
+
+
+@implements(method="sort")
+def sort_in_place(self: Array, axis: int = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> None:
+    """Sort the array itself."""
+    self.write(_sorted_raw(self, axis_of(axis, self.ndim)))
+
+
+@implements(np.partition)
+def partition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None) -> Array:
+    """A partitioned copy: fully sorted, which is a partition for every kth."""
+    _check_kth(handle(a), kth, axis)
+    return sort(a, axis)
+
+
+def _check_kth(a: Array, kth: Any, axis: Any) -> None:
+    n = a.type.size if axis is None else a.type.shape[axis_of(axis, a.ndim)]
+    for k in np.atleast_1d(np.asarray(concrete(kth, "partition", "kth"))):
+        if isinstance(n, int) and not -n <= k < n:
+            raise ValueError(f"kth(={k}) out of bounds ({n})")
+
+
+@implements(np.argsort, method="argsort")
+def argsort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Array:
+    """The positions that sort; stable."""
+    a = handle(a)
+    if axis is None:
+        a, axis = ravel(a), 0
+    return wrap(sort_ops.argsort(a.raw(), axis=axis_of(axis, a.ndim)))
+
+
+@implements(np.argpartition, method="argpartition")
+def argpartition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None) -> Array:
+    """The positions that partition: those that sort."""
+    _check_kth(handle(a), kth, axis)
+    return argsort(a, axis)
+
+
+@implements(np.lexsort)
+def lexsort(keys: Any, axis: int = -1) -> Array:
+    """The positions that sort by the last key, then the one before it, and so on."""
+    items = [handle(k) for k in (keys if isinstance(keys, tuple | list) else list(handle(keys)))]  # type: ignore[call-overload]
+    k = axis_of(axis, items[0].ndim)
+    shape = items[0].type.shape
+    order = views.broadcast(iota(shape[k]), shape=shape, axes=(k,))
+    *_, found = sort_ops.sort(*[x.raw() for x in reversed(items)], order, axis=k, num_keys=len(items), stable=True)
+    return wrap(found)
+
+
+@implements(np.searchsorted, method="searchsorted")
+def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Array:
+    """Where to insert v into sorted a."""
+    if side not in ("left", "right"):
+        raise ValueError(f"search side must be 'left' or 'right' (got {side!r})")
+    a, v = handle(a), handle(v)
+    if a.ndim != 1:
+        raise ValueError("object of too small depth for desired array")
+    if sorter is not None:
+        from stager.numpy.joining import take
+
+        a = take(a, sorter)
+    d = result_dtype(a, v)
+    return wrap(sort_ops.searchsorted(operand(a, d), operand(v, d), side=side))
+
+
+@implements(np.digitize)
+def digitize(x: Any, bins: Any, right: bool = False) -> Array:
+    """The bin of each value; bins increase (or decrease, where they are known while tracing)."""
+    known = None if isinstance(bins, Array) else np.asarray(bins)
+    if known is not None and known.size > 1 and (np.diff(known) < 0).any():
+        if (np.diff(known) > 0).any():
+            raise ValueError("bins must be monotonically increasing or decreasing")
+        n = len(known)
+        found = searchsorted(known[::-1].copy(), x, "right" if right else "left")
+        return apply_ufunc(np.subtract, n, found)  # type: ignore[no-any-return]
+    return searchsorted(bins, x, "left" if right else "right")
+
+
+@implements(np.count_nonzero)
+def count_nonzero(a: Any, axis: Any = None, *, keepdims: bool = False) -> Array:
+    """How many elements are not zero."""
+    from stager.ops.reductions import reduce_sum
+
+    return reduce(wrap(op.convert(truth(handle(a).raw()), dtype=i64)), axis, keepdims, reduce_sum)
+
+
+@implements(np.bincount)
+def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Array:
+    """Occurrences of each non-negative int; the length must be known: minlength, or known values."""
+    if not isinstance(x, Array) and not isinstance(weights, Array):
+        from stager.numpy.creation_ranges import constant
+
+        return constant(np.bincount(x, weights, minlength))
+    a = handle(x)
+    if not a.type.dtype.is_integer:
+        raise TypeError(f"Cannot cast array data from {a.dtype!r} to dtype('int64') according to the rule 'safe'")
+    n = int(concrete(minlength, "bincount", "minlength"))
+    if not isinstance(x, Array):
+        n = max(n, int(np.max(x)) + 1 if np.size(x) else 0)
+    elif n == 0:
+        raise UnsupportedError(
+            describe("np.bincount: the length of the result depends on the data", remedy="give minlength; a larger value is then an IndexError")
+        )
+    position = op.convert(a.raw(), dtype=i64)
+    # a negative value wraps nowhere: it is moved past the end, where the check finds it
+    position = op.select(op.lt(position, 0), full(position.type.shape, n, i64), position)
+    updates = full(position.type.shape, 1, i64) if weights is None else broadcast_raw(operand(weights, f64), position.type.shape)
+    base = full((n,), 0, updates.type.dtype)
+    return wrap(scatter(base, updates, position, axes=(0,), batch_dims=0, mode="check", combine="add"))
+
+
+@implements(np.histogram_bin_edges)
+def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any = None) -> Array:
+    """The edges that `histogram` uses."""
+    from stager.numpy.creation_ranges import constant, linspace
+
+    if not isinstance(bins, int):
+        return handle(bins) if isinstance(bins, Array) else constant(bins)
+    if range is not None:
+        low, high = float(range[0]), float(range[1])
+        if low > high:
+            raise ValueError("max must be larger than min in range parameter.")
+        return constant(np.histogram_bin_edges(np.empty(0), bins, (low, high)))
+    x = handle(a)
+    from stager.numpy.reductions import max as amax
+    from stager.numpy.reductions import min as amin
+    from stager.numpy.selection import where
+
+    low, high = amin(x).astype(np.float64), amax(x).astype(np.float64)  # type: ignore[attr-defined]
+    flat = apply_ufunc(np.equal, low, high)
+    return linspace(where(flat, low - 0.5, low), where(flat, high + 0.5, high), bins + 1)  # type: ignore[no-any-return]
+
+
+@implements(np.histogram)
+def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> tuple[Array, Array]:
+    """(counts, edges)."""
+    x = ravel(a)
+    edges = histogram_bin_edges(x, bins, range)
+    n = edges.type.shape[0] - 1
+    v, e = operand(x, f64), operand(edges, f64)
+    found = op.sub(sort_ops.searchsorted(e, v, side="right"), 1)
+    last = broadcast_raw(views.slice_axis(e, 0, n, 1), v.type.shape)
+    found = op.select(op.eq(v, last), full(found.type.shape, n - 1 if isinstance(n, int) else n, i64), found)
+    first = broadcast_raw(views.slice_axis(e, 0, 0, 1), v.type.shape)
+    inside = op.and_(op.ge(v, first), op.le(v, last))
+    dtype = i64 if weights is None else (f64 if handle(weights).type.dtype.is_float else handle(weights).type.dtype)
+    amount = full(v.type.shape, 1, i64) if weights is None else operand(ravel(weights), dtype)
+    amount = op.select(inside, amount, full(v.type.shape, 0, dtype))
+    found = op.select(inside, found, full(found.type.shape, 0, i64))
+    counts = wrap(scatter(full((n,), 0, dtype), amount, found, axes=(0,), batch_dims=0, mode="promise", combine="add"))
+    if density:
+        from stager.numpy.reductions import sum
+        from stager.numpy.scans import diff
+
+        counts = counts / diff(edges) / sum(counts)  # type: ignore[operator]
+    return counts, edges
+
+
+@implements(np.take_along_axis)
+def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Array:
+    """Elements at one position per line along an axis."""
+    a, i = handle(arr), handle(indices)
+    if axis is None:
+        return take_along_axis(ravel(a), i, 0)
+    k = axis_of(axis, a.ndim)
+    if i.ndim != a.ndim:
+        raise ValueError("`indices` and `arr` must have the same number of dimensions")
+    x, idx = _lines(a.raw(), i.raw(), k)
+    taken = gather(x, idx, axes=(a.ndim - 1,), batch_dims=a.ndim - 1, mode="check")
+    return wrap(views.moveaxis(taken, a.ndim - 1, k))
+
+
+def _lines(x: Any, idx: Any, k: int) -> tuple[Any, Any]:
+    """Operand and positions with the axis last and the other axes broadcast together."""
+    from stager.numpy.promotion import broadcast_shapes
+
+    last = len(x.type.shape) - 1
+    x, idx = views.moveaxis(x, k, last), op.convert(views.moveaxis(idx, k, last), dtype=i64)
+    lines = broadcast_shapes("take_along_axis", [x.type.shape[:-1], idx.type.shape[:-1]])
+    return broadcast_raw(x, (*lines, x.type.shape[-1])), broadcast_raw(idx, (*lines, idx.type.shape[-1]))
+
+
+@implements(np.put_along_axis)
+def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
+    """Write one position per line along an axis."""
+    from stager.numpy.ufuncs import writable
+
+    a, i = writable(arr), handle(indices)
+    if axis is None:
+        return put_along_axis(reshape(a, (-1,)), i, values, 0)
+    k = axis_of(axis, a.ndim)
+    x, idx = _lines(a.raw(), i.raw(), k)
+    v = broadcast_raw(operand(handle(values), a.type.dtype), i.type.shape)
+    updates = broadcast_raw(views.moveaxis(v, k, a.ndim - 1), idx.type.shape)
+    new = scatter(x, updates, idx, axes=(a.ndim - 1,), batch_dims=a.ndim - 1, mode="check", combine="set")
+    a.write(views.moveaxis(new, a.ndim - 1, k))
+    return None
+
+
+def quantile_raw(a: Any, q: Any, axis: Any, method: str, keepdims: bool) -> Array:
+    """Quantiles by the linear method and the four that pick a neighbour."""
+    a = handle(a)
+    if not a.type.dtype.is_float:
+        a = a.astype(np.float64)  # type: ignore[attr-defined]
+    from stager.numpy.reductions import normalize_axes
+
+    axes = normalize_axes(axis, a.ndim)
+    rest = [k for k in range(a.ndim) if k not in axes]
+    from stager.numpy.shaping import permuted
+
+    moved = reshape(permuted(a, [*axes, *rest]), (-1, *[a.type.shape[k] for k in rest]))
+    ordered = sort_ops.sort(moved.raw(), axis=0, num_keys=1, stable=True)[0]
+    n = ordered.type.shape[0]
+    position = np.asarray(q, dtype=np.float64) * (n - 1)
+    lower = np.clip(np.floor(position).astype(int), 0, n - 1)
+    upper = np.clip(lower + 1, 0, n - 1)
+    x = wrap(ordered)
+    weight = (position - lower).reshape(position.shape + (1,) * len(rest))
+    from stager.numpy.joining import take
+
+    low, high = take(x, lower, axis=0), take(x, upper, axis=0)
+    if method == "linear":
+        t = weight.astype(a.dtype) if weight.ndim else a.dtype.type(weight)
+        # NumPy interpolates from the nearer end
+        from stager.numpy.selection import where
+
+        gap = high - low  # type: ignore[operator]
+        out = where(weight >= 0.5, high - gap * (1 - t), low + gap * t)
+    elif method in ("lower", "higher", "midpoint", "nearest"):
+        nearest = np.clip(np.around(position).astype(int), 0, n - 1)
+        exact = lower == position
+        out = low if method == "lower" else take(x, np.where(exact, lower, upper), axis=0) if method == "higher" else take(x, nearest, axis=0) if method == "nearest" else (low + take(x, np.where(exact, lower, upper), axis=0)) * 0.5  # type: ignore[operator]
+    else:
+        raise UnsupportedError(describe(f"np.quantile: method {method!r} is not supported on traced arrays", remedy="near: 'linear', 'lower', 'higher', 'midpoint', 'nearest'"))
+    last = getitem(x, -1)  # NaN sorts last: then every quantile is NaN
+    from stager.numpy.selection import where
+
+    out = where(apply_ufunc(np.isnan, last), last, out)
+    if keepdims:
+        out = reshape(out, (*position.shape, *[1 if k in axes else d for k, d in enumerate(a.type.shape)]))
+    return out  # type: ignore[no-any-return]
+
+
+@implements(np.quantile)
+def quantile(a: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear", keepdims: bool = False, *,
+             weights: Any = None) -> Array:  # fmt: skip
+    """Quantiles; q must be known while tracing."""
+    known = np.asarray(concrete(q, "quantile", "q"))
+    if weights is not None:
+        raise UnsupportedError(describe("np.quantile: weights are not supported on traced arrays"))
+    if ((known < 0) | (known > 1)).any():
+        raise ValueError("Quantiles must be in the range [0, 1]")
+    return deliver(quantile_raw(a, known, axis, method, keepdims), out, "quantile")
+
+
+@implements(np.percentile)
+def percentile(a: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear", keepdims: bool = False, *,
+               weights: Any = None) -> Array:  # fmt: skip
+    """Percentiles; q must be known while tracing."""
+    known = np.asarray(concrete(q, "percentile", "q"), dtype=np.float64)
+    if ((known < 0) | (known > 100)).any():
+        raise ValueError("Percentiles must be in the range [0, 100]")
+    return quantile(a, known / 100, axis, out, overwrite_input, method, keepdims, weights=weights)
+
+
+@implements(np.median)
+def median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Array:
+    """The middle value, the mean of the middle two."""
+    a = handle(a)
+    if not a.type.dtype.is_float:
+        a = a.astype(np.float64)  # type: ignore[attr-defined]
+    from stager.numpy.reductions import mean, normalize_axes
+    from stager.numpy.selection import where
+    from stager.numpy.shaping import permuted
+
+    axes = normalize_axes(axis, a.ndim)
+    rest = [k for k in range(a.ndim) if k not in axes]
+    x = wrap(sort_ops.sort(reshape(permuted(a, [*axes, *rest]), (-1, *[a.type.shape[k] for k in rest])).raw(), axis=0, num_keys=1, stable=True)[0])
+    n = x.type.shape[0]
+    middle = mean(getitem(x, slice((n - 1) // 2, n // 2 + 1)), 0)
+    last = getitem(x, -1)
+    found = where(apply_ufunc(np.isnan, last), last, middle)
+    if keepdims:
+        found = reshape(found, [1 if k in axes else d for k, d in enumerate(a.type.shape)])
+    return deliver(found, out, "median")
+
