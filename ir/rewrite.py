@@ -27,6 +27,7 @@ from stager.ir.dtypes import DType
 from stager.ir.graph import Graph, Node, SymbolDef, Value
 from stager.ir.hash import literal_bits, structural_hash
 from stager.ir.op import Op, op_named
+from stager.ir.regions import first_capture, first_operand, own_inputs
 from stager.ir.types import Type
 
 Replacement = Value | tuple[Value, ...] | None
@@ -82,9 +83,19 @@ class Rewriter:
     """One rebuild of one graph. Rules read operands, `fast_math`, and emit nodes."""
 
     def __init__(
-        self, graph: Graph, rules: Rules, *, share: bool = True, fast_math: bool = False, again: bool = True
+        self,
+        graph: Graph,
+        rules: Rules,
+        *,
+        share: bool = True,
+        fast_math: bool = False,
+        again: bool = True,
+        literals: Mapping[int, Any] | None = None,
+        dims: Mapping[str, Dim] | None = None,
     ) -> None:
+        """`literals`: inputs of a region known to be a literal. `dims`: symbols of it known to be a dim."""
         self.old = graph
+        self._literals = literals or {}
         self.rules = rules
         self.share = share
         self.fast_math = fast_math
@@ -95,7 +106,7 @@ class Rewriter:
         self._mapped: dict[Node, tuple[Value, ...]] = {}  # old node -> the values that stand for it
         self._serial: dict[Node, int] = {}
         self._known: dict[Any, Any] = {}  # key -> node, or list of control nodes
-        self._replaced: dict[str, Dim] = {}  # symbols that turned out to be known dims
+        self._replaced: dict[str, Dim] = dict(dims or {})  # symbols that turned out to be known dims
         self._by_op: dict[Op, tuple[Rule, ...]] = {}
         self.current: Node | None = None  # the old node at hand; emitted nodes get its location
         self.memo: dict[Node, Any] = {}  # what a rule found out about a node of this walk
@@ -149,7 +160,7 @@ class Rewriter:
                 data.setdefault(d.source.node, []).append((name, d.source.index))
         for node in region.nodes:
             if node.op is not input_op:
-                mapped[node] = self.add(self._renewed(node, mapped, env))
+                mapped[node] = self.add(self.renewed(node, mapped, env))
             for name, index in data.get(node, ()):
                 env[name] = self.dim_of(mapped[node][index])
         return [mapped[v.node][v.index] for v in region.outputs]
@@ -174,21 +185,37 @@ class Rewriter:
         for name, d in old.symbols.items():
             if d.kind == "data":
                 data.setdefault(d.source.node, []).append((name, d))
-            else:
+            elif name not in self._replaced:
                 self.symbols[name] = d
         mapped = self._mapped
         for node in old.nodes:
             self.current = node
             if node.op is input_op:
-                self.order.append(node)
-                mapped[node] = self._results[node] = node.outputs
-                self._serial[node] = len(self.order)
+                mapped[node] = self._input(node)
             else:
-                mapped[node] = self.add(self._renewed(node, mapped, self._replaced))
+                mapped[node] = self.add(self.renewed(node, mapped, self._replaced))
             for name, d in data.get(node, ()):
                 self._define(name, d, mapped[node][d.source.index])
         outputs = [mapped[v.node][v.index] for v in old.outputs]
         return self._finish(outputs)
+
+    def _input(self, node: Node) -> tuple[Value, ...]:
+        if self._replaced:
+            node = self.renewed(node, self._mapped, self._replaced)
+        self.order.append(node)
+        self._serial[node] = len(self.order)
+        self._results[node] = node.outputs
+        literal = self._literals.get(node.params["index"])
+        return node.outputs if literal is None else (self.fill(literal, node.types[0]),)
+
+    def region(
+        self, graph: Graph, literals: Mapping[int, Any] | None = None, dims: Mapping[str, Dim] | None = None
+    ) -> Graph:
+        """A region rewritten by the same rules."""
+        again = self._max_depth > 1
+        return Rewriter(
+            graph, self.rules, share=self.share, fast_math=self.fast_math, again=again, literals=literals, dims=dims
+        ).run()
 
     def add(self, node: Node) -> tuple[Value, ...]:
         """Put a node into the new graph: what its rules make of it, or an equal node, or itself."""
@@ -229,7 +256,7 @@ class Rewriter:
         at = self.current
         return Node(op, args, params, types, regions, at.loc if at else None, at.path if at else ())
 
-    def _renewed(self, node: Node, mapped: Mapping[Node, tuple[Value, ...]], env: Mapping[str, Dim]) -> Node:
+    def renewed(self, node: Node, mapped: Mapping[Node, tuple[Value, ...]], env: Mapping[str, Dim]) -> Node:
         """`node` on its mapped operands: the same object when none changed."""
         args = node.args
         changed = False
@@ -245,18 +272,36 @@ class Rewriter:
             types = tuple(substitute(t, env) for t in types)
             changed = True
         if regions:
-            regions = tuple(
-                Rewriter(r, self.rules, share=self.share, fast_math=self.fast_math, again=self._max_depth > 1).run()
-                for r in regions
-            )
-            changed = changed or any(new is not r for new, r in zip(regions, node.regions, strict=True))
+            regions = self.rewritten_regions(node, args)
+            if any(new is not r for new, r in zip(regions, node.regions, strict=True)):
+                changed = True
+                types = node.op.type_rule(*[a.type for a in args], regions=regions, **params)
         if not changed:
             return node
         return Node(node.op, args, params, types, regions, node.loc, node.path)
 
+    def rewritten_regions(self, node: Node, args: Sequence[Value]) -> tuple[Graph, ...]:
+        """The regions rewritten; captures that are literals, and symbols whose value is known, become so inside."""
+        if self._max_depth == 1:
+            return tuple([self.region(r) for r in node.regions])
+        offset, first = first_operand(node) - own_inputs(node), first_capture(node)
+        captures = range(first, len(node.regions[0].inputs))
+        literals = {k: args[k + offset].node.params["value"] for k in captures if args[k + offset].node.op is fill_op}
+        regions = []
+        for r in node.regions:
+            dims: dict[str, Dim] = {}
+            for name, d in r.symbols.items():
+                if d.kind in ("value", "shape") and d.source >= first:
+                    v = args[d.source + offset]
+                    known = known_dim(v) if d.kind == "value" else v.type.shape[d.axis]
+                    if isinstance(known, int):
+                        dims[name] = known
+            regions.append(self.region(r, literals, dims))
+        return tuple(regions)
+
     def _define(self, name: str, d: SymbolDef, source: Value) -> None:
         known = known_dim(source)
-        if known is not None:
+        if isinstance(known, int):
             self._replaced[name] = known
         else:
             self.symbols[name] = SymbolDef("data", source, 0, d.hint)
@@ -300,7 +345,7 @@ class Rewriter:
 
     def _finish(self, outputs: list[Value]) -> Graph:
         old = self.old
-        alive = self._alive(outputs)
+        alive = alive_nodes(self.order, outputs, self.symbols)
         order = self.order if len(alive) == len(self.order) else [n for n in self.order if n in alive]
         if len(order) == len(old) and not self._replaced:
             same = all(a is b for a, b in zip(order, old.nodes, strict=True))
@@ -308,18 +353,19 @@ class Rewriter:
                 return old
         return assemble(old, order, outputs, self.symbols, alive, self._replaced)
 
-    def _alive(self, outputs: Iterable[Value]) -> set[Node]:
-        """Nodes that an output, an effect, an input or a live node's data symbol needs."""
-        alive = {v.node for v in outputs}
-        data = {name: d.source.node for name, d in self.symbols.items() if d.kind == "data"}
-        for node in reversed(self.order):
-            if node in alive or node.op is input_op or node.op.ordered or (node.regions and node.ordered):
-                alive.add(node)
-                for a in node.args:
-                    alive.add(a.node)
-                if data:
-                    alive.update(data[name] for name in node.mentioned_symbols() if name in data)
-        return alive
+
+def alive_nodes(order: Sequence[Node], outputs: Iterable[Value], symbols: Mapping[str, SymbolDef]) -> set[Node]:
+    """Nodes that an output, an effect or a live node's data symbol needs; and inputs."""
+    alive = {v.node for v in outputs}
+    data = {name: d.source.node for name, d in symbols.items() if d.kind == "data"}
+    for node in reversed(order):
+        if node in alive or node.op is input_op or node.op.ordered or (node.regions and node.ordered):
+            alive.add(node)
+            for a in node.args:
+                alive.add(a.node)
+            if data:
+                alive.update(data[name] for name in node.mentioned_symbols() if name in data)
+    return alive
 
 
 def assemble(

@@ -1,7 +1,7 @@
 """The passes in the order in which they run: `PIPELINE`, read from top to bottom.
 
 Each pass is `(graph, fast_math) -> graph`, keeps what the graph computes, and done twice does no more than done once.
-`simplify` is four tables of local rules in one walk, because each makes work for the others: folded constants make
+`simplify` is six tables of local rules in one walk, because each makes work for the others: folded constants make
 identities, identities make equal nodes, views that meet make constants. The tables are also passes of their own
 (`fold_constants`, …), which is how they are tested.
 """
@@ -16,7 +16,10 @@ from functools import cache
 from stager.ir import passes
 from stager.ir.graph import Graph
 from stager.ir.passes import algebra
+from stager.ir.passes.control import CONTROL
+from stager.ir.passes.dead import dead_code, dead_results
 from stager.ir.passes.fold import FOLD
+from stager.ir.passes.indexed import INDEXED
 from stager.ir.passes.updates import UPDATES, join_updates
 from stager.ir.passes.views import VIEWS
 from stager.ir.rewrite import Rules, merge_rules, rewrite
@@ -41,12 +44,7 @@ def algebra_rules() -> Rules:
 @cache
 def simplify_rules() -> Rules:
     """All local rules, in the order in which they are tried."""
-    return merge_rules(FOLD, algebra_rules(), VIEWS, UPDATES)
-
-
-def dead_code(graph: Graph, fast_math: bool = False) -> Graph:
-    """Without what no output and no effect needs."""
-    return rewrite(graph, {}, share=False)
+    return merge_rules(FOLD, algebra_rules(), VIEWS, UPDATES, INDEXED, CONTROL)
 
 
 def common_subexpressions(graph: Graph, fast_math: bool = False) -> Graph:
@@ -71,17 +69,29 @@ def resolve_views(graph: Graph, fast_math: bool = False) -> Graph:
 
 def resolve_updates(graph: Graph, fast_math: bool = False) -> Graph:
     """Reads of updates, pads and concatenations go to the pieces."""
-    return rewrite(graph, UPDATES, share=False)
+    return rewrite(graph, merge_rules(UPDATES, INDEXED), share=False)
+
+
+def simplify_control(graph: Graph, fast_math: bool = False) -> Graph:
+    """Known branches and trip counts, captures, loop-invariant code."""
+    return rewrite(graph, CONTROL, share=False)
 
 
 def simplify(graph: Graph, fast_math: bool = False) -> Graph:
-    """Constants, algebra, views, updates, common subexpressions and dead code until nothing changes."""
+    """Constants, algebra, views, updates, control, common subexpressions and dead code until nothing changes."""
     return rewrite(graph, simplify_rules(), fast_math=fast_math)
+
+
+def trim_control(graph: Graph, fast_math: bool = False) -> Graph:
+    """Without the results of loops and branches that nothing needs; what that leaves, simplified."""
+    trimmed = dead_results(graph, fast_math)
+    return graph if trimmed is graph else simplify(trimmed, fast_math)
 
 
 PIPELINE: tuple[Pass, ...] = (
     Pass("dead_code", dead_code, "drops what tracing left behind, so that nothing else looks at it"),
-    Pass("simplify", simplify, "constants, algebra, views, updates, common subexpressions"),
+    Pass("simplify", simplify, "constants, algebra, views, updates, control, common subexpressions"),
+    Pass("trim_control", trim_control, "carries and results that are not needed, found from behind"),
     Pass("join_updates", join_updates, "updates that cover their base become a concatenation"),
 )
 

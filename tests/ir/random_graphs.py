@@ -1,4 +1,4 @@
-"""Random graphs for hypothesis: any mixture of elementwise ops, literals, views, updates, reductions, with special values.
+"""Random graphs for hypothesis: any mixture of elementwise ops, literals, views, updates and reductions.
 
 `graphs()` draws a graph; `arrays_for(graph, rng)` makes inputs of its types. Half of the graphs have a symbolic dim.
 """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,15 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stager.ir import passes
 from stager.ir.evaluate import evaluate_graph
 from stager.ir.graph import Graph
 from stager.ir.hash import structural_hash
 from stager.ir.passes import pipeline
-from stager.ir.passes.pipeline import PIPELINE, run_pipeline
-from stager.ir.text import parse_graph, print_graph
+from stager.ir.passes.pipeline import run_pipeline
+from stager.ir.text import print_graph
 from stager.ir.verify import verify
-from tests.ir.build import Build, chain
 from tests.ir.random_graphs import arrays_for, graphs
 
 TABLES: dict[str, Callable[..., Graph]] = {

@@ -1,0 +1,116 @@
+"""Gathers and scatters at positions that are known: slices and updates, which fold into index maps.
+
+A position is known when the index operand is a literal, a dim (`x[i]` inside a loop, promised in bounds) or an iota
+over the whole axis. Checked positions are only replaced where they are seen to be in bounds; what is out of bounds
+stays, to raise at run time.
+"""
+
+from __future__ import annotations
+
+from stager.ir.core_ops import constant_op, dim_op, fill_op
+from stager.ir.dims import Dim, Expr
+from stager.ir.graph import Node, Value
+from stager.ir.rewrite import Replacement, Rewriter, Rules, made_by
+from stager.ir.types import Type
+
+
+def _position(index: Value, extent: Dim, mode: str) -> Dim | None:
+    """Where a scalar or literal index points, as a dim known to be in bounds."""
+    node = index.node
+    if node.op is fill_op:
+        i: Dim = int(node.params["value"])
+    elif node.op is dim_op and index.type.shape == ():
+        i = node.params["dim"]
+    else:
+        return None
+    if isinstance(i, Expr):
+        return i if mode == "promise" else None
+    if isinstance(extent, Expr):
+        return i if mode == "promise" and i >= 0 else None
+    if mode == "clip":
+        i = min(max(i, 0), extent - 1)
+    elif mode == "wrap" and extent:
+        i %= extent
+    elif mode == "check" and -extent <= i < 0:
+        i += extent
+    return i if 0 <= i < extent else None
+
+
+def _positions(x: Value, indices: tuple[Value, ...], node: Node) -> list[Dim] | None:
+    found = []
+    for index, axis in zip(indices, node.params["axes"], strict=True):
+        position = _position(index, x.type.shape[axis], node.params["mode"])
+        if position is None:
+            return None
+        found.append(position)
+    return found
+
+
+def _region(x: Type, axes: tuple[int, ...], positions: list[Dim]) -> dict[str, tuple[Dim, ...]]:
+    starts: list[Dim] = [0] * x.ndim
+    sizes = list(x.shape)
+    for axis, p in zip(axes, positions, strict=True):
+        starts[axis], sizes[axis] = p, 1
+    return {"starts": tuple(starts), "sizes": tuple(sizes), "steps": (1,) * x.ndim}
+
+
+def gather(rw: Rewriter, node: Node) -> Replacement:
+    """gather at known positions -> slice; at every position of an axis -> transpose; checked and fine -> promised"""
+    x, *indices = node.args
+    if made_by(indices[0], "iota"):
+        return _gathered_whole(rw, node)
+    if node.params["mode"] == "check" and all(map(_in_bounds, indices, _extents(node))):
+        return rw.emit("gather", *node.args, **{**node.params, "mode": "promise"})
+    if node.params["batch_dims"] != 0:
+        return None
+    positions = _positions(x, tuple(indices), node)
+    if positions is None:
+        return None
+    axes = node.params["axes"]
+    rest = [k for k in range(x.type.ndim) if k not in axes]
+    row = rw.emit("slice", x, **_region(x.type, axes, positions))
+    row = rw.emit("reshape", row, shape=tuple([x.type.shape[k] for k in rest]))
+    shape = node.types[0].shape
+    first = len(shape) - len(rest)
+    return rw.emit("broadcast", row, shape=shape, axes=tuple(range(first, len(shape))))
+
+
+def _extents(node: Node) -> list[Dim]:
+    return [node.args[0].type.shape[a] for a in node.params["axes"]]
+
+
+def _in_bounds(index: Value, extent: Dim) -> bool:
+    """True for a constant whose positions are all seen to be in bounds and not negative."""
+    node = index.node
+    if isinstance(extent, Expr) or node.op is not constant_op:
+        return False
+    value = node.params["value"]
+    return value.size == 0 or bool(value.min() >= 0 and value.max() < extent)
+
+
+def _gathered_whole(rw: Rewriter, node: Node) -> Replacement:
+    """gather(x, 0…n-1) of an axis with n positions -> that axis first"""
+    x, *indices = node.args
+    (axis, *more), (index, *_) = node.params["axes"], indices
+    if more or node.params["batch_dims"] != 0 or index.node.params["size"] != x.type.shape[axis]:
+        return None
+    return rw.emit("transpose", x, perm=(axis, *[k for k in range(x.type.ndim) if k != axis]))
+
+
+def scatter(rw: Rewriter, node: Node) -> Replacement:
+    """scatter to one known position -> slice_update"""
+    x, updates, *indices = node.args
+    combine = node.params["combine"]
+    if node.params["batch_dims"] != 0 or indices[0].type.shape != () or combine not in ("set", "add"):
+        return None
+    positions = _positions(x, tuple(indices), node)
+    if positions is None:
+        return None
+    region = _region(x.type, node.params["axes"], positions)
+    value = rw.emit("reshape", updates, shape=region["sizes"])
+    if combine == "add":
+        value = rw.emit("add", rw.emit("slice", x, **region), value)
+    return rw.emit("slice_update", x, value, **region)
+
+
+INDEXED: Rules = {"gather": (gather,), "scatter": (scatter,)}

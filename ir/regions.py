@@ -1,0 +1,107 @@
+"""Regions of control nodes: which input stands for which operand, and how a region gets other inputs and outputs.
+
+for      operands lower, upper, *carries, *captures    inputs index, *carries, *captures
+while    operands *carries, *captures                  inputs *carries, *captures (both regions)
+switch   operands index, *captures                     inputs *captures (every branch)
+map      operands *captures                            inputs lane, *captures
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from stager.ir.core_ops import input_op
+from stager.ir.graph import Graph, Node, SymbolDef, Value
+from stager.ir.types import Type
+
+_FIRST_OPERAND = {"for": 2, "while": 0, "switch": 1, "map": 0}
+_OWN_INPUTS = {"for": 1, "while": 0, "switch": 0, "map": 1}
+
+
+def first_operand(node: Node) -> int:
+    """The position of the first operand that is an input of the regions."""
+    return _FIRST_OPERAND[node.op.name]
+
+
+def own_inputs(node: Node) -> int:
+    """How many inputs of the regions are no operands: the index of a loop, the lane of a map."""
+    return _OWN_INPUTS[node.op.name]
+
+
+def first_capture(node: Node) -> int:
+    """The first region input that has one value in all iterations, lanes and branches."""
+    return own_inputs(node) + int(node.params.get("n_carry", 0))
+
+
+def operand_of(node: Node, region_input: int) -> Value:
+    """The operand that a region input (not an own one) starts with."""
+    return node.args[first_operand(node) + region_input - own_inputs(node)]
+
+
+def edit_region(
+    region: Graph, inputs: Iterable[int | Type], outputs: Sequence[Value], stands: Mapping[Value, int] | None = None
+) -> Graph:
+    """The region with other inputs and outputs.
+
+    An int among `inputs` takes over that input of the region, a type is a new input. `stands` says which new input
+    stands for which value of the region. Nodes that the outputs and effects need no more are gone.
+    """
+    new = Graph(region.name)
+    placed: dict[tuple[Node, int], Value] = {}
+    position: dict[int, int] = {}
+    for k, source in enumerate(inputs):
+        t = source if isinstance(source, Type) else region.inputs[source].type
+        value = Value(new.add(Node(input_op, (), {"index": k}, (t,))))
+        new.inputs.append(value)
+        if not isinstance(source, Type):
+            position[source] = k
+            placed[region.inputs[source].node, 0] = value
+    for old, k in (stands or {}).items():
+        placed[old.node, old.index] = new.inputs[k]
+        if old.node.op is input_op:
+            position[old.node.params["index"]] = k
+
+    live = _live(region, outputs, placed)
+    mentioned = {name for node in [*live, *(v.node for v in new.inputs)] for name in node.mentioned_symbols()}
+    data: dict[Node, list[tuple[str, SymbolDef]]] = {}
+    for name, d in region.symbols.items():
+        if d.kind != "data":
+            if d.source in position:
+                new.symbols[name] = SymbolDef(d.kind, position[d.source], d.axis, d.hint)
+            elif name in mentioned:
+                raise AssertionError(f"internal error: a dropped input of {region.name} defines the symbol {name}")
+        elif (d.source.node, d.source.index) in placed:
+            index = placed[d.source.node, d.source.index].node.params["index"]
+            new.symbols[name] = SymbolDef("value", index, 0, d.hint)
+        elif d.source.node in live:
+            data.setdefault(d.source.node, []).append((name, d))
+    for node in region.nodes:
+        if node not in live or node.op is input_op:
+            continue
+        args = tuple([placed[a.node, a.index] for a in node.args])
+        if any(a is not b for a, b in zip(args, node.args, strict=True)) or not args:
+            copy = Node(node.op, args, node.params, node.types, node.regions, node.loc, node.path)
+        else:
+            copy = node
+        new.add(copy)
+        for k, value in enumerate(copy.outputs):
+            placed.setdefault((node, k), value)
+        for name, d in data.get(node, ()):
+            new.symbols[name] = SymbolDef("data", copy.outputs[d.source.index], 0, d.hint)
+    new.outputs = [placed[v.node, v.index] for v in outputs]
+    return new
+
+
+def _live(region: Graph, outputs: Sequence[Value], placed: Mapping[tuple[Node, int], Value]) -> set[Node]:
+    """The nodes that must be computed in the region when `placed` values come from outside."""
+    data = {name: d.source for name, d in region.symbols.items() if d.kind == "data"}
+    live = {v.node for v in outputs if (v.node, v.index) not in placed}
+    for node in reversed(list(region.nodes)):
+        if node not in live and not node.ordered:
+            continue
+        live.add(node)
+        needed = list(node.args)
+        if data:
+            needed += [data[name] for name in node.mentioned_symbols() if name in data]
+        live.update(a.node for a in needed if (a.node, a.index) not in placed)
+    return live
