@@ -21,11 +21,11 @@ from stager.array import Array, raw, wrap
 from stager.cells import Cell
 from stager.errors import ControlFlowError, describe
 from stager.interpreters.stack import push, stack
-from stager.ir.core_ops import fill_op
+from stager.ir.core_ops import fill_op, input_op
 from stager.ir.dtypes import DType, dtype_of
-from stager.ir.graph import Graph, Value
+from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
 from stager.ir.types import Type
-from stager.ops.regions import Captures, RegionInterpreter, _reordered
+from stager.ops.regions import Captures, RegionInterpreter
 
 Raw = Any
 
@@ -127,28 +127,87 @@ def close_regions(
     Each graph takes its own inputs, then the declared and the carried cells, then the captures. Overlays end here.
     """
     captures = regions[0].captures
-    for cell in carried:
-        if cell not in regions[0].declared and ("cell", id(cell)) not in captures._index:
+    rest_of = [c for c in carried if c not in regions[0].declared]
+    for cell in rest_of:
+        if ("cell", id(cell)) not in captures._index:
             captures._index["cell", id(cell)] = len(captures.raw)
             captures.raw.append(cell.read())
-    known = -1
-    while known != len(captures.raw):  # a symbol that one region mentions is a capture of all
-        known = len(captures.raw)
-        for region in regions:
-            for k in range(known):
+    ks = [captures._index["cell", id(c)] for c in rest_of]
+    inputs: list[list[Value]] = []
+    for region, values in zip(regions, own, strict=True):
+        for k in ks:
+            if k not in region.inputs:
+                region.inputs[k] = region.input(captures.type(k))
+        inputs.append([*values, *[v for v in region.declared.values() if v is not None], *[region.inputs[k] for k in ks]])
+    live = [live_nodes(region.graph, values) for region, values in zip(regions, inputs, strict=True)]
+    used: set[int] = set()
+    grown = True
+    while grown:  # a capture of one region is one of all; its type may mention symbols, which are captures again
+        grown = False
+        for region, values, nodes in zip(regions, inputs, live, strict=True):
+            used |= {k for k, v in region.inputs.items() if v.node in nodes and k not in ks}
+            for k in sorted(used):
                 if k not in region.inputs:
                     region.inputs[k] = region.input(captures.type(k))
-            region.close()
-    ks = [captures._index["cell", id(c)] for c in carried if c not in regions[0].declared]
-    rest = [k for k in range(known) if k not in ks]
+                if region.inputs[k].node not in nodes:
+                    grown = True
+                    region.close()
+                    nodes |= live_nodes(region.graph, [*values, *[region.inputs[j] for j in used if j in region.inputs]])
+    order = sorted(used)
     graphs = []
-    for region, inputs in zip(regions, own, strict=True):
-        order = [*inputs, *[v for v in region.declared.values() if v is not None]]
-        order += [region.inputs[k] for k in (*ks, *rest)]
-        graphs.append(_reordered(region.graph, 0, order))
+    for region, values, nodes in zip(regions, inputs, live, strict=True):
+        graphs.append(_compact(region.graph, [*values, *[region.inputs[k] for k in order]], nodes))
         cells.discard_overlays(region)
-    operands = captures.operands()
-    return tuple(graphs), [operands[k] for k in ks], [operands[k] for k in rest]
+    return tuple(graphs), captures.operands(ks), captures.operands(order)
+
+
+def live_nodes(graph: Graph, inputs: Sequence[Value]) -> set[Node]:
+    """Nodes that the outputs, the effects, these inputs or the symbols of live nodes need."""
+    live: set[Node] = set()
+    todo = [v.node for v in (*graph.outputs, *inputs)] + [n for n in graph.nodes if n.ordered]
+    while todo:
+        node = todo.pop()
+        if node in live:
+            continue
+        live.add(node)
+        todo += [a.node for a in node.args]
+        for name in node.mentioned_symbols():
+            d = graph.symbols.get(name)
+            if d is not None:
+                todo.append(d.source.node if d.kind == "data" else graph.inputs[d.source].node)
+    return live
+
+
+def _compact(graph: Graph, inputs: Sequence[Value], live: set[Node]) -> Graph:
+    """The live nodes of a region, with its inputs in the given order."""
+    out = Graph(graph.name)
+    builder = GraphBuilder(out)
+    position: dict[int, int] = {}
+    env: dict[Node, tuple[Value, ...]] = {}
+    for new, old in enumerate(inputs):
+        env[old.node] = (builder.input(old.type),)
+        position[old.node.params["index"]] = new
+
+    def moved(value: Value) -> Value:
+        return env[value.node][value.index]
+
+    data: dict[Node, list[str]] = {}
+    for name, d in graph.symbols.items():
+        if d.kind == "data":
+            data.setdefault(d.source.node, []).append(name)
+        elif d.source in position:
+            out.symbols[name] = SymbolDef(d.kind, position[d.source], d.axis, d.hint)
+    for node in graph.nodes:
+        if node.op is input_op or node not in live:
+            continue
+        copied = Node(node.op, tuple(map(moved, node.args)), node.params, node.types, node.regions, node.loc, node.path)
+        env[node] = copied.outputs
+        out.add(copied)
+        for name in data.get(node, ()):
+            d = graph.symbols[name]
+            out.symbols[name] = SymbolDef("data", moved(d.source), d.axis, d.hint)
+    out.outputs = [moved(v) for v in graph.outputs]
+    return out
 
 
 # -- leaves that cross the border -------------------------------------------------------------------------------------

@@ -135,9 +135,10 @@ def then(signal: Any, rest: Closure, names: Names) -> Any:
                 signal = None if closure is None else closure()
                 return operators.then(signal, rest, names) if falls else signal
 
-            return _sharing(run, closure, rest)
+            return run
 
-        return stage_if(p.test, side(p.then, p.then_falls), side(p.orelse, p.orelse_falls), tuple({*p.names, *names}), (p.then, rest))
+        closures = [f for f in (p.then, p.orelse, rest) if f is not None]
+        return stage_if(p.test, side(p.then, p.then_falls), side(p.orelse, p.orelse_falls), tuple({*p.names, *names}), closures)
     signal = settle(signal)
     if type(signal) is not Signal:
         return operators.then(signal, rest, names)
@@ -202,11 +203,6 @@ def as_bool(x: Any) -> Array:
 
 def wrapped_where(test: Any, a: Any, b: Any) -> Any:
     return np.where(test, a, b)
-
-
-def _sharing(run: Closure, *closures: Closure | None) -> Closure:
-    run.__wrapped__ = [c for c in closures if c is not None]  # type: ignore[attr-defined]
-    return run
 
 
 def stage_if(test: Any, then: Closure, orelse: Closure | None, names: Names, shared: Sequence[Closure] = ()) -> Any:

@@ -72,6 +72,22 @@ def escapes(stmts: list[ast.stmt], in_loop: bool = False) -> bool:
     return False
 
 
+def _jumps(stmts: list[ast.stmt]) -> bool:
+    """Whether a loop body can end its loop: break, or return."""
+    return any(
+        type(s) in (ast.Break, ast.Return)
+        or (type(s) in (ast.For, ast.AsyncFor, ast.While) and (_returns(s.body) or _jumps(s.orelse)))  # type: ignore[attr-defined]
+        or (type(s) not in (*FUNCTIONS, ast.ClassDef, ast.For, ast.AsyncFor, ast.While) and any(map(_jumps, _blocks(s))))
+        for s in stmts
+    )
+
+
+def _returns(stmts: list[ast.stmt]) -> bool:
+    return any(
+        type(s) is ast.Return or (type(s) not in (*FUNCTIONS, ast.ClassDef) and any(map(_returns, _blocks(s)))) for s in stmts
+    )
+
+
 def _blocks(stmt: Any) -> list[list[ast.stmt]]:
     blocks = [getattr(stmt, field) for field in ("body", "orelse", "finalbody") if getattr(stmt, field, None)]
     blocks += [part.body for field in ("handlers", "cases") for part in getattr(stmt, field, ())]
@@ -234,8 +250,10 @@ class Statements(Expressions):
             arguments.args = [at(ast.arg(ITEM), old)]
         return at(_function(id, arguments, body or [at(ast.Pass(), old)]), old)
 
-    def names(self, names: Any, old: Any) -> Any:
-        return constant(tuple(sorted(n for n in names if not self.stored_elsewhere(n))), old)
+    def names(self, names: Any, old: Any, rebound: Any = None) -> Any:
+        """The names as a constant tuple; "+x" is only ever bound by augmented assignment."""
+        own = sorted(n for n in names if not self.stored_elsewhere(n))
+        return constant(tuple([n if rebound is None or n in rebound else f"+{n}" for n in own]), old)
 
     # -- operators -----------------------------------------------------------------------------------------------
 
@@ -247,8 +265,9 @@ class Statements(Expressions):
         facts = self.inner.facts[stmt]
         inside = Context(True, True, True, facts.head)
         out: list[ast.stmt] = []
-        carried = self.names(facts.assigned & facts.head, stmt)
+        carried = self.names(facts.assigned & facts.head, stmt, facts.rebound)
         orelse = constant(None, stmt)
+        jumps = constant(_jumps(stmt.body), stmt)
         body = self.fresh("b")
         if t is ast.For:
             iterable = self.visit(stmt.iter)
@@ -271,7 +290,7 @@ class Statements(Expressions):
             after = c._replace(closure=True, tail=True, after=facts.live)
             out.append(self.closure(id, stmt.orelse, facts.assigned, after, stmt.orelse[0]))
             orelse = name(id, stmt)
-        return out, hook(method, [first, name(body, stmt), carried, orelse], stmt)
+        return out, hook(method, [first, name(body, stmt), carried, orelse, jumps], stmt)
 
     def if_operator(self, stmt: ast.If, c: Context) -> tuple[list[ast.stmt], Any]:
         facts = self.inner.facts[stmt]

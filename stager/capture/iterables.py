@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from stager.capture.session import TRACERS
 
 
@@ -38,10 +40,8 @@ class TracedRange(Indexed):
 
     @property
     def length(self) -> Any:  # type: ignore[override]
-        from stager.numpy.ufuncs import maximum_of
-
         span = self.stop - self.start if self.step > 0 else self.start - self.stop
-        return maximum_of((span + (abs(self.step) - 1)) // abs(self.step), 0)
+        return np.maximum((span + (abs(self.step) - 1)) // abs(self.step), 0)
 
     def at(self, k: Any) -> Any:
         return self.start + k * self.step

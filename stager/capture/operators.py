@@ -228,7 +228,7 @@ def finish(signal: Any) -> Any:
 # -- loops -----------------------------------------------------------------------------------------------------------
 
 
-def for_(iterable: Any, body: Closure, names: Names, orelse: Closure | None) -> Any:
+def for_(iterable: Any, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
     """A `for` statement: its signal (never BREAK or CONTINUE of its own)."""
     s = _CURRENT.get()
     if s is not None:
@@ -236,7 +236,7 @@ def for_(iterable: Any, body: Closure, names: Names, orelse: Closure | None) -> 
 
         if s.containers:
             iterable = s.mirror(iterable)
-        plan = staging.plan_for(s, iterable, body, names)
+        plan = staging.plan_for(s, iterable, body, names, jumps)
         if plan is not None:
             return plan(orelse)
     return plain_for(iter(iterable), body, names, orelse)
@@ -254,18 +254,18 @@ def plain_for(iterator: Any, body: Closure, names: Names, orelse: Closure | None
             return signal
         from stager.capture import staging
 
-        return staging.rest_of_loop(signal, lambda: plain_for(iterator, body, names, orelse), names)
+        return staging.rest_of_loop(signal, lambda: plain_for(iterator, body, names, orelse), names, body)
     return None if orelse is None else orelse()
 
 
-def while_(test: Closure, body: Closure, names: Names, orelse: Closure | None) -> Any:
+def while_(test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
     """A `while` statement: its signal."""
     while True:
         value = test()
         if type(value) in TRACERS:
             from stager.capture import staging
 
-            return staging.while_(value, test, body, names, orelse)
+            return staging.while_(value, test, body, names, orelse, jumps)
         if not value:
             return None if orelse is None else orelse()
         signal = body()

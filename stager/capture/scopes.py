@@ -22,13 +22,14 @@ DYNAMIC = frozenset({"locals", "vars", "dir", "eval", "exec"})  # calls that see
 class Facts:
     """One statement: names its own expressions read (`reads`) and its header binds (`binds`); `assigned` counts blocks too."""
 
-    __slots__ = ("assigned", "binds", "head", "live", "reads", "reads_inside")
+    __slots__ = ("assigned", "binds", "head", "live", "reads", "reads_inside", "rebound")
 
     def __init__(self) -> None:
         self.reads: set[str] = set()
         self.binds: set[str] = set()
         self.assigned: set[str] = set()
         self.reads_inside: set[str] = set()
+        self.rebound: set[str] = set()  # of `assigned`, what is bound by more than augmented assignment
         self.live: frozenset[str] = frozenset()  # after the statement
         self.head: frozenset[str] = frozenset()  # loops: before each test of the loop
 
@@ -73,28 +74,32 @@ class Scope:
             assigned: set[str] = set()
             self._expression(node.body, reads, assigned)
         else:
-            assigned, reads = self._block(node.body)
+            assigned, reads, _ = self._block(node.body)
         self.bound |= assigned
         self.bound -= self.globals | self.nonlocals
         self.free = (reads | self.captured | self.nonlocals) - self.bound - self.globals
 
     # -- one pass over the statements ----------------------------------------------------------------------------
 
-    def _block(self, stmts: Iterable[ast.stmt]) -> tuple[set[str], set[str]]:
-        """Names assigned and read in a block, nested blocks included."""
+    def _block(self, stmts: Iterable[ast.stmt]) -> tuple[set[str], set[str], set[str]]:
+        """Names assigned, read and rebound in a block, nested blocks included."""
         assigned: set[str] = set()
         reads: set[str] = set()
+        rebound: set[str] = set()
         for stmt in stmts:
             facts = self._statement(stmt)
             assigned |= facts.assigned
             reads |= facts.reads_inside
-        return assigned, reads
+            rebound |= facts.rebound
+        return assigned, reads, rebound
 
     def _statement(self, stmt: ast.stmt) -> Facts:
         facts = self.facts[stmt] = Facts()
         inner_assigned: set[str] = set()
         inner_reads: set[str] = set()
+        inner_rebound: set[str] = set()
         reads, binds = facts.reads, facts.binds
+        augmented: set[str] = set()
         t = type(stmt)
         if t is ast.Global:
             self.globals.update(stmt.names)  # type: ignore[attr-defined]
@@ -112,9 +117,8 @@ class Scope:
             for alias in stmt.names:  # type: ignore[attr-defined]
                 binds.add((alias.asname or alias.name).partition(".")[0])
         elif t is ast.AugAssign:
-            self._expression(stmt.target, reads, binds)  # type: ignore[attr-defined]
-            if type(stmt.target) is ast.Name:  # type: ignore[attr-defined]
-                reads.add(stmt.target.id)  # type: ignore[attr-defined]
+            self._expression(stmt.target, reads, augmented)  # type: ignore[attr-defined]
+            reads |= augmented
             self._expression(stmt.value, reads, binds)  # type: ignore[attr-defined]
         elif t is ast.AnnAssign:
             if stmt.value is not None:  # type: ignore[attr-defined]
@@ -130,22 +134,26 @@ class Scope:
                 elif isinstance(value, list) and value:
                     first = value[0]
                     if isinstance(first, ast.stmt):
-                        a, r = self._block(value)
+                        a, r, b = self._block(value)
                         inner_assigned |= a
                         inner_reads |= r
+                        inner_rebound |= b
                     elif isinstance(first, ast.expr):
                         for e in value:
                             self._expression(e, reads, binds)
                     else:
                         for part in value:
-                            a, r = self._part(part, reads, binds)
+                            a, r, b = self._part(part, reads, binds)
                             inner_assigned |= a
                             inner_reads |= r
+                            inner_rebound |= b
+        facts.rebound = binds | inner_rebound
+        binds |= augmented
         facts.assigned = binds | inner_assigned
         facts.reads_inside = reads | inner_reads
         return facts
 
-    def _part(self, part: Any, reads: set[str], binds: set[str]) -> tuple[set[str], set[str]]:
+    def _part(self, part: Any, reads: set[str], binds: set[str]) -> tuple[set[str], set[str], set[str]]:
         """A with item, an exception handler or a match case."""
         t = type(part)
         if t is ast.withitem:
@@ -155,8 +163,8 @@ class Scope:
         elif t is ast.ExceptHandler:
             if part.type is not None:
                 self._expression(part.type, reads, binds)
-            assigned, inner = self._block(part.body)
-            return (assigned | {part.name} if part.name else assigned), inner
+            assigned, inner, rebound = self._block(part.body)
+            return (assigned | {part.name}, inner, rebound | {part.name}) if part.name else (assigned, inner, rebound)
         elif t is ast.match_case:
             for n in ast.walk(part.pattern):
                 name = getattr(n, "name", None) if not isinstance(n, ast.MatchMapping) else n.rest
@@ -167,7 +175,7 @@ class Scope:
             if part.guard is not None:
                 self._expression(part.guard, reads, binds)
             return self._block(part.body)
-        return set(), set()
+        return set(), set(), set()
 
     def _expression(self, e: ast.AST, reads: set[str], binds: set[str]) -> None:
         stack = [e]

@@ -1,0 +1,529 @@
+"""Traced loops: a `for` or `while` statement becomes one node that carries its variables and the arrays it writes.
+
+Variables that an iteration rebinds are carried by value; arrays that it only writes in place are carried as cells
+(`stager/staged.py`), so every name for them sees the writes. The types of carried variables are found by tracing the
+body until they do not change; a variable whose first value is of another kind (None, unbound, another shape) costs one
+iteration run ahead of the loop. `break` and `return` under a traced condition make the node a `while` that also carries
+how the loop ended.
+
+A loop over a plain `range` whose body needs the index as a Python int, or does what cannot be staged, runs in Python
+and is unrolled; the reason is kept for `explain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from stager import cells
+from stager.array import Array
+from stager.capture import operators
+from stager.capture.branches import (
+    CONTINUED,
+    FELL,
+    I64,
+    RETURNED,
+    Signal,
+    Variables,
+    _Merged,
+    _shown,
+    _static,
+    as_bool,
+    codes_of,
+    settle,
+    stage_branches,
+    value_of,
+    wrapped_where,
+)
+from stager.capture.iterables import Indexed, TracedRange, indexed
+from stager.capture.operators import BREAK, CONTINUE, Return
+from stager.capture.session import UNBOUND, Session, holds_tracer
+from stager.cells import Cell
+from stager.errors import ConcretizationError, ControlFlowError, describe
+from stager.interpreters.stack import bind
+from stager.ir.dtypes import b1, i64
+from stager.ir.types import Type
+from stager.ops.regions import Captures
+from stager.runtime.structure import flatten, unflatten
+from stager.staged import UserRegion, as_raw, close_regions, handle, inside, is_traceable, join, leaf_type
+
+Closure = Callable[..., Any]
+Names = tuple[str, ...]
+
+FEW = 4  # a loop of so few iterations is unrolled: it fuses with its neighbours
+MOST = 10_000  # a loop that cannot be staged is unrolled up to here
+ATTEMPTS = 8  # traces of one body until the types of what it carries are settled
+
+
+# -- deciding -----------------------------------------------------------------------------------------------------------
+
+
+def plan_for(s: Session, iterable: Any, body: Closure, names: Names, jumps: bool) -> Callable[[Closure | None], Any] | None:
+    """How to run a `for` statement, or None to run it as Python does."""
+    if type(iterable) is range:
+        if len(iterable) <= FEW or not _touches_traced(body):
+            return None
+        return lambda orelse: _with_fallback(s, _of_range(iterable), iterable, body, names, orelse, jumps)
+    found = indexed(iterable)
+    if found is None:
+        return None
+    length = found.length
+    if type(length) is int:
+        if length <= FEW:
+            return None
+        return lambda orelse: _with_fallback(s, _Course(0, length, 1, found.at), iterable, body, names, orelse, jumps)
+    return lambda orelse: stage_for(_of_traced(found), body, names, orelse, jumps)
+
+
+def _with_fallback(s: Session, course: _Course, iterable: Any, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
+    variables = Variables(body, orelse)
+    before = variables.snapshot()
+    try:
+        return stage_for(course, body, names, orelse, jumps)
+    except (ControlFlowError, ConcretizationError) as e:
+        if len(iterable) > MOST:
+            raise
+        variables.restore(before)
+        s.declined.append((body.__code__.co_filename, body.__code__.co_firstlineno, str(e).partition("\n")[0]))
+    return operators.plain_for(iter(iterable), body, names, orelse)
+
+
+_INERT = (type, FunctionType, str, bytes, int, float, bool, complex, type(None), type(np), np.dtype, np.ufunc, np.generic)
+
+
+def _touches_traced(body: Closure, depth: int = 3) -> bool:
+    """Whether a loop body can reach traced arrays: through its variables, or globals that are not plain constants."""
+    for cell in Variables(body).cells.values():
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            continue
+        if holds_tracer(value):
+            return True
+        if type(value) is FunctionType and depth and value.__closure__ and _touches_traced(value, depth - 1):
+            return True
+        if not isinstance(value, (*_INERT, list, tuple, dict, range, set)):
+            return True
+    return _reads_arrays(body.__code__, body.__globals__)
+
+
+def _reads_arrays(code: Any, namespace: dict[str, Any]) -> bool:
+    for name in code.co_names:
+        value = namespace.get(name)
+        if value is not None and not isinstance(value, _INERT) and not callable(value):
+            return True
+    return any(_reads_arrays(c, namespace) for c in code.co_consts if type(c) is type(code))
+
+
+# -- where a loop goes --------------------------------------------------------------------------------------------------
+
+
+class _Course:
+    """The values of the loop index, `range(lower, upper, step)`, and the element at each."""
+
+    __slots__ = ("at", "lower", "step", "upper")
+
+    def __init__(self, lower: Any, upper: Any, step: int, at: Callable[[Any], Any]) -> None:
+        self.lower = lower
+        self.upper = upper
+        self.step = step
+        self.at = at
+
+    @property
+    def count(self) -> int | None:
+        """The number of iterations where it is known."""
+        if type(self.lower) is int and type(self.upper) is int:
+            return len(range(self.lower, self.upper, self.step))
+        return None
+
+    def goes_on(self, i: Any) -> Any:
+        return i < self.upper if self.step > 0 else i > self.upper
+
+    def rest(self) -> _Course:
+        return _Course(self.lower + self.step, self.upper, self.step, self.at)
+
+
+def _of_range(r: range) -> _Course:
+    return _Course(r.start, r.stop, r.step, lambda i: i)
+
+
+def _of_traced(x: Indexed) -> _Course:
+    if type(x) is TracedRange:
+        return _Course(x.start, x.stop, x.step, lambda i: i)
+    return _Course(0, x.length, 1, x.at)
+
+
+# -- carried variables ----------------------------------------------------------------------------------------------------
+
+
+class _Carry:
+    """A variable that iterations rebind: its structure, and (type, weak) or [static value] for each leaf."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self.name = name
+        self.initial = value
+        leaves, self.structure = flatten(value)
+        self.leaves: list[Any] = [leaf_type(x) if is_traceable(x) else [x] for x in leaves]
+        self.handles: list[Array] = []
+
+    def types(self) -> list[Type]:
+        return [leaf[0] for leaf in self.leaves if type(leaf) is tuple]
+
+    def enter(self, inputs: Any) -> Any:
+        """The value at the start of an iteration, on region inputs."""
+        made = [handle(next(inputs), leaf[1]) if type(leaf) is tuple else leaf[0] for leaf in self.leaves]
+        self.handles = [x for x in made if type(x) is Array]
+        return unflatten(self.structure, made)
+
+    def start(self) -> list[Any]:
+        """The raw values before the loop."""
+        return self._raws(self.initial)
+
+    def _raws(self, value: Any) -> list[Any]:
+        leaves = flatten(value)[0]
+        return [as_raw(x, leaf[0].dtype) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
+
+    def outputs(self, value: Any) -> list[Any]:
+        """The raw values after an iteration."""
+        return self._raws(value)
+
+    def widen(self, value: Any) -> bool:
+        """Take in the type that an iteration leaves. True when that changed something."""
+        leaves, structure = flatten(value)
+        what = f"{self.name!r}"
+        if structure != self.structure:
+            raise _Unsteady(what, f"{self.structure} before an iteration and {structure} after it")
+        changed = False
+        for k, x in enumerate(leaves):
+            known = self.leaves[k]
+            if type(known) is list:
+                same = x is known[0] or (type(x) is type(known[0]) and not is_traceable(x) and x == known[0])
+                if not same:
+                    raise _Unsteady(what, f"{_shown(known[0])} before an iteration and {_shown(x)} after it")
+                continue
+            if not is_traceable(x):
+                raise _Unsteady(what, f"an array {known[0]} before an iteration and {_shown(x)} after it")
+            after = leaf_type(x)
+            if after == known:
+                continue
+            if after[0].shape != known[0].shape or (not known[1] and after[0].dtype is not known[0].dtype and not after[1]):
+                raise _Unsteady(what, f"{known[0]} before an iteration and {after[0]} after it")
+            joined = join(what, [known, after])
+            if joined != known:
+                self.leaves[k] = joined
+                changed = True
+        return changed
+
+    def leave(self, raws: Any) -> Any:
+        """The value after the loop."""
+        return self.enter(raws)
+
+
+class _Unsteady(ControlFlowError):
+    """A carried variable is of another kind after an iteration than before it."""
+
+    def __init__(self, what: str, how: str) -> None:
+        super().__init__(describe(f"{what} changes in a traced loop: it is {how}",
+                                  remedy="give it its final shape and dtype before the loop"))  # fmt: skip
+
+
+class _Once(ControlFlowError):
+    """The body always ends the loop."""
+
+    def __init__(self) -> None:
+        super().__init__(describe("a traced loop whose body always ends it", remedy="write it as an if"))
+
+
+class _Spec:
+    """What a loop carries, as far as the traces so far have shown."""
+
+    def __init__(self, variables: Variables, names: Names) -> None:
+        self.variables = variables
+        self.carries: list[_Carry] = []
+        self.in_place: set[str] = set()  # names whose array is only written in place: carried as a cell
+        self.declared: list[Cell] = []
+        self.unbound: list[str] = []
+        for n in names:
+            bare = n.lstrip("+")
+            value = variables.get(bare)
+            if value is UNBOUND:
+                self.unbound.append(bare)
+            elif n != bare and type(value) is Array and (value.ndim or value.path):
+                self.in_place.add(bare)
+            else:
+                self.carries.append(_Carry(bare, value))
+
+    def inputs(self, region: UserRegion) -> list[Any]:
+        """Region inputs for the carries; sets the variables to the start of an iteration."""
+        values = [region.input(t) for c in self.carries for t in c.types()]
+        it = iter(values)
+        for c in self.carries:
+            self.variables.set(c.name, c.enter(it))
+        return values
+
+    def starts(self) -> list[Any]:
+        return [v for c in self.carries for v in c.start()]
+
+    def settle_types(self) -> bool:
+        """Widen the carries to what the traced iteration left. True when it has to be traced again."""
+        changed = False
+        for c in self.carries:
+            changed |= c.widen(self.variables.get(c.name))
+        return changed
+
+    def settle_writes(self) -> bool:
+        """Arrays that were carried by value and written in place: carry the cell instead. True to trace again."""
+        for c in list(self.carries):
+            if not any(h.cell.written for h in c.handles):
+                continue
+            value = self.variables.get(c.name)
+            if type(value) is Array and type(c.initial) is Array and value.cell is c.handles[0].cell and not value.path:
+                self.carries.remove(c)
+                self.in_place.add(c.name)
+                return True
+            for h, x in zip(c.handles, [x for x in flatten(c.initial)[0] if is_traceable(x)], strict=True):
+                if h.cell.written and type(x) is Array and (x.path or x.cell.origin is not None):
+                    raise ControlFlowError(
+                        describe(
+                            f"{c.name!r} is written in place and then set to another array in a traced loop, "
+                            "and the array it begins with is visible outside",
+                            remedy=f"start with a copy: {c.name} = {c.name}.copy()",
+                        )
+                    )
+        return False
+
+
+# -- for ------------------------------------------------------------------------------------------------------------------
+
+
+def stage_for(course: _Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int = 0) -> Any:
+    """Stage a `for` statement; its signal."""
+    variables = Variables(body, orelse)
+    before = variables.snapshot()
+    try:
+        if jumps:
+            signal = _while_with_jumps(variables, names, None, body, course, None)
+        else:
+            _plain_for_node(variables, names, body, course)
+            signal = None
+    except (_Unsteady, _Once):
+        variables.restore(before)
+        if ahead < 3 and course.count:
+            return _one_ahead(course, body, names, orelse, jumps, ahead)
+        raise
+    return _after_loop(signal, orelse, names)
+
+
+def _one_ahead(course: _Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int) -> Any:
+    """The first iteration outside the loop: it gives the variables the kind they keep."""
+    signal = settle(body(course.at(course.lower)))
+    rest = course.rest()
+
+    def go_on() -> Any:
+        if not rest.count:
+            return None if orelse is None else orelse()
+        return stage_for(rest, body, names, orelse, jumps, ahead + 1)
+
+    if type(signal) is Signal:
+        from stager.capture.branches import after_iteration
+
+        return after_iteration(signal, go_on, names, [body])
+    if signal is None or signal is CONTINUE:
+        return go_on()
+    return None if signal is BREAK else signal
+
+
+def _plain_for_node(variables: Variables, names: Names, body: Closure, course: _Course) -> None:
+    from stager.ops.control import for_op
+
+    spec = _Spec(variables, names)
+    start = variables.snapshot()
+    for _ in range(ATTEMPTS):
+        variables.restore(start)
+        region = UserRegion("body", Captures(), spec.declared)
+        with inside(region):
+            i = region.input(I64)
+            values = spec.inputs(region)
+            region.declare()
+            signal = settle(body(course.at(handle(i, True))))
+            if signal is not None and signal is not CONTINUE and codes_of(signal) - {FELL, CONTINUED}:
+                raise _Once
+            if _retry(spec, [region]):
+                continue
+            written = list(region.written())
+            outputs = [o for c in spec.carries for o in c.outputs(variables.get(c.name))]
+            carried = [*spec.declared, *[c for c in written if c not in spec.declared]]
+            outputs += [c.read() for c in carried]
+            region.graph.outputs = [region.local(o) for o in outputs]
+            region.close()
+        graphs, cell_raws, captured = close_regions([region], [[i, *values]], carried)
+        operands = [*spec.starts(), *[c.read() for c in spec.declared], *cell_raws]
+        bounds = [as_raw(b, i64) for b in (course.lower, course.upper)]
+        results = bind(for_op, *bounds, *operands, *captured, step=course.step, n_carry=len(operands), regions=graphs)
+        _assign(spec, carried, iter(results), variables)
+        return
+    raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))
+
+
+def _retry(spec: _Spec, regions: Sequence[UserRegion]) -> bool:
+    """Whether the trace showed something that the regions have to be traced again with. Drops what it wrote then."""
+    written = dict.fromkeys(c for r in regions for c in r.written())
+    again = spec.settle_types() or spec.settle_writes()
+    conflicts = dict.fromkeys(c for r in regions for c in r.conflicts(list(written)))
+    if conflicts:
+        spec.declared += [c for c in conflicts if c not in spec.declared]
+        again = True
+    if again:
+        for r in regions:
+            cells.discard_overlays(r)
+    return again
+
+
+def _assign(spec: _Spec, carried: Sequence[Cell], results: Any, variables: Variables) -> None:
+    for c in spec.carries:
+        variables.set(c.name, c.leave(results))
+    for cell in carried:
+        cell.write(next(results))
+
+
+# -- while, and for with break or return ----------------------------------------------------------------------------------
+
+
+def stage_while(test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool, signal: Any) -> Any:
+    """Stage a `while` statement, of which an iteration may have run already with a traced signal; its signal."""
+    variables = Variables(test, body, orelse)
+    before = variables.snapshot()
+    try:
+        return _after_loop(_while_with_jumps(variables, names, test, body, None, signal), orelse, names)
+    except _Unsteady:
+        variables.restore(before)
+        if signal is not None:
+            raise
+    except _Once:
+        variables.restore(before)
+
+    # one iteration ahead, under the test
+    def ahead() -> Any:
+        first = settle(body())
+        if type(first) is Signal:
+            return stage_while(test, body, names, None, jumps, first)
+        if first is None or first is CONTINUE:
+            return stage_while(test, body, names, None, jumps, None)
+        return None if first is BREAK else first
+
+    if orelse is not None:
+        raise ControlFlowError(describe("a traced while loop with an else clause changes the kind of a variable",
+                                        remedy="give every variable its final shape and dtype before the loop"))  # fmt: skip
+    return stage_branches(as_bool(test()), (None, ahead), names, [test, body])
+
+
+def _while_with_jumps(
+    variables: Variables, names: Names, test: Closure | None, body: Closure, course: _Course | None, signal: Any
+) -> Any:
+    """A `while` node; the signal of how it ended: FELL when its test failed, BROKE, or RETURNED."""
+    from stager.ops.control import while_op
+
+    spec = _Spec(variables, names)
+    start = variables.snapshot()
+    never_falls = False
+    for _ in range(ATTEMPTS):
+        variables.restore(start)
+        captures = Captures()
+        cond, main = UserRegion("cond", captures, spec.declared), UserRegion("body", captures, spec.declared)
+        with inside(cond):
+            own_cond = [cond.input(I64), cond.input(I64)]
+            own_cond += spec.inputs(cond)
+            cond.declare()
+            entered = variables.snapshot()
+            i, code = handle(own_cond[0], True), handle(own_cond[1], True)
+            going = code <= CONTINUED
+            asked = course.goes_on(i) if course is not None else test() if test is not None else True
+            test_binds = any(variables.get(n) is not v for n, v in entered.items())
+            never_falls = not isinstance(asked, Array) and bool(asked)
+            if isinstance(asked, Array):
+                going = going & as_bool(asked)
+            elif not asked:
+                raise ControlFlowError(describe("the test of a traced loop turns into a constant that is false"))
+            cond_written = cond.written()
+            cond.graph.outputs = [cond.local(as_raw(going, b1))]
+            cond.close()
+        if cond_written:
+            raise ControlFlowError(describe("the test of a traced while loop writes into an array",
+                                            remedy="compute the test in the body, into a variable"))  # fmt: skip
+        variables.restore(start)
+        with inside(main):
+            own_main = [main.input(I64), main.input(I64)]
+            own_main += spec.inputs(main)
+            main.declare()
+            i = handle(own_main[0], True)
+            if test_binds and test is not None:
+                test()
+            ended = settle(body() if course is None else body(course.at(i)))
+            codes = codes_of(ended)
+            if not codes & {FELL, CONTINUED}:
+                raise _Once
+            if _retry(spec, [cond, main]):
+                cells.discard_overlays(cond)
+                continue
+            values = [v for v in (value_of(ended), value_of(signal)) if v is not UNBOUND]
+            returned = _Merged("the returned value", values) if values else None
+            written = list(main.written())
+            carried = [*spec.declared, *[c for c in written if c not in spec.declared]]
+            new_code = ended.code if type(ended) is Signal else next(iter(codes))
+            following = i if course is None else i + course.step
+            outputs = [as_raw(following, i64), as_raw(new_code, i64)]
+            outputs += [o for c in spec.carries for o in c.outputs(variables.get(c.name))]
+            if returned is not None:  # read by nobody while the loop goes on: the inputs only hold the place
+                outputs += returned.outputs(value_of(ended))
+                own_cond += [cond.input(t) for t in returned.types()]
+                own_main += [main.input(t) for t in returned.types()]
+            outputs += [c.read() for c in carried]
+            main.graph.outputs = [main.local(o) for o in outputs]
+            main.close()
+        graphs, cell_raws, captured = close_regions([cond, main], [own_cond, own_main], carried)
+        first_code = FELL if signal is None else signal.code if type(signal) is Signal else next(iter(codes_of(signal)))
+        operands = [as_raw(0 if course is None else course.lower, i64), as_raw(first_code, i64), *spec.starts()]
+        if returned is not None:
+            operands += returned.outputs(value_of(signal))
+        operands += [*[c.read() for c in spec.declared], *cell_raws]
+        results = iter(bind(while_op, *operands, *captured, n_carry=len(operands), regions=graphs))
+        next(results)
+        code_after = handle(next(results), False)
+        for c in spec.carries:
+            variables.set(c.name, c.leave(results))
+        value = returned.rebuild(results) if returned is not None else UNBOUND
+        for cell in carried:
+            cell.write(next(results))
+        can = (codes | codes_of(signal)) - {CONTINUED}
+        if never_falls:
+            can -= {FELL}
+        if len(can) == 1:
+            return _static(can, value)
+        return Signal(wrapped_where(code_after == CONTINUED, FELL, code_after), value, can)
+    raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))
+
+
+def _after_loop(signal: Any, orelse: Closure | None, names: Names) -> Any:
+    """How the loop ended, told to the statement after it: `else` runs when it was not left by break or return."""
+    if signal is None or signal is CONTINUE:
+        return None if orelse is None else orelse()
+    if signal is BREAK:
+        return None
+    if type(signal) is Return:
+        return signal
+    broke = signal.without(FELL)
+    if type(broke) is Signal:  # break or return
+        broke = Signal(wrapped_where(broke.code == RETURNED, RETURNED, FELL), broke.value, frozenset((FELL, RETURNED)))
+    elif broke is BREAK:
+        broke = None
+    if FELL not in signal.can:
+        return broke
+    if orelse is not None:
+        return stage_branches(as_bool(signal.code == FELL), (lambda: broke, orelse), names, [orelse])
+    if broke is None:
+        return None
+    return Signal(wrapped_where(signal.code == RETURNED, RETURNED, FELL), signal.value, frozenset((FELL, RETURNED)))
+
