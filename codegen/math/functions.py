@@ -23,7 +23,7 @@ from stager.ir.dtypes import DType
 Emitter = Callable[..., Val]
 _FAMILIES = (
     "arithmetic", "exponential", "logarithm", "power", "trigonometric", "huge_angle", "inverse_trigonometric",
-    "hyperbolic", "error",
+    "hyperbolic", "error", "gamma", "gamma_negative",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class Fit:
     degree: int
     weight: Callable[[Any], Any] = field(default=lambda x: mpf(1))
     single: bool = False
-    fixed: tuple[float, ...] = ()
+    two_parts: bool = False  # the constant term as two coefficients
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,15 @@ class Ratio:
     degrees: tuple[int, int]
     weight: Callable[[Any], Any] = field(default=lambda x: mpf(1))
     single: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The first `count` coefficients of a power series as pairs hi, lo, hi, lo, …"""
+
+    name: str
+    coefficient: Callable[[int], Any]
+    count: int
 
 
 def _exp_tail(r: Any) -> Any:
@@ -108,9 +118,57 @@ def _erfc_log(x: Any) -> Any:
     return -mpmath.log(mpmath.erfc(x))
 
 
+def _erfc_mapped(center: int) -> Callable[[Any], Any]:
+    """(x + c) * exp(x*x) * erfc(x) at t = (x - c)/(x + c)."""
+
+    def f(t: Any) -> Any:
+        x = center * (1 + t) / (1 - t)
+        return (x + center) * mpmath.exp(x * x) * mpmath.erfc(x)
+
+    return f
+
+
+def _rgamma_tail(t: Any) -> Any:
+    x = t + mpf(3) / 2
+    return (mpmath.rgamma(x) - 1) / ((x - 1) * (x - 2))
+
+
+def _stirling_tail(v: Any) -> Any:
+    x = 1 / mpmath.sqrt(v)
+    main = (x - mpf(1) / 2) * mpmath.log(x) - x + mpmath.log(2 * mpmath.pi) / 2
+    return (mpmath.loggamma(x) - main) * x
+
+
+def _digamma_tail(u: Any) -> Any:
+    return (mpmath.digamma(1 / u) + mpmath.log(u)) / u
+
+
+@cache
+def digamma_root() -> Any:
+    """The positive zero of digamma."""
+    return mpmath.findroot(mpmath.digamma, mpf("1.4616321449683623"))
+
+
+def _digamma_root_tail(t: Any) -> Any:
+    x = t + mpf(3) / 2
+    return mpmath.digamma(x) / (x - digamma_root())
+
+
+@cache
+def _rgamma_series() -> list[Any]:
+    """Taylor coefficients of 1/gamma(1 + t) at 0."""
+    with mpmath.workdps(90):
+        return list(mpmath.taylor(lambda t: mpmath.rgamma(1 + t), 0, 36, singular=False))
+
+
+def _i0_scaled(u: Any) -> Any:
+    x = 1 / u
+    return mpmath.besseli(0, x) * mpmath.exp(-x) * mpmath.sqrt(x)
+
+
 LN2_HALF = 0.3466
 LOG_Z = 0.02945
-FITS: list[Fit | Ratio] = [
+FITS: list[Fit | Ratio | Series] = [
     Fit("EXP_F64", _exp_tail, -LN2_HALF, LN2_HALF, 9, lambda r: r**2 * mpmath.exp(-r)),
     Fit("EXP_F32", _exp_tail, -LN2_HALF, LN2_HALF, 4, lambda r: r**2 * mpmath.exp(-r), single=True),
     Fit("SIN_PI_F64", _sin_tail, 1e-9, 2.4676, 7, lambda z: z * mpmath.sqrt(z) / mpmath.sin(mpmath.sqrt(z))),
@@ -141,15 +199,41 @@ FITS: list[Fit | Ratio] = [
     Fit("ERF_F32", _erf_tail, 1e-9, 1.0, 6, single=True),
     Fit("ERFC_LOG_F64", _erfc_log, 1.0, 6.0, 17, mpmath.erfc),
     Fit("ERFC_LOG_F32", _erfc_log, 1.0, 4.0, 7, mpmath.erfc, single=True),
+    Fit("ERFC_F64", _erfc_mapped(4), -7 / 9, 0.748, 22, lambda t: 1 / _erfc_mapped(4)(t), two_parts=True),
+    Fit("ERFC_F32", _erfc_mapped(2), -3 / 5, 0.672, 9, lambda t: 1 / _erfc_mapped(2)(t), single=True, two_parts=True),
+    Fit("RGAMMA_F64", _rgamma_tail, -1.0, 1.0, 18, lambda t: mpf(1) / 2),
+    Fit("STIRLING_F64", _stirling_tail, 1e-7, 0.16, 12, mpmath.sqrt),
+    Fit("DIGAMMA_F64", _digamma_tail, 1e-6, 0.5, 16, lambda u: u),
+    Fit("DIGAMMA_ROOT_F64", _digamma_root_tail, -0.5, 0.5, 23),
+    Fit(
+        "I0_NEAR_F64",
+        lambda z: mpmath.besseli(0, mpmath.sqrt(z)),
+        1e-9,
+        64.0,
+        20,
+        lambda z: 1 / mpmath.besseli(0, mpmath.sqrt(z)),
+    ),
+    Fit("I0_FAR_F64", _i0_scaled, 1e-6, 0.125, 20),
+    Series("LOG_SERIES", lambda i: mpf(2) / (2 * i + 1), 23),
+    Series("SIN_PI_SERIES", lambda i: (-1) ** i * mpmath.pi ** (2 * i + 1) / mpmath.factorial(2 * i + 1), 17),
+    Series("COS_PI_SERIES", lambda i: (-1) ** i * mpmath.pi ** (2 * i) / mpmath.factorial(2 * i), 17),
+    Series("DIGAMMA_SERIES", lambda i: mpmath.bernoulli(2 * i + 2) / (2 * i + 2), 16),
+    Series("RGAMMA_SERIES", lambda i: _rgamma_series()[i], 34),
     Ratio("TANH_F64", _tanh_tail, 1e-9, 0.55**2, (2, 3), lambda z: z),
     Ratio("TANH_F32", _tanh_tail, 1e-9, 0.55**2, (1, 1), lambda z: z, single=True),
 ]
 
 
-def compute(fit: Fit | Ratio) -> dict[str, tuple[list[float], float]]:
-    """The named coefficient lists of one row with log2 of their error."""
+def compute(fit: Fit | Ratio | Series) -> dict[str, tuple[list[float], float]]:
+    """The named coefficient lists of one row with log2 of their error (of a series: of the last coefficient)."""
+    if isinstance(fit, Series):
+        pairs: list[float] = []
+        for i in range(fit.count):
+            c = fit.coefficient(i)
+            pairs += [float(c), float(c - float(c))]
+        return {fit.name: (pairs, round(float(mpmath.log(abs(pairs[-2]), 2)), 1))}
     if isinstance(fit, Fit):
-        p = minimax(fit.f, fit.lo, fit.hi, fit.degree, fit.weight, single=fit.single, fixed=fit.fixed)
+        p = minimax(fit.f, fit.lo, fit.hi, fit.degree, fit.weight, single=fit.single, two_parts=fit.two_parts)
         return {fit.name: (p.coefficients, round(p.log2_error, 1))}
     r = rational_minimax(fit.f, fit.lo, fit.hi, fit.degrees, fit.weight, single=fit.single)
     stem, dtype = fit.name.rsplit("_", 1)
@@ -157,9 +241,9 @@ def compute(fit: Fit | Ratio) -> dict[str, tuple[list[float], float]]:
     return {f"{stem}_P_{dtype}": (r.p, error), f"{stem}_Q_{dtype}": (r.q, error)}
 
 
-def names_of(fit: Fit | Ratio) -> list[str]:
+def names_of(fit: Fit | Ratio | Series) -> list[str]:
     """The names that a row writes."""
-    if isinstance(fit, Fit):
+    if not isinstance(fit, Ratio):
         return [fit.name]
     stem, dtype = fit.name.rsplit("_", 1)
     return [f"{stem}_P_{dtype}", f"{stem}_Q_{dtype}"]

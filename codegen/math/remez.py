@@ -1,7 +1,7 @@
 """Minimax polynomials in multiple precision, for `generate.py` only; nothing imports this while compiling.
 
-`minimax` minimises max |weight(x) * (f(x) - p(x))| on an interval by exchange on a fixed dense grid, and then rounds
-the coefficients to the float type lowest first, fitting the rest again after each rounding of the leading ones.
+`minimax` minimises max |weight(x) * (f(x) - p(x))| on an interval by exchange on a fixed dense grid, then rounds the
+coefficients to the float type, the first ones one at a time with the rest fitted again.
 """
 
 from __future__ import annotations
@@ -77,6 +77,41 @@ def _exchange(xs: list[Any], ys: list[Any], ws: list[Any], n: int, low: int) -> 
     return coefficients
 
 
+def _reweight(xs: list[Any], ys: list[Any], ws: list[Any], n: int, low: int) -> list[Any]:
+    """As `_exchange`, by least squares with weights that grow where the error is large (Lawson).
+
+    For intervals around 0, where x**low * polynomial is not a system that exchange may rely on.
+    """
+    lawson = [mpmath.mpf(1)] * len(xs)
+    best: tuple[Any, list[Any]] | None = None
+    for _ in range(12):
+        moments = [mpmath.mpf(0)] * (2 * n - 1)
+        right = [mpmath.mpf(0)] * n
+        for x, y, w, extra in zip(xs, ys, ws, lawson, strict=True):
+            power = extra * w * w * x**low
+            for j in range(n):
+                right[j] += power * y
+                power *= x
+            power = extra * w * w * x ** (2 * low)
+            for j in range(2 * n - 1):
+                moments[j] += power
+                power *= x
+        matrix = mpmath.matrix([[moments[i + j] for j in range(n)] for i in range(n)])
+        solution = mpmath.lu_solve(matrix, mpmath.matrix(right))
+        coefficients = [solution[j] for j in range(n)]
+        errors = [abs(w * (y - x**low * _evaluate(coefficients, x))) for x, y, w in zip(xs, ys, ws, strict=True)]
+        worst = max(errors)
+        if best is None or worst < best[0]:
+            best = worst, coefficients
+        if worst == 0:
+            break
+        lawson = [a * (e / worst + mpmath.mpf("1e-6")) for a, e in zip(lawson, errors, strict=True)]
+        total = sum(lawson) / len(lawson)
+        lawson = [a / total for a in lawson]
+    assert best is not None
+    return best[1]
+
+
 def minimax(
     f: Function,
     lo: float,
@@ -85,31 +120,42 @@ def minimax(
     weight: Function = lambda x: mpmath.mpf(1),
     *,
     single: bool = False,
-    fixed: Sequence[float] = (),
-    exact: int = 4,
-    low: int = 0,
-    points: int = 0,
+    two_parts: bool = False,
 ) -> Polynomial:
     """The polynomial of this degree, its coefficients rounded to float32 (`single`) or float64.
 
-    `fixed` gives the first coefficients; `exact` says after how many roundings the others are still fitted again.
+    The first few coefficients are rounded one by one and the others fitted again after each; the best count is kept.
+    `two_parts` gives the constant term as two coefficients, the second of them what the first one's rounding lost.
     """
     round_to = (lambda c: float(np.float32(float(c)))) if single else float
-    mlo, mhi = mpmath.mpf(lo), mpmath.mpf(hi)
-    xs = _grid(mlo, mhi, points or 24 * (degree + 2))
+    xs = _grid(mpmath.mpf(lo), mpmath.mpf(hi), 24 * (degree + 2))
     ys = [f(x) for x in xs]
-    ws = [weight(x) for x in xs]
-    done = [float(c) for c in fixed]
-    rest: list[Any] = []
-    while len(done) <= degree:
-        residual = [y - _evaluate(done, x) for x, y in zip(xs, ys, strict=True)] if done else ys
-        rest = _exchange(xs, residual, ws, degree + 1 - len(done), len(done))
-        if len(done) - len(fixed) >= exact:
-            done += [round_to(c) for c in rest]
-        else:
-            done.append(round_to(rest[0]))
-    error = max(abs(w * (y - _evaluate(done, x))) for x, y, w in zip(xs, ys, ws, strict=True))
-    return Polynomial(done, float(mpmath.log(error, 2)) if error else float("-inf"))
+    ws = [abs(weight(x)) for x in xs]
+    refit = _reweight if lo < 0 < hi else _exchange
+    rest = _exchange(xs, ys, ws, degree + 1, 0)
+    done: list[float] = []
+    lost = 0.0
+    if two_parts:
+        done = [round_to(rest[0])]
+        lost = round_to(rest[0] - done[0])
+        ys = [y - lost for y in ys]
+        rest = rest[1:]
+    best: Polynomial | None = None
+    for _ in range(min(5, degree + 1)):
+        candidate = done + [round_to(c) for c in rest]
+        error = max(abs(w * (y - _evaluate(candidate, x))) for x, y, w in zip(xs, ys, ws, strict=True))
+        log2_error = float(mpmath.log(error, 2)) if error else float("-inf")
+        if best is None or log2_error < best.log2_error:
+            best = Polynomial(candidate, log2_error)
+        done.append(round_to(rest[0]))
+        if len(done) > degree:
+            break
+        residual = [y - _evaluate(done, x) for x, y in zip(xs, ys, strict=True)]
+        rest = refit(xs, residual, ws, degree + 1 - len(done), len(done))
+    assert best is not None
+    if two_parts:
+        best.coefficients.insert(1, lost)
+    return best
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ def reduce_angle(a: Expr, unit: float, shift: float) -> tuple[Expr, Expr, Expr]:
 def sin_kernel(r: Expr, lo: Expr) -> Expr:
     """sin(r + lo) for |r| <= pi/2. r**3 is taken as a pair: its share of the sum is too large for three roundings."""
     z = r * r
+    lo = fma(lo * z, -4 / math.pi**2, lo)  # times cos(r), to a twentieth
     c0, *rest = fits("SIN_PI", r)
     p = fma(z, estrin(z, rest), c0)
     if r.b.target.has_fma:
