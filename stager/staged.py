@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -141,18 +142,17 @@ def close_regions(
         inputs.append([*values, *[v for v in region.declared.values() if v is not None], *[region.inputs[k] for k in ks]])
     live = [live_nodes(region.graph, values) for region, values in zip(regions, inputs, strict=True)]
     used: set[int] = set()
-    grown = True
-    while grown:  # a capture of one region is one of all; its type may mention symbols, which are captures again
-        grown = False
-        for region, values, nodes in zip(regions, inputs, live, strict=True):
+    while True:  # a capture of one region is one of all; its type may mention symbols, which are captures again
+        for region, nodes in zip(regions, live, strict=True):
             used |= {k for k, v in region.inputs.items() if v.node in nodes and k not in ks}
-            for k in sorted(used):
-                if k not in region.inputs:
-                    region.inputs[k] = region.input(captures.type(k))
-                if region.inputs[k].node not in nodes:
-                    grown = True
-                    region.close()
-                    nodes |= live_nodes(region.graph, [*values, *[region.inputs[j] for j in used if j in region.inputs]])
+        missing = [k for k in sorted(used) if any(k not in r.inputs or r.inputs[k].node not in n for r, n in zip(regions, live, strict=True))]
+        if not missing:
+            break
+        for k, (region, values, nodes) in product(missing, zip(regions, inputs, live, strict=True)):
+            if k not in region.inputs:
+                region.inputs[k] = region.input(captures.type(k))
+                region.close()
+            nodes |= live_nodes(region.graph, [*values, region.inputs[k]])
     order = sorted(used)
     graphs = []
     for region, values, nodes in zip(regions, inputs, live, strict=True):

@@ -1,7 +1,7 @@
 """Control ops: `for`, `while`, `switch` and `map`, nodes whose regions are graphs.
 
     for(lower, upper, *carries, *captures; step, n_carry; body)     body(i, *carries, *captures) -> carries
-    while(*carries, *captures; n_carry; cond, body)                 cond(*carries, *captures) -> b1[], body(same) -> carries
+    while(*carries, *captures; n_carry; cond, body)                 cond(*carries, *captures) -> b1[]; body -> carries
     switch(index, *captures; branches)                              branch(*captures) -> results; the index is clamped
     map(*captures; size; body)                                      body(lane, *captures) -> results, stacked on axis 0
 
@@ -34,6 +34,7 @@ from stager.ops.regions import (
     carries_tangent,
     dependent_outputs,
     dim_value,
+    finish,
     replay,
     scalar_index,
     trace_region,
@@ -121,17 +122,13 @@ def _no_reference(*args: Any, **params: Any) -> Any:
 # -- building nodes ---------------------------------------------------------------------------------------------------
 
 
-def _scalars(bounds: Sequence[Raw]) -> list[Raw]:
-    return [scalar_index(b) for b in bounds]
-
-
 def for_loop(lower: Raw, upper: Raw, carries: Sequence[Raw], body: RawFunction, *, step: int = 1) -> tuple[Raw, ...]:
     """carries after `body(i, *carries)` for every i of range(lower, upper, step)."""
-    captures = Captures()
-    region = trace_region(body, (I64, *[c.type for c in carries]), captures)
-    graph = region.finish(1 + len(carries))
-    operands = (*_scalars((lower, upper)), *carries, *captures.operands())
-    out: tuple[Raw, ...] = bind(for_op, *operands, step=step, n_carry=len(carries), regions=(graph,))
+    n = len(carries)
+    traced = trace_region(body, (I64, *[c.type for c in carries]), Captures())
+    regions, captured = finish([traced], 1 + n)
+    operands = (scalar_index(lower), scalar_index(upper), *carries, *captured)
+    out: tuple[Raw, ...] = bind(for_op, *operands, step=step, n_carry=n, regions=regions)
     return out
 
 
@@ -139,8 +136,8 @@ def while_loop(carries: Sequence[Raw], cond: Callable[..., Raw], body: RawFuncti
     """carries after as many `body(*carries)` as `cond(*carries)` (a b1 scalar) asks for."""
     captures, types, n = Captures(), [c.type for c in carries], len(carries)
     traced = [trace_region(lambda *cs: (cond(*cs),), types, captures, "cond"), trace_region(body, types, captures)]
-    graphs = _finished(traced, captures, n)
-    out: tuple[Raw, ...] = bind(while_op, *carries, *captures.operands(), n_carry=n, regions=graphs)
+    regions, captured = finish(traced, n)
+    out: tuple[Raw, ...] = bind(while_op, *carries, *captured, n_carry=n, regions=regions)
     return out
 
 
@@ -148,25 +145,16 @@ def switch_case(index: Raw, branches: Sequence[RawFunction]) -> tuple[Raw, ...]:
     """The results of `branches[index]()`; an index out of range counts as the nearest one. They have the same types."""
     captures = Captures()
     traced = [trace_region(branch, (), captures, f"branch{k}") for k, branch in enumerate(branches)]
-    graphs = _finished(traced, captures, 0)
-    out: tuple[Raw, ...] = bind(switch_op, scalar_index(index), *captures.operands(), regions=graphs)
+    regions, captured = finish(traced, 0)
+    out: tuple[Raw, ...] = bind(switch_op, scalar_index(index), *captured, regions=regions)
     return out
 
 
 def map_lanes(size: Dim, body: RawFunction) -> tuple[Raw, ...]:
-    """The results of `body(lane)` for every lane of range(size), stacked on a new first axis; lanes run in any order."""
-    captures = Captures()
-    graph = trace_region(body, (I64,), captures).finish(1)
-    out: tuple[Raw, ...] = bind(map_op, *captures.operands(), size=size, regions=(graph,))
+    """The results of `body(lane)` for lanes 0 to size-1, stacked on a new first axis. Lanes run in any order."""
+    regions, captured = finish([trace_region(body, (I64,), Captures())], 1)
+    out: tuple[Raw, ...] = bind(map_op, *captured, size=size, regions=regions)
     return out
-
-
-def _finished(traced: Sequence[Any], captures: Captures, n_own: int) -> tuple[Graph, ...]:
-    known = -1
-    while known != len(captures.raw):  # closing one region may capture a symbol that its sisters must take too
-        known = len(captures.raw)
-        graphs = tuple([t.finish(n_own) for t in traced])
-    return graphs
 
 
 # -- rebuilding under renamed symbols ---------------------------------------------------------------------------------
@@ -510,7 +498,7 @@ for_op = register(Op("for", "control", _for_type, _no_reference, jvp=_for_jvp, p
                      batch=_for_batch, multiple_results=True))  # fmt: skip
 while_op = register(Op("while", "control", _while_type, _no_reference, jvp=_while_jvp, pullback=tapes.while_pullback,
                        batch=_while_batch, multiple_results=True))  # fmt: skip
-switch_op = register(Op("switch", "control", _switch_type, _no_reference, jvp=_switch_jvp, pullback=tapes.switch_pullback,
-                        batch=_switch_batch, multiple_results=True))  # fmt: skip
+switch_op = register(Op("switch", "control", _switch_type, _no_reference, jvp=_switch_jvp,
+                        pullback=tapes.switch_pullback, batch=_switch_batch, multiple_results=True))  # fmt: skip
 map_op = register(Op("map", "control", _map_type, _no_reference, jvp=_map_jvp, pullback=tapes.map_pullback,
                      batch=_map_batch, multiple_results=True))  # fmt: skip

@@ -153,6 +153,8 @@ def convert(x: Any, *, dtype: DType) -> Any:
 
 # A copy: the same values in memory of their own. Not folded away where aliasing is observable.
 copy = elementwise("copy", np.copy, d=[lambda t, out, x: t], lower=lambda b, x: x)
+# The identity that passes do not look through: what is computed from it is not shared with what is computed from x.
+barrier = elementwise("barrier", np.positive, d=[lambda t, out, x: t], lower=lambda b, x: x)
 # The identity whose derivative is zero.
 stop_gradient = elementwise("stop_gradient", np.positive, lower=lambda b, x: x)
 

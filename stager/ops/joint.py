@@ -25,7 +25,7 @@ Raw = Any
 
 @dataclass
 class Joint:
-    """A region holding a body and its backward. Own inputs: the body's own (`n_own`), then one cotangent per active result."""
+    """A region holding a body and its backward. Own inputs: the body's (`n_own`), then a cotangent per seeded result."""
 
     interp: RegionInterpreter
     n_own: int
@@ -150,7 +150,7 @@ class Part:
 
     def type(self, t: Type) -> Type:
         """A type of the joint region as it reads here."""
-        return substitute(t, self.dims) if self.dims else t  # type: ignore[no-any-return]
+        return substitute(t, self.dims) if self.dims else t
 
     def run(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
@@ -273,7 +273,7 @@ def _minimum_cut(
     ranges: dict[str, tuple[Dim, Dim]],
     bounds: dict[Value, tuple[Dim, ...]],
 ) -> list[Value]:
-    """Node-capacitated: v -> v' carries the bytes of v, a cheap node's operands lead to it, what is wanted leads to the end.
+    """Node-capacitated: v -> v' carries the bytes of v, a cheap node's operands lead to it, what is wanted leads on.
 
     Of the cuts of one size the last one is taken (it runs least again): the digraph is turned around, so that the cut
     nearest its source is the one nearest to the end.

@@ -55,9 +55,9 @@ class Captures:
         t: Type = I64 if isinstance(raw, str) else raw.type
         return t
 
-    def operands(self) -> list[Any]:
+    def operands(self, order: Iterable[int]) -> list[Any]:
         """The raw values to bind, at the level the control node is bound at."""
-        return [dim_value(symbol(raw)) if isinstance(raw, str) else raw for raw in self.raw]
+        return [dim_value(symbol(raw)) if isinstance(raw, str) else raw for raw in map(self.raw.__getitem__, order)]
 
 
 class RegionInterpreter(StageInterpreter):
@@ -113,14 +113,6 @@ class RegionInterpreter(StageInterpreter):
                 self.inputs[k] = self.input(I64)
             graph.symbols[name] = SymbolDef("value", self.inputs[k].node.params["index"], hint=_hint(name))
 
-    def finish(self, n_own: int) -> Graph:
-        """The region with exactly one input per capture, in their order, behind its own `n_own` inputs."""
-        for k in range(len(self.captures.raw)):
-            if k not in self.inputs:
-                self.inputs[k] = self.input(self.captures.type(k))
-        self.close()  # the type of a capture of a sister region may mention symbols
-        return _reordered(self.graph, n_own, [self.inputs[k] for k in range(len(self.captures.raw))])
-
 
 class _TraceOp:
     name = "region"
@@ -142,38 +134,90 @@ def _hint(name: str) -> int | None:
     return None
 
 
-def _reordered(graph: Graph, n_own: int, captured: Sequence[Value]) -> Graph:
-    """The same graph with its captures in the given order: sister regions met them in different orders."""
-    if list(graph.inputs[n_own:]) == list(captured):
+# -- finishing --------------------------------------------------------------------------------------------------------
+
+
+def finish(traced: Sequence[RegionInterpreter], n_own: int) -> tuple[tuple[Graph, ...], list[Any]]:
+    """The sister regions of one control node, and its operands behind the `n_own` inputs that each region has itself.
+
+    Nodes that nothing uses are gone, and captures that no region uses. All regions take the captures in one order.
+    """
+    captures = traced[0].captures
+    live = [live_nodes(t.graph) for t in traced]
+    used: set[int] = set()
+    while True:
+        for t, nodes in zip(traced, live, strict=True):
+            used |= {k for k, v in t.inputs.items() if v.node in nodes}
+        before = len(used)
+        for t, nodes in zip(traced, live, strict=True):
+            for k in sorted(used):
+                if k not in t.inputs:
+                    t.inputs[k] = t.input(captures.type(k))
+                nodes.add(t.inputs[k].node)
+            nodes.update(v.node for v in t.graph.inputs[:n_own])
+            t.close()
+            for name in {name for node in nodes for name in node.mentioned_symbols()}:
+                d = t.graph.symbols[name]
+                nodes.add(d.source.node if d.kind == "data" else t.graph.inputs[d.source].node)
+        for t, nodes in zip(traced, live, strict=True):
+            used |= {k for k, v in t.inputs.items() if v.node in nodes}
+        if len(used) == before:
+            break
+    order = sorted(used)
+    graphs = []
+    for t, nodes in zip(traced, live, strict=True):
+        graphs.append(compact(t.graph, [*t.graph.inputs[:n_own], *[t.inputs[k] for k in order]], nodes))
+    return tuple(graphs), captures.operands(order)
+
+
+def live_nodes(graph: Graph, inputs: Sequence[Value] = ()) -> set[Node]:
+    """Nodes that the outputs, the effects, these inputs or the symbols of live nodes need."""
+    live: set[Node] = set()
+    todo = [v.node for v in (*graph.outputs, *inputs)] + [n for n in graph.nodes if n.ordered]
+    while todo:
+        node = todo.pop()
+        if node in live:
+            continue
+        live.add(node)
+        todo += [a.node for a in node.args]
+        for name in node.mentioned_symbols():
+            d = graph.symbols.get(name)
+            if d is not None:
+                todo.append(d.source.node if d.kind == "data" else graph.inputs[d.source].node)
+    return live
+
+
+def compact(graph: Graph, inputs: Sequence[Value], live: set[Node]) -> Graph:
+    """The live nodes of a region, with its inputs in the given order."""
+    if graph.inputs == list(inputs) and len(live) == len(graph):
         return graph
     out = Graph(graph.name)
     builder = GraphBuilder(out)
     position: dict[int, int] = {}
     env: dict[Node, tuple[Value, ...]] = {}
-    for new, old in enumerate([*graph.inputs[:n_own], *captured]):
+    for new, old in enumerate(inputs):
         env[old.node] = (builder.input(old.type),)
         position[old.node.params["index"]] = new
 
     def moved(value: Value) -> Value:
         return env[value.node][value.index]
 
-    for name, d in graph.symbols.items():
-        if d.kind != "data":
-            out.symbols[name] = SymbolDef(d.kind, position[d.source], d.axis, d.hint)
-    data = {d.source.node: [] for d in graph.symbols.values() if d.kind == "data"}  # type: dict[Node, list[str]]
+    data: dict[Node, list[str]] = {}
     for name, d in graph.symbols.items():
         if d.kind == "data":
-            data[d.source.node].append(name)
+            data.setdefault(d.source.node, []).append(name)
+        elif d.source in position:
+            out.symbols[name] = SymbolDef(d.kind, position[d.source], d.axis, d.hint)
     for node in graph.nodes:
-        if node.op is not input_op:
-            new_node = Node(
-                node.op, tuple(map(moved, node.args)), node.params, node.types, node.regions, node.loc, node.path
-            )
-            env[node] = new_node.outputs
-            out.add(new_node)
-            for name in data.get(node, ()):
-                d = graph.symbols[name]
-                out.symbols[name] = SymbolDef("data", moved(d.source), d.axis, d.hint)
+        if node.op is input_op or node not in live:
+            continue
+        args = tuple(map(moved, node.args))
+        copied = Node(node.op, args, node.params, node.types, node.regions, node.loc, node.path)
+        env[node] = copied.outputs
+        out.add(copied)
+        for name in data.get(node, ()):
+            d = graph.symbols[name]
+            out.symbols[name] = SymbolDef("data", moved(d.source), d.axis, d.hint)
     out.outputs = [moved(v) for v in graph.outputs]
     return out
 
@@ -184,7 +228,7 @@ def _reordered(graph: Graph, n_own: int, captured: Sequence[Value]) -> Graph:
 def trace_region(
     fn: Callable[..., Iterable[Any]], types: Sequence[Type], captures: Captures, name: str = "body"
 ) -> RegionInterpreter:
-    """Run fn once on inputs of these types, at a level of its own; `finish` gives the graph once all sisters are traced."""
+    """Run fn once on inputs of these types, at a level of its own; `finish` then gives the graph."""
     interp = RegionInterpreter(name, captures)
     s = stack()
     modes = s.grad_enabled, s.fwd_grad_enabled
@@ -222,10 +266,12 @@ def fresh_symbol_name() -> str:
 
 
 def dim_of(raw: Any) -> Dim:
-    """The dim whose run-time value is a raw integer scalar; LaneDependentError when the lanes of a vmap differ in it."""
+    """The dim that has the value of a raw integer scalar. LaneDependentError when the lanes of a vmap differ in it."""
     if isinstance(raw, Tracer):
         if raw.interp.key == "Vmap":
-            remedy = "make the size the same for all lanes, or compute it inside a loop or cond, which runs lane by lane then"
+            remedy = (
+                "make the size the same for all lanes, or use it inside a loop or cond: that runs lane by lane then"
+            )
             raise LaneDependentError(describe("a size or a bound differs between the lanes of a vmap", remedy=remedy))
         return dim_of(raw.value)
     if type(raw) is not Value:

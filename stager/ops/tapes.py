@@ -28,7 +28,16 @@ from stager.ops.joint import (
     run_back,
     trace_joint,
 )
-from stager.ops.regions import I64, Captures, LaneDependentError, carries_tangent, dim_of, dim_value, trace_region
+from stager.ops.regions import (
+    I64,
+    Captures,
+    LaneDependentError,
+    carries_tangent,
+    dim_of,
+    dim_value,
+    finish,
+    trace_region,
+)
 
 Raw = Any
 Pull = Callable[[Sequence[Raw]], list[Raw]]
@@ -81,8 +90,9 @@ object.__setattr__(longest.op, "batch", _longest_batch)
 
 
 def trip_count(lower: Raw, upper: Raw, step: int) -> tuple[Raw, Dim, Dim, Dim]:
-    """Of range(lower, upper, step): the last iteration's number, and as dims how many there are, the least lower and the
-    greatest upper bound; where lanes differ, of the lane with most.
+    """Of range(lower, upper, step): the last iteration's number, and as dims how many there are and the bounds.
+
+    Where lanes differ: the most, the least lower and the greatest upper bound (the other way round, going down).
     """
     try:
         low, high = dim_of(lower), dim_of(upper)
@@ -205,9 +215,9 @@ def for_pullback(
             carried = [ct for ct, x in zip(joint.ct_outs[:n_active], on, strict=True) if x]
             summed = [ct for ct, x in zip(joint.ct_outs[n_active:], capture_on, strict=True) if x]
             run_back(joint, part, [ct for ct in (*carried, *summed) if ct is not None])
-            before = [zeros_of(part.type(joint_type)) if ct is None else part.value(ct)
-                      for ct, joint_type in zip(carried, [s.type for s in state[:n_cts]], strict=True)]  # fmt: skip
-            return [*before, *[accumulate(s, part.value(ct)) for s, ct in zip(state[n_cts:], summed, strict=True)]]
+            before = [zeros_like(s) if ct is None else part.value(ct) for s, ct in zip(state, carried, strict=False)]
+            contributions = [part.value(ct) for ct in summed if ct is not None]
+            return [*before, *[accumulate(s, ct) for s, ct in zip(state[n_cts:], contributions, strict=True)]]
 
         back = for_loop(last, -1, [*start, *sums], backward, step=-1)
         carry_cts = _spread(_spread(back[:n_cts], on), active)
@@ -240,11 +250,10 @@ def while_pullback(
         lambda count, *cs: [add(count, 1), *replay(body, [*cs, *captured])],
     )
     indexed = trace_region(lambda i, *inputs: replay(body, inputs), (I64, *[a.type for a in args]), Captures())
-    graph = indexed.finish(1 + len(args))
-    captured_more = indexed.captures.operands()
+    indexed_regions, captured_more = finish([indexed], 1 + len(args))
     operands = (scalar_index(0), counted[0], *args, *captured_more)
     wide_needs = (False, False, *needs, *[False] * len(captured_more))
-    outs, pull = for_pullback(operands, wide_needs, step=1, n_carry=n, regions=(graph,))
+    outs, pull = for_pullback(operands, wide_needs, step=1, n_carry=n, regions=indexed_regions)
     return outs, lambda cts: pull(cts)[2 : 2 + len(args)]
 
 
@@ -349,7 +358,7 @@ def map_pullback(
     lane_value = joint.graph.inputs[0]
     ranges = index_ranges(joint, 0, size, 1)
     residuals = choose_residuals(joint, {lane_value}, ranges)
-    stored = [v for v in residuals.stored]
+    stored = residuals.stored
 
     def forward(lane: Raw) -> list[Raw]:
         part = Part(joint)

@@ -1,0 +1,155 @@
+"""`linearize` and `linear_transpose`: the derivative at a point as a function of its own, and linear functions turned round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stager.array import as_array, wrap
+from stager.errors import TransformError, describe
+from stager.interpreters.stack import active, push
+from stager.ir.graph import Graph, GraphBuilder, Node, Value
+from stager.numpy.promotion import operand
+from stager.ops.families import zeros_like, zeros_of
+from stager.ops.regions import Captures, finish, replay, trace_region
+from stager.runtime.structure import flatten, unflatten
+from stager.transforms.calling import own, run_traced
+from stager.transforms.differentiation import Selected
+from stager.transforms.grad import Recorded
+from stager.transforms.jvp import push_forward
+
+
+class Linearized:
+    """f at a point: raw results, and the linear part as a graph of tangents and residuals. Levels around are in force."""
+
+    def __init__(self, f: Callable[..., Any], primals: tuple[Any, ...]) -> None:
+        self.selected = Selected("linearize", f, primals, {}, tuple(range(len(primals))))
+        types = [x.type for x in self.selected.leaves]
+        captures = Captures()
+        kept: dict[str, Any] = {}
+
+        def both(*tangents: Any) -> list[Any]:
+            values, moved, kept["structure"], _ = push_forward(f, self.selected, list(tangents), False)
+            return [*values, *[zeros_like(v) if t is None else t for v, t in zip(values, moved, strict=True)]]
+
+        region = trace_region(both, types, captures, "linearized")
+        (graph,), operands = finish([region], len(types))
+        self.structure = kept["structure"]
+        n_out = len(graph.outputs) // 2
+        first, residuals, self.linear = _split(graph, len(types), n_out)
+        done = replay(first, operands)
+        self.values, self.residuals = done[:n_out], done[n_out:]
+        assert len(self.residuals) == len(residuals)
+        self.types = types
+
+    def push(self, tangents: Any) -> list[Any]:
+        """Raw tangents of the results for tangents nested as the primals."""
+        flat, structure = flatten(tangents)
+        if len(flat) != len(self.types):
+            raise TransformError(describe(f"linearize: the tangents have structure {structure}, which is not that of the primals"))
+        raws = []
+        for x, t in zip(flat, self.types, strict=True):
+            r = operand(as_array(x), t.dtype)
+            if r.type.shape != t.shape:
+                raise TransformError(describe(f"linearize: a tangent of shape {tuple(r.type.shape)} came for a primal {t}"))
+            raws.append(r)
+        return replay(self.linear, [*raws, *self.residuals])
+
+
+def _split(graph: Graph, n_own: int, n_out: int) -> tuple[Graph, list[Value], Graph]:
+    """(what does not depend on the first n_own inputs, its values that the rest reads, the rest)."""
+    dependent: set[Node] = {v.node for v in graph.inputs[:n_own]}
+    for node in graph.nodes:
+        if any(a.node in dependent for a in node.args):
+            dependent.add(node)
+    first, rest = GraphBuilder(name="primal"), GraphBuilder(name="linear")
+    for name, d in graph.symbols.items():
+        if d.kind == "value" and isinstance(d.source, int):
+            first.graph.symbols[name] = type(d)(d.kind, d.source - n_own, d.axis, d.hint)
+    here: dict[Value, Value] = {v: first.input(v.type) for v in graph.inputs[n_own:]}
+    there: dict[Value, Value] = {v: rest.input(v.type) for v in graph.inputs[:n_own]}
+    residuals: list[Value] = []
+
+    def residual(v: Value) -> Value:
+        if v not in there:
+            there[v] = rest.input(v.type)
+            residuals.append(v)
+        return there[v]
+
+    for node in graph.nodes:
+        if node.op.name == "input":
+            continue
+        builder, operands = (rest, [residual(a) for a in node.args]) if node in dependent else (first, [here[a] for a in node.args])
+        copied = Node(node.op, tuple(operands), node.params, node.types, node.regions, node.loc, node.path)
+        builder.graph.add(copied)
+        (there if node in dependent else here).update(zip(node.outputs, copied.outputs, strict=True))
+    rest.graph.outputs = [residual(v) for v in graph.outputs[n_out:]]
+    first.graph.outputs = [here[v] for v in [*graph.outputs[:n_out], *residuals]]
+    return first.graph, residuals, rest.graph
+
+
+def linearize(f: Callable[..., Any], *primals: Any) -> Any:
+    """(f(*primals), its derivative there as a function of tangents).
+
+    What the derivative needs of the primals is computed once. The function takes one tangent per primal.
+
+    >>> import numpy as np, stager as st
+    >>> y, push = st.linearize(np.sin, 0.0)
+    >>> float(push(3.0))
+    3.0
+    """
+    if active():
+        made = Linearized(f, primals)
+        out = unflatten(made.structure, [wrap(v) for v in made.values])
+        return out, lambda *tangents: unflatten(made.structure, [wrap(t) for t in made.push(tangents)])
+    return _plain(lambda *p: Linearized(f, p), primals, lambda made: (made.structure, made.values), lambda made, x: (made.structure, made.push(x)))
+
+
+def _plain(make: Callable[..., Any], primals: tuple[Any, ...], results: Any, apply: Any) -> Any:
+    """Outside a trace: what `make` traces runs now; its trace stays so that later calls extend it."""
+    from stager.tracing import trace
+
+    kept: dict[str, Any] = {}
+
+    def forward(*p: Any) -> Any:
+        kept["made"] = made = make(*p)
+        structure, values = results(made)
+        return unflatten(structure, [wrap(v) for v in values])
+
+    traced = trace(forward, primals, {}, concrete=True)
+    out = run_traced(traced)
+    stage = traced.stage
+    assert stage is not None
+
+    def later(*arguments: Any) -> Any:
+        with push(stage):
+            structure, raws = apply(kept["made"], arguments)
+            return unflatten(structure, [own(a) for a in stage.concrete.run(raws)])
+
+    return out, later
+
+
+def linear_transpose(f: Callable[..., Any], *primals: Any) -> Callable[..., Any]:
+    """The transpose of a linear function: maps cotangents of its results to a tuple of cotangents of its arguments.
+
+    primals give shapes and dtypes only. f must be linear; what it is at zero decides.
+
+    >>> import numpy as np, stager as st
+    >>> A = np.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> st.linear_transpose(lambda x: A @ x, np.zeros(2))(np.array([1.0, 0.0]))
+    (array([1., 2.]),)
+    """
+    from stager.transforms.calling import plainly
+    from stager.transforms.grad import _cotangents
+
+    @plainly
+    def transposed(ct: Any) -> Any:
+        leaves, structure = flatten(primals)
+        zeros = unflatten(structure, [wrap(zeros_of(as_array(x).type)) for x in leaves])
+        selected = Selected("linear_transpose", f, zeros, {}, tuple(range(len(zeros))))
+        record = Recorded("linear_transpose", f, selected, False, scalar=False)
+        return tuple(selected.trees(record.pull_back(_cotangents(record, ct))))
+
+    return transposed
+
+
