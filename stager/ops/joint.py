@@ -25,7 +25,7 @@ Raw = Any
 
 @dataclass
 class Joint:
-    """A region holding a body and its backward. Own inputs: the body's (`n_own`), then a cotangent per seeded result."""
+    """A region holding a body and its backward. Inputs: the body's own (`n_own`), then a cotangent per seeded result."""
 
     interp: RegionInterpreter
     n_own: int

@@ -1,4 +1,4 @@
-"""Type rules agree with NumPy's results for every dtype, references agree with independent oracles, errors have texts."""
+"""Type rules agree with NumPy's results for every dtype, references with independent oracles; errors have texts."""
 
 from __future__ import annotations
 
