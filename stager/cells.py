@@ -131,11 +131,39 @@ class ViewStep:
         self.op = op
         self.params = params
 
+    def read(self, base: Any) -> Any:
+        """The view of a raw value."""
+        return bind(self.op, base, **self.params)
+
+    def write(self, base: Any, update: Any) -> Any:
+        """`base` with the view's elements replaced."""
+        if self.op.write_back is None:
+            raise ValueError(describe("assignment destination is read-only: it is a broadcast view"))
+        return self.op.write_back(base, update, **self.params)
+
+
+class PickStep(ViewStep):
+    """A view at traced integer positions, one per axis in `axes`: `A[i]`, `A[:, j]`. `op` is gather."""
+
+    __slots__ = ("positions",)
+
+    def __init__(self, op: Op, axes: tuple[int, ...], positions: Sequence[Any]) -> None:
+        super().__init__(op, {"axes": axes, "batch_dims": 0, "mode": "check"})
+        self.positions = tuple(positions)
+
+    def read(self, base: Any) -> Any:
+        return bind(self.op, base, *self.positions, **self.params)
+
+    def write(self, base: Any, update: Any) -> Any:
+        from stager.ops.indexed import scatter
+
+        return scatter(base, update, *self.positions, **self.params, combine="set")
+
 
 def replay(value: Any, path: Sequence[ViewStep]) -> Any:
     """The value that a path of views reads."""
     for step in path:
-        value = bind(step.op, value, **step.params)
+        value = step.read(value)
     return value
 
 
@@ -143,9 +171,7 @@ def write_through(cell: Cell, path: Sequence[ViewStep], update: Any) -> None:
     """Write `update` where the path of views points."""
     bases = [cell.read()]
     for step in path[:-1]:
-        bases.append(bind(step.op, bases[-1], **step.params))
+        bases.append(step.read(bases[-1]))
     for step, base in zip(reversed(path), reversed(bases), strict=True):
-        if step.op.write_back is None:
-            raise ValueError(describe("assignment destination is read-only: it is a broadcast view"))
-        update = step.op.write_back(base, update, **step.params)
+        update = step.write(base, update)
     cell.write(update)

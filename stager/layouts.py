@@ -97,7 +97,8 @@ FOLLOW: dict[str, Callable[..., Any]] = {
 def follow(layout: Layout, path: Sequence[ViewStep]) -> Layout | None:
     """The layout after a path of views, or None where memory cannot show it."""
     for step in path:
-        found = FOLLOW[step.op.name](layout, **step.params)
+        rule = FOLLOW.get(step.op.name)  # none for a view at a traced position
+        found = None if rule is None else rule(layout, **step.params)
         if found is None:
             return None
         layout = Layout(step.op.type_rule(layout.type, **step.params), *found)

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stager.array import Array, raw, wrap
+from stager.cells import PickStep
 from stager.errors import ConcretizationError, ShapeError, describe
 from stager.ir.dims import Dim, Expr, dim_max, dim_min, floordiv
 from stager.ir.dtypes import i64
+from stager.ir.types import Type
 from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
@@ -196,16 +198,24 @@ def basic_view(x: Array, p: Plan) -> Array:
 
 
 def getitem(x: Array, index: Any) -> Array:
-    """`x[index]`: a view for a basic index, else a fresh array."""
+    """`x[index]`: a scalar where every axis has an integer, a view for a basic index, else a fresh array."""
     p = plan(index, x.type.shape)
     base = basic_view(x, p)
     if not p.arrays:
-        return base
+        return wrap(base.raw(), x.weak) if not p.shape and not _has_ellipsis(index) else base
     from stager.ops.indexed import gather
 
     axes, positions, index_shape = _aligned(p)
+    if len(axes) < len(p.shape) and all(type(a) is Array and not a.type.shape for _, a in p.arrays):
+        step = PickStep(gather.op, axes, positions)
+        rest = tuple([d for k, d in enumerate(p.shape) if k not in axes])
+        return Array(x.cell, (*base.path, step), Type(x.type.dtype, rest), x.weak)
     taken = gather(base.raw(), *positions, axes=axes, batch_dims=0, mode="check")
     return wrap(_place(taken, len(index_shape), axes, p.front), x.weak)
+
+
+def _has_ellipsis(index: Any) -> bool:
+    return index is Ellipsis or (isinstance(index, tuple) and any(i is Ellipsis for i in index))
 
 
 def _aligned(p: Plan) -> tuple[tuple[int, ...], list[Any], tuple[Dim, ...]]:
