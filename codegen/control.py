@@ -90,6 +90,7 @@ class _Region:
             key = value_key(v)
             if isinstance(operand, Buffer):
                 ctx.buffers[key] = operand
+                ctx.occupants[id(operand.storage)] = v
             elif isinstance(operand, Value):
                 ctx.aliases[key] = operand
             else:
@@ -148,6 +149,13 @@ def _bring_back(w: Walk, region: _Region, inner: Walk, carried: list[Buffer]) ->
     inner.steps.extend(moves)
 
 
+def _settle(w: Walk, node: Node, buffers: list[Buffer]) -> None:
+    """The results of a control node are in these buffers."""
+    for v, b in zip(node.outputs, buffers, strict=True):
+        w.ctx.buffers[value_key(v)] = b
+        w.ctx.occupants[id(b.storage)] = v
+
+
 def lower_for(w: Walk, node: Node) -> None:
     n, step = node.params["n_carry"], node.params.get("step", 1)
     lower, upper = w.scalar(node.args[0]), w.scalar(node.args[1])
@@ -170,8 +178,7 @@ def lower_for(w: Walk, node: Node) -> None:
     inner = region.walk(_distinct(homes, region.outputs))
     _bring_back(w, region, inner, carried)
     w.steps.append(Loop(str(i), lower, upper, step, inner.steps))
-    for k, b in enumerate(carried):
-        w.ctx.buffers[(id(node) << 20) + k] = b
+    _settle(w, node, carried)
 
 
 def _distinct(homes: dict[int, Buffer], outputs: Sequence[Value]) -> dict[int, Buffer]:
@@ -195,8 +202,7 @@ def lower_while(w: Walk, node: Node) -> None:
     inner = region.walk(_distinct(homes, region.outputs))
     _bring_back(w, region, inner, carried)
     w.steps.append(While(tester.steps, condition, inner.steps))
-    for k, b in enumerate(carried):
-        w.ctx.buffers[(id(node) << 20) + k] = b
+    _settle(w, node, carried)
 
 
 _UPDATES = {"slice_update": 0, "scatter": 0, "diagonal_update": 0}
@@ -246,8 +252,7 @@ def lower_switch(w: Walk, node: Node) -> None:
         _bring_back(w, region, inner, targets)
         branches.append(inner.steps)
     w.steps.append(Switch(index, branches))
-    for k, b in enumerate(targets):
-        w.ctx.buffers[(id(node) << 20) + k] = b
+    _settle(w, node, targets)
 
 
 def lower_map(w: Walk, node: Node) -> None:

@@ -51,6 +51,7 @@ class Lowering:
         self.aliases: dict[int, Value] = {}  # region inputs that are another value
         self.storages: list[Storage] = []
         self.owned: set[int] = set()  # ids of storages that updates may overwrite
+        self.occupants: dict[int, Value] = {}  # storage -> the value whose content it holds, for memory with a past
         self.names = itertools.count()
         self.keep: list[Any] = []  # keys are ids: what they name must live
 
@@ -69,6 +70,7 @@ class Lowering:
             b = Buffer(s, v.type.dtype, v.type.shape, signature.layouts.get(n))
             inputs.append(b)
             self.buffers[value_key(v)] = b
+            self.occupants[id(s)] = v
             if n in signature.donated and b.is_dense:
                 self.owned.add(id(s))
         homes: dict[int, Buffer] = {}
@@ -267,6 +269,8 @@ class Walk:
         self.write(v, target)
         if into is None:
             self.ctx.buffers[key] = target
+            if id(target.storage) in self.ctx.occupants:
+                self.ctx.occupants[id(target.storage)] = v
             self._forget(key)
         return target
 
@@ -274,15 +278,15 @@ class Walk:
         self.ops[key] = self.weight[key] = 0
 
     def home_of(self, v: Value) -> Buffer | None:
-        """Where a value shall live: its output's memory, unless that is an input somebody still reads."""
+        """Where a value shall live: its output's memory, unless that holds what somebody still reads."""
         home = self.homes.get(value_key(v))
         if home is None or home.shape != v.shape:
             return None
-        if home.storage.kind == "input":
-            source = self.ctx.graph.inputs[home.storage.number]
-            if self._read_later(source, self.now):
+        there = self.ctx.occupants.get(id(home.storage))
+        if there is not None and there != v:
+            if self._read_later(there, self.now):
                 return None
-            self.protect(source)
+            self.protect(there)
         return home
 
     def _read_later(self, v: Value, now: int) -> bool:
@@ -364,7 +368,7 @@ class Walk:
         found = self.ctx.buffers.get(key)
         home = self.homes.get(value_key(result))
         if found is None:
-            if home is not None and home.storage.kind == "input" and self.home_of(result) is None:
+            if home is not None and self.home_of(result) is None:
                 home = None
             target = home if home is not None and home.shape == base.shape else self.ctx.temp(base.type)
             if dead:
@@ -377,8 +381,9 @@ class Walk:
         may = id(found.storage) in self.ctx.owned or (home is not None and home.storage is found.storage)
         if dead and may and found.shape == base.shape:
             self.protect(base, at_node)
+            self.ctx.occupants[id(found.storage)] = result
             return found
-        if home is not None and home.storage.kind == "input" and self.home_of(result) is None:
+        if home is not None and self.home_of(result) is None:
             home = None
         target = home if home is not None and home.storage is not found.storage else self.ctx.temp(base.type)
         self.write(base, target)
@@ -418,6 +423,8 @@ class Walk:
         """The buffer that a node's result is written to; the value is in memory from here on."""
         b = self.home_of(v) or self.ctx.temp(v.type)
         self.ctx.buffers[value_key(v)] = b
+        if id(b.storage) in self.ctx.occupants:
+            self.ctx.occupants[id(b.storage)] = v
         return b
 
 
