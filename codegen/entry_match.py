@@ -140,7 +140,7 @@ class _Match:
         self.o = o
         self.c = c = Code(
             module, "stager_entry_match", I32, [("entry", PTR), ("call", PTR), ("frame", PTR), ("top", PTR)],
-            linkage="internal",
+            linkage="internal", attributes=("nounwind", "alwaysinline"),
         )  # fmt: skip
         self.entry, self.call, self.registers, self.top = (c.arg(k) for k in ("entry", "call", "frame", "top"))
         self.objects = self._part("objects_at")

@@ -242,7 +242,10 @@ class _Execute:
     def __init__(self, module: Any, o: Objects) -> None:
         self.o = o
         self.module = module
-        self.c = c = Code(module, "stager_entry_execute", PTR, [("entry", PTR), ("frame", PTR)], linkage="internal")
+        self.c = c = Code(
+            module, "stager_entry_execute", PTR, [("entry", PTR), ("frame", PTR)],
+            linkage="internal", attributes=("nounwind", "alwaysinline"),
+        )  # fmt: skip
         self.entry, self.frame = c.arg("entry"), c.arg("frame")
         self.objects, self.buffers, self.symbols, self.scalars, self.arena = (
             c.offset(self.frame, c.zext(self.get(f), I64))
