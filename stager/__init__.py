@@ -45,10 +45,14 @@ _PUBLIC = {
     "register_container": "stager.runtime.structure",
 }
 
-__all__ = sorted(_PUBLIC)
+_MODULES = ("functorch", "numpy", "random", "testing")
+
+__all__ = sorted([*_PUBLIC, *_MODULES])
 
 
 def __getattr__(name: str) -> _Any:
+    if name in _MODULES:
+        return _importlib.import_module(f"stager.{name}")
     module = _PUBLIC.get(name)
     if module is None:
         raise AttributeError(f"module 'stager' has no attribute {name!r}")

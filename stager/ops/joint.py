@@ -25,7 +25,7 @@ Raw = Any
 
 @dataclass
 class Joint:
-    """A region holding a body and its backward. Inputs: the body's own (`n_own`), then a cotangent per seeded result."""
+    """A region with a body and its backward. Inputs: the body's own (`n_own`), then a cotangent per seeded result."""
 
     interp: RegionInterpreter
     n_own: int
@@ -154,7 +154,7 @@ class Part:
 
     def run(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
-            if Value(node, 0) in self.env:
+            if node.types and Value(node, 0) in self.env:
                 continue
             operands = [self.value(a) for a in node.args]
             params = node.params

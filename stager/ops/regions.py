@@ -267,13 +267,21 @@ def fresh_symbol_name() -> str:
 
 def dim_of(raw: Any) -> Dim:
     """The dim that has the value of a raw integer scalar. LaneDependentError when the lanes of a vmap differ in it."""
+    return _dim_below(raw, stack().depth)
+
+
+def _dim_below(raw: Any, depth: int) -> Dim:
+    """`dim_of` as the levels below `depth` see it."""
+    levels = stack().levels
     if isinstance(raw, Tracer):
-        if raw.interp.key == "Vmap":
-            remedy = (
-                "make the size the same for all lanes, or use it inside a loop or cond: that runs lane by lane then"
-            )
-            raise LaneDependentError(describe("a size or a bound differs between the lanes of a vmap", remedy=remedy))
-        return dim_of(raw.value)
+        for position in range(depth - 1, raw.interp.position, -1):
+            region = levels[position]
+            if isinstance(region, RegionInterpreter):  # a value of its own there, whatever it differs in around
+                return _symbol_for(region, region.local(raw))
+        if raw.interp.key != "Vmap":
+            return _dim_below(raw.value, depth)
+        remedy = "make the size the same for all lanes, or use it inside a loop or cond: that runs lane by lane then"
+        raise LaneDependentError(describe("a size or a bound differs between the lanes of a vmap", remedy=remedy))
     if type(raw) is not Value:
         return int(raw)
     if raw.node.op is fill_op:
@@ -281,26 +289,28 @@ def dim_of(raw: Any) -> Dim:
     if raw.node.op is dim_op:
         d: Dim = raw.node.params["dim"]
         return d
-    s = stack()
-    for level in reversed(s.levels[: s.depth]):
+    for level in reversed(levels[:depth]):
         if level.key == "Stage" and raw.node in level.graph.nx._node:  # type: ignore[attr-defined]
             return _symbol_for(level, raw)
     raise AssertionError(f"internal error in stager: {raw!r} belongs to no graph in force")
 
 
 def _symbol_for(level: Any, value: Value) -> Dim:
-    if isinstance(level, RegionInterpreter):
-        outer = level.outer(value)
-        if isinstance(outer, str):
-            return symbol(outer)
-        if outer is not None:
-            return dim_of(outer)  # a symbol of the graph it comes from: types around mention the same
     graph = level.graph
     is_input = value.node.op is input_op
     kind, source = ("value", value.node.params["index"]) if is_input else ("data", value)
     for name, d in graph.symbols.items():
         if d.kind == kind and d.source == source:
             return symbol(name)
+    if isinstance(level, RegionInterpreter):
+        outer = level.outer(value)
+        if isinstance(outer, str):
+            return symbol(outer)
+        if outer is not None:
+            try:
+                return _dim_below(outer, level.position)  # a symbol of the graph it comes from, as types around mention it
+            except LaneDependentError:
+                pass
     found: Dim = graph.new_symbol(SymbolDef(kind, source), fresh_symbol_name())
     return found
 
