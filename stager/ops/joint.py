@@ -126,6 +126,7 @@ class Part:
         self._captures = {v: joint.captured[k] for k, v in joint.interp.inputs.items()}
         self._data: dict[Value, list[str]] = {}
         self._own: dict[int, list[str]] = {}
+        self._around: dict[str, Raw] = captured_symbols(joint)
         for name, d in joint.graph.symbols.items():
             if d.kind == "data":
                 self._data.setdefault(d.source, []).append(name)
@@ -150,12 +151,20 @@ class Part:
 
     def type(self, t: Type) -> Type:
         """A type of the joint region as it reads here."""
+        self._see(symbols_of(t))
         return substitute(t, self.dims) if self.dims else t
+
+    def _see(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self._around and name not in self.dims:
+                self.dims[name] = dim_of(self._around[name])
 
     def run(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
             if node.types and Value(node, 0) in self.env:
                 continue
+            if self._around:
+                self._see(node.mentioned_symbols())
             operands = [self.value(a) for a in node.args]
             params = node.params
             renamed = any(d != symbol(name) for name, d in self.dims.items())
@@ -168,6 +177,16 @@ class Part:
             outs = out if node.op.multiple_results else (out,)
             for k, o in enumerate(outs):
                 self.know(Value(node, k), o)
+
+
+def captured_symbols(joint: Joint) -> dict[str, Raw]:
+    """Symbols that the joint region had to define for captures: the value has none around, where lanes differ in it."""
+    around = {v.node.params["index"]: joint.captured[k] for k, v in joint.interp.inputs.items()}
+    found = {}
+    for name, d in joint.graph.symbols.items():
+        if d.kind == "value" and d.source in around and not isinstance(around[d.source], str):
+            found[name] = around[d.source]
+    return found
 
 
 def _defining(graph: Graph, names: Iterable[str]) -> list[Value]:

@@ -308,7 +308,9 @@ def _symbol_for(level: Any, value: Value) -> Dim:
             return symbol(outer)
         if outer is not None:
             try:
-                return _dim_below(outer, level.position)  # a symbol of the graph it comes from, as types around mention it
+                return _dim_below(
+                    outer, level.position
+                )  # a symbol of the graph it comes from, as types around mention it
             except LaneDependentError:
                 pass
     found: Dim = graph.new_symbol(SymbolDef(kind, source), fresh_symbol_name())

@@ -109,6 +109,11 @@ def trip_count(lower: Raw, upper: Raw, step: int) -> tuple[Raw, Dim, Dim, Dim]:
     return dim_value(count - 1), count, low, high
 
 
+def _lane_ranges(joint: Joint) -> dict[str, tuple[Dim, Dim]]:
+    """The range over all lanes of the symbols in which lanes differ."""
+    return {name: (_end(raw, least=True), _end(raw, least=False)) for name, raw in captured_symbols(joint).items()}
+
+
 def _plus(x: Raw, k: int) -> Raw:
     from stager.ops.elementwise import add
 
@@ -153,7 +158,7 @@ def for_pullback(
     own = (I64, *[c.type for c in carries])
     joint = trace_joint(body, own, n, active, captured, needs_captured, active)
     i_value = joint.graph.inputs[0]
-    ranges = index_ranges(joint, low, high, step)
+    ranges = index_ranges(joint, low, high, step) | _lane_ranges(joint)
     residuals = choose_residuals(joint, {i_value}, ranges)
     stored = residuals.stored
     tapes = [zeros_of(Type(v.type.dtype, (trips, *residuals.bounds[v]))) for v in stored]
@@ -356,7 +361,7 @@ def map_pullback(
         return bind(map_op, *args, size=size, regions=regions), lambda cts: [None] * len(args)
     joint = trace_joint(body, (I64,), 0, (), args, needs, active)
     lane_value = joint.graph.inputs[0]
-    ranges = index_ranges(joint, 0, size, 1)
+    ranges = index_ranges(joint, 0, size, 1) | _lane_ranges(joint)
     residuals = choose_residuals(joint, {lane_value}, ranges)
     stored = residuals.stored
 

@@ -1,0 +1,182 @@
+"""Collectives over a named axis of a vmap: `psum`, `pmean`, `pmax`, `pmin`, `axis_index`, `all_gather`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stager.array import Array, as_array, wrap
+from stager.errors import TransformError, describe
+from stager.interpreters.stack import Interpreter, stack
+from stager.interpreters.vmap import BatchTracer, VmapInterpreter
+from stager.ops import elementwise as op
+from stager.ops import reductions
+from stager.ops.families import define, full, move_bdim
+from stager.ops.structural import iota
+from stager.ops.views import broadcast
+from stager.interpreters.stack import bind
+from stager.runtime.structure import map_leaves
+
+
+def _axis(name: str) -> VmapInterpreter:
+    """The vmap in force whose axis has this name."""
+    s = stack()
+    for interp in reversed(s.levels[: s.depth]):
+        if isinstance(interp, VmapInterpreter) and interp.axis_name == name:
+            return interp
+    raise TransformError(describe(f"no vmap in force has an axis named {name!r}", remedy=f"give the vmap axis_name={name!r}"))
+
+
+def _batch_of(reduce_name: str) -> Callable[..., Any]:
+    def batch(interp: Interpreter, args: Any, bdims: Any, *, axis_name: str, lanes: Any) -> Any:
+        (x,), (d,) = args, bdims
+        assert isinstance(interp, VmapInterpreter)
+        if interp.axis_name != axis_name or interp is not _OWNER[lanes]:
+            return bind(_BY_NAME[reduce_name].op, x, axis_name=axis_name, lanes=lanes), d
+        return _ACROSS[reduce_name](interp, x, d)
+
+    return batch
+
+
+def _sum_across(interp: VmapInterpreter, x: Any, d: int | None) -> Any:
+    if d is None:
+        return op.mul(x, op.convert(full(x.type.shape, interp.batch_size, x.type.dtype), dtype=x.type.dtype)), None
+    return reductions.reduce_sum(x, axes=(d,)), None
+
+
+def _max_across(interp: VmapInterpreter, x: Any, d: int | None) -> Any:
+    return (x if d is None else reductions.reduce_max(x, axes=(d,))), None
+
+
+def _gather_across(interp: VmapInterpreter, x: Any, d: int | None) -> Any:
+    if d is None:
+        shape = x.type.shape
+        return broadcast(x, shape=(interp.batch_size, *shape), axes=tuple(range(1, len(shape) + 1))), None
+    return move_bdim(x, d, 0), None
+
+
+# A collective is an op of one lane's value until it meets its vmap. `lanes` identifies that vmap among nested namesakes.
+_OWNER: dict[int, VmapInterpreter] = {}
+_ACROSS = {"psum": _sum_across, "pmax": _max_across, "all_gather": _gather_across}
+_BY_NAME: dict[str, Any] = {}
+
+
+def _unreachable(*args: Any, **params: Any) -> Any:
+    raise AssertionError("internal error in stager: a collective left its vmap")
+
+
+def _gathered_type(x: Any, *, axis_name: str, lanes: int) -> Any:
+    from stager.ir.types import Type
+
+    return Type(x.dtype, (_OWNER[lanes].batch_size, *x.shape))
+
+
+def _sum_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
+    return bind(_psum.op, *primals, **params), None if tangents[0] is None else bind(_psum.op, tangents[0], **params)
+
+
+def _sum_vjp(ct: Any, out: Any, args: Any, needs: Any, **params: Any) -> list[Any]:
+    return [bind(_psum.op, ct, **params)]
+
+
+def _max_share(t: Any, x: Any, out: Any, params: dict[str, Any]) -> Any:
+    """t where x is the maximum, divided among the lanes that tie."""
+    ties = op.convert(op.eq(x, out), dtype=x.type.dtype)
+    return op.div(op.mul(t, ties), bind(_psum.op, ties, **params))
+
+
+def _max_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
+    out = bind(_pmax.op, *primals, **params)
+    if tangents[0] is None:
+        return out, None
+    return out, bind(_psum.op, _max_share(tangents[0], primals[0], out, params), **params)
+
+
+def _max_vjp(ct: Any, out: Any, args: Any, needs: Any, **params: Any) -> list[Any]:
+    return [_max_share(bind(_psum.op, ct, **params), args[0], out, params)]
+
+
+def _gather_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
+    return bind(_all_gather.op, *primals, **params), None if tangents[0] is None else bind(_all_gather.op, tangents[0], **params)
+
+
+def _gather_vjp(ct: Any, out: Any, args: Any, needs: Any, **params: Any) -> list[Any]:
+    from stager.ops.indexed import gather
+
+    total = bind(_psum.op, ct, **params)
+    lane = BatchTracer(_OWNER[params["lanes"]], iota(_OWNER[params["lanes"]].batch_size), 0)
+    return [gather(total, lane, axes=(0,), batch_dims=0, mode="promise")]
+
+
+_psum = define("psum", "control", type_rule=lambda x, **p: x, reference=_unreachable, batch=_batch_of("psum"), jvp=_sum_jvp, vjp=_sum_vjp)
+_pmax = define("pmax", "control", type_rule=lambda x, **p: x, reference=_unreachable, batch=_batch_of("pmax"), jvp=_max_jvp, vjp=_max_vjp)
+_all_gather = define("all_gather", "control", type_rule=_gathered_type, reference=_unreachable, batch=_batch_of("all_gather"),
+                     jvp=_gather_jvp, vjp=_gather_vjp)  # fmt: skip
+_BY_NAME.update(psum=_psum, pmax=_pmax, all_gather=_all_gather)
+
+
+def _collect(rule: Any, x: Any, axis_name: str) -> Any:
+    interp = _axis(axis_name)
+    _OWNER[id(interp)] = interp
+
+    def one(leaf: Any) -> Any:
+        return wrap(_through(interp, rule, as_array(leaf).raw(), axis_name))
+
+    return map_leaves(one, x)
+
+
+def _through(interp: VmapInterpreter, rule: Any, x: Any, axis_name: str) -> Any:
+    """Bind where something depends on lanes; a value all lanes share is combined at the vmap itself."""
+    s = stack()
+    value = x
+    for level in reversed(s.levels[: s.depth]):
+        if level is interp:
+            if not (type(value) is BatchTracer and value.interp is interp):
+                with interp.lower():
+                    return _ACROSS[rule.op.name](interp, x, None)[0]
+            break
+        inner = getattr(level, "unwrap", None)
+        value = inner(value)[0] if inner is not None else value
+    return bind(rule.op, x, axis_name=axis_name, lanes=id(interp))
+
+
+def psum(x: Any, axis_name: str) -> Any:
+    """The sum over all lanes of the vmap whose axis has this name; x may be any nesting.
+
+    >>> import numpy as np, stager as st
+    >>> st.vmap(lambda x: x / st.psum(x, "i"), axis_name="i")(np.array([1.0, 3.0]))
+    array([0.25, 0.75])
+    """
+    return _collect(_psum, x, axis_name)
+
+
+def pmean(x: Any, axis_name: str) -> Any:
+    """The mean over all lanes."""
+    size = _axis(axis_name).batch_size
+    return map_leaves(lambda leaf: psum(leaf, axis_name) / size, x)
+
+
+def pmax(x: Any, axis_name: str) -> Any:
+    """The maximum over all lanes."""
+    return _collect(_pmax, x, axis_name)
+
+
+def pmin(x: Any, axis_name: str) -> Any:
+    """The minimum over all lanes."""
+    return map_leaves(lambda leaf: -pmax(-as_array(leaf), axis_name), x)  # type: ignore[operator]
+
+
+def all_gather(x: Any, axis_name: str) -> Any:
+    """The values of all lanes, on a new leading axis, in every lane."""
+    return _collect(_all_gather, x, axis_name)
+
+
+def axis_index(axis_name: str) -> Array:
+    """This lane's index."""
+    interp = _axis(axis_name)
+    with interp.lower():
+        lanes = iota(interp.batch_size)
+    return wrap(BatchTracer(interp, lanes, 0))
+
+
+__all__ = ["all_gather", "axis_index", "pmax", "pmean", "pmin", "psum"]
