@@ -66,8 +66,9 @@ def print_graph(graph: Graph, *, locations: bool = False, version: bool = False)
 class Printer:
     """Numbers values and writes lines. Values that it has not numbered print as `%?`: it serves broken graphs too."""
 
-    def __init__(self, locations: bool = False) -> None:
+    def __init__(self, locations: bool = False, param: Callable[[Any], str] | None = None) -> None:
         self.locations = locations
+        self.param = param or format_param
         self.numbers: dict[Node, int] = {}
         self.next = 0
 
@@ -116,7 +117,7 @@ class Printer:
         """Define the results of a node and append its lines."""
         operands = [self.name(a) for a in node.args]
         params = node.params
-        operands += [f"{key}={format_param(params[key])}" for key in sorted(params)]
+        operands += [f"{key}={self.param(params[key])}" for key in sorted(params)]
         text = node.op.name
         if operands:
             text += " " + ", ".join(operands)
@@ -467,7 +468,14 @@ def _parse_array(dtype: str, shape: str, body: str, strings: list[str]) -> np.nd
 
 def window(graph: Graph, node: Node, around: int = 4) -> str:
     """The lines of `graph` near `node`, which is marked: for internal errors. The graph may be broken."""
-    printer = Printer(locations=True)
+
+    def param(v: Any) -> str:
+        try:
+            return format_param(v)
+        except TypeError:
+            return f"<{type(v).__name__}>"
+
+    printer = Printer(locations=True, param=param)
     for value in graph.inputs:
         printer.define(value.node)
     entries: list[tuple[Node, list[str]]] = []

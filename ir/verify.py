@@ -44,22 +44,18 @@ _SCALARS = (int, float, complex, str, bool, DType, Type, Expr, np.generic, np.nd
 
 def verify(graph: Graph, when: str = "") -> None:
     """Raise VerificationError unless `graph` is valid. `when` says what has just been done to it ("after cse")."""
-    try:
-        _Verifier(graph).run()
-    except VerificationError as e:
-        if when:
-            raise VerificationError(f"{e} ({when})") from None
-        raise
+    _Verifier(graph, when).run()
 
 
 class _Verifier:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, when: str = "") -> None:
         self.graph = graph
+        self.when = f" {when}" if when else ""
         self.position: dict[Node, int] = {}
         self.mentions: dict[Node, set[str]] = {}
 
     def fail(self, what: str, node: Node | None = None) -> VerificationError:
-        text = f"internal error in graph {self.graph.name!r}: {what}"
+        text = f"internal error in graph {self.graph.name!r}{self.when}: {what}"
         if node is not None:
             loc = f" (from {node.loc})" if node.loc is not None else ""
             return VerificationError(f"{text}{loc}\n{window(self.graph, node)}")
@@ -71,8 +67,8 @@ class _Verifier:
         for i, node in enumerate(graph.nodes):
             self.operands(node)
             self.position[node] = i
-            self.types(node)
             self.params(node)
+            self.types(node)
             if has_symbols or _mentions_any(node):
                 self.mentions[node] = _mentioned(node)
         self.inputs_and_outputs()

@@ -87,6 +87,11 @@ def FAST_FLOAT(rw: Rewriter, node: Node, match: Match) -> bool:
     return rw.fast_math and node.args[0].type.dtype.is_float
 
 
+def SIGNED(rw: Rewriter, node: Node, match: Match) -> bool:
+    """Holds for numbers that have a sign."""
+    return node.args[0].type.dtype.kind in "if"
+
+
 def NO_NAN(rw: Rewriter, node: Node, match: Match) -> bool:
     """Holds unless x or y is NaN."""
     return match["x"].type.dtype.kind in "iub"
@@ -193,7 +198,7 @@ ROWS = (
 
     # signs
     row(("neg", ("neg", X)), X),                            # -(-x) -> x
-    row(("abs", ("neg", X)), ("abs", X)),                   # |-x| -> |x|
+    row(("abs", ("neg", X)), ("abs", X), SIGNED),           # |-x| -> |x|; unsigned negation wraps
     row(("abs", ("abs", X)), ("abs", X)),                   # ||x|| -> |x|
     row(("abs", ("mul", X, X)), ("mul", X, X), FLOAT),      # |x*x| -> x*x; integers overflow
     row(("mul", X, MINUS_ONE), ("neg", X)),                 # x * -1 -> -x

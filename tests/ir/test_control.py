@@ -138,7 +138,7 @@ def test_literal_captures_and_known_sizes_reach_the_region() -> None:
 
 
 def test_symbols_that_are_captured() -> None:
-    r, (_i, x, n_) = body("i64[]", "f64[n]", "i64[]")
+    r, (_i, x, _n) = body("i64[]", "f64[n]", "i64[]")
     r.g.symbols["n"] = SymbolDef("value", 2)
     grown = r.exp(r.iota(size=symbol("n"), dtype=x.type.dtype))
     region = r.done(r.add(x, grown))
