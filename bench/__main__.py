@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 
 from bench import peers, report, runner
 from bench.measure import Budget
-from bench.workload import Record, load
+from bench.workload import MORE, Record, load
 
 
 def main(argv: list[str]) -> int:
@@ -38,6 +39,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", help="comma-separated element counts instead of each workload's own")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--dtypes", default="float64,float32")
+    parser.add_argument("--workloads", help="comma-separated modules with further records in a tuple WORKLOADS")
+    parser.add_argument("--patience", type=float, default=180.0, help="seconds before a silent candidate is given up")
     parser.add_argument("--seconds", type=float, help="measuring time per row")
     parser.add_argument("--out", default="out/bench", help="where NAME.json, NAME.png and NAME.log go")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a bar is missed or a row failed")
@@ -60,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
         names = []
     else:
         names = peers.installed(tuple(options.peers.split(",")) if options.peers else peers.ALL)
+    if options.workloads:
+        os.environ[MORE] = options.workloads
     out = Path(options.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     plan = runner.Plan(
@@ -70,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
         sizes=[int(float(s)) for s in options.sizes.split(",")] if options.sizes else None,
         budget=budget,
         log=out.with_suffix(".log"),
+        patience=options.patience,
     )
     plan.log.write_text("")
     if not plan.records:

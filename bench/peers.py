@@ -205,6 +205,12 @@ def difference(result: Any, expected: Any, dtype: str, loose: float) -> str | No
     return None
 
 
+def dtype_difference(result: Any, expected: Any) -> str | None:
+    """stager also answers in NumPy's dtypes; peers follow their own rules."""
+    got, want = [x.dtype for x in map(np.asarray, leaves(result))], [x.dtype for x in leaves(expected)]
+    return None if got == want else f"dtypes {', '.join(map(str, got))} instead of {', '.join(map(str, want))}"
+
+
 def version(name: str) -> str:
     from importlib import metadata
 

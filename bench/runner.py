@@ -6,6 +6,7 @@ why. Not here: what is in a row (worker.py) and how it is shown (report.py).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -27,7 +28,6 @@ from bench.worker import AGAIN, finished
 from bench.workload import Process, Record, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
-SILENCE_SECONDS = 240
 
 
 @dataclass
@@ -41,6 +41,7 @@ class Plan:
     sizes: list[int] | None
     budget: Budget
     log: Path
+    patience: float = 180.0  # seconds that a worker may say nothing
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -51,6 +52,7 @@ class Worker:
         env = {**os.environ, **peers.thread_environment(threads), **plan.environment}
         env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env.get("PYTHONPATH", "")])
         self._log = plan.log.open("a")
+        self._patience = plan.patience
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker", str(threads)],
             stdin=subprocess.PIPE,
@@ -81,7 +83,7 @@ class Worker:
         descriptor = self._process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(descriptor, selectors.EVENT_READ)
-            while selector.select(SILENCE_SECONDS):
+            while selector.select(self._patience):
                 chunk = os.read(descriptor, 1 << 16)
                 if not chunk:
                     return
@@ -95,18 +97,19 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            return f"no answer in {SILENCE_SECONDS} s"
+            return f"no answer in {self._patience:.0f} s"
         return f"process died: {signal.Signals(-code).name}" if code < 0 else f"process ended with {code}"
 
     def close(self) -> None:
-        if self._process.poll() is None:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-            try:
-                self._process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()  # ends the worker's loop
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
         self._log.close()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dis
 import importlib
+import os
 import pkgutil
 import types
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ import numpy as np
 Function = Callable[..., Any]
 Inputs = tuple[Any, ...]
 TABLE_SIZES = (1_000, 100_000, 1_000_000)
+MORE = "STAGER_BENCH_WORKLOADS"  # further modules with a tuple WORKLOADS, comma-separated
 ROW_BAR: Mapping[str, float] = {"best": 1.15}
 
 
@@ -107,12 +109,14 @@ GROUP_BARS: dict[str, dict[str, float]] = {
 
 
 def load() -> list[Record]:
-    """Every record of bench/workloads, in file order."""
+    """Every record of bench/workloads, in file order, then those of the modules that the environment names."""
     from bench import workloads
 
+    modules = [f"bench.workloads.{info.name}" for info in pkgutil.iter_modules(workloads.__path__)]
+    more = [m for m in os.environ.get(MORE, "").split(",") if m]
     records: list[Record] = []
-    for info in sorted(pkgutil.iter_modules(workloads.__path__), key=lambda i: i.name):
-        records += getattr(importlib.import_module(f"bench.workloads.{info.name}"), "WORKLOADS", [])
+    for module in [*sorted(modules), *more]:
+        records += getattr(importlib.import_module(module), "WORKLOADS", [])
     names = [r.name for r in records]
     doubled = {n for n in names if names.count(n) > 1}
     if doubled:

@@ -20,7 +20,7 @@ def dense_gelu(x: Any, w: Any, b: Any) -> Any:
 
 def attention(q: Any, k: Any, v: Any) -> Any:
     """softmax(q kᵀ / √d) v, per head; q, k and v are (heads, length, width)."""
-    scores = q @ np.swapaxes(k, -1, -2) / np.sqrt(q.shape[-1])
+    scores = q @ np.swapaxes(k, -1, -2) / q.shape[-1] ** 0.5
     e = np.exp(scores - np.max(scores, axis=-1, keepdims=True))
     return (e / np.sum(e, axis=-1, keepdims=True)) @ v
 

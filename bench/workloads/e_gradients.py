@@ -252,7 +252,7 @@ def _numba_lj_one(jit: Any, prange: Any) -> Function:
 
 
 def attention_loss(q: Any, k: Any, v: Any) -> Any:
-    scores = q @ np.swapaxes(k, -1, -2) / np.sqrt(q.shape[-1])
+    scores = q @ np.swapaxes(k, -1, -2) / q.shape[-1] ** 0.5
     e = np.exp(scores - np.max(scores, axis=-1, keepdims=True))
     out = (e / np.sum(e, axis=-1, keepdims=True)) @ v
     return np.sum(out * out)
