@@ -21,13 +21,19 @@ class Structure:
 
     __slots__ = ("_hash", "children", "cls", "keys", "kind", "leaves")
 
-    def __init__(self, kind: str, cls: type | None = None, keys: Hashable = None, children: tuple[Structure, ...] = ()) -> None:
+    def __init__(
+        self, kind: str, cls: type | None = None, keys: Hashable = None, children: tuple[Structure, ...] = ()
+    ) -> None:
         self.kind = kind
         self.cls = cls
         self.keys = keys
         self.children = children
         self.leaves: int = 1 if kind == "leaf" else sum(c.leaves for c in children)
-        self._hash = hash((kind, cls, keys, children))
+        try:
+            self._hash = hash((kind, cls, keys, children))
+        except TypeError:
+            name = cls.__name__ if cls else kind
+            raise TypeError(f"the aux data of a {name} must be hashable, not {keys!r}") from None
 
     def __hash__(self) -> int:
         return self._hash
@@ -39,7 +45,13 @@ class Structure:
             isinstance(other, Structure)
             and self._hash == other._hash
             and (self.kind, self.cls, self.keys, self.children) == (other.kind, other.cls, other.keys, other.children)
+            and (self.kind != "dict" or self._key_types() == other._key_types())
         )
+
+    def _key_types(self) -> list[type]:
+        """Of a dict: the keys 1, 1.0 and True are equal, and yet a function can tell them apart."""
+        keys: Any = self.keys
+        return [type(k) for k in keys]
 
     def __repr__(self) -> str:
         inner = [repr(c) for c in self.children]
@@ -151,7 +163,7 @@ def _unflatten(s: Structure, leaves: Iterator[Any]) -> Any:
 
 
 def _rebuild_dataclass(cls: Any, names: Any, values: Sequence[Any]) -> Any:
-    """The instance with these fields, without running `__init__`: fields with init=False and frozen classes work too."""
+    """The instance with these fields, without running `__init__`: init=False and frozen classes work too."""
     out = object.__new__(cls)
     for name, value in zip(names, values, strict=True):
         object.__setattr__(out, name, value)
@@ -175,7 +187,9 @@ def map_leaves(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     return unflatten(structure, [fn(*group) for group in zip(leaves, *others, strict=True)])
 
 
-def broadcast_prefix(prefix: Any, tree_structure: Structure, *, name: str, is_leaf: Callable[[Any], bool] = lambda x: False) -> list[Any]:
+def broadcast_prefix(
+    prefix: Any, tree_structure: Structure, *, name: str, is_leaf: Callable[[Any], bool] = lambda x: False
+) -> list[Any]:
     """One item of `prefix` per leaf of the structure: an item at a container stands for all its leaves.
 
     None is an item too (it means "not mapped" in in_dims). ValueError, naming `name`, when the prefix does not fit.
@@ -191,11 +205,12 @@ def broadcast_prefix(prefix: Any, tree_structure: Structure, *, name: str, is_le
             return
         kind, keys, children = level
         same_kind = kind == s.kind or {kind, s.kind} <= {"tuple", "list"}
-        if not same_kind or len(children) != len(s.children) or (kind == "dict" and set(keys) != set(s.keys)):  # type: ignore[arg-type, call-overload]
+        named: Any = s.keys
+        if not same_kind or len(children) != len(s.children) or (kind == "dict" and set(keys) != set(named)):
             raise ValueError(f"{name} {prefix!r} does not fit the structure {tree_structure}")
         if kind == "dict":
             by_key = dict(zip(keys, children, strict=True))
-            children = [by_key[k] for k in s.keys]  # type: ignore[attr-defined]
+            children = [by_key[k] for k in named]
         for c, cs in zip(children, s.children, strict=True):
             walk(c, cs)
 
