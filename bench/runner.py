@@ -101,7 +101,8 @@ class Worker:
         return f"process died: {signal.Signals(-code).name}" if code < 0 else f"process ended with {code}"
 
     def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()  # ends the worker's loop
         try:
