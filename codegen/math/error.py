@@ -1,7 +1,7 @@
 """erf, erfc and erfinv.
 
-erf is an odd polynomial below 1 and 1 - exp(-g(x)) above, where g = -log(erfc) is smooth. erfc keeps its relative error in
-the tail: exp(-x*x) with the square as a pair, times a polynomial in (x - c)/(x + c) over x + c.
+erf is an odd polynomial below 1 and 1 - exp(-g(x)) above, where g = -log(erfc) is smooth. erfc keeps its relative error
+in the tail: exp(-x*x) with the square as a pair, times a polynomial in (x - c)/(x + c) over x + c.
 """
 
 from __future__ import annotations

@@ -95,10 +95,10 @@ def exp_of_pair(x: Pair) -> tuple[Expr, Expr]:
     return fma(r * r, exp_tail(r), fma(c, r, c)) + r + 1.0, k_bits
 
 
-def exp_pair(x: Pair, lowest: float | None = None) -> tuple[Pair, Expr]:
-    """exp(hi + lo) = pair * 2**k, the pair good to a few digits more than a float; hi is clamped (at `lowest`)."""
+def exp_pair(x: Pair, lowest: float | None = None, highest: float | None = None) -> tuple[Pair, Expr]:
+    """exp(hi + lo) = pair * 2**k, the pair good to a few digits more than a float; hi is clamped."""
     fmt = exp_format(x.hi.dtype)
-    hi = smaller(larger(x.hi, fmt.lowest if lowest is None else lowest), fmt.highest)
+    hi = smaller(larger(x.hi, lowest or fmt.lowest), highest or fmt.highest)
     k_bits, r, c = reduce_exp_pair(hi, where(hi == x.hi, x.lo, 0.0))
     tail = fma(r * r, exp_tail(r), fma(c, r, c))
     s, e = fast_two_sum(r.const(1.0), r)

@@ -1,8 +1,8 @@
 """gamma, lgamma and digamma for float64; float32 goes through float64.
 
-Three approximations carry them: 1/gamma(x) - 1 over its zeros 1 and 2 on [0.5, 2.5], Stirling's remainder above, and for digamma
-one on [1, 2] over its zero and one of the remainder to log(x) above. Negative arguments: gamma by reflection here;
-lgamma and digamma, which have zeros there, lane by lane in `gamma_negative.py`.
+Three approximations carry them: 1/gamma(x) - 1 over its zeros 1 and 2 on [0.5, 2.5], Stirling's remainder above, and
+for digamma one on [1, 2] over its zero and one of the remainder to log(x) above. Negative arguments: gamma by
+reflection here; lgamma and digamma, which have zeros there, lane by lane in `gamma_negative.py`.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def lgamma(b: ScalarBuilder, v: Val) -> Val:
     c = fma(factor, reciprocal.lo, c)
     log = log_of_pair(u, c, where(tiny, x.const(-200.0), 0.0))
     far = stirling(where(near, 3.0, x)).value()
-    out = where(near, -log, far)
+    out = where(near, 0.0 - log, far)
     out = where((x == 0.0) | (x == math.inf), math.inf, out)
     out = where(x.isnan(), x, out)
     negative = x < 0.0
@@ -148,6 +148,6 @@ def i0(b: ScalarBuilder, v: Val) -> Val:
     near = horner(x * x, fits("I0_NEAR", x))
     bounded = where(x > 8.0, x, 8.0)
     u = 1.0 / bounded
-    power, k_bits = exp_pair(Pair(x, x.const(0.0)))
+    power, k_bits = exp_pair(Pair(x, x.const(0.0)), None, 720.0)
     far = scale(power.hi * (u.sqrt() * horner(u, fits("I0_FAR", x))), k_bits)
-    return where(x > 8.0, far, near).v
+    return where(x > 720.0, math.inf, where(x > 8.0, far, near)).v

@@ -1,7 +1,7 @@
 """lgamma and digamma of one negative float64, in pairs throughout.
 
-Both have zeros between the negative integers, next to which a relative error of a few units asks for about twice the digits of
-a float. Series come from tables of pairs and are summed in loops: the code is small and cold.
+Both have zeros between the negative integers, next to which a relative error of a few units asks for about twice the
+digits of a float. Series come from tables of pairs and are summed in loops: the code is small and cold.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import llvmlite.ir as ir
 
 from stager.codegen.math import coefficients
 from stager.codegen.math.exponential import hexadecimal
-from stager.codegen.math.expr import Expr, where, while_loop
+from stager.codegen.math.expr import Expr, fma, where, while_loop
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.gamma import TINY, stirling
 from stager.codegen.math.logarithm import split_exponent
@@ -26,7 +26,7 @@ LN2 = (hexadecimal("0x1.62e42feep-1"), hexadecimal("0x1.a39ef35793c76p-33"), hex
 
 
 def _table(b: ScalarBuilder, name: str) -> tuple[Any, int]:
-    """A generated series as a constant array hi, lo, hi, lo, … and its number of pairs."""
+    """A generated list as a constant array, and its length."""
     values: list[float] = getattr(coefficients, name)
     module, symbol = b.builder.module, f"stager.{name.lower()}"
     made = module.globals.get(symbol)
@@ -36,7 +36,12 @@ def _table(b: ScalarBuilder, name: str) -> tuple[Any, int]:
         made.initializer = ir.Constant(kind, values)
         made.global_constant = True
         made.linkage = "private"
-    return made, len(values) // 2
+    return made, len(values)
+
+
+def _at(b: ScalarBuilder, table: Any, k: Expr) -> Expr:
+    zero = ir.Constant(ir.IntType(64), 0)
+    return Expr(b, b.load(b.builder.gep(table, [zero, k.v.ir], source_etype=table.value_type), f64))
 
 
 def _series(t: Pair, name: str) -> Pair:
@@ -46,17 +51,12 @@ def _series(t: Pair, name: str) -> Pair:
 
     def step(state: list[Expr]) -> list[Expr]:
         i = state[0] - 1
-
-        def at(k: Expr) -> Expr:
-            zero = ir.Constant(ir.IntType(64), 0)
-            return Expr(b, b.load(b.builder.gep(table, [zero, k.v.ir], source_etype=table.value_type), f64))
-
-        c = Pair(at(i << 1), at((i << 1) | 1))
+        c = Pair(_at(b, table, i << 1), _at(b, table, (i << 1) | 1))
         total = Pair(state[1], state[2]) * t + c
         return [i, total.hi, total.lo]
 
     zero = t.hi.const(0.0)
-    start = [Expr(b, b.const(i64, count)), zero, zero]
+    start = [Expr(b, b.const(i64, count // 2)), zero, zero]
     out = while_loop(start, lambda s: s[0] > 0, step)
     return Pair(out[1], out[2])
 
@@ -76,6 +76,19 @@ def _pi_parts(r: Expr) -> tuple[Pair, Pair]:
     """sin(pi*r) and cos(pi*r) for |r| <= 1/2."""
     z = Pair(*two_product(r, r))
     return _series(z, "SIN_PI_SERIES") * r, _series(z, "COS_PI_SERIES")
+
+
+def _near_zero(x: Expr, a: Expr, usual: Expr) -> Expr:
+    """`usual`, or digamma's Taylor series next to its zero in (-n - 1, -n), where even pairs have too few digits."""
+    table, count = _table(x.b, "DIGAMMA_ZEROS")
+    row, rows = 6, count // 6
+    n = where(a < float(rows), a, 0.0).to(i64) * row
+    root, root_low, *series = (_at(x.b, table, n + i) for i in range(row))
+    d = (x - root) - root_low
+    value = series[-1]
+    for c in reversed(series[:-1]):
+        value = fma(value, d, c)
+    return where((abs(d) < 2.0**-20) & (a < float(rows)), d * value, usual)
 
 
 @math_function(cold=True)
@@ -102,6 +115,7 @@ def digamma_negative(b: ScalarBuilder, v: Val) -> Val:
     pi = constant(a, TRIG_F64.whole[0], TRIG_F64.whole[1])
     out = psi + Pair(a.const(1.0), zero) / a + pi * cosine / sine
     result = where(r == 0.0, math.nan, out.value())
+    result = _near_zero(x, a, result)
     result = where(x > -TINY, -1.0 / x, result)
     return where(x.floor() == x, math.nan, result).v
 

@@ -50,6 +50,14 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """Numbers that are only rounded, from a function that lists them."""
+
+    name: str
+    values: Callable[[], list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Series:
     """The first `count` coefficients of a power series as pairs hi, lo, hi, lo, …"""
 
@@ -161,6 +169,18 @@ def _rgamma_series() -> list[Any]:
         return list(mpmath.taylor(lambda t: mpmath.rgamma(1 + t), 0, 36, singular=False))
 
 
+def _digamma_zeros() -> list[Any]:
+    """For each of the first 32 negative zeros: the zero in two parts and four Taylor coefficients of digamma there."""
+    out: list[Any] = []
+    for n in range(32):
+        lo, hi = -mpf(n) - mpf("0.999"), -mpf(n) - mpf("0.001")  # digamma rises from -inf to inf between the poles
+        for _ in range(240):
+            middle = (lo + hi) / 2
+            lo, hi = (middle, hi) if mpmath.digamma(middle) < 0 else (lo, middle)
+        out += [float(lo), lo - float(lo), *(mpmath.psi(k, lo) / mpmath.factorial(k) for k in range(1, 5))]
+    return out
+
+
 def _i0_scaled(u: Any) -> Any:
     x = 1 / u
     return mpmath.besseli(0, x) * mpmath.exp(-x) * mpmath.sqrt(x)
@@ -168,7 +188,7 @@ def _i0_scaled(u: Any) -> Any:
 
 LN2_HALF = 0.3466
 LOG_Z = 0.02945
-FITS: list[Fit | Ratio | Series] = [
+FITS: list[Fit | Ratio | Series | Table] = [
     Fit("EXP_F64", _exp_tail, -LN2_HALF, LN2_HALF, 9, lambda r: r**2 * mpmath.exp(-r)),
     Fit("EXP_F32", _exp_tail, -LN2_HALF, LN2_HALF, 4, lambda r: r**2 * mpmath.exp(-r), single=True),
     Fit("SIN_PI_F64", _sin_tail, 1e-9, 2.4676, 7, lambda z: z * mpmath.sqrt(z) / mpmath.sin(mpmath.sqrt(z))),
@@ -218,14 +238,17 @@ FITS: list[Fit | Ratio | Series] = [
     Series("SIN_PI_SERIES", lambda i: (-1) ** i * mpmath.pi ** (2 * i + 1) / mpmath.factorial(2 * i + 1), 17),
     Series("COS_PI_SERIES", lambda i: (-1) ** i * mpmath.pi ** (2 * i) / mpmath.factorial(2 * i), 17),
     Series("DIGAMMA_SERIES", lambda i: mpmath.bernoulli(2 * i + 2) / (2 * i + 2), 16),
+    Table("DIGAMMA_ZEROS", _digamma_zeros),
     Series("RGAMMA_SERIES", lambda i: _rgamma_series()[i], 34),
     Ratio("TANH_F64", _tanh_tail, 1e-9, 0.55**2, (2, 3), lambda z: z),
     Ratio("TANH_F32", _tanh_tail, 1e-9, 0.55**2, (1, 1), lambda z: z, single=True),
 ]
 
 
-def compute(fit: Fit | Ratio | Series) -> dict[str, tuple[list[float], float]]:
+def compute(fit: Fit | Ratio | Series | Table) -> dict[str, tuple[list[float], float]]:
     """The named coefficient lists of one row with log2 of their error (of a series: of the last coefficient)."""
+    if isinstance(fit, Table):
+        return {fit.name: ([float(v) for v in fit.values()], 0.0)}
     if isinstance(fit, Series):
         pairs: list[float] = []
         for i in range(fit.count):
@@ -241,7 +264,7 @@ def compute(fit: Fit | Ratio | Series) -> dict[str, tuple[list[float], float]]:
     return {f"{stem}_P_{dtype}": (r.p, error), f"{stem}_Q_{dtype}": (r.q, error)}
 
 
-def names_of(fit: Fit | Ratio | Series) -> list[str]:
+def names_of(fit: Fit | Ratio | Series | Table) -> list[str]:
     """The names that a row writes."""
     if not isinstance(fit, Ratio):
         return [fit.name]

@@ -76,7 +76,11 @@ class ArrayLoop:
         self._engine.finalize_object()
         kind = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[ctypes.c_void_p] * (len(dtypes) + 1))
         self._function = kind(self._engine.get_function_address("loop"))
-        self.assembly: Callable[[], str] = lambda: str(machine.emit_assembly(compiled))
+        self._machine, self._compiled = machine, compiled
+
+    def assembly(self) -> str:
+        """The machine code as text."""
+        return str(self._machine.emit_assembly(self._compiled))
 
     def __call__(self, *arrays: Any) -> Any:
         xs = [np.ascontiguousarray(x, d.np) for x, d in zip(arrays, self.dtypes, strict=True)]

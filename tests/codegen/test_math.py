@@ -1,9 +1,9 @@
 """Math functions against exact references, over the whole domain: every function, dtype and form (FMA, no FMA).
 
-Points are random bit patterns (log-uniform, subnormals included), dense stretches where a function is hard, neighbours of zeros
-and poles, and special values. The reference is long double (11 digits more than float64), itself held against mpmath on a
-sample, or mpmath where NumPy has no such function. Each test prints its worst error in units of the last place.
-`STAGER_MATH_POINTS=1000000` sweeps longer.
+Points are random bit patterns (log-uniform, subnormals included), dense stretches where a function is hard, neighbours
+of zeros and poles, and special values. The reference is long double (11 digits more than float64), itself held against
+mpmath on a sample, or mpmath where NumPy has no such function. Each test prints its worst error in units of the last
+place. `STAGER_MATH_POINTS=1000000` sweeps longer.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ ROWS: dict[str, Row] = {
     "atan2": Row(mpmath.atan2, -4, 4, np.arctan2),
 }
 BINARY = {"pow", "hypot", "atan2"}
-SPECIAL = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 8.0, 10.0, 100.0, 1000.0, 5e-324, 1e-310, 1e-45, 1e-40, 1e-30, 1e30, 1e38]
+SPECIAL = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 8.0, 10.0, 100.0, 1000.0]
+SPECIAL += [5e-324, 1e-310, 1e-45, 1e-40, 1e-30, 1e30, 1e38]
 SPECIAL += [2.0**-1022, 2.0**-126, 1e300, 1.7976931348623157e308, 3.4028234e38, float("inf")]
 SPECIAL += [-x for x in SPECIAL] + [float("nan")]
 
@@ -141,14 +142,18 @@ def special_functions_zeros(name: str) -> list[float]:
     """The negative zeros nearest to the origin, and some far ones."""
     f = {"lgamma": _lgamma, "digamma": _digamma}[name]
     zeros = []
-    for n in list(range(0, 24)) + ([60, 100, 999, 12345] if name == "digamma" else []):
+    for n in list(range(24)) + ([60, 100, 999, 12345] if name == "digamma" else []):
         grid = [-(n + mpmath.mpf(i) / 64) for i in range(1, 64)]
         grid = [-(n + mpmath.mpf(2) ** -k) for k in range(52, 6, -1)] + grid
         grid += [-(n + 1 - mpmath.mpf(2) ** -k) for k in range(7, 52)]
-        values = [f(x) for x in grid]
-        for x, y, fx, fy in zip(grid, grid[1:], values, values[1:], strict=False):
-            if fx * fy < 0:
-                zeros.append(float(mpmath.findroot(f, (x, y), solver="anderson", tol=1e-30)))
+        positive = [f(x) > 0 for x in grid]
+        for i in range(len(grid) - 1):
+            if positive[i] != positive[i + 1]:
+                x, y = grid[i], grid[i + 1]
+                for _ in range(64):
+                    middle = (x + y) / 2
+                    x, y = (middle, y) if (f(middle) > 0) == positive[i] else (x, middle)
+                zeros.append(float(x))
     return zeros
 
 
@@ -186,7 +191,7 @@ def ulps(got: Any, want: Any, dtype: DType) -> Any:
 
 
 def exact(name: str, *args: Any) -> Any:
-    """mpmath's values as long doubles (in two parts)."""
+    """mpmath's values as long doubles."""
     out = np.empty(len(args[0]), Long)
     f = _real(ROWS[name].exact)
     with mpmath.workprec(240):
@@ -195,14 +200,11 @@ def exact(name: str, *args: Any) -> Any:
                 out[i] = np.nan
                 continue
             y = f(*(float(x) for x in xs))
-            hi = float(y) if abs(y) < 2**1023 or mpmath.isinf(y) or mpmath.isnan(y) else np.inf * float(mpmath.sign(y))
-            out[i] = Long(hi) + (Long(float(y - hi)) if np.isfinite(hi) and hi != 0 else 0)
-            if hi == 0 or abs(hi) < 1e-290:  # float underflows: by mantissa and exponent
-                m, e = mpmath.frexp(y)
-                out[i] = np.ldexp(Long(float(m)) + Long(float(m - float(m))), int(e))
-            if np.isinf(hi) and not mpmath.isinf(y) and mpmath.log(abs(y), 2) < 16000:
-                m, e = mpmath.frexp(y)
-                out[i] = np.ldexp(Long(float(m)), int(e))
+            if mpmath.isnan(y) or mpmath.isinf(y) or y == 0:
+                out[i] = float(y)
+                continue
+            m, e = mpmath.frexp(y)
+            out[i] = np.ldexp(Long(float(m)) + Long(float(m - float(m))), int(max(min(e, 17000), -17000)))
     return out
 
 
@@ -232,6 +234,7 @@ def test_unary(name: str, dtype: DType, rng: np.random.Generator, capsys: pytest
     want = np.where((x == 0) & (want == 0), np.copysign(Long(0), x), want)  # all of them are odd where they vanish at 0
     if name == "gamma":
         want = np.where(x == 0, np.copysign(Long(np.inf), x), want)
+        want = np.where(want == 0, np.where(np.floor(x) % 2 == 0, Long(0), -Long(0)), want)
     if name == "digamma":
         want = np.where(x == 0, -np.copysign(Long(np.inf), x), want)
     check(name, dtype, (x,), want, capsys)
@@ -316,8 +319,8 @@ def test_nothing_calls_a_maths_library() -> None:
 def test_every_function_is_tested() -> None:
     """A new function of the registry appears in one of the tables of these tests."""
     elsewhere = {
-        "floordiv", "mod", "fmod", "nextafter", "spacing", "frexp_mantissa", "frexp_exponent", "ldexp", "gcd", "lcm", "ipow",
-        "logaddexp", "logaddexp2", "sinc",
+        "floordiv", "mod", "fmod", "nextafter", "spacing", "frexp_mantissa", "frexp_exponent", "ldexp",
+        "gcd", "lcm", "ipow", "logaddexp", "logaddexp2", "sinc",
     }  # fmt: skip
     inner = {"fmod_far", "sin_huge", "cos_huge", "tan_huge", "lgamma_negative", "digamma_negative"}
     assert set(function_names()) == (set(ROWS) - {"sqrt"}) | elsewhere | inner
