@@ -20,6 +20,7 @@ from stager.ops.families import elementwise, zeros_like, zeros_of
 from stager.ops.joint import (
     Joint,
     Part,
+    captured_symbols,
     choose_residuals,
     flows,
     forward_nodes,
