@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from stager import cells
 from stager.array import Array, raw, wrap
 from stager.cells import Cell
 from stager.errors import ControlFlowError, describe
-from stager.interpreters.stack import push, stack
+from stager.interpreters.stack import nearest_stage, push, stack
 from stager.ir.core_ops import fill_op, input_op
 from stager.ir.dtypes import DType, dtype_of
 from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
@@ -39,6 +39,7 @@ class UserRegion(RegionInterpreter):
         self.touched: dict[Cell, int] = {}  # older cell -> its capture
         self.literals: set[Cell] = set()  # older cells read as the literals they hold
         self.relied: set[Cell] = set()  # cells whose value from around was used as a dim or a concrete number
+        self.older: dict[int, Any] = {}  # Python containers and objects from around, by id, which the region must not change
         self.declared = {c: None for c in declared}  # type: dict[Cell, Value | None]
 
     def touch(self, cell: Cell) -> Raw:
@@ -100,6 +101,34 @@ class UserRegion(RegionInterpreter):
     def conflicts(self, written: Sequence[Cell]) -> list[Cell]:
         """Cells whose value from around the code relied on, although the node changes it: to be declared next time."""
         return [c for c in written if c in self.relied or c in self.literals]
+
+
+def region_in_force() -> UserRegion | None:
+    """The region of user code that is being traced, or None."""
+    if not cells.REGIONS:
+        return None
+    stage = nearest_stage()
+    return stage if stage in cells.REGIONS else None
+
+
+def refuse_change(obj: Any, what: str) -> None:
+    """Raise when Python state older than the region in force is about to change: that would happen once, while tracing."""
+    stage = region_in_force()
+    if stage is None:
+        return
+    s = stack()
+    if any(id(obj) in level.older for level in s.levels[: s.depth] if level in cells.REGIONS):  # type: ignore[attr-defined]
+        decline(what)
+
+
+def decline(what: str) -> NoReturn:
+    """Staging cannot take this: loops fall back to Python."""
+    raise ControlFlowError(
+        describe(
+            f"{what} inside a traced branch or loop would happen once, while tracing",
+            remedy="keep the values in an array that is written by index, or in variables",
+        )
+    )
 
 
 @contextlib.contextmanager

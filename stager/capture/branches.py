@@ -9,7 +9,7 @@ the other side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import CellType
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,30 @@ class Variables:
     def restore(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             self.set(name, value)
+
+
+def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
+    """The lists, dicts and sets that a region can reach in older variables, by id: it must not change them."""
+    found: dict[int, Any] = {}
+    todo: list[Any] = list(values.values())
+    for _ in range(5000):
+        if not todo:
+            break
+        x = todo.pop()
+        t = type(x)
+        if t is tuple:
+            todo += x
+        elif id(x) in found:
+            continue
+        elif isinstance(x, list | dict | set):
+            found[id(x)] = x
+            todo += x.values() if isinstance(x, dict) else x
+        elif t is FunctionType:
+            todo += [cell_value(c) for c in x.__closure__ or ()]
+        elif type(getattr(x, "__dict__", None)) is dict and not isinstance(x, type) and t is not ModuleType:
+            found[id(x)] = x
+            todo += x.__dict__.values()
+    return found
 
 
 # -- signals ------------------------------------------------------------------------------------------------------------
@@ -229,6 +253,7 @@ class _Side:
 
     def __init__(self, closure: Closure | None, captures: Captures, name: str, variables: Variables, names: Names) -> None:
         self.region = UserRegion(name, captures)
+        self.region.older = mutable_ids(variables.snapshot())
         self.error: Exception | None = None
         self.signal: Any = None
         with inside(self.region):

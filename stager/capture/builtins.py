@@ -18,6 +18,7 @@ import numpy as np
 from stager.capture import iterables
 from stager.capture.session import TRACERS, holds_tracer
 from stager.capture.table import SUBSTITUTES, substitute
+from stager.staged import decline, region_in_force
 
 _installed = False
 
@@ -257,6 +258,13 @@ def all_(x: Any, /) -> Any:
         elif not v:
             return False
     return found
+
+
+@substitute(builtins.next)
+def next_(iterator: Any, *default: Any) -> Any:
+    if region_in_force() is not None:
+        decline("next() of an iterator")
+    return next(iterator, *default)
 
 
 def _classes(classinfo: Any) -> list[Any]:

@@ -17,6 +17,8 @@ from stager.capture import operators
 from stager.capture.resolve import convert_user, property_of, resolve, still_stable
 from stager.capture.session import _CURRENT, CONTAINERS, TRACERS, UNBOUND, Path, Session, cell_value, holds_tracer
 from stager.capture.users import is_user_module
+from stager.cells import REGIONS
+from stager.staged import decline, refuse_change, region_in_force
 
 
 class Hooks:
@@ -112,9 +114,11 @@ class Hooks:
     def place(self, obj: Any) -> Any:
         """The object whose attribute is written."""
         s = _CURRENT.get()
-        if s is None or type(obj) in TRACERS or id(obj) not in s.origins:
+        if s is None or type(obj) in TRACERS:
             return obj
-        return _Place(self, s, obj)
+        if REGIONS:
+            refuse_change(obj, f"setting an attribute of a {type(obj).__name__}")
+        return _Place(self, s, obj) if id(obj) in s.origins else obj
 
     def item(self, obj: Any) -> Any:
         """The object that is subscripted."""
@@ -134,6 +138,8 @@ class Hooks:
         s = _CURRENT.get()
         if s is None or type(obj) in TRACERS:
             return obj
+        if REGIONS and isinstance(obj, list | dict):
+            refuse_change(obj, f"setting an item of a {type(obj).__name__}")
         if s.containers and isinstance(obj, list | dict) and s.path_of(obj) is not None:
             return _Item(s, obj)
         if isinstance(obj, np.ndarray):
@@ -163,6 +169,10 @@ class Hooks:
         s = _CURRENT.get()
         if s is None or type(obj) in TRACERS:
             return getattr(obj, name)
+        if REGIONS and name in _CHANGING and isinstance(obj, list | dict | set):
+            if s.path_of(obj) is not None:
+                decline(f"{type(obj).__name__}.{name}")
+            refuse_change(obj, f"{type(obj).__name__}.{name}")
         if s.containers and type(obj) in CONTAINERS and s.path_of(obj) is not None:
             return resolve(getattr(_captured_methods(s, obj, name), name), s)
         return resolve(self.attr(obj, name), s)
@@ -196,6 +206,9 @@ def _default_of(fn: FunctionType, name: str) -> Any:
     return defaults[i] if 0 <= i < len(defaults) else UNBOUND
 
 
+_CHANGING = frozenset(
+    {"append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse", "update", "setdefault", "popitem", "add", "discard"}
+)
 _READING = frozenset({"items", "values", "keys", "get", "index", "count", "copy", "__getitem__", "__len__", "__iter__"})
 
 
@@ -234,6 +247,8 @@ class _Globals:
         namespace = self._namespace
         s = _CURRENT.get()
         step = ("global", namespace, name)
+        if s is not None and region_in_force() is not None:
+            decline(f"setting the global {name!r}")
         if s is None or not s.store(namespace, step, (step,), value):
             namespace[name] = value
 
@@ -266,6 +281,8 @@ class _Cells:
         cell = self.__dict__["@"][name]
         s = _CURRENT.get()
         step = ("cell", cell, name)
+        if s is not None and region_in_force() is not None:
+            decline(f"setting the outer variable {name!r}")
         if s is None or not s.store(cell, step, (step,), value):
             cell.cell_contents = value
 

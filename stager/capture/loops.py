@@ -33,6 +33,7 @@ from stager.capture.branches import (
     _static,
     as_bool,
     codes_of,
+    mutable_ids,
     settle,
     stage_branches,
     value_of,
@@ -46,6 +47,7 @@ from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import bind
 from stager.ir.dtypes import b1, i64
 from stager.ir.types import Type
+from stager.ops.families import zeros_of
 from stager.ops.regions import Captures
 from stager.runtime.structure import flatten, unflatten
 from stager.staged import UserRegion, as_raw, close_regions, handle, inside, is_traceable, join, leaf_type
@@ -53,6 +55,7 @@ from stager.staged import UserRegion, as_raw, close_regions, handle, inside, is_
 Closure = Callable[..., Any]
 Names = tuple[str, ...]
 
+BOOL = Type(b1, ())
 FEW = 4  # a loop of so few iterations is unrolled: it fuses with its neighbours
 MOST = 10_000  # a loop that cannot be staged is unrolled up to here
 ATTEMPTS = 8  # traces of one body until the types of what it carries are settled
@@ -245,7 +248,8 @@ class _Spec:
         self.carries: list[_Carry] = []
         self.in_place: set[str] = set()  # names whose array is only written in place: carried as a cell
         self.declared: list[Cell] = []
-        self.unbound: list[str] = []
+        self.unbound: list[str] = []  # names without a value before the loop: the last iteration gives it
+        self.older = mutable_ids(variables.snapshot())
         for n in names:
             bare = n.lstrip("+")
             value = variables.get(bare)
@@ -258,6 +262,7 @@ class _Spec:
 
     def inputs(self, region: UserRegion) -> list[Any]:
         """Region inputs for the carries; sets the variables to the start of an iteration."""
+        region.older = self.older
         values = [region.input(t) for c in self.carries for t in c.types()]
         it = iter(values)
         for c in self.carries:
@@ -266,6 +271,11 @@ class _Spec:
 
     def starts(self) -> list[Any]:
         return [v for c in self.carries for v in c.start()]
+
+    def late(self) -> list[tuple[str, _Merged]]:
+        """Variables that the loop makes: (name, its value's kind) after an iteration."""
+        found = [(n, self.variables.get(n)) for n in self.unbound]
+        return [(n, _Merged(f"{n!r}", [v])) for n, v in found if v is not UNBOUND and holds_tracer(v)]
 
     def settle_types(self) -> bool:
         """Widen the carries to what the traced iteration left. True when it has to be traced again."""
@@ -305,11 +315,11 @@ def stage_for(course: _Course, body: Closure, names: Names, orelse: Closure | No
     before = variables.snapshot()
     try:
         if jumps:
-            signal = _while_with_jumps(variables, names, None, body, course, None)
+            signal = _WhileNode(variables, names, None, body, course, True, None).stage()
         else:
             _plain_for_node(variables, names, body, course)
             signal = None
-    except (_Unsteady, _Once):
+    except (_Unsteady, _Once, NameError):  # NameError: a variable that the first iteration makes
         variables.restore(before)
         if ahead < 3 and course.count:
             return _one_ahead(course, body, names, orelse, jumps, ahead)
@@ -353,17 +363,20 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: _
                 raise _Once
             if _retry(spec, [region]):
                 continue
+            late = spec.late()
             written = list(region.written())
             outputs = [o for c in spec.carries for o in c.outputs(variables.get(c.name))]
+            outputs += [o for n, m in late for o in m.outputs(variables.get(n))]
+            values += [region.input(t) for _, m in late for t in m.types()]  # only hold the place
             carried = [*spec.declared, *[c for c in written if c not in spec.declared]]
             outputs += [c.read() for c in carried]
             region.graph.outputs = [region.local(o) for o in outputs]
             region.close()
         graphs, cell_raws, captured = close_regions([region], [[i, *values]], carried)
-        operands = [*spec.starts(), *[c.read() for c in spec.declared], *cell_raws]
+        operands = [*spec.starts(), *_zeros(late), *[c.read() for c in spec.declared], *cell_raws]
         bounds = [as_raw(b, i64) for b in (course.lower, course.upper)]
         results = bind(for_op, *bounds, *operands, *captured, step=course.step, n_carry=len(operands), regions=graphs)
-        _assign(spec, carried, iter(results), variables)
+        _assign(spec, late, carried, iter(results), variables)
         return
     raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))
 
@@ -382,9 +395,18 @@ def _retry(spec: _Spec, regions: Sequence[UserRegion]) -> bool:
     return again
 
 
-def _assign(spec: _Spec, carried: Sequence[Cell], results: Any, variables: Variables) -> None:
+Late = Sequence[tuple[str, _Merged]]
+
+
+def _zeros(late: Late) -> list[Any]:
+    return [zeros_of(t) for _, m in late for t in m.types()]
+
+
+def _assign(spec: _Spec, late: Late, carried: Sequence[Cell], results: Any, variables: Variables) -> None:
     for c in spec.carries:
         variables.set(c.name, c.leave(results))
+    for n, m in late:
+        variables.set(n, m.rebuild(results))
     for cell in carried:
         cell.write(next(results))
 
@@ -397,16 +419,16 @@ def stage_while(test: Closure, body: Closure, names: Names, orelse: Closure | No
     variables = Variables(test, body, orelse)
     before = variables.snapshot()
     try:
-        return _after_loop(_while_with_jumps(variables, names, test, body, None, signal), orelse, names)
-    except _Unsteady:
+        return _after_loop(_WhileNode(variables, names, test, body, None, jumps, signal).stage(), orelse, names)
+    except (_Unsteady, _Once):
         variables.restore(before)
         if signal is not None:
             raise
-    except _Once:
-        variables.restore(before)
+        if orelse is not None:
+            raise ControlFlowError(describe("a traced while loop with an else clause changes the kind of a variable",
+                                            remedy="give every variable its final shape and dtype before the loop")) from None  # fmt: skip
 
-    # one iteration ahead, under the test
-    def ahead() -> Any:
+    def ahead() -> Any:  # one iteration ahead, under the test
         first = settle(body())
         if type(first) is Signal:
             return stage_while(test, body, names, None, jumps, first)
@@ -414,96 +436,177 @@ def stage_while(test: Closure, body: Closure, names: Names, orelse: Closure | No
             return stage_while(test, body, names, None, jumps, None)
         return None if first is BREAK else first
 
-    if orelse is not None:
-        raise ControlFlowError(describe("a traced while loop with an else clause changes the kind of a variable",
-                                        remedy="give every variable its final shape and dtype before the loop"))  # fmt: skip
     return stage_branches(as_bool(test()), (None, ahead), names, [test, body])
 
 
-def _while_with_jumps(
-    variables: Variables, names: Names, test: Closure | None, body: Closure, course: _Course | None, signal: Any
-) -> Any:
-    """A `while` node; the signal of how it ended: FELL when its test failed, BROKE, or RETURNED."""
-    from stager.ops.control import while_op
+class _TestBinds(Exception):
+    """The test assigns variables: it has to run behind the body, where they can be carried."""
 
-    spec = _Spec(variables, names)
-    start = variables.snapshot()
-    never_falls = False
-    for _ in range(ATTEMPTS):
-        variables.restore(start)
+
+class _WhileNode:
+    """A `while` node in the making.
+
+    It carries, as far as there is a need: the index (a `for` with jumps), the code of the last iteration (jumps), the
+    test's value (a test that assigns), then the variables, what is returned, variables that the loop makes, and cells.
+    """
+
+    def __init__(self, variables: Variables, names: Names, test: Closure | None, body: Closure, course: _Course | None,
+                 jumps: bool, signal: Any) -> None:  # fmt: skip
+        self.variables = variables
+        self.spec = _Spec(variables, names)
+        self.test = test
+        self.body = body
+        self.course = course
+        self.coded = jumps or signal is not None
+        self.signal = signal
+        self.flagged = False
+        self.never_falls = False
+
+    def stage(self) -> Any:
+        """Trace, bind, assign; the signal of how the loop ended: FELL when its test failed, BROKE, or RETURNED."""
+        start = self.variables.snapshot()
+        for _ in range(ATTEMPTS):
+            self.variables.restore(start)
+            try:
+                done, signal = self._attempt()
+            except _TestBinds:
+                if self.coded:
+                    raise ControlFlowError(describe("the test of a traced while loop with break or return assigns a variable",
+                                                    remedy="assign it in the body")) from None  # fmt: skip
+                self.flagged = True
+                continue
+            if done:
+                return signal
+        raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))
+
+    def _enter(self, region: UserRegion) -> tuple[list[Any], Any, Any, Any]:
+        """Own inputs of a region, and its index, code and flag."""
+        own = [region.input(t) for t, there in ((I64, self.course is not None), (I64, self.coded), (BOOL, self.flagged)) if there]
+        it = iter(own)
+        index = handle(next(it), True) if self.course is not None else None
+        code = handle(next(it), True) if self.coded else None
+        flag = handle(next(it), False) if self.flagged else None
+        own += self.spec.inputs(region)
+        region.declare()
+        return own, index, code, flag
+
+    def _attempt(self) -> tuple[bool, Any]:
         captures = Captures()
-        cond, main = UserRegion("cond", captures, spec.declared), UserRegion("body", captures, spec.declared)
+        cond, main = UserRegion("cond", captures, self.spec.declared), UserRegion("body", captures, self.spec.declared)
+        try:
+            return self._trace(cond, main)
+        finally:
+            cells.discard_overlays(cond)
+            cells.discard_overlays(main)
+
+    def _trace(self, cond: UserRegion, main: UserRegion) -> tuple[bool, Any]:
+        from stager.ops.control import while_op
+
+        variables, spec, course = self.variables, self.spec, self.course
+        flag_before = None
+        if self.flagged:
+            assert self.test is not None
+            flag_before = as_bool(self.test())
+        start = variables.snapshot()
         with inside(cond):
-            own_cond = [cond.input(I64), cond.input(I64)]
-            own_cond += spec.inputs(cond)
-            cond.declare()
-            entered = variables.snapshot()
-            i, code = handle(own_cond[0], True), handle(own_cond[1], True)
-            going = code <= CONTINUED
-            asked = course.goes_on(i) if course is not None else test() if test is not None else True
-            test_binds = any(variables.get(n) is not v for n, v in entered.items())
-            never_falls = not isinstance(asked, Array) and bool(asked)
-            if isinstance(asked, Array):
-                going = going & as_bool(asked)
-            elif not asked:
-                raise ControlFlowError(describe("the test of a traced loop turns into a constant that is false"))
-            cond_written = cond.written()
-            cond.graph.outputs = [cond.local(as_raw(going, b1))]
-            cond.close()
-        if cond_written:
-            raise ControlFlowError(describe("the test of a traced while loop writes into an array",
-                                            remedy="compute the test in the body, into a variable"))  # fmt: skip
+            own_cond = self._condition(cond)
         variables.restore(start)
         with inside(main):
-            own_main = [main.input(I64), main.input(I64)]
-            own_main += spec.inputs(main)
-            main.declare()
-            i = handle(own_main[0], True)
-            if test_binds and test is not None:
-                test()
-            ended = settle(body() if course is None else body(course.at(i)))
+            own, index, _, _ = self._enter(main)
+            ended = settle(self.body() if course is None else self.body(course.at(index)))
             codes = codes_of(ended)
             if not codes & {FELL, CONTINUED}:
                 raise _Once
+            flag_after = as_bool(self.test()) if self.flagged and self.test is not None else None
             if _retry(spec, [cond, main]):
-                cells.discard_overlays(cond)
-                continue
-            values = [v for v in (value_of(ended), value_of(signal)) if v is not UNBOUND]
+                variables.restore(start)
+                return False, None
+            late = spec.late()
+            values = [v for v in (value_of(ended), value_of(self.signal)) if v is not UNBOUND]
             returned = _Merged("the returned value", values) if values else None
-            written = list(main.written())
-            carried = [*spec.declared, *[c for c in written if c not in spec.declared]]
-            new_code = ended.code if type(ended) is Signal else next(iter(codes))
-            following = i if course is None else i + course.step
-            outputs = [as_raw(following, i64), as_raw(new_code, i64)]
+            carried = [*spec.declared, *[c for c in main.written() if c not in spec.declared]]
+            outputs = []
+            if course is not None:
+                outputs.append(as_raw(index + course.step, i64))
+            if self.coded:
+                outputs.append(as_raw(ended.code if type(ended) is Signal else next(iter(codes)), i64))
+            if flag_after is not None:
+                outputs.append(as_raw(flag_after, b1))
             outputs += [o for c in spec.carries for o in c.outputs(variables.get(c.name))]
-            if returned is not None:  # read by nobody while the loop goes on: the inputs only hold the place
+            if returned is not None:
                 outputs += returned.outputs(value_of(ended))
-                own_cond += [cond.input(t) for t in returned.types()]
-                own_main += [main.input(t) for t in returned.types()]
+            outputs += [o for n, m in late for o in m.outputs(variables.get(n))]
+            # nobody reads what is returned, and what the loop makes, while it goes on: their inputs only hold the place
+            places = [*(returned.types() if returned is not None else ()), *[t for _, m in late for t in m.types()]]
+            own += [main.input(t) for t in places]
+            own_cond += [cond.input(t) for t in places]
             outputs += [c.read() for c in carried]
             main.graph.outputs = [main.local(o) for o in outputs]
             main.close()
-        graphs, cell_raws, captured = close_regions([cond, main], [own_cond, own_main], carried)
-        first_code = FELL if signal is None else signal.code if type(signal) is Signal else next(iter(codes_of(signal)))
-        operands = [as_raw(0 if course is None else course.lower, i64), as_raw(first_code, i64), *spec.starts()]
+        graphs, cell_raws, captured = close_regions([cond, main], [own_cond, own], carried)
+        operands = self._starts(flag_before)
         if returned is not None:
-            operands += returned.outputs(value_of(signal))
-        operands += [*[c.read() for c in spec.declared], *cell_raws]
+            operands += returned.outputs(value_of(self.signal))
+        operands += [*_zeros(late), *[c.read() for c in spec.declared], *cell_raws]
         results = iter(bind(while_op, *operands, *captured, n_carry=len(operands), regions=graphs))
-        next(results)
-        code_after = handle(next(results), False)
+        if course is not None:
+            next(results)
+        code_after = handle(next(results), False) if self.coded else None
+        if self.flagged:
+            next(results)
         for c in spec.carries:
             variables.set(c.name, c.leave(results))
         value = returned.rebuild(results) if returned is not None else UNBOUND
+        for n, m in late:
+            variables.set(n, m.rebuild(results))
         for cell in carried:
             cell.write(next(results))
-        can = (codes | codes_of(signal)) - {CONTINUED}
-        if never_falls:
+        return True, self._signal(codes, code_after, value)
+
+    def _condition(self, region: UserRegion) -> list[Any]:
+        own, index, code, flag = self._enter(region)
+        entered = self.variables.snapshot()
+        going = None if code is None else code <= CONTINUED
+        if flag is not None:
+            asked: Any = flag
+        elif self.course is not None:
+            asked = self.course.goes_on(index)
+        else:
+            asked = True if self.test is None else self.test()
+        if any(self.variables.get(n) is not v for n, v in entered.items()):
+            raise _TestBinds
+        if region.written():
+            raise ControlFlowError(describe("the test of a traced while loop writes into an array",
+                                            remedy="compute the test in the body, into a variable"))  # fmt: skip
+        self.never_falls = not isinstance(asked, Array) and bool(asked)
+        if isinstance(asked, Array):
+            going = as_bool(asked) if going is None else going & as_bool(asked)
+        elif not asked:
+            raise ControlFlowError(describe("the test of a traced loop turns into a constant that is false"))
+        if going is None:
+            raise ControlFlowError(describe("a traced loop that never ends"))
+        region.graph.outputs = [region.local(as_raw(going, b1))]
+        region.close()
+        return own
+
+    def _starts(self, flag: Any) -> list[Any]:
+        out = [] if self.course is None else [as_raw(self.course.lower, i64)]
+        if self.coded:
+            s = self.signal
+            out.append(as_raw(FELL if s is None else s.code if type(s) is Signal else next(iter(codes_of(s))), i64))
+        if self.flagged:
+            out.append(as_raw(flag, b1))
+        return [*out, *self.spec.starts()]
+
+    def _signal(self, codes: frozenset[int], code_after: Any, value: Any) -> Any:
+        if code_after is None:
+            return None
+        can = (codes | codes_of(self.signal)) - {CONTINUED}
+        if self.never_falls:
             can -= {FELL}
         if len(can) == 1:
             return _static(can, value)
         return Signal(wrapped_where(code_after == CONTINUED, FELL, code_after), value, can)
-    raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))
 
 
 def _after_loop(signal: Any, orelse: Closure | None, names: Names) -> Any:

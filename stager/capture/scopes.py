@@ -77,7 +77,17 @@ class Scope:
             assigned, reads, _ = self._block(node.body)
         self.bound |= assigned
         self.bound -= self.globals | self.nonlocals
+        written = self._written_by_nested() & self.bound
+        if written:  # any call may run a nested function that assigns them
+            for stmt, facts in self.facts.items():
+                if isinstance(stmt, ast.If | ast.For | ast.AsyncFor | ast.While):
+                    facts.assigned |= written
+                    facts.rebound |= written
         self.free = (reads | self.captured | self.nonlocals) - self.bound - self.globals
+
+    def _written_by_nested(self) -> set[str]:
+        """Names that functions nested here declare nonlocal."""
+        return {n for child in self.children.values() for n in child.nonlocals | child._written_by_nested()}
 
     # -- one pass over the statements ----------------------------------------------------------------------------
 

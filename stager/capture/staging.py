@@ -12,6 +12,7 @@ from stager.capture import operators
 from stager.capture.branches import (
     Pending,
     Variables,
+    _Side,
     after_iteration,
     as_bool,
     finish,
@@ -20,13 +21,17 @@ from stager.capture.branches import (
     stage_branches,
     stage_if,
     then,
+    value_of,
 )
 from stager.capture.branches import check as check_error
 from stager.capture.iterables import Indexed, TracedRange
 from stager.capture.loops import plan_for, stage_while
+from stager.cells import discard_overlays
 from stager.errors import ConcretizationError, ControlFlowError
-from stager.interpreters.stack import nearest_stage
 from stager.ir.dims import Expr
+from stager.ir.dtypes import b1
+from stager.ops.regions import Captures, replay
+from stager.staged import as_raw, close_regions, handle, inside, region_in_force
 
 Closure = Callable[..., Any]
 Names = tuple[str, ...]
@@ -64,19 +69,13 @@ def rest_of_loop(signal: Any, rest: Closure, names: Names, body: Closure) -> Any
 
 def raised(error: Any) -> Any:
     """Mark what a `raise` statement of the user raises inside a branch."""
-    region = nearest_stage() if _in_region() else None
+    region = region_in_force()
     if region is None:
         return error
     made = error() if isinstance(error, type) and issubclass(error, Exception) else error
     if isinstance(made, Exception):
         made.__stager_raise__ = region  # type: ignore[attr-defined]
     return made
-
-
-def _in_region() -> bool:
-    from stager.cells import REGIONS
-
-    return bool(REGIONS)
 
 
 def check(test: Any, error: type[Exception], text: Any) -> None:
@@ -116,7 +115,34 @@ def _logical(value: Any, others: Sequence[Closure], stop_at: bool) -> Any:
 
     rest.__closures__ = others  # type: ignore[attr-defined]
     condition = as_bool(value)
+    cheap = _speculated(rest, others)
+    if cheap is not None:
+        return condition | cheap if stop_at else condition & cheap
     return _pick(condition, (lambda: rest()), (lambda: value)) if stop_at else _pick(condition, (lambda: value), (lambda: rest()))
+
+
+CHEAP = ("source", "elementwise", "view")
+SPECULATED_OPS = 12  # so many cheap scalar ops are dearer to jump around than to compute
+
+
+def _speculated(rest: Closure, sharing: Sequence[Closure]) -> Array | None:
+    """The rest of an `and` or `or` computed unconditionally, when that is cheap and cannot fail; else None."""
+    side = _Side(lambda: operators.Return(rest()), Captures(), "rest", Variables(*sharing), ())
+    try:
+        value = value_of(side.signal)
+        if side.error is not None or side.written or not (type(value) is bool or (type(value) is Array and value.dtype == np.bool_)):
+            return None
+        nodes = list(side.region.graph.nodes)
+        total = len(nodes) <= SPECULATED_OPS and all(n.op.family in CHEAP and all(t.size == 1 for t in n.types) for n in nodes)
+        if not total:
+            return None
+        with inside(side.region):
+            side.region.graph.outputs = [side.region.local(as_raw(value, b1))]
+            side.region.close()
+        (graph,), _, captured = close_regions([side.region], [()], ())
+        return handle(replay(graph, captured)[0], False)
+    finally:
+        discard_overlays(side.region)
 
 
 def and_(value: Any, others: Sequence[Closure]) -> Any:
