@@ -336,7 +336,15 @@ def lower_routine(w: Walk, node: Node) -> None:
         raise NotImplementedError(f"{node.op.name}: no routine emits this op")
     inputs = [w.as_buffer(a) if routine.strided else w.realise(a) for a in node.args]
     inputs = [b if routine.strided or b.is_dense else _dense(w, a) for a, b in zip(node.args, inputs, strict=True)]
-    outputs = [w.result(v) for v in node.outputs]
+    read = {id(b.storage) for b in inputs}
+    outputs = []
+    for v in node.outputs:
+        home = w.homes.get(value_key(v))
+        if home is not None and id(home.storage) in read:  # a routine never writes over what it reads
+            w.ctx.buffers[value_key(v)] = w.ctx.temp(v.type)
+            outputs.append(w.ctx.buffers[value_key(v)])
+        else:
+            outputs.append(w.result(v))
     scratch = [w.ctx.temp(Type(dtype, shape), "w") for dtype, shape in routine.scratch(node)]
     w.steps.append(Routine(routine.name, node, inputs, outputs, scratch))
 

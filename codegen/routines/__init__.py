@@ -35,7 +35,7 @@ from stager.ir.dims import Dim
 from stager.ir.dtypes import DType
 from stager.ir.graph import Node
 
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("scan",)
 """The modules of this package that hold a `ROUTINE` (or several, in `ROUTINES`)."""
 
 
