@@ -48,6 +48,7 @@ _PUBLIC = {
     "set_fwd_grad_enabled": "stager.interpreters.modes",
     "is_grad_enabled": "stager.interpreters.modes",
     "Array": "stager.array",
+    "do_not_convert": "stager.capture",
     "register_container": "stager.runtime.structure",
 }
 
