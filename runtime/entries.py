@@ -70,6 +70,8 @@ class Entry:
     """A compiled `EntrySpec`: `address` is its ENTRY record."""
 
     def __init__(self, spec: EntrySpec, signature: inspect.Signature) -> None:
+        if not spec.kernel:
+            raise ValueError(f"the entry of {spec.abi.name} has no kernel")
         self.spec = spec
         self.memory = Memory()
         match = MatchProgram(spec, signature, self.memory)
@@ -91,7 +93,7 @@ class Entry:
         scalars_at = at.room(match.scalars.size, 64)
         stack_at = at.room(8 * build.depth)
         arena, arena_code = self._amount(abi.arena_bytes, symbols)
-        on_stack = STACK_ARENA_BYTES if arena_code or arena > STACK_ARENA_BYTES else arena
+        on_stack = STACK_ARENA_BYTES if arena_code else arena if arena <= STACK_ARENA_BYTES else 0
         arena_at = at.room(on_stack, 64)
         work, work_code = self._amount(abi.work, symbols)
         flags = EntryFlags(0)

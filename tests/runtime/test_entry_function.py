@@ -178,6 +178,26 @@ def test_garbage_cycles_are_collected() -> None:
     assert ref() is None
 
 
+def test_a_long_chain_of_functions_is_freed_without_recursion() -> None:
+    chain, _ = make(plus_one)
+    signature = inspect.signature(plus_one)
+    for _ in range(5000):
+        f = make_function(len, name="f", signature=signature)
+        f.next = chain
+        chain = f
+    del f
+    holder = [chain]
+    del chain
+    before = threading.stack_size(256 * 1024)
+    try:
+        thread = threading.Thread(target=holder.clear)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert holder == []
+
+
 def test_a_function_called_while_it_is_torn_down() -> None:
     f, _ = make(plus_one, add_one_spec())
     outcomes: list[Any] = []

@@ -685,6 +685,7 @@ def test_specs_that_contradict_themselves_are_refused() -> None:
         replace(good, abi=replace(good.abi, symbols=(SymbolAbi("n", "shape", 0, 3),))),
         replace(good, abi=replace(good.abi, arena_bytes=symbol("unknown"))),
         replace(good, forms={0: "wrong"}),
+        replace(good, kernel=0),
     ):
         with pytest.raises(ValueError):  # noqa: PT011
             add_entry(f, bad)
