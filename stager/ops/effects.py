@@ -100,7 +100,7 @@ def _print_reference(*xs: Any, format: str) -> tuple[Any, ...]:
     return ()
 
 
-print_op = register(
+print_op: Op = register(
     Op("print", "effect", lambda *xs, format: (), _print_reference, batch=_in_order_batch(lambda: print_op),
        multiple_results=True, ordered=True)
 )  # fmt: skip
@@ -141,7 +141,7 @@ def _callback_pullback(args: Any, needs: Any, **params: Any) -> Any:
     return _callback_jvp(args, None, **params)
 
 
-callback_op = register(
+callback_op: Op = register(
     Op("callback", "effect", lambda *xs, function, results: tuple(results), _callback_reference, jvp=_callback_jvp,
        pullback=_callback_pullback, batch=_in_order_batch(lambda: callback_op), multiple_results=True, ordered=True)
 )  # fmt: skip

@@ -20,23 +20,49 @@ from stager.ops.families import OpFunction, comparison, elementwise, full_like, 
 
 # -- arithmetic -------------------------------------------------------------------------------------------------------
 
-add = elementwise("add", np.add, d=[lambda t, out, x, y: t, lambda t, out, x, y: t],
-                  lower=lambda b, x, y: b.add(x, y), commutative=True)  # fmt: skip
-sub = elementwise("sub", np.subtract, d=[lambda t, out, x, y: t, lambda t, out, x, y: neg(t)],
-                  lower=lambda b, x, y: b.sub(x, y))  # fmt: skip
-mul = elementwise("mul", np.multiply, d=[lambda t, out, x, y: mul(t, y), lambda t, out, x, y: mul(x, t)],
-                  lower=lambda b, x, y: b.mul(x, y), commutative=True)  # fmt: skip
-div = elementwise("div", np.divide, d=[lambda t, out, x, y: div(t, y), lambda t, out, x, y: neg(mul(t, div(out, y)))],
-                  lower=lambda b, x, y: b.div(x, y), kinds="fc")  # fmt: skip
-floordiv = elementwise("floordiv", np.floor_divide, lower=lambda b, x, y: b.floordiv(x, y))
+add: OpFunction = elementwise(
+    "add",
+    np.add,
+    d=[lambda t, out, x, y: t, lambda t, out, x, y: t],
+    lower=lambda b, x, y: b.add(x, y),
+    commutative=True,
+)
+sub: OpFunction = elementwise(
+    "sub", np.subtract, d=[lambda t, out, x, y: t, lambda t, out, x, y: neg(t)], lower=lambda b, x, y: b.sub(x, y)
+)
+mul: OpFunction = elementwise(
+    "mul",
+    np.multiply,
+    d=[lambda t, out, x, y: mul(t, y), lambda t, out, x, y: mul(x, t)],
+    lower=lambda b, x, y: b.mul(x, y),
+    commutative=True,
+)
+div: OpFunction = elementwise(
+    "div",
+    np.divide,
+    d=[lambda t, out, x, y: div(t, y), lambda t, out, x, y: neg(mul(t, div(out, y)))],
+    lower=lambda b, x, y: b.div(x, y),
+    kinds="fc",
+)
+floordiv: OpFunction = elementwise("floordiv", np.floor_divide, lower=lambda b, x, y: b.floordiv(x, y))
 # mod(x, y) = x - y * floor(x/y)
-mod = elementwise("mod", np.mod, d=[lambda t, out, x, y: t, lambda t, out, x, y: neg(mul(t, floordiv(x, y)))],
-                  lower=lambda b, x, y: b.mod(x, y))  # fmt: skip
-fmod = elementwise("fmod", np.fmod, d=[lambda t, out, x, y: t, lambda t, out, x, y: neg(mul(t, trunc(div(x, y))))],
-                   lower=lambda b, x, y: b.fmod(x, y))  # fmt: skip
-neg = elementwise("neg", np.negative, d=[lambda t, out, x: neg(t)], lower=lambda b, x: b.neg(x))
-abs_ = elementwise("abs", np.absolute, d=[lambda t, out, x: mul(t, sign(x))], lower=lambda b, x: b.abs(x))  # 0 at 0
-sign = elementwise("sign", np.sign, lower=lambda b, x: b.sign(x))
+mod: OpFunction = elementwise(
+    "mod",
+    np.mod,
+    d=[lambda t, out, x, y: t, lambda t, out, x, y: neg(mul(t, floordiv(x, y)))],
+    lower=lambda b, x, y: b.mod(x, y),
+)
+fmod: OpFunction = elementwise(
+    "fmod",
+    np.fmod,
+    d=[lambda t, out, x, y: t, lambda t, out, x, y: neg(mul(t, trunc(div(x, y))))],
+    lower=lambda b, x, y: b.fmod(x, y),
+)
+neg: OpFunction = elementwise("neg", np.negative, d=[lambda t, out, x: neg(t)], lower=lambda b, x: b.neg(x))
+abs_: OpFunction = elementwise(
+    "abs", np.absolute, d=[lambda t, out, x: mul(t, sign(x))], lower=lambda b, x: b.abs(x)
+)  # 0 at 0
+sign: OpFunction = elementwise("sign", np.sign, lower=lambda b, x: b.sign(x))
 
 
 def _pow_dx(t: Any, out: Any, x: Any, y: Any) -> Any:
@@ -52,15 +78,31 @@ def _pow_dy(t: Any, out: Any, x: Any, y: Any) -> Any:
     return mul(t, mul(out, log(select(at_zero, full_like(x, 1.0), x))))
 
 
-pow_ = elementwise("pow", np.power, d=[_pow_dx, _pow_dy], lower=lambda b, x, y: b.pow(x, y))
-maximum = elementwise("maximum", np.maximum, d=[lambda t, out, x, y: _share(t, x, y, gt), lambda t, out, x, y: _share(t, y, x, gt)],
-                      lower=lambda b, x, y: b.maximum(x, y))  # fmt: skip
-minimum = elementwise("minimum", np.minimum, d=[lambda t, out, x, y: _share(t, x, y, lt), lambda t, out, x, y: _share(t, y, x, lt)],
-                      lower=lambda b, x, y: b.minimum(x, y))  # fmt: skip
-fmax = elementwise("fmax", np.fmax, d=[lambda t, out, x, y: _share_nan(t, x, y, gt), lambda t, out, x, y: _share_nan(t, y, x, gt)],
-                   lower=lambda b, x, y: b.fmax(x, y))  # fmt: skip
-fmin = elementwise("fmin", np.fmin, d=[lambda t, out, x, y: _share_nan(t, x, y, lt), lambda t, out, x, y: _share_nan(t, y, x, lt)],
-                   lower=lambda b, x, y: b.fmin(x, y))  # fmt: skip
+pow_: OpFunction = elementwise("pow", np.power, d=[_pow_dx, _pow_dy], lower=lambda b, x, y: b.pow(x, y))
+maximum: OpFunction = elementwise(
+    "maximum",
+    np.maximum,
+    d=[lambda t, out, x, y: _share(t, x, y, gt), lambda t, out, x, y: _share(t, y, x, gt)],
+    lower=lambda b, x, y: b.maximum(x, y),
+)
+minimum: OpFunction = elementwise(
+    "minimum",
+    np.minimum,
+    d=[lambda t, out, x, y: _share(t, x, y, lt), lambda t, out, x, y: _share(t, y, x, lt)],
+    lower=lambda b, x, y: b.minimum(x, y),
+)
+fmax: OpFunction = elementwise(
+    "fmax",
+    np.fmax,
+    d=[lambda t, out, x, y: _share_nan(t, x, y, gt), lambda t, out, x, y: _share_nan(t, y, x, gt)],
+    lower=lambda b, x, y: b.fmax(x, y),
+)
+fmin: OpFunction = elementwise(
+    "fmin",
+    np.fmin,
+    d=[lambda t, out, x, y: _share_nan(t, x, y, lt), lambda t, out, x, y: _share_nan(t, y, x, lt)],
+    lower=lambda b, x, y: b.fmin(x, y),
+)
 
 
 def _share(t: Any, x: Any, y: Any, wins: OpFunction) -> Any:
@@ -75,30 +117,34 @@ def _share_nan(t: Any, x: Any, y: Any, wins: OpFunction) -> Any:
 
 # -- comparison, logic, bits ------------------------------------------------------------------------------------------
 
-eq = comparison("eq", np.equal, lambda b, x, y: b.eq(x, y), commutative=True)
-ne = comparison("ne", np.not_equal, lambda b, x, y: b.ne(x, y), commutative=True)
-lt = comparison("lt", np.less, lambda b, x, y: b.lt(x, y))
-le = comparison("le", np.less_equal, lambda b, x, y: b.le(x, y))
-gt = comparison("gt", np.greater, lambda b, x, y: b.gt(x, y))
-ge = comparison("ge", np.greater_equal, lambda b, x, y: b.ge(x, y))
-and_ = elementwise("and_", np.bitwise_and, lower=lambda b, x, y: b.and_(x, y), kinds="biu", commutative=True)
-or_ = elementwise("or_", np.bitwise_or, lower=lambda b, x, y: b.or_(x, y), kinds="biu", commutative=True)
-xor = elementwise("xor", np.bitwise_xor, lower=lambda b, x, y: b.xor(x, y), kinds="biu", commutative=True)
-not_ = elementwise("not_", np.invert, lower=lambda b, x: b.not_(x), kinds="biu")
-shl = elementwise("shl", np.left_shift, lower=lambda b, x, y: b.shl(x, y), kinds="iu")
-shr = elementwise("shr", np.right_shift, lower=lambda b, x, y: b.shr(x, y), kinds="iu")
+eq: OpFunction = comparison("eq", np.equal, lambda b, x, y: b.eq(x, y), commutative=True)
+ne: OpFunction = comparison("ne", np.not_equal, lambda b, x, y: b.ne(x, y), commutative=True)
+lt: OpFunction = comparison("lt", np.less, lambda b, x, y: b.lt(x, y))
+le: OpFunction = comparison("le", np.less_equal, lambda b, x, y: b.le(x, y))
+gt: OpFunction = comparison("gt", np.greater, lambda b, x, y: b.gt(x, y))
+ge: OpFunction = comparison("ge", np.greater_equal, lambda b, x, y: b.ge(x, y))
+and_: OpFunction = elementwise(
+    "and_", np.bitwise_and, lower=lambda b, x, y: b.and_(x, y), kinds="biu", commutative=True
+)
+or_: OpFunction = elementwise("or_", np.bitwise_or, lower=lambda b, x, y: b.or_(x, y), kinds="biu", commutative=True)
+xor: OpFunction = elementwise("xor", np.bitwise_xor, lower=lambda b, x, y: b.xor(x, y), kinds="biu", commutative=True)
+not_: OpFunction = elementwise("not_", np.invert, lower=lambda b, x: b.not_(x), kinds="biu")
+shl: OpFunction = elementwise("shl", np.left_shift, lower=lambda b, x, y: b.shl(x, y), kinds="iu")
+shr: OpFunction = elementwise("shr", np.right_shift, lower=lambda b, x, y: b.shr(x, y), kinds="iu")
 
 
-popcount = elementwise("popcount", np.bitwise_count, lower=lambda b, x: b.popcount(x), kinds="iu", result=u8)
-gcd = elementwise("gcd", np.gcd, lower=lambda b, x, y: b.gcd(x, y), kinds="iu", commutative=True)
-lcm = elementwise("lcm", np.lcm, lower=lambda b, x, y: b.lcm(x, y), kinds="iu", commutative=True)
+popcount: OpFunction = elementwise(
+    "popcount", np.bitwise_count, lower=lambda b, x: b.popcount(x), kinds="iu", result=u8
+)
+gcd: OpFunction = elementwise("gcd", np.gcd, lower=lambda b, x, y: b.gcd(x, y), kinds="iu", commutative=True)
+lcm: OpFunction = elementwise("lcm", np.lcm, lower=lambda b, x, y: b.lcm(x, y), kinds="iu", commutative=True)
 
 
 def _select_type(c: DType, x: DType, y: DType) -> DType:
     return x
 
 
-select = elementwise(
+select: OpFunction = elementwise(
     "select",
     lambda c, x, y: np.where(c, x, y),
     d=[
@@ -138,8 +184,16 @@ def _convert_vjp(ct: Any, out: Any, args: Any, needs: Any, *, dtype: DType) -> A
 def _make_convert() -> OpFunction:
     from stager.ir.op import Op, register
 
-    op = Op("convert", "elementwise", _convert_type, _convert_reference, lower=lambda b, x, *, dtype: b.convert(x, dtype),
-            jvp=_convert_jvp, vjp=_convert_vjp, batch=_convert_batch)  # fmt: skip
+    op = Op(
+        "convert",
+        "elementwise",
+        _convert_type,
+        _convert_reference,
+        lower=lambda b, x, *, dtype: b.convert(x, dtype),
+        jvp=_convert_jvp,
+        vjp=_convert_vjp,
+        batch=_convert_batch,
+    )
     return OpFunction(register(op))
 
 
@@ -152,32 +206,51 @@ def convert(x: Any, *, dtype: DType) -> Any:
 
 
 # A copy: the same values in memory of their own. Not folded away where aliasing is observable.
-copy = elementwise("copy", np.copy, d=[lambda t, out, x: t], lower=lambda b, x: x)
+copy: OpFunction = elementwise("copy", np.copy, d=[lambda t, out, x: t], lower=lambda b, x: x)
 # The identity that passes do not look through: what is computed from it is not shared with what is computed from x.
-barrier = elementwise("barrier", np.positive, d=[lambda t, out, x: t], lower=lambda b, x: x)
+barrier: OpFunction = elementwise("barrier", np.positive, d=[lambda t, out, x: t], lower=lambda b, x: x)
 # The identity whose derivative is zero.
-stop_gradient = elementwise("stop_gradient", np.positive, lower=lambda b, x: x)
+stop_gradient: OpFunction = elementwise("stop_gradient", np.positive, lower=lambda b, x: x)
 
 # -- rounding and the parts of floats ---------------------------------------------------------------------------------
 
-floor = elementwise("floor", np.floor, lower=lambda b, x: b.floor(x), kinds="f")
-ceil = elementwise("ceil", np.ceil, lower=lambda b, x: b.ceil(x), kinds="f")
-trunc = elementwise("trunc", np.trunc, lower=lambda b, x: b.trunc(x), kinds="f")
-rint = elementwise("rint", np.rint, lower=lambda b, x: b.rint(x), kinds="f")
-isnan = elementwise("isnan", np.isnan, lower=lambda b, x: b.isnan(x), kinds="f", result=b1)
-isinf = elementwise("isinf", np.isinf, lower=lambda b, x: b.isinf(x), kinds="f", result=b1)
-isfinite = elementwise("isfinite", np.isfinite, lower=lambda b, x: b.isfinite(x), kinds="f", result=b1)
-signbit = elementwise("signbit", np.signbit, lower=lambda b, x: b.signbit(x), kinds="f", result=b1)
-copysign = elementwise("copysign", np.copysign, kinds="f", lower=lambda b, x, y: b.copysign(x, y),
-                       d=[lambda t, out, x, y: select(xor(signbit(x), signbit(y)), neg(t), t), None])  # fmt: skip
-nextafter = elementwise("nextafter", np.nextafter, lower=lambda b, x, y: b.nextafter(x, y), kinds="f",
-                        d=[lambda t, out, x, y: t, None])  # fmt: skip
-spacing = elementwise("spacing", np.spacing, lower=lambda b, x: b.spacing(x), kinds="f")
-ldexp = elementwise("ldexp", np.ldexp, lower=lambda b, x, n: b.ldexp(x, n), mixed=True, result=lambda x, n: x,
-                    d=[lambda t, out, x, n: ldexp(t, n), None])  # fmt: skip
-frexp_mantissa = elementwise("frexp_mantissa", lambda x: np.frexp(x)[0], kinds="f", lower=lambda b, x: b.frexp(x)[0],
-                             d=[lambda t, out, x: ldexp(t, neg(frexp_exponent(x)))])  # fmt: skip
-frexp_exponent = elementwise("frexp_exponent", lambda x: np.frexp(x)[1], kinds="f", lower=lambda b, x: b.frexp(x)[1], result=i32)
+floor: OpFunction = elementwise("floor", np.floor, lower=lambda b, x: b.floor(x), kinds="f")
+ceil: OpFunction = elementwise("ceil", np.ceil, lower=lambda b, x: b.ceil(x), kinds="f")
+trunc: OpFunction = elementwise("trunc", np.trunc, lower=lambda b, x: b.trunc(x), kinds="f")
+rint: OpFunction = elementwise("rint", np.rint, lower=lambda b, x: b.rint(x), kinds="f")
+isnan: OpFunction = elementwise("isnan", np.isnan, lower=lambda b, x: b.isnan(x), kinds="f", result=b1)
+isinf: OpFunction = elementwise("isinf", np.isinf, lower=lambda b, x: b.isinf(x), kinds="f", result=b1)
+isfinite: OpFunction = elementwise("isfinite", np.isfinite, lower=lambda b, x: b.isfinite(x), kinds="f", result=b1)
+signbit: OpFunction = elementwise("signbit", np.signbit, lower=lambda b, x: b.signbit(x), kinds="f", result=b1)
+copysign: OpFunction = elementwise(
+    "copysign",
+    np.copysign,
+    kinds="f",
+    lower=lambda b, x, y: b.copysign(x, y),
+    d=[lambda t, out, x, y: select(xor(signbit(x), signbit(y)), neg(t), t), None],
+)
+nextafter: OpFunction = elementwise(
+    "nextafter", np.nextafter, lower=lambda b, x, y: b.nextafter(x, y), kinds="f", d=[lambda t, out, x, y: t, None]
+)
+spacing: OpFunction = elementwise("spacing", np.spacing, lower=lambda b, x: b.spacing(x), kinds="f")
+ldexp: OpFunction = elementwise(
+    "ldexp",
+    np.ldexp,
+    lower=lambda b, x, n: b.ldexp(x, n),
+    mixed=True,
+    result=lambda x, n: x,
+    d=[lambda t, out, x, n: ldexp(t, n), None],
+)
+frexp_mantissa: OpFunction = elementwise(
+    "frexp_mantissa",
+    lambda x: np.frexp(x)[0],
+    kinds="f",
+    lower=lambda b, x: b.frexp(x)[0],
+    d=[lambda t, out, x: ldexp(t, neg(frexp_exponent(x)))],
+)
+frexp_exponent: OpFunction = elementwise(
+    "frexp_exponent", lambda x: np.frexp(x)[1], kinds="f", lower=lambda b, x: b.frexp(x)[1], result=i32
+)
 
 
 # -- roots, exponentials, logarithms ----------------------------------------------------------------------------------
@@ -185,15 +258,29 @@ frexp_exponent = elementwise("frexp_exponent", lambda x: np.frexp(x)[1], kinds="
 _LN2, _LN10 = math.log(2.0), math.log(10.0)
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 
-sqrt = elementwise("sqrt", np.sqrt, d=[lambda t, out, x: div(mul(t, 0.5), out)], lower=lambda b, x: b.sqrt(x), kinds="f")  # inf at 0
-cbrt = elementwise("cbrt", np.cbrt, d=[lambda t, out, x: div(t, mul(3.0, mul(out, out)))], lower=lambda b, x: b.cbrt(x), kinds="f")
-exp = elementwise("exp", np.exp, d=[lambda t, out, x: mul(t, out)], lower=lambda b, x: b.exp(x), kinds="f")
-exp2 = elementwise("exp2", np.exp2, d=[lambda t, out, x: mul(t, mul(out, _LN2))], lower=lambda b, x: b.exp2(x), kinds="f")
-expm1 = elementwise("expm1", np.expm1, d=[lambda t, out, x: mul(t, add(out, 1.0))], lower=lambda b, x: b.expm1(x), kinds="f")
-log = elementwise("log", np.log, d=[lambda t, out, x: div(t, x)], lower=lambda b, x: b.log(x), kinds="f")
-log2 = elementwise("log2", np.log2, d=[lambda t, out, x: div(t, mul(x, _LN2))], lower=lambda b, x: b.log2(x), kinds="f")
-log10 = elementwise("log10", np.log10, d=[lambda t, out, x: div(t, mul(x, _LN10))], lower=lambda b, x: b.log10(x), kinds="f")
-log1p = elementwise("log1p", np.log1p, d=[lambda t, out, x: div(t, add(x, 1.0))], lower=lambda b, x: b.log1p(x), kinds="f")
+sqrt: OpFunction = elementwise(
+    "sqrt", np.sqrt, d=[lambda t, out, x: div(mul(t, 0.5), out)], lower=lambda b, x: b.sqrt(x), kinds="f"
+)  # inf at 0
+cbrt: OpFunction = elementwise(
+    "cbrt", np.cbrt, d=[lambda t, out, x: div(t, mul(3.0, mul(out, out)))], lower=lambda b, x: b.cbrt(x), kinds="f"
+)
+exp: OpFunction = elementwise("exp", np.exp, d=[lambda t, out, x: mul(t, out)], lower=lambda b, x: b.exp(x), kinds="f")
+exp2: OpFunction = elementwise(
+    "exp2", np.exp2, d=[lambda t, out, x: mul(t, mul(out, _LN2))], lower=lambda b, x: b.exp2(x), kinds="f"
+)
+expm1: OpFunction = elementwise(
+    "expm1", np.expm1, d=[lambda t, out, x: mul(t, add(out, 1.0))], lower=lambda b, x: b.expm1(x), kinds="f"
+)
+log: OpFunction = elementwise("log", np.log, d=[lambda t, out, x: div(t, x)], lower=lambda b, x: b.log(x), kinds="f")
+log2: OpFunction = elementwise(
+    "log2", np.log2, d=[lambda t, out, x: div(t, mul(x, _LN2))], lower=lambda b, x: b.log2(x), kinds="f"
+)
+log10: OpFunction = elementwise(
+    "log10", np.log10, d=[lambda t, out, x: div(t, mul(x, _LN10))], lower=lambda b, x: b.log10(x), kinds="f"
+)
+log1p: OpFunction = elementwise(
+    "log1p", np.log1p, d=[lambda t, out, x: div(t, add(x, 1.0))], lower=lambda b, x: b.log1p(x), kinds="f"
+)
 
 
 def _log_share(t: Any, out: Any, x: Any, exponential: OpFunction) -> Any:
@@ -202,31 +289,91 @@ def _log_share(t: Any, out: Any, x: Any, exponential: OpFunction) -> Any:
     return mul(t, select(isnan(difference), select(isnan(out), difference, full_like(x, 0.5)), exponential(difference)))
 
 
-logaddexp = elementwise("logaddexp", np.logaddexp, kinds="f", lower=lambda b, x, y: b.logaddexp(x, y), commutative=True,
-                        d=[lambda t, out, x, y: _log_share(t, out, x, exp), lambda t, out, x, y: _log_share(t, out, y, exp)])  # fmt: skip
-logaddexp2 = elementwise("logaddexp2", np.logaddexp2, kinds="f", lower=lambda b, x, y: b.logaddexp2(x, y), commutative=True,
-                         d=[lambda t, out, x, y: _log_share(t, out, x, exp2), lambda t, out, x, y: _log_share(t, out, y, exp2)])  # fmt: skip
+logaddexp: OpFunction = elementwise(
+    "logaddexp",
+    np.logaddexp,
+    kinds="f",
+    lower=lambda b, x, y: b.logaddexp(x, y),
+    commutative=True,
+    d=[lambda t, out, x, y: _log_share(t, out, x, exp), lambda t, out, x, y: _log_share(t, out, y, exp)],
+)
+logaddexp2: OpFunction = elementwise(
+    "logaddexp2",
+    np.logaddexp2,
+    kinds="f",
+    lower=lambda b, x, y: b.logaddexp2(x, y),
+    commutative=True,
+    d=[lambda t, out, x, y: _log_share(t, out, x, exp2), lambda t, out, x, y: _log_share(t, out, y, exp2)],
+)
 
 # -- trigonometric and hyperbolic -------------------------------------------------------------------------------------
 
-sin = elementwise("sin", np.sin, d=[lambda t, out, x: mul(t, cos(x))], lower=lambda b, x: b.sin(x), kinds="f")
-cos = elementwise("cos", np.cos, d=[lambda t, out, x: neg(mul(t, sin(x)))], lower=lambda b, x: b.cos(x), kinds="f")
-tan = elementwise("tan", np.tan, d=[lambda t, out, x: mul(t, add(mul(out, out), 1.0))], lower=lambda b, x: b.tan(x), kinds="f")
-asin = elementwise("asin", np.arcsin, d=[lambda t, out, x: div(t, sqrt(_one_minus_square(x)))], lower=lambda b, x: b.asin(x), kinds="f")
-acos = elementwise("acos", np.arccos, d=[lambda t, out, x: neg(div(t, sqrt(_one_minus_square(x))))], lower=lambda b, x: b.acos(x), kinds="f")
-atan = elementwise("atan", np.arctan, d=[lambda t, out, x: div(t, add(mul(x, x), 1.0))], lower=lambda b, x: b.atan(x), kinds="f")
-atan2 = elementwise("atan2", np.arctan2, kinds="f", lower=lambda b, y, x: b.atan2(y, x),
-                    d=[lambda t, out, y, x: mul(t, div(x, _sum_squares(x, y))),
-                       lambda t, out, y, x: neg(mul(t, div(y, _sum_squares(x, y))))])  # fmt: skip
-hypot = elementwise("hypot", np.hypot, kinds="f", lower=lambda b, x, y: b.hypot(x, y), commutative=True,
-                    d=[lambda t, out, x, y: mul(t, _ratio(x, out)), lambda t, out, x, y: mul(t, _ratio(y, out))])  # fmt: skip
-sinh = elementwise("sinh", np.sinh, d=[lambda t, out, x: mul(t, cosh(x))], lower=lambda b, x: b.sinh(x), kinds="f")
-cosh = elementwise("cosh", np.cosh, d=[lambda t, out, x: mul(t, sinh(x))], lower=lambda b, x: b.cosh(x), kinds="f")
-tanh = elementwise("tanh", np.tanh, d=[lambda t, out, x: mul(t, _one_minus_square(out))], lower=lambda b, x: b.tanh(x), kinds="f")
-asinh = elementwise("asinh", np.arcsinh, d=[lambda t, out, x: div(t, hypot(x, full_like(x, 1.0)))], lower=lambda b, x: b.asinh(x), kinds="f")
-acosh = elementwise("acosh", np.arccosh, d=[lambda t, out, x: div(t, mul(sqrt(sub(x, 1.0)), sqrt(add(x, 1.0))))],
-                    lower=lambda b, x: b.acosh(x), kinds="f")  # fmt: skip
-atanh = elementwise("atanh", np.arctanh, d=[lambda t, out, x: div(t, _one_minus_square(x))], lower=lambda b, x: b.atanh(x), kinds="f")
+sin: OpFunction = elementwise(
+    "sin", np.sin, d=[lambda t, out, x: mul(t, cos(x))], lower=lambda b, x: b.sin(x), kinds="f"
+)
+cos: OpFunction = elementwise(
+    "cos", np.cos, d=[lambda t, out, x: neg(mul(t, sin(x)))], lower=lambda b, x: b.cos(x), kinds="f"
+)
+tan: OpFunction = elementwise(
+    "tan", np.tan, d=[lambda t, out, x: mul(t, add(mul(out, out), 1.0))], lower=lambda b, x: b.tan(x), kinds="f"
+)
+asin: OpFunction = elementwise(
+    "asin", np.arcsin, d=[lambda t, out, x: div(t, sqrt(_one_minus_square(x)))], lower=lambda b, x: b.asin(x), kinds="f"
+)
+acos: OpFunction = elementwise(
+    "acos",
+    np.arccos,
+    d=[lambda t, out, x: neg(div(t, sqrt(_one_minus_square(x))))],
+    lower=lambda b, x: b.acos(x),
+    kinds="f",
+)
+atan: OpFunction = elementwise(
+    "atan", np.arctan, d=[lambda t, out, x: div(t, add(mul(x, x), 1.0))], lower=lambda b, x: b.atan(x), kinds="f"
+)
+atan2: OpFunction = elementwise(
+    "atan2",
+    np.arctan2,
+    kinds="f",
+    lower=lambda b, y, x: b.atan2(y, x),
+    d=[
+        lambda t, out, y, x: mul(t, div(x, _sum_squares(x, y))),
+        lambda t, out, y, x: neg(mul(t, div(y, _sum_squares(x, y)))),
+    ],
+)
+hypot: OpFunction = elementwise(
+    "hypot",
+    np.hypot,
+    kinds="f",
+    lower=lambda b, x, y: b.hypot(x, y),
+    commutative=True,
+    d=[lambda t, out, x, y: mul(t, _ratio(x, out)), lambda t, out, x, y: mul(t, _ratio(y, out))],
+)
+sinh: OpFunction = elementwise(
+    "sinh", np.sinh, d=[lambda t, out, x: mul(t, cosh(x))], lower=lambda b, x: b.sinh(x), kinds="f"
+)
+cosh: OpFunction = elementwise(
+    "cosh", np.cosh, d=[lambda t, out, x: mul(t, sinh(x))], lower=lambda b, x: b.cosh(x), kinds="f"
+)
+tanh: OpFunction = elementwise(
+    "tanh", np.tanh, d=[lambda t, out, x: mul(t, _one_minus_square(out))], lower=lambda b, x: b.tanh(x), kinds="f"
+)
+asinh: OpFunction = elementwise(
+    "asinh",
+    np.arcsinh,
+    d=[lambda t, out, x: div(t, hypot(x, full_like(x, 1.0)))],
+    lower=lambda b, x: b.asinh(x),
+    kinds="f",
+)
+acosh: OpFunction = elementwise(
+    "acosh",
+    np.arccosh,
+    d=[lambda t, out, x: div(t, mul(sqrt(sub(x, 1.0)), sqrt(add(x, 1.0))))],
+    lower=lambda b, x: b.acosh(x),
+    kinds="f",
+)
+atanh: OpFunction = elementwise(
+    "atanh", np.arctanh, d=[lambda t, out, x: div(t, _one_minus_square(x))], lower=lambda b, x: b.atanh(x), kinds="f"
+)
 
 
 def _one_minus_square(x: Any) -> Any:
@@ -246,21 +393,49 @@ def _ratio(x: Any, r: Any) -> Any:
 
 # -- erf and the gamma family -----------------------------------------------------------------------------------------
 
-erf = elementwise("erf", special.erf, d=[lambda t, out, x: mul(t, _gaussian(x))], lower=lambda b, x: b.erf(x), kinds="f")
-erfc = elementwise("erfc", special.erfc, d=[lambda t, out, x: neg(mul(t, _gaussian(x)))], lower=lambda b, x: b.erfc(x), kinds="f")
-erfinv = elementwise("erfinv", special.erfinv, lower=lambda b, x: b.erfinv(x), kinds="f",
-                     d=[lambda t, out, x: mul(t, mul(exp(mul(out, out)), 1.0 / _TWO_OVER_ROOT_PI))])  # fmt: skip
-lgamma = elementwise("lgamma", special.lgamma, d=[lambda t, out, x: mul(t, digamma(x))], lower=lambda b, x: b.lgamma(x), kinds="f")
-gamma = elementwise("gamma", special.gamma, d=[lambda t, out, x: mul(t, mul(out, digamma(x)))], lower=lambda b, x: b.gamma(x), kinds="f")
-digamma = elementwise("digamma", special.digamma, d=[lambda t, out, x: mul(t, polygamma(x, n=1))], lower=lambda b, x: b.digamma(x), kinds="f")
-polygamma = elementwise("polygamma", lambda x, *, n: special.polygamma(n, x), kinds="f",
-                        d=[lambda t, out, x, *, n: mul(t, polygamma(x, n=n + 1))],
-                        lower=lambda b, x, *, n: b.polygamma(x, n))  # fmt: skip
+erf: OpFunction = elementwise(
+    "erf", special.erf, d=[lambda t, out, x: mul(t, _gaussian(x))], lower=lambda b, x: b.erf(x), kinds="f"
+)
+erfc: OpFunction = elementwise(
+    "erfc", special.erfc, d=[lambda t, out, x: neg(mul(t, _gaussian(x)))], lower=lambda b, x: b.erfc(x), kinds="f"
+)
+erfinv: OpFunction = elementwise(
+    "erfinv",
+    special.erfinv,
+    lower=lambda b, x: b.erfinv(x),
+    kinds="f",
+    d=[lambda t, out, x: mul(t, mul(exp(mul(out, out)), 1.0 / _TWO_OVER_ROOT_PI))],
+)
+lgamma: OpFunction = elementwise(
+    "lgamma", special.lgamma, d=[lambda t, out, x: mul(t, digamma(x))], lower=lambda b, x: b.lgamma(x), kinds="f"
+)
+gamma: OpFunction = elementwise(
+    "gamma", special.gamma, d=[lambda t, out, x: mul(t, mul(out, digamma(x)))], lower=lambda b, x: b.gamma(x), kinds="f"
+)
+digamma: OpFunction = elementwise(
+    "digamma",
+    special.digamma,
+    d=[lambda t, out, x: mul(t, polygamma(x, n=1))],
+    lower=lambda b, x: b.digamma(x),
+    kinds="f",
+)
+polygamma: OpFunction = elementwise(
+    "polygamma",
+    lambda x, *, n: special.polygamma(n, x),
+    kinds="f",
+    d=[lambda t, out, x, *, n: mul(t, polygamma(x, n=n + 1))],
+    lower=lambda b, x, *, n: b.polygamma(x, n),
+)
 
 
 def _gaussian(x: Any) -> Any:
     return mul(exp(neg(mul(x, x))), _TWO_OVER_ROOT_PI)
 
 
-fma = elementwise("fma", lambda x, y, z: special.fma(x, y, z), kinds="f", lower=lambda b, x, y, z: b.fma(x, y, z),
-                  d=[lambda t, out, x, y, z: mul(t, y), lambda t, out, x, y, z: mul(x, t), lambda t, out, x, y, z: t])  # fmt: skip
+fma: OpFunction = elementwise(
+    "fma",
+    lambda x, y, z: special.fma(x, y, z),
+    kinds="f",
+    lower=lambda b, x, y, z: b.fma(x, y, z),
+    d=[lambda t, out, x, y, z: mul(t, y), lambda t, out, x, y, z: mul(x, t), lambda t, out, x, y, z: t],
+)

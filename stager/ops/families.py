@@ -134,8 +134,10 @@ def elementwise(
         return out, _total(zip(d or (), tangents, strict=True), out, primals, params)
 
     def vjp(ct: Raw, out: Raw, args: Sequence[Raw], needs: Sequence[bool], **params: Any) -> list[Raw]:
-        return [rule(ct, out, *args, **params) if need and rule is not None else None
-                for rule, need in zip(d or (), needs, strict=True)]  # fmt: skip
+        return [
+            rule(ct, out, *args, **params) if need and rule is not None else None
+            for rule, need in zip(d or (), needs, strict=True)
+        ]
 
     differentiable = d is not None and any(rule is not None for rule in d)
     op = register(
@@ -258,9 +260,7 @@ def linear(
         cts = list(transpose(ct, args, needs, **params))
         return cts + [None] * (len(args) - len(cts))
 
-    op = register(
-        Op(name, family, type_rule, reference, jvp=jvp, vjp=vjp, transpose=transpose, batch=batch, **fields)
-    )
+    op = register(Op(name, family, type_rule, reference, jvp=jvp, vjp=vjp, transpose=transpose, batch=batch, **fields))
     return OpFunction(op)
 
 
@@ -283,7 +283,13 @@ def view(
         return [transpose(ct, args[0], **params)]
 
     return linear(
-        name, "view", type_rule=type_rule, reference=reference, transpose=transpose_rule, batch=batch, write_back=write_back
+        name,
+        "view",
+        type_rule=type_rule,
+        reference=reference,
+        transpose=transpose_rule,
+        batch=batch,
+        write_back=write_back,
     )
 
 

@@ -174,8 +174,15 @@ def _gather_vjp(ct: Any, out: Any, args: Any, needs: Any, **params: Any) -> Any:
     return [scatter(zeros_like(x), ct, *idx, combine="add", **params), *[None] * len(idx)]
 
 
-gather = define("gather", "indexed", type_rule=_gather_type, reference=_gather_reference, jvp=_gather_jvp, vjp=_gather_vjp,
-                batch=_gather_batch)  # fmt: skip
+gather = define(
+    "gather",
+    "indexed",
+    type_rule=_gather_type,
+    reference=_gather_reference,
+    jvp=_gather_jvp,
+    vjp=_gather_vjp,
+    batch=_gather_batch,
+)
 
 # -- scatter ----------------------------------------------------------------------------------------------------------
 
@@ -354,5 +361,12 @@ def _scatter_vjp(ct: Any, out: Any, args: Any, needs: Any, *, combine: str, **wh
 
 
 # "set": of several updates to one place the last stays. "min" and "max" let NaN through, as NumPy's ufunc.at.
-scatter = define("scatter", "indexed", type_rule=_scatter_type, reference=_scatter_reference, jvp=_scatter_jvp, vjp=_scatter_vjp,
-                 batch=_scatter_batch)  # fmt: skip
+scatter = define(
+    "scatter",
+    "indexed",
+    type_rule=_scatter_type,
+    reference=_scatter_reference,
+    jvp=_scatter_jvp,
+    vjp=_scatter_vjp,
+    batch=_scatter_batch,
+)

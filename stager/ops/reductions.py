@@ -233,7 +233,17 @@ def _arg_batch(op_function: Callable[[], OpFunction]) -> Callable[..., Any]:
 
 
 # The first position of the extreme; a NaN counts as one.
-argmax: OpFunction = define("argmax", "reduction", type_rule=_arg_type("argmax"), reference=lambda x, *, axis: np.argmax(x, axis=axis),
-                batch=_arg_batch(lambda: argmax))  # fmt: skip
-argmin: OpFunction = define("argmin", "reduction", type_rule=_arg_type("argmin"), reference=lambda x, *, axis: np.argmin(x, axis=axis),
-                batch=_arg_batch(lambda: argmin))  # fmt: skip
+argmax: OpFunction = define(
+    "argmax",
+    "reduction",
+    type_rule=_arg_type("argmax"),
+    reference=lambda x, *, axis: np.argmax(x, axis=axis),
+    batch=_arg_batch(lambda: argmax),
+)
+argmin: OpFunction = define(
+    "argmin",
+    "reduction",
+    type_rule=_arg_type("argmin"),
+    reference=lambda x, *, axis: np.argmin(x, axis=axis),
+    batch=_arg_batch(lambda: argmin),
+)

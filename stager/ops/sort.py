@@ -85,8 +85,16 @@ def _sort_vjp(cts: Any, out: Any, args: Any, needs: Any, *, axis: int, num_keys:
 
 
 # All operands in the order of the first `num_keys`, compared lexicographically.
-sort = define("sort", "sort", type_rule=_sort_type, reference=_sort_reference, jvp=_sort_jvp, vjp=_sort_vjp, batch=_sort_batch,
-              multiple_results=True)  # fmt: skip
+sort = define(
+    "sort",
+    "sort",
+    type_rule=_sort_type,
+    reference=_sort_reference,
+    jvp=_sort_jvp,
+    vjp=_sort_vjp,
+    batch=_sort_batch,
+    multiple_results=True,
+)
 
 
 def argsort(x: Any, *, axis: int, stable: bool = True) -> Any:
@@ -125,5 +133,6 @@ def _searchsorted_batch(interp: Any, args: Any, bdims: Any, *, side: str) -> Any
 
 
 # Where each v goes into a, sorted along its last axis; a's other axes are v's first.
-searchsorted = define("searchsorted", "sort", type_rule=_searchsorted_type, reference=_searchsorted_reference,
-                      batch=_searchsorted_batch)  # fmt: skip
+searchsorted = define(
+    "searchsorted", "sort", type_rule=_searchsorted_type, reference=_searchsorted_reference, batch=_searchsorted_batch
+)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -126,26 +127,33 @@ def polygamma(n: int, x: Any) -> Any:
     return _vectorized(lambda v: _polygamma(n, v))(x)
 
 
+def _fma64(a: float, b: float, c: float) -> float:
+    if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+        return a * b + c
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    if exact == 0:
+        return a * b + c  # the sign of zero
+    try:
+        return float(exact)
+    except OverflowError:
+        return math.copysign(math.inf, exact)
+
+
+def _fma32(a: float, b: float, c: float) -> float:
+    """Of operands that are float32 values. Going through a double would round twice."""
+    rounded = np.float32(_fma64(a, b, c))
+    if not np.isfinite(rounded) or rounded == 0:
+        return float(rounded)
+    exact = Fraction(a) * Fraction(b) + Fraction(c)
+    near = [np.nextafter(rounded, np.float32(end)) for end in (-np.inf, np.inf)] + [rounded]
+    finite = [v for v in near if np.isfinite(v)]
+    return float(min(finite, key=lambda v: (abs(Fraction(float(v)) - exact), int(v.view(np.uint32)) & 1)))
+
+
 def fma(x: Any, y: Any, z: Any) -> Any:
     """x*y + z with one rounding, through exact rational arithmetic."""
-    from fractions import Fraction
-
-    def one(a: float, b: float, c: float) -> float:
-        if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
-            return a * b + c
-        exact = Fraction(a) * Fraction(b) + Fraction(c)
-        if exact == 0:
-            return a * b + c
-        try:
-            return float(exact)
-        except OverflowError:
-            return math.copysign(math.inf, exact)
-
     x, y, z = np.broadcast_arrays(x, y, z)
-    if x.dtype == np.float32:  # a double holds the product exactly; the sum is rounded to odd by the fraction path
-        from fractions import Fraction as F
-
-        flat = [np.float32(float(F(float(a)) * F(float(b)) + F(float(c)))) if np.isfinite([a, b, c]).all() else np.float32(a) * b + c
-                for a, b, c in zip(x.flat, y.flat, z.flat, strict=True)]  # fmt: skip
-        return np.array(flat, dtype=np.float32).reshape(x.shape)
-    return np.array([one(float(a), float(b), float(c)) for a, b, c in zip(x.flat, y.flat, z.flat, strict=True)]).reshape(x.shape)
+    one = _fma32 if x.dtype == np.float32 else _fma64
+    with np.errstate(all="ignore"):
+        flat = [one(float(a), float(b), float(c)) for a, b, c in zip(x.flat, y.flat, z.flat, strict=True)]
+    return np.array(flat, dtype=x.dtype).reshape(x.shape)

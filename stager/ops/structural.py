@@ -59,7 +59,7 @@ def _slice_update_reference(x: Any, value: Any, *, starts: Any, sizes: Any, step
 
 
 def _slice_update_transpose(ct: Any, args: Sequence[Any], needs: Sequence[bool], **params: Any) -> list[Any]:
-    x, value = args
+    _, value = args
     return [
         slice_update(ct, zeros_like(value), **params) if needs[0] else None,
         slice_(ct, **params) if needs[1] else None,
@@ -140,17 +140,22 @@ def _pad_slice(x: Type, low: Any, interior: Any) -> dict[str, Any]:
 
 
 def _pad_reference(x: Any, value: Any, *, low: Any, high: Any, interior: Any) -> Any:
-    shape = [(d if not g else max(0, d - 1) * g + d) + lo + hi for d, lo, hi, g in zip(x.shape, low, high, interior, strict=True)]
+    shape = [
+        (d if not g else max(0, d - 1) * g + d) + lo + hi
+        for d, lo, hi, g in zip(x.shape, low, high, interior, strict=True)
+    ]
     out = np.full(shape, value, dtype=x.dtype)
     if x.size:
         out[slice_index(low, x.shape, [g + 1 for g in interior])] = x
     return out
 
 
-def _pad_transpose(ct: Any, args: Sequence[Any], needs: Sequence[bool], *, low: Any, high: Any, interior: Any) -> list[Any]:
+def _pad_transpose(
+    ct: Any, args: Sequence[Any], needs: Sequence[bool], *, low: Any, high: Any, interior: Any
+) -> list[Any]:
     from stager.ops.reductions import reduce_sum
 
-    x, value = args
+    x, _ = args
     where = _pad_slice(x.type, low, interior)
     ct_value = None
     if needs[1]:
@@ -167,13 +172,17 @@ def _pad_batch(interp: Any, args: Any, bdims: Any, *, low: Any, high: Any, inter
         x = move_bdim(x, x_bdim)
         return pad(x, value, low=(0, *low), high=(0, *high), interior=(0, *interior)), 0
     x, value = batch_all_front(interp, args, bdims)
-    out_type = _pad_type(Type(x.type.dtype, x.type.shape[1:]), Type(x.type.dtype, ()), low=low, high=high, interior=interior)
+    out_type = _pad_type(
+        Type(x.type.dtype, x.type.shape[1:]), Type(x.type.dtype, ()), low=low, high=high, interior=interior
+    )
     base = broadcast(value, shape=(interp.batch_size, *out_type.shape), axes=(0,))
     where = _pad_slice(Type(x.type.dtype, x.type.shape[1:]), low, interior)
     return slice_update(base, x, starts=(0, *where["starts"]), sizes=x.type.shape, steps=(1, *where["steps"])), 0
 
 
-_pad = linear("pad", "structural", type_rule=_pad_type, reference=_pad_reference, transpose=_pad_transpose, batch=_pad_batch)
+_pad = linear(
+    "pad", "structural", type_rule=_pad_type, reference=_pad_reference, transpose=_pad_transpose, batch=_pad_batch
+)
 
 
 def pad(x: Any, value: Any, *, low: Sequence[Dim], high: Sequence[Dim], interior: Sequence[int]) -> Any:
@@ -190,8 +199,12 @@ def _concatenate_type(*types: Type, axis: int) -> Type:
     _same_dtype("concatenate", types)
     first = types[0]
     for t in types[1:]:
-        if len(t.shape) != len(first.shape) or any(a != b for k, (a, b) in enumerate(zip(t.shape, first.shape, strict=True)) if k != axis):
-            raise ShapeError(describe(f"concatenate: operands do not fit along axis {axis}: {', '.join(map(str, types))}"))
+        if len(t.shape) != len(first.shape) or any(
+            a != b for k, (a, b) in enumerate(zip(t.shape, first.shape, strict=True)) if k != axis
+        ):
+            raise ShapeError(
+                describe(f"concatenate: operands do not fit along axis {axis}: {', '.join(map(str, types))}")
+            )
     total: Dim = 0
     for t in types:
         total = total + t.shape[axis]
@@ -235,5 +248,3 @@ def stack_(xs: Sequence[Any], axis: int) -> Any:
         shape = x.type.shape
         grown.append(reshape(x, shape=(*shape[:axis], 1, *shape[axis:])))
     return concatenate(*grown, axis=axis)
-
-

@@ -14,7 +14,7 @@ import numpy as np
 from stager.errors import ShapeError, describe
 from stager.ir.dims import Dim, floordiv, is_static, product
 from stager.ir.types import Type
-from stager.ops.families import linear_batch, view, zeros_like
+from stager.ops.families import OpFunction, linear_batch, view, zeros_like
 
 # -- reshape ----------------------------------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ def slice_index(starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int
 def _slice_type(x: Type, *, starts: tuple[Dim, ...], sizes: tuple[Dim, ...], steps: tuple[int, ...]) -> Type:
     for d, start, size, step in zip(x.shape, starts, sizes, steps, strict=True):
         if is_static(d) and is_static(start) and is_static(size) and is_static(step) and size > 0:  # type: ignore[operator]
-            last = start + (size - 1) * step  # type: ignore[operator]
+            last = start + (size - 1) * step
             if not (0 <= start < d and 0 <= last < d):  # type: ignore[operator]
                 raise ShapeError(describe(f"slice: positions {start}..{last} are outside an axis of {d} in {x}"))
     return Type(x.dtype, tuple(sizes))
@@ -229,12 +229,14 @@ def _diagonal_write_back(base: Any, update: Any, **params: Any) -> Any:
     return diagonal_update(base, update, **params)
 
 
-diagonal = view(
+diagonal: OpFunction = view(
     "diagonal",
     type_rule=_diagonal_type,
     reference=lambda x, *, axis1, axis2, offset: np.diagonal(x, offset, axis1, axis2),
     transpose=_diagonal_transpose,
-    batch=linear_batch(lambda x, interp, *, axis1, axis2, offset: diagonal(x, axis1=axis1 + 1, axis2=axis2 + 1, offset=offset)),
+    batch=linear_batch(
+        lambda x, interp, *, axis1, axis2, offset: diagonal(x, axis1=axis1 + 1, axis2=axis2 + 1, offset=offset)
+    ),
     write_back=_diagonal_write_back,
 )
 
@@ -263,7 +265,8 @@ def _windows_transpose(ct: Any, x: Any, *, axis: int, size: Dim, step: int) -> A
     last = len(ct.type.shape) - 1
     n, count = x.type.shape[axis], ct.type.shape[axis]
     tail = n - size - (count - 1) * step  # elements after the last window
-    low, high, interior = [0] * (last + 1), [0] * (last + 1), [0] * (last + 1)
+    none: list[Dim] = [0] * (last + 1)
+    low, high, interior = none.copy(), none.copy(), [0] * (last + 1)
     low[axis], high[axis], interior[axis] = size - 1, size - 1 + tail, step - 1
     p = pad(flip(ct, [last]), zeros_like_scalar(ct), low=tuple(low), high=tuple(high), interior=tuple(interior))
     w = windows(p, axis=axis, size=size, step=1)
@@ -288,7 +291,7 @@ def _windows_write_back(base: Any, update: Any, *, axis: int, size: Dim, step: i
     return scatter(base, front, position, axes=(axis,), batch_dims=0, mode="promise", combine="set")
 
 
-windows = view(
+windows: OpFunction = view(
     "windows",
     type_rule=_windows_type,
     reference=_windows_reference,

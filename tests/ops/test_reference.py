@@ -85,3 +85,6 @@ def test_fma_rounds_once() -> None:
     y = np.float32(1 + 2.0**-12)
     assert special.fma(y, y, np.float32(-1 - 2.0**-11)) == np.float32(2.0**-24)
     assert special.fma(np.float32(np.inf), np.float32(1), np.float32(0)) == np.inf
+    a, b, c = np.float32(1 + 2.0**-23), np.float32(1 + 2.0**-23), np.float32(2.0**-60)
+    assert special.fma(a, b, c) == np.float32(1 + 2.0**-22)  # exact value just above a tie is no tie in double
+    assert special.fma(np.float32(3e38), np.float32(2), np.float32(-3e38)) == np.float32(3e38)
