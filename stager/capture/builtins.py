@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stager.capture import iterables
-from stager.capture.session import TRACERS, holds_tracer
+from stager.capture.session import TRACERS, holds_tracer, is_tracer
 from stager.capture.table import SUBSTITUTES, substitute
 from stager.staged import decline, region_in_force
 
@@ -33,6 +33,8 @@ def install() -> None:
         original = getattr(math, name, None)
         if original is not None:
             SUBSTITUTES[original] = _of_tracers(original, traced)
+    for like in (np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.copy):
+        SUBSTITUTES[like] = _fresh_like(like)
     for scalar in _SCALAR_TYPES:
         SUBSTITUTES[scalar] = _of_tracers(scalar, _cast(scalar))
 
@@ -43,6 +45,17 @@ def _of_tracers(original: Callable[..., Any], traced: Callable[..., Any]) -> Cal
             if type(a) in TRACERS:
                 return traced(*args, **kwargs)
         return original(*args, **kwargs)
+
+    return stand_in
+
+
+def _fresh_like(original: Callable[..., Any]) -> Callable[..., Any]:
+    """What `zeros_like` and its kin make of an untraced array may be written into: it is traced from the start."""
+
+    def stand_in(x: Any, *args: Any, **kwargs: Any) -> Any:
+        from stager.array import as_array
+
+        return original(as_array(np.asarray(x) if not is_tracer(x) and not isinstance(x, np.ndarray) else x), *args, **kwargs)
 
     return stand_in
 

@@ -191,6 +191,9 @@ def _numpy(f: Any, s: Session) -> Any:
 _SEQUENCES = (list, tuple)
 
 
+_FRESH = frozenset({"copy", "astype"})  # what they make may be written into: traced from the start
+
+
 class _OnArray:
     """A bound method of an untraced ndarray: with a traced operand it is the traced array's method."""
 
@@ -201,7 +204,7 @@ class _OnArray:
         self.array = array
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if any(holds_tracer(a) for a in args) or any(holds_tracer(v) for v in kwargs.values()):
+        if self.method.__name__ in _FRESH or any(holds_tracer(a) for a in args) or any(holds_tracer(v) for v in kwargs.values()):
             lifted = lift_array(self.array)
             return getattr(lifted, self.method.__name__)(*args, **kwargs)
         return self.method(*args, **kwargs)
