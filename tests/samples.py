@@ -633,7 +633,7 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
     return [
         Sample(lambda x: control.for_loop(0, 3, [x], lambda i, c: [e.mul(c, e.sin(c))]), (s,), text="x = x sin x"),
         Sample(lambda x: control.for_loop(0, 0, [x], lambda i, c: [e.mul(c, c)]), (s,), text="no iteration"),
-        Sample(lambda x, y: control.for_loop(0, 3, [x], lambda i, c: [e.mul(c, e.sin(y))]), (s, s + 1), text="captured"),
+        Sample(lambda x, y: control.for_loop(0, 3, [x], lambda i, c: [e.mul(c, e.sin(y))]), (s, np.asarray(s + 1)), text="captured"),
         Sample(lambda x, y: control.for_loop(0, 3, [x, y], lambda i, c, d: [e.add(c, d), d]), (v, v * 2), text="two carries"),
         Sample(lambda x: control.for_loop(3, -1, [x], numbered, step=-2), (v,), text="backward by 2"),
         Sample(lambda x: control.for_loop(0, 4, [full((), 0, x.type.dtype)], lambda i, c: [e.add(c, e.mul(_at(x, i), _at(x, i)))]), (v,), text="sum of squares"),
@@ -659,7 +659,7 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
         Sample(lambda x: control.while_loop([x], lambda c: e.lt(c, 10.0), lambda c: [e.add(e.mul(c, c), 1.0)]), (s,), text="x = x x + 1"),
         Sample(lambda x: control.while_loop([x], lambda c: e.lt(reduce_sum(c, axes=(0,)), 10.0), lambda c: [e.add(e.mul(c, c), 1.0)]), (v,), text="vector"),
         Sample(counted, (v, np.asarray(3)), text="counted"),
-        Sample(lambda x, y: control.while_loop([x], lambda c: e.lt(c, 5.0), lambda c: [e.add(e.mul(c, y), 1.0)]), (s, s + 1), text="captured"),
+        Sample(lambda x, y: control.while_loop([x], lambda c: e.lt(c, 5.0), lambda c: [e.add(e.mul(c, y), 1.0)]), (s, np.asarray(s + 1)), text="captured"),
     ]  # fmt: skip
 
 
@@ -686,7 +686,7 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
 
     picks = [Sample(three, (np.asarray(k), v, v + 1), text=f"branch {k}") for k in (0, 1, 2, -3, 7)]
     return [*picks, Sample(with_sum, (v, v + 1), text="branch from data"),
-            Sample(lambda x, y: control.switch_case(e.convert(e.gt(x, y), dtype=i64), [lambda: (e.mul(x, e.sin(y)),), lambda: (e.exp(e.mul(x, x)),)]), (s, s + 1), text="scalar")]  # fmt: skip
+            Sample(lambda x, y: control.switch_case(e.convert(e.gt(x, y), dtype=i64), [lambda: (e.mul(x, e.sin(y)),), lambda: (e.exp(e.mul(x, x)),)]), (s, np.asarray(s + 1)), text="scalar")]  # fmt: skip
 
 
 @row("map")

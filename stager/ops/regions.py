@@ -19,7 +19,7 @@ from stager.errors import ConcretizationError, describe
 from stager.interpreters.stack import Tracer, bind, push, stack
 from stager.interpreters.stage import StageInterpreter
 from stager.ir.core_ops import dim_op, fill_op, input_op
-from stager.ir.dims import Dim, is_static, substitute, symbol
+from stager.ir.dims import Dim, dim_max, dim_min, floordiv, is_static, mod, substitute, symbol
 from stager.ir.dtypes import i64
 from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
 from stager.ir.types import Type
@@ -270,8 +270,20 @@ def dim_of(raw: Any) -> Dim:
     return _dim_below(raw, stack().depth)
 
 
-def _dim_below(raw: Any, depth: int) -> Dim:
-    """`dim_of` as the levels below `depth` see it."""
+_ARITHMETIC: dict[str, Callable[..., Dim]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "neg": lambda a: -a,
+    "maximum": dim_max,
+    "minimum": dim_min,
+    "floordiv": floordiv,
+    "mod": mod,
+}
+
+
+def _dim_below(raw: Any, depth: int, nesting: int = 0) -> Dim:
+    """`dim_of` as the levels below `depth` see it. Sums of an index are expressions: sizes stay comparable."""
     levels = stack().levels
     if isinstance(raw, Tracer):
         for position in range(depth - 1, raw.interp.position, -1):
@@ -289,10 +301,21 @@ def _dim_below(raw: Any, depth: int) -> Dim:
     if raw.node.op is dim_op:
         d: Dim = raw.node.params["dim"]
         return d
+    arithmetic = _ARITHMETIC.get(raw.node.op.name)
+    if arithmetic is not None and nesting < 16 and raw.type.dtype is i64 and _divides(raw.node):
+        return arithmetic(*[_dim_below(a, depth, nesting + 1) for a in raw.node.args])
     for level in reversed(levels[:depth]):
         if level.key == "Stage" and raw.node in level.graph.nx._node:  # type: ignore[attr-defined]
             return _symbol_for(level, raw)
     raise AssertionError(f"internal error in stager: {raw!r} belongs to no graph in force")
+
+
+def _divides(node: Node) -> bool:
+    """False for a quotient whose divisor is not a literal: it might be zero."""
+    if node.op.name not in ("floordiv", "mod"):
+        return True
+    divisor = node.args[1].node
+    return divisor.op is fill_op and divisor.params["value"] != 0
 
 
 def _symbol_for(level: Any, value: Value) -> Dim:

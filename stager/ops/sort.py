@@ -65,23 +65,24 @@ def unpermute_along(y: Any, order: Any, axis: int) -> Any:
     return transpose(out, perm=inverse(perm))
 
 
-def _sort_with_order(args: Sequence[Any], axis: int, num_keys: int) -> tuple[Sequence[Any], Any]:
-    """The sorted operands and the permutation. Stable, so that primal and derivative agree at equal keys."""
-    *out, order = sort(*args, iota_along(args[0].type.shape, axis), axis=axis, num_keys=num_keys, stable=True)
+def _sort_with_order(args: Sequence[Any], axis: int, num_keys: int, stable: bool) -> tuple[Sequence[Any], Any]:
+    """The sorted operands and the permutation."""
+    *out, order = sort(*args, iota_along(args[0].type.shape, axis), axis=axis, num_keys=num_keys, stable=stable)
     return out, order
 
 
 def _sort_jvp(primals: Any, tangents: Any, *, axis: int, num_keys: int, stable: bool) -> Any:
-    out, order = _sort_with_order(primals, axis, num_keys)
+    out, order = _sort_with_order(primals, axis, num_keys, stable)
     return tuple(out), tuple([None if t is None else permute_along(t, order, axis) for t in tangents])
 
 
-def _sort_vjp(cts: Any, out: Any, args: Any, needs: Any, *, axis: int, num_keys: int, stable: bool) -> Any:
-    _, order = _sort_with_order(args[:num_keys], axis, num_keys)
-    return [
-        unpermute_along(ct, order, axis) if need and ct is not None else None
-        for ct, need in zip(cts, needs, strict=True)
-    ]
+def _sort_pullback(args: Any, needs: Any, *, axis: int, num_keys: int, stable: bool) -> Any:
+    out, order = _sort_with_order(args, axis, num_keys, stable)
+
+    def pull(cts: Sequence[Any]) -> list[Any]:
+        return [None if ct is None else unpermute_along(ct, order, axis) for ct in cts]
+
+    return tuple(out), pull
 
 
 # All operands in the order of the first `num_keys`, compared lexicographically.
@@ -91,7 +92,7 @@ sort = define(
     type_rule=_sort_type,
     reference=_sort_reference,
     jvp=_sort_jvp,
-    vjp=_sort_vjp,
+    pullback=_sort_pullback,
     batch=_sort_batch,
     multiple_results=True,
 )

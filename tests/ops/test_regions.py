@@ -191,3 +191,16 @@ def test_constants_are_made_where_they_are_used() -> None:
         return map_lanes(3, lambda k: (e.mul(gather(nearest_stage().lift(table), k, **AT), gather(x, k, **AT)),))
 
     np.testing.assert_array_equal(evaluate(fn, np.full(4, 2.0))[0], [0.0, 2.0, 4.0])
+
+
+def test_sizes_computed_from_an_index_are_expressions() -> None:
+    seen: list[Any] = []
+
+    def body(i: Any, c: Any) -> list[Any]:
+        twice = e.mul(e.add(i, 1), 2)
+        larger = e.maximum(i, full((), 2, i64))
+        seen.extend([str(dim_of(twice)), str(dim_of(larger)), dim_of(e.sub(twice, e.add(i, i)))])
+        return [c]
+
+    trace(lambda x: for_loop(0, 3, [x], body), VECTOR)
+    assert seen == ["2*s0+2", "max(2, s0)", 2]
