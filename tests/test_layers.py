@@ -138,6 +138,8 @@ def examples() -> list[object]:
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M)
         name = str(page.relative_to(ROOT))
+        if page.parent != ROOT:  # a page of the docs is read from top to bottom: its blocks are one program
+            blocks = ["\n".join(blocks)] if blocks else []
         rows += [pytest.param(block, id=f"{name}-{i}") for i, block in enumerate(blocks, 1)]
     return rows
 
