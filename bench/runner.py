@@ -50,6 +50,7 @@ class Worker:
 
     def __init__(self, threads: int, plan: Plan) -> None:
         env = {**os.environ, **peers.thread_environment(threads), **plan.environment}
+        env["STAGER_CACHE"] = "0"  # first calls compile: nothing that an earlier run left on disk may answer
         env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env.get("PYTHONPATH", "")])
         self._log = plan.log.open("a")
         self._patience = plan.patience

@@ -128,14 +128,10 @@ def first_call(name: str, transform: str | None) -> Callable[[Function, Inputs],
             return lambda fn, args: st.make_graph(st.vmap(st.grad(fn), in_dims=(None, 0, 0)))(*args)
         return lambda fn, args: st.compile(fn)(*args)
     if name == "jax":
-        import jax
-        import jax.numpy as jnp
-
-        jax.config.update("jax_enable_x64", True)
-        jax.config.update("jax_enable_compilation_cache", False)
+        jax = peers.configured_jax()
 
         def with_jax(fn: Function, args: Inputs) -> Any:
-            fn = rebound(fn, np=jnp)
+            fn = rebound(fn, np=jax.numpy)
             if transform == "vmap_grad":
                 return jax.make_jaxpr(jax.vmap(jax.grad(fn), in_axes=(None, 0, 0)))(*args)
             return jax.block_until_ready(jax.jit(fn)(*args))
