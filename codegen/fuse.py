@@ -229,7 +229,10 @@ class _Fuser:
         identity = all(a == v for a, v in mapping.items())
         stored: dict[tuple[int, Ix], int] = {}
         for st in target.stores:
-            stored[id(st.buffer.storage), st.at] = st.value
+            if st.combine == "set":
+                stored[id(st.buffer.storage), st.at] = st.value
+            else:
+                stored.pop((id(st.buffer.storage), st.at), None)
         mine = p.writes
         reduced = {id(r.buffer.storage) for r in target.reductions}
         my_writes = s.writes()
@@ -534,41 +537,21 @@ def _bits(dtype: DType, value: Any) -> bytes:
 
 def contract(program: Program) -> None:
     """Stores that nobody loads vanish; temporaries that live for one outer point become rows on the stack."""
-    users: dict[int, set[int]] = {}
-    loads: dict[int, int] = {}
     nests: list[Nest] = []
-
-    def use(storage: Storage, step: Any) -> None:
-        users.setdefault(id(storage), set()).add(id(step))
-
-    def visit(step: Any) -> None:
-        match step:
-            case Nest():
-                nests.append(step)
-                for stage in step.stages():
-                    for b, _ in _live_loads(stage):
-                        use(b.storage, step)
-                        loads[id(b.storage)] = loads.get(id(b.storage), 0) + 1
-                    for st in (*stage.stores, *stage.reductions):
-                        use(st.buffer.storage, step)
-                        if isinstance(st, Store) and st.combine != "set":
-                            loads[id(st.buffer.storage)] = loads.get(id(st.buffer.storage), 0) + 1
-            case _:
-                for b in touched(step):
-                    use(b.storage, step)
-                    loads[id(b.storage)] = loads.get(id(b.storage), 0) + 1
-
-    walk(program.steps, visit)
-    removed: set[int] = set()
-    for nest in nests:
-        for leaf in nest.leaves:
-            stage = leaf.stage
-            for items in (stage.stores, stage.reductions):
-                for x in [x for x in items if x.buffer.storage.kind in ("temp", "stack")]:
-                    sid = id(x.buffer.storage)
-                    if not loads.get(sid):
+    walk(program.steps, lambda s: nests.append(s) if isinstance(s, Nest) else None)
+    users: dict[int, set[int]] = {}
+    again = True
+    while again:
+        users, loaded = _uses(program)
+        again = False
+        for nest in nests:
+            for stage in nest.stages():
+                for items in (stage.stores, stage.reductions):
+                    unread = [x for x in items if x.buffer.storage.kind in ("temp", "stack") and id(x.buffer.storage) not in loaded]
+                    for x in unread:
                         items.remove(x)  # type: ignore[arg-type]
-                        removed.add(sid)
+                        again = True
+    for nest in nests:
         nest.leaves = [x for x in nest.leaves if x.stage.stores or x.stage.reductions or _has_checks(x.stage)]
     for nest in nests:
         if nest.outer and nest.leaves:
@@ -588,8 +571,31 @@ def contract(program: Program) -> None:
     program.storages = [s for s in program.storages if id(s) in used and id(s) not in rows]
 
 
-def _live_loads(stage: Stage) -> list[tuple[Buffer, Ix]]:
-    """Loads whose value something uses."""
+def _uses(program: Program) -> tuple[dict[int, set[int]], set[int]]:
+    """Which steps touch a storage, and which storages anything reads."""
+    users: dict[int, set[int]] = {}
+    loaded: set[int] = set()
+
+    def visit(step: Any) -> None:
+        if not isinstance(step, Nest):
+            for b in touched(step):
+                users.setdefault(id(b.storage), set()).add(id(step))
+                loaded.add(id(b.storage))
+            return
+        for stage in step.stages():
+            _drop_dead(stage)
+            for sid in stage.reads():
+                users.setdefault(sid, set()).add(id(step))
+                loaded.add(sid)
+            for sid in stage.writes():
+                users.setdefault(sid, set()).add(id(step))
+
+    walk(program.steps, visit)
+    return users, loaded
+
+
+def _drop_dead(stage: Stage) -> None:
+    """Instructions whose value nothing uses become literals, which cost nothing."""
     body = stage.body
     live = [False] * len(body)
     for x in (*stage.stores, *stage.reductions):
@@ -599,7 +605,7 @@ def _live_loads(stage: Stage) -> list[tuple[Buffer, Ix]]:
                 live[v - DYNAMIC] = True
     for n in range(len(body) - 1, -1, -1):
         i = body[n]
-        if i.op == "bound":
+        if i.op == "bound" and i.data[2] == "check":
             live[n] = True
         if live[n]:
             for a in i.args:
@@ -607,10 +613,8 @@ def _live_loads(stage: Stage) -> list[tuple[Buffer, Ix]]:
             for v in i.variables():
                 if v >= DYNAMIC:
                     live[v - DYNAMIC] = True
-    dead = [n for n in range(len(body)) if not live[n] and body[n].op == "load"]
-    for n in dead:
-        body[n] = Instr("const", body[n].dtype, (), 0)
-    return [i.data for i in body if i.op == "load"]
+        elif i.op != "const":
+            body[n] = Instr("const", i.dtype, (), 0)
 
 
 def _has_checks(stage: Stage) -> bool:

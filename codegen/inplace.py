@@ -180,7 +180,10 @@ def may_overwrite(nest: Nest, old: Storage, new: Storage) -> bool:
     for k, leaf in enumerate(nest.leaves):
         stage = leaf.stage
         touched_here = [ix for b, ix in stage.loads if b.storage is old]
-        touched_here += [s.at for s in stage.stores if s.buffer.storage is old]
+        written_here = [s.at for s in stage.stores if s.buffer.storage is old]
+        if written_here and leaf is home:
+            return False
+        touched_here += written_here
         for ix in touched_here:
             if ix.is_dynamic:
                 return False

@@ -303,7 +303,7 @@ class _LeafEmitter:
                 self.variables[axis.var] = i
                 self._level(k)
         self._restore(saved)
-        del self.variables[axis.var]
+        self.variables.pop(axis.var, None)
 
     def _restore(self, saved: Any) -> None:
         self.values, self.splats, self.pointers = (dict(s) for s in saved)

@@ -371,12 +371,13 @@ class Walk:
             if home is not None and self.home_of(result) is None:
                 home = None
             target = home if home is not None and home.shape == base.shape else self.ctx.temp(base.type)
+            self.write(base, target)
             if dead:
-                self.write(base, target)
                 self.ctx.buffers[key] = target
                 self._forget(key)
-            else:
-                self.write(base, target)
+                self.protect(base, at_node)
+            if id(target.storage) in self.ctx.occupants:
+                self.ctx.occupants[id(target.storage)] = result
             return target
         may = id(found.storage) in self.ctx.owned or (home is not None and home.storage is found.storage)
         if dead and may and found.shape == base.shape:

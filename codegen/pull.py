@@ -96,8 +96,18 @@ class StageBuilder:
 
     def divmod(self, ix: Ix, by: Dim) -> tuple[Ix, Ix]:
         """`ix // by, ix % by`, affine where the terms allow it."""
+        quotient, remainder, exact = self._divided(ix, by)
+        if exact:
+            return quotient, remainder
+        key = (remainder, by)
+        q = self.instr("floordiv", i64, data=(remainder, by), key=key)
+        m = self.instr("mod", i64, data=(remainder, by), key=key)
+        return quotient.plus(variable(DYNAMIC + q)), variable(DYNAMIC + m)
+
+    def _divided(self, ix: Ix, by: Dim) -> tuple[Ix, Ix, bool]:
+        """The terms that divide, the rest, and whether that rest is the remainder itself (in [0, by))."""
         if by == 1:
-            return ix, Ix(0)
+            return ix, Ix(0), True
         whole: list[tuple[int, Dim]] = []
         rest: list[tuple[int, Dim]] = []
         for v, c in ix.terms:
@@ -107,12 +117,8 @@ class StageBuilder:
         remainder = Ix(const_rest, tuple(rest))
         facts = self.ctx.facts
         r = facts.bounds(remainder, self.range_of)
-        if r is not None and facts.non_negative(r[0]) and facts.at_most(r[1], by - 1):
-            return quotient, remainder
-        key = (remainder, by)
-        q = self.instr("floordiv", i64, data=(remainder, by), key=key)
-        m = self.instr("mod", i64, data=(remainder, by), key=key)
-        return quotient.plus(variable(DYNAMIC + q)), variable(DYNAMIC + m)
+        exact = r is not None and facts.non_negative(r[0]) and facts.at_most(r[1], by - 1)
+        return quotient, remainder, exact
 
     def address(self, buffer: Buffer, index: Iterable[Ix]) -> Ix:
         """The byte position of an element; quotients and remainders that belong together are put together."""
@@ -414,14 +420,12 @@ class StageBuilder:
         for n, i in enumerate(self.body):
             if i.op in ("floordiv", "mod"):
                 inner = i.data[0].replace(dissolved)
-                before = len(self.body)
-                q, m = self.divmod(inner, i.data[1])
-                result = q if i.op == "floordiv" else m
-                if not result.is_dynamic or len(self.body) == before:
+                q, m, exact = self._divided(inner, i.data[1])
+                if exact:
+                    result = q if i.op == "floordiv" else m
                     dissolved[DYNAMIC + n] = result
-                    i.op, i.data, i.args = "index", result, ()
+                    i.op, i.data = "index", result
                 else:
-                    del self.body[before:]
                     i.data = (inner, i.data[1])
         if dissolved:
             for i in self.body:
