@@ -267,8 +267,11 @@ class _Side:
             self.written = self.region.written()
 
 
-def stage_branches(condition: Array, closures: tuple[Closure | None, Closure | None], names: Names, sharing: Sequence[Closure]) -> Any:
-    """Run `closures[condition]()` in compiled code; assigns the merged variables, returns the merged signal."""
+def stage_branches(condition: Array, closures: tuple[Closure | None, ...], names: Names, sharing: Sequence[Closure]) -> Any:
+    """Run `closures[condition]()` in compiled code; assigns the merged variables, returns the merged signal.
+
+    `condition` is a bool for two closures (what is false comes first), or an integer.
+    """
     names = tuple([n.lstrip("+") for n in names])
     variables = Variables(*sharing)
     names = tuple([n for n in names if n in variables.cells])
@@ -280,6 +283,10 @@ def stage_branches(condition: Array, closures: tuple[Closure | None, Closure | N
             sides.append(_Side(closure, captures, f"branch{k}", variables, names))
             variables.restore(before)
         failing = [side.error is not None for side in sides]
+        if len(sides) > 2 and any(failing):
+            error = sides[failing.index(True)].error
+            assert error is not None
+            raise error
         if any(failing):
             return _refused(condition, sides, failing, closures)
         return _merge(condition, sides, variables, before, names)
@@ -384,7 +391,7 @@ def _merge(condition: Array, sides: list[_Side], variables: Variables, before: d
             continue
         merged[n] = _Merged(f"{n!r}", values)
     codes = [codes_of(side.signal) for side in sides]
-    one_code = codes[0] if codes[0] == codes[1] and len(codes[0]) == 1 else None
+    one_code = codes[0] if all(c == codes[0] for c in codes) and len(codes[0]) == 1 else None
     values = [value_of(side.signal) for side in sides]
     returned = _Merged("the returned value", values) if any(v is not UNBOUND for v in values) else None
     written = list(dict.fromkeys(c for side in sides for c in side.written))
@@ -403,7 +410,7 @@ def _merge(condition: Array, sides: list[_Side], variables: Variables, before: d
                 outputs.append(as_raw(code, i64))
             side.region.graph.outputs = [side.region.local(o) for o in outputs]
             side.region.close()
-    graphs, _, captured = close_regions([s.region for s in sides], [(), ()], ())
+    graphs, _, captured = close_regions([s.region for s in sides], [()] * len(sides), ())
     results: Any = ()
     if graphs[0].outputs or any(n.ordered for g in graphs for n in g.nodes):
         from stager.ops.control import switch_op
@@ -417,4 +424,4 @@ def _merge(condition: Array, sides: list[_Side], variables: Variables, before: d
     value = returned.rebuild(raws) if returned is not None else UNBOUND
     if one_code is not None:
         return _static(one_code, value)
-    return Signal(handle(next(raws), False), value, codes[0] | codes[1])
+    return Signal(handle(next(raws), False), value, frozenset().union(*codes))

@@ -77,11 +77,11 @@ def plan_for(s: Session, iterable: Any, body: Closure, names: Names, jumps: bool
     if type(length) is int:
         if length <= FEW:
             return None
-        return lambda orelse: _with_fallback(s, _Course(0, length, 1, found.at), iterable, body, names, orelse, jumps)
+        return lambda orelse: _with_fallback(s, Course(0, length, 1, found.at), iterable, body, names, orelse, jumps)
     return lambda orelse: stage_for(_of_traced(found), body, names, orelse, jumps)
 
 
-def _with_fallback(s: Session, course: _Course, iterable: Any, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
+def _with_fallback(s: Session, course: Course, iterable: Any, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
     variables = Variables(body, orelse)
     before = variables.snapshot()
     try:
@@ -124,7 +124,7 @@ def _reads_arrays(code: Any, namespace: dict[str, Any]) -> bool:
 # -- where a loop goes --------------------------------------------------------------------------------------------------
 
 
-class _Course:
+class Course:
     """The values of the loop index, `range(lower, upper, step)`, and the element at each."""
 
     __slots__ = ("at", "lower", "step", "upper")
@@ -145,18 +145,18 @@ class _Course:
     def goes_on(self, i: Any) -> Any:
         return i < self.upper if self.step > 0 else i > self.upper
 
-    def rest(self) -> _Course:
-        return _Course(self.lower + self.step, self.upper, self.step, self.at)
+    def rest(self) -> Course:
+        return Course(self.lower + self.step, self.upper, self.step, self.at)
 
 
-def _of_range(r: range) -> _Course:
-    return _Course(r.start, r.stop, r.step, lambda i: i)
+def _of_range(r: range) -> Course:
+    return Course(r.start, r.stop, r.step, lambda i: i)
 
 
-def _of_traced(x: Indexed) -> _Course:
+def _of_traced(x: Indexed) -> Course:
     if type(x) is TracedRange:
-        return _Course(x.start, x.stop, x.step, lambda i: i)
-    return _Course(0, x.length, 1, x.at)
+        return Course(x.start, x.stop, x.step, lambda i: i)
+    return Course(0, x.length, 1, x.at)
 
 
 # -- carried variables ----------------------------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ class _Spec:
 # -- for ------------------------------------------------------------------------------------------------------------------
 
 
-def stage_for(course: _Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int = 0) -> Any:
+def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int = 0) -> Any:
     """Stage a `for` statement; its signal."""
     variables = Variables(body, orelse)
     before = variables.snapshot()
@@ -327,7 +327,7 @@ def stage_for(course: _Course, body: Closure, names: Names, orelse: Closure | No
     return _after_loop(signal, orelse, names)
 
 
-def _one_ahead(course: _Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int) -> Any:
+def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int) -> Any:
     """The first iteration outside the loop: it gives the variables the kind they keep."""
     signal = settle(body(course.at(course.lower)))
     rest = course.rest()
@@ -346,7 +346,7 @@ def _one_ahead(course: _Course, body: Closure, names: Names, orelse: Closure | N
     return None if signal is BREAK else signal
 
 
-def _plain_for_node(variables: Variables, names: Names, body: Closure, course: _Course) -> None:
+def _plain_for_node(variables: Variables, names: Names, body: Closure, course: Course) -> None:
     from stager.ops.control import for_op
 
     spec = _Spec(variables, names)
@@ -450,7 +450,7 @@ class _WhileNode:
     test's value (a test that assigns), then the variables, what is returned, variables that the loop makes, and cells.
     """
 
-    def __init__(self, variables: Variables, names: Names, test: Closure | None, body: Closure, course: _Course | None,
+    def __init__(self, variables: Variables, names: Names, test: Closure | None, body: Closure, course: Course | None,
                  jumps: bool, signal: Any) -> None:  # fmt: skip
         self.variables = variables
         self.spec = _Spec(variables, names)
