@@ -17,15 +17,15 @@ from typing import Any, overload
 import numpy as np
 
 from stager import guards
-from stager.errors import UnsupportedError, describe
+from stager.errors import StagerError, UnsupportedError, describe
 from stager.interpreters.stack import active
 from stager.ir.abi import OutputAbi
 from stager.ir.dims import contiguous_strides
-from stager.ir.graph import Graph
 from stager.pipeline import Executable, executable
 from stager.runtime import patterns as p
-from stager.runtime.structure import Structure, flatten
+from stager.runtime.structure import Structure, flatten, one_level
 from stager.leaves import Leaf
+from stager.tracebacks import trimmed
 from stager.tracing import Traced, trace
 
 
@@ -55,22 +55,23 @@ class Compiler:
         plain, originals = _plain_arrays(bound)
         if originals:
             return _through_copies(function, plain, originals)
-        with self.lock:
-            reason = self._why(function, bound)
-            self._add(function, bound, reason)
+        try:
+            with self.lock:
+                self._add(function, bound, self._why(bound))
+        except StagerError as e:
+            raise trimmed(e) from e.__cause__
         return RETRY
 
-    def _why(self, function: Any, bound: inspect.BoundArguments) -> str:
+    def _why(self, bound: inspect.BoundArguments) -> str:
         if not self.history:
             return "first call"
-        latest = self.history[-1]
-        return latest.difference(bound)
+        return self.history[-1].difference(bound)
 
     def _add(self, function: Any, bound: inspect.BoundArguments, reason: str) -> None:
         from stager.runtime.function import add_entry
 
         made = self.compile(bound, reason)
-        add_entry(function, made.entry_spec(self))
+        add_entry(function, made.spec)
         self.history.append(made)
 
     def trace(self, bound: inspect.BoundArguments) -> Traced:
@@ -94,33 +95,40 @@ class Compiler:
         traced_at = time.perf_counter()
         code = executable(traced.graph)
         code.times["trace"] = traced_at - start
-        return Compilation(traced, code, bound, reason)
+        return Compilation(self, traced, code, bound, reason)
 
 
 class Compilation:
-    """One specialisation: the trace, its code, and how arguments and results map to it."""
+    """One specialisation: its code and how arguments and results map to it. Keeps no argument alive."""
 
-    def __init__(self, traced: Traced, code: Executable, bound: inspect.BoundArguments, reason: str) -> None:
-        self.traced = traced
+    def __init__(self, compiler: Compiler, traced: Traced, code: Executable, bound: inspect.BoundArguments, reason: str) -> None:
         self.code = code
-        self.bound = bound
         self.reason = reason
-
-    def describe_types(self) -> tuple[str, ...]:
-        """The argument leaves as text: what this specialisation is for."""
-        return tuple([_leaf_text(leaf) for leaf in self.traced.leaves])
+        self.structure = traced.structure
+        self.types = tuple([_leaf_text(leaf) for leaf in traced.leaves])
+        self.arguments = traced.arguments
+        self.declined = list(traced.session.declined)
+        self.spec = _Mapping(traced, code, bound).entry_spec(compiler)
 
     def difference(self, bound: inspect.BoundArguments) -> str:
         """Why a call does not fit this specialisation, in words."""
         leaves, structure = flatten((bound.args, bound.kwargs))
-        if structure != self.traced.structure:
-            return f"the structure of the arguments changed from {self.traced.structure} to {structure}"
-        for i, (leaf, x) in enumerate(zip(self.traced.leaves[: self.traced.arguments], leaves, strict=True)):
+        if structure != self.structure:
+            return f"the structure of the arguments changed from {self.structure} to {structure}"
+        for i, (before, x) in enumerate(zip(self.types[: self.arguments], leaves, strict=True)):
             text = _leaf_text(Leaf("?", x))
-            before = _leaf_text(leaf)
             if text != before:
                 return f"argument leaf {i} changed from {before} to {text}"
         return "a captured value or an array's memory layout changed"
+
+
+class _Mapping:
+    """From one trace to the entry's tables."""
+
+    def __init__(self, traced: Traced, code: Executable, bound: inspect.BoundArguments) -> None:
+        self.traced = traced
+        self.code = code
+        self.bound = bound
 
     def entry_spec(self, compiler: Compiler) -> Any:
         """What the native entry checks and builds."""
@@ -160,7 +168,11 @@ class Compilation:
             elif r.kind == "value":
                 leaves.append(p.Output(r.index))
             elif r.kind == "input":
-                leaves.append(p.Passed(sources[r.index]))
+                if r.index in sources:
+                    leaves.append(p.Passed(sources[r.index]))
+                else:  # inside a container that Python opens: no path leads there, the argument's buffer does
+                    leaves.append(p.Output(len(abi.outputs) + len(extra)))
+                    extra.append(OutputAbi(traced.leaves[r.index].array.type, "input", position[r.index]))  # type: ignore[union-attr]
             else:
                 assert r.layout is not None
                 kind, source = ("view_input", position[r.index]) if r.kind == "view" else ("view_output", r.owner)
@@ -199,15 +211,9 @@ class _PatternWalker:
 
     def _opened(self, s: Structure) -> p.Pattern:
         """Registered classes and OrderedDicts: opened by Python, then matched as a tuple (keys, children)."""
-        from stager.runtime.structure import one_level
-
-        def opened(x: Any) -> Any:
-            _, keys, children = one_level(x)
-            return (keys, *children)
-
         items = [self.pattern(c, None) for c in s.children]
         assert s.cls is not None
-        return p.Opened(s.cls, opened, p.TupleOf((p.Equal(s.keys), *items)))
+        return p.Opened(s.cls, opened_container, p.TupleOf((p.Equal(s.keys), *items)))
 
     def _leaf(self, source: p.Source | None) -> p.Pattern:
         index, leaf = self.next, self.leaves[self.next]
@@ -219,6 +225,13 @@ class _PatternWalker:
         if leaf.kind == "array":
             return p.Leaf(self.inputs[leaf.input], "array" if isinstance(leaf.value, np.ndarray) else "scalar")
         return p.Leaf(self.inputs[leaf.input], leaf.kind)
+
+
+def opened_container(x: Any) -> tuple[Any, ...]:
+    """A container as (keys, *children)."""
+    level = one_level(x)
+    assert level is not None
+    return (level[1], *level[2])
 
 
 def _static_pattern(x: Any) -> p.Pattern:
@@ -365,22 +378,20 @@ def compile(fn: Callable[..., Any] | None = None, *, threads: int = 0, freeze: b
         signature=compiler.signature,
         wrapped=fn,
         annotations=getattr(fn, "__annotations__", None),
+        reduce=reduce_function,
     )
     function.__dict__["__stager__"] = compiler
     return function
+
+
+def reduce_function(function: Any) -> Any:
+    """Pickles a compiled function; see `stager.pickling`."""
+    from stager.pickling import reduce
+
+    return reduce(function)
 
 
 def compiler_of(function: Any) -> Compiler:
     """The Compiler behind a compiled function."""
     found: Compiler = function.__dict__["__stager__"]
     return found
-
-
-def graph_of(function: Any, *args: Any, **kwargs: Any) -> Graph:
-    """The graph that a call would run, after the passes."""
-    from stager.pipeline import optimize
-
-    compiler = compiler_of(function)
-    bound = compiler.signature.bind(*args, **kwargs)
-    bound.apply_defaults()
-    return optimize(compiler.trace(bound).graph)

@@ -97,7 +97,7 @@ def explain(self: Any, *args: Any, **kwargs: Any) -> Explanation:
     bound = _bound(compiler, args, kwargs)
     traced = compiler.trace(bound)
     code = executable(traced.graph)
-    return _explanation(compiler, code, Compilation(traced, code, bound, "explain"))
+    return _explanation(compiler, code, Compilation(compiler, traced, code, bound, "explain"))
 
 
 def _explanation(compiler: Compiler, code: Executable, of: Compilation) -> Explanation:
@@ -108,8 +108,8 @@ def _explanation(compiler: Compiler, code: Executable, of: Compilation) -> Expla
         code.origin,
         dict(code.times),
         dict(code.compiled.stats),
-        list(of.traced.session.declined),
-        [", ".join(c.describe_types()) for c in compiler.history],
+        list(of.declined),
+        [", ".join(c.types) for c in compiler.history],
     )
 
 

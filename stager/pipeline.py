@@ -27,6 +27,7 @@ class Executable:
     address: int
     key: str
     graph: Graph  # as traced
+    object: bytes = b""
     loaded: Any = None
     origin: str = "compiled"  # "compiled", "memory" or "disk"
     times: dict[str, float] = field(default_factory=dict)  # seconds by phase
@@ -84,7 +85,7 @@ def executable(graph: Graph, key: str | None = None) -> Executable:
     with _lock:
         found = _memory.get(key)
     if found is not None:
-        return Executable(found.abi, found.address, key, graph, found.loaded, "memory", {"hash": hashed - start},
+        return Executable(found.abi, found.address, key, graph, found.object, found.loaded, "memory", {"hash": hashed - start},
                           found._optimized, found._compiled)  # fmt: skip
     made = _from_disk(graph, key) or _compile(graph, key)
     made.times["hash"] = hashed - start
@@ -127,6 +128,18 @@ def _compile(graph: Graph, key: str) -> Executable:
     return made
 
 
+def load_executable(graph: Graph, key: str, object: bytes, abi: Abi) -> Executable:
+    """An executable from object code made elsewhere on an equal machine."""
+    with _lock:
+        found = _memory.get(key)
+    if found is not None:
+        return found
+    made = _load(graph, key, object, abi, "pickle", {})
+    with _lock:
+        _memory[key] = _recent[key] = made
+    return made
+
+
 def _load(graph: Graph, key: str, object: bytes, abi: Abi, origin: str, times: dict[str, float]) -> Executable:
     from stager.runtime.engine import engine
     from stager.support import provide_support
@@ -136,4 +149,4 @@ def _load(graph: Graph, key: str, object: bytes, abi: Abi, origin: str, times: d
     loaded = engine().load(object, abi.externals)
     address = loaded.address(abi.name)
     times["load"] = time.perf_counter() - start
-    return Executable(abi, address, key, graph, loaded, origin, times)
+    return Executable(abi, address, key, graph, object, loaded, origin, times)

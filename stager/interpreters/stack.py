@@ -211,7 +211,8 @@ _INTERNAL: dict[str, bool] = {}
 _PACKAGE = __name__.partition(".")[0]
 
 
-def _is_internal(filename: str, module: str) -> bool:
+def is_internal(filename: str, module: str) -> bool:
+    """Whether a frame belongs to stager, NumPy or what runs between them and the user."""
     known = _INTERNAL.get(filename)
     if known is None:
         root = module.partition(".")[0]
@@ -225,7 +226,7 @@ def user_location(skip: int = 1) -> Location | None:
     frame = sys._getframe(skip)
     while frame is not None:
         code = frame.f_code
-        if not _is_internal(code.co_filename, frame.f_globals.get("__name__") or ""):
+        if not is_internal(code.co_filename, frame.f_globals.get("__name__") or ""):
             return Location(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back  # type: ignore[assignment]
     return None

@@ -424,7 +424,7 @@ polygamma: OpFunction = elementwise(
     lambda x, *, n: special.polygamma(n, x),
     kinds="f",
     d=[lambda t, out, x, *, n: mul(t, polygamma(x, n=n + 1))],
-    lower=lambda b, x, *, n: b.polygamma(x, n),
+    lower=lambda b, x, *, n: special.lower_polygamma(b, x, n),
 )
 
 

@@ -1,4 +1,4 @@
-"""NumPy references for the functions that NumPy lacks: erf and the gamma family, through the standard library.
+"""References for the functions that NumPy lacks: erf and the gamma family, through the standard library.
 
 They are oracles and constant folders, not fast paths: `math` gives erf, erfc, gamma and lgamma to an ulp or so;
 digamma, polygamma and erfinv are computed here in double precision.
@@ -7,11 +7,13 @@ digamma, polygamma and erfinv are computed here in double precision.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+
+from stager.ir.dtypes import f32, f64
 
 
 def _vectorized(scalar: Callable[[float], float]) -> Callable[[Any], Any]:
@@ -77,16 +79,17 @@ def _polygamma(n: int, x: float) -> float:
         return math.inf if n % 2 == 1 else math.nan
     sign = -1.0 if n % 2 == 0 else 1.0
     factorial = float(math.factorial(n))
-    total = 0.0
-    while x < 20.0 + n:
-        total += factorial / x ** (n + 1)
-        x += 1.0
-    if math.isinf(x):
-        return 0.0
-    series = math.factorial(n - 1) / x**n + factorial / (2 * x ** (n + 1))
-    for k, bernoulli in enumerate(_BERNOULLI, 1):
-        series += bernoulli * math.factorial(2 * k + n - 1) / (math.factorial(2 * k) * x ** (2 * k + n))
-    return sign * (total + series)
+    with np.errstate(all="ignore"):  # NumPy's scalars overflow to inf, Python's raise
+        y, total = np.float64(x), np.float64(0.0)
+        while y < 20.0 + n:
+            total += factorial / y ** (n + 1)
+            y += 1.0
+        inverse = 1.0 / y
+        series = math.factorial(n - 1) * inverse**n + factorial / 2 * inverse ** (n + 1)
+        for k, bernoulli in enumerate(_BERNOULLI, 1):
+            scale = bernoulli * math.factorial(2 * k + n - 1) / math.factorial(2 * k)
+            series += scale * inverse ** (2 * k + n)
+        return float(sign * (total + series))
 
 
 def _erfinv(x: float) -> float:
@@ -125,6 +128,61 @@ digamma = _vectorized(_digamma)
 def polygamma(n: int, x: Any) -> Any:
     """psi^(n)(x), elementwise, n >= 1."""
     return _vectorized(lambda v: _polygamma(n, v))(x)
+
+
+def lower_polygamma(b: Any, x: Any, n: int) -> Any:
+    """psi^(n) as scalar code: the sum of the first terms, the asymptotic series behind them, reflection for x <= 0.
+
+    The reflection needs the n-th derivative of cot(pi x), a polynomial of the cotangent: P' = -(1 + c**2) dP/dc.
+    """
+    if x.dtype is f32:
+        return b.convert(lower_polygamma(b, b.convert(x, f64), n), f32)
+
+    def const(v: float) -> Any:
+        return b.const(f64, v)
+
+    def horner(coefficients: Sequence[float], at: Any) -> Any:
+        total = const(coefficients[-1])
+        for c in reversed(coefficients[:-1]):
+            total = b.add(b.mul(total, at), const(c))
+        return total
+
+    def power(base: Any, k: int) -> Any:
+        result = base
+        for bit in bin(k)[3:]:
+            result = b.mul(result, result)
+            result = b.mul(result, base) if bit == "1" else result
+        return result
+
+    one, zero = const(1.0), const(0.0)
+    left = b.le(x, zero)
+    y = b.select(left, b.sub(one, x), x)
+    terms = 10 + n
+    factorial = float(math.factorial(n))
+    far = b.add(y, const(float(terms)))
+    inverse = b.div(one, far)
+    series = [
+        bernoulli * math.factorial(2 * k + n - 1) / math.factorial(2 * k) for k, bernoulli in enumerate(_BERNOULLI, 1)
+    ]
+    tail = b.mul(b.mul(inverse, inverse), horner(series, b.mul(inverse, inverse)))
+    tail = b.add(const(math.factorial(n - 1)), b.add(b.mul(const(factorial / 2), inverse), tail))
+    total = b.mul(tail, power(inverse, n))
+    for k in reversed(range(terms)):  # smallest terms first
+        total = b.add(total, b.div(const(factorial), power(b.add(y, const(float(k))), n + 1)))
+    right_side = total if n % 2 else b.neg(total)
+
+    polynomial = [0, 1]
+    for _ in range(n):
+        slope = [k * c for k, c in enumerate(polynomial)][1:]
+        polynomial = [-(u + v) for u, v in zip([*slope, 0, 0], [0, 0, *slope], strict=True)]
+    turn = b.mul(const(math.pi), b.sub(x, b.rint(x)))
+    cotangent = b.div(b.cos(turn), b.sin(turn))
+    reflected = b.mul(const(-(math.pi ** (n + 1))), horner([float(c) for c in polynomial], cotangent))
+    reflected = b.sub(reflected, total)  # (-1)**n psi^(n)(1-x), whose sign is that of (-1)**(n+1)
+    at_pole = b.eq(x, b.rint(x))
+    pole = b.select(b.isinf(x), const(math.nan), const(math.inf if n % 2 else math.nan))
+    reflected = b.select(at_pole, pole, reflected)
+    return b.select(left, reflected, right_side)
 
 
 def _fma64(a: float, b: float, c: float) -> float:

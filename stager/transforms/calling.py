@@ -11,7 +11,9 @@ import numpy as np
 from stager import cells
 from stager.array import Array, as_array, wrap
 from stager.capture import convert, current
+from stager.errors import StagerError
 from stager.interpreters.stack import Interpreter, active
+from stager.tracebacks import trimmed
 from stager.tracing import Traced, trace
 
 
@@ -28,7 +30,10 @@ def plainly(body: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         if active():
             return body(*args, **kwargs)
-        traced = trace(body, args, kwargs, concrete=True)
+        try:
+            traced = trace(body, args, kwargs, concrete=True)
+        except StagerError as e:
+            raise trimmed(e) from e.__cause__
         return run_traced(traced)
 
     return call

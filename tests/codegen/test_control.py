@@ -88,3 +88,66 @@ def test_map_of_ragged_lanes() -> None:
     r.output(r.sum(r.exp(row)), r.emit("convert", i, dtype=i64))
     out = g.emit("map", x, size=6, regions=(r.graph,))
     check(g.output(*out), rng.random((6, 6)), rtol=1e-13)
+
+
+def test_invariants_leave_the_loop() -> None:
+    g = G()
+    x, y = g.input("f64[300]"), g.input("f64[300]")
+
+    def body(h: G, i: object, s: object, acc: object, y: object) -> object:
+        return h.add(h.mul(acc, 0.5), h.exp(h.sin(y)))
+
+    graph = g.output(g.loop(0, 9, [x], body, [y]))
+    run = compiled(graph)
+    check(graph, rng.random(300), rng.random(300), rtol=1e-13)
+    text = str(run.compiled.program)
+    assert text.index("exp") < text.index("for ")
+
+
+def test_a_captured_buffer_is_not_overwritten() -> None:
+    g = G()
+    x, z = g.input("f64[30]"), g.input("f64[30]")
+    base = g.exp(x)
+
+    def body(h: G, i: object, s: object, acc: object, base: object) -> object:
+        changed = h.update(base, h.slice(acc, slice(0, 3)), slice(4, 7))
+        return h.add(acc, h.mul(changed, 0.1))
+
+    graph = g.output(g.loop(0, 4, [z], body, [base]))
+    check(graph, rng.random(30), rng.random(30), rtol=1e-13)
+
+
+def test_carries_change_places() -> None:
+    g = G()
+    x, y = g.input("f64[50]"), g.input("f64[50]")
+
+    def body(h: G, i: object, s: object, a: object, b: object) -> object:
+        m = h.slice(a, slice(1, -1))
+        smooth = h.mul(h.add(h.slice(a, slice(0, -2)), h.slice(a, slice(2, None))), 0.5)
+        return h.update(b, h.add(smooth, m), slice(1, 49)), h.sin(a)
+
+    out = g.loop(0, 7, [x, y], body)
+    check(g.output(*out), rng.random(50), rng.random(50), rtol=1e-11)
+
+
+def test_jacobi_swaps_its_buffers() -> None:
+    g = G()
+    x = g.input("f64[64]")
+
+    def body(h: G, i: object, s: object, a: object) -> object:
+        inner = h.add(h.slice(a, slice(0, -2)), h.slice(a, slice(2, None)))
+        return h.emit("concatenate", h.slice(a, slice(0, 1)), h.mul(inner, 0.5), h.slice(a, slice(63, 64)), axis=0)
+
+    for steps in (0, 1, 4, 5):
+        h = G()
+        x = h.input("f64[64]")
+        graph = h.output(h.loop(0, steps, [x], body))
+        check(graph, rng.random(64), rtol=1e-13)
+        assert "swap" in str(compiled(graph).compiled.program)
+
+
+def test_fibonacci_of_scalars() -> None:
+    g = G()
+    a, b = g.input("i64[]"), g.input("i64[]")
+    out = g.loop(0, 10, [a, b], lambda h, i, s, a, b: (b, h.add(a, b)))
+    check(g.output(*out), np.asarray(1), np.asarray(1))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.special
 
 from stager.ops import special
+from stager.pipeline import executable
 from tests.ops.transforms import evaluate, trace, type_of
 from tests.samples import ROWS, call
 
@@ -68,15 +70,24 @@ def test_special_references(name: str) -> None:
 def test_polygamma_left_of_zero() -> None:
     x = np.array([-0.5, -1.25, -7.75])
     for n in (1, 2, 3):
-        expected = scipy.special.zeta(n + 1, 1) * 0 + [_trigamma_by_reflection(v, n) for v in x]
+        expected = [float(mpmath.polygamma(n, v)) for v in x]
         np.testing.assert_allclose(special.polygamma(n, x), expected, rtol=1e-12)
+    far = np.array([1e-150, 1e300, np.inf, 0.0, -1.0, -np.inf, np.nan])
+    expected = [1e300, 1e-300, 0.0, np.inf, np.inf, np.nan, np.nan]
+    np.testing.assert_allclose(special.polygamma(1, far), expected, rtol=1e-15)
 
 
-def _trigamma_by_reflection(x: float, n: int) -> float:
-    """Through mpmath, which continues the polygamma functions to the left."""
-    import mpmath
-
-    return float(mpmath.polygamma(n, x))
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_compiled_polygamma_against_mpmath(n: int) -> None:
+    x = np.r_[np.linspace(0.01, 40, 100), 1e-9, 1e10]
+    special_points = np.array([np.inf, 0.0, -1.0, -np.inf, np.nan])
+    left = np.array([-0.3, -2.7, -11.4])
+    arrays = [x, special_points, left]
+    graph = trace(lambda *xs: [call("polygamma", n=n)(v) for v in xs], *[type_of(a) for a in arrays])
+    right, hard, reflected = executable(graph)(arrays)
+    np.testing.assert_allclose(right, [float(mpmath.polygamma(n, v)) for v in x], rtol=4 * 2.0**-52)
+    np.testing.assert_array_equal(hard, special.polygamma(n, special_points))
+    np.testing.assert_allclose(reflected, [float(mpmath.polygamma(n, v)) for v in left], rtol=1e-14)
 
 
 def test_fma_rounds_once() -> None:
