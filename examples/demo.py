@@ -1,4 +1,4 @@
-"""`make demo`: ordinary NumPy functions, compiled, checked against NumPy and timed.
+"""`make demo`: NumPy functions, compiled, checked against NumPy and timed; then two things made of derivatives.
 
 Every function below is what a NumPy user writes; the only word of stager in it is `st.compile` at the call. The digits
 (examples/DATA.md) are read from disk, everything else is generated from a fixed seed.
@@ -24,6 +24,7 @@ if __name__ == "__main__":
 import stager as st
 
 HERE = Path(__file__).resolve().parent
+PICTURES = Path("out/demo")
 SECONDS_PER_TIMING = 0.6
 
 
@@ -188,7 +189,16 @@ def main() -> None:
         if result is not None and name.startswith("digits"):
             print(f"{'':34} right on {np.mean(result == truth):.1%} of {truth.size} unseen digits")
     print(f"\nevery result agrees with NumPy; geometric mean of the ratios {np.exp(np.mean(np.log(ratios))):.2f}")
-    print(f"before the first row: {once * 1e3:.0f} ms once per process (most of it kept on disk when the cache is on)")
+    print(f"before the first row: {once * 1e3:.0f} ms once per process (with the disk cache on, mostly reading)\n")
+
+    import simulation
+    import training
+
+    progress("training on the digits")
+    training.main(*digits(), PICTURES)
+    progress("fitting a simulation")
+    simulation.main(PICTURES)
+    print(f"pictures: {', '.join(sorted(p.name for p in PICTURES.glob('*.png'))) or 'none'} in {PICTURES}")
 
 
 if __name__ == "__main__":
