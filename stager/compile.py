@@ -29,6 +29,9 @@ from stager.tracebacks import trimmed
 from stager.tracing import Traced, trace
 
 
+MOST_ENTRIES = 256  # specialisations of one function that are kept
+
+
 class Compiler:
     """What stands behind one compiled function: its options, its traces, and why it compiled."""
 
@@ -68,9 +71,14 @@ class Compiler:
         return self.history[-1].difference(bound)
 
     def _add(self, function: Any, bound: inspect.BoundArguments, reason: str) -> None:
-        from stager.runtime.function import add_entry
+        from stager.runtime.function import add_entry, clear_entries
 
         made = self.compile(bound, reason)
+        if len(self.history) >= MOST_ENTRIES:  # a function of ever new types: the oldest specialisations go
+            del self.history[: MOST_ENTRIES // 2]
+            clear_entries(function)
+            for kept in self.history:
+                add_entry(function, kept.spec)
         add_entry(function, made.spec)
         self.history.append(made)
 
@@ -154,7 +162,8 @@ class _Mapping:
         hidden, absent = guards.hidden(traced, inputs, sources, compiler.signature)
         abi, result = self._results(sources)
         return EntrySpec(abi, self.code.address, tuple(patterns), result, varargs=varargs, varkw=varkw, hidden=hidden,
-                         absent=absent, threads=compiler.threads, keepalive=(self.code,))  # fmt: skip
+                         absent=absent, forms={r.index: "python" for r in traced.results if r.python},
+                         threads=compiler.threads, keepalive=(self.code,))  # fmt: skip
 
     def _results(self, sources: dict[int, p.Source]) -> tuple[Any, p.Result]:
         """The ABI with views as outputs of their own, and the tree that builds the result."""

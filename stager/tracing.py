@@ -38,6 +38,7 @@ class Result:
     layout: Layout | None = None
     value: Any = None
     owner: int = -1  # "view_output": the graph output it is a view of
+    python: bool = False  # a number made of Python numbers only: a Python number again
 
 
 @dataclass
@@ -136,12 +137,14 @@ def _deliver(traced: Traced, results: Sequence[Any]) -> None:
         known = of_cell.get(id(x.cell))
         if known is not None and isinstance(known[1].value, np.ndarray):
             traced.results.append(_of_argument(x, known[0], known[1], output))
+        elif known is not None and not x.path and not x.cell.written:
+            traced.results.append(Result("input", known[0]))  # a number that came in, itself
         elif not x.path:
             # two results of one cell are one array, results of different cells are different arrays
             if id(x.cell) not in seen:
                 seen[id(x.cell)] = len(graph.outputs)
                 graph.outputs.append(raw(x))
-            traced.results.append(Result("value", seen[id(x.cell)]))
+            traced.results.append(Result("value", seen[id(x.cell)], python=x.weak and not x.type.shape))
         else:
             traced.results.append(_of_fresh(x, results, graph, seen))
     for i, leaf in enumerate(traced.leaves):

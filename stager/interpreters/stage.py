@@ -33,10 +33,13 @@ class StageInterpreter(Interpreter):
         self.leaves: list[Any] = []  # the argument leaves (`stager.tracing.Leaf`)
 
     def process(self, op: Op, args: Sequence[Any], params: dict[str, Any], regions: tuple[Graph, ...] = ()) -> Any:
-        if "inline" in op.facts:  # a call that only the levels above need: level 0 runs its region
-            from stager.ops.regions import replay
+        if op.family == "control" and not self.keeps_calls():
+            from stager.ops.regions import holds_call, rebuild, replay
 
-            return tuple(replay(params["regions"][0], args))
+            if "inline" in op.facts:  # a call that only the levels above need: level 0 runs its region
+                return tuple(replay(params["regions"][0], args))
+            if holds_call(params["regions"]):
+                return rebuild(op, args, params)
         graph = self.graph
         known = graph.nx._node
         operands = []
@@ -60,6 +63,10 @@ class StageInterpreter(Interpreter):
         if op.multiple_results:
             return tuple([Value(node, i) for i in range(len(types))])
         return Value(node, 0)
+
+    def keeps_calls(self) -> bool:
+        """Whether calls that only transforms look into stay nodes: in a region while a transform around may see them."""
+        return False
 
     def input(self, type: Type, name: str | None = None) -> Value:
         """A new graph input."""

@@ -11,7 +11,7 @@ from stager.array import Array
 from stager.errors import UnsupportedError, describe
 from stager.numpy.functions import FUNCTIONS, METHODS, PROPERTIES, unsupported_function
 from stager.numpy.indexing import getitem, setitem
-from stager.numpy.ufuncs import apply_ufunc
+from stager.numpy.ufuncs import apply_operator, apply_ufunc
 from stager.numpy.ufunc_methods import apply_ufunc_method
 
 BINARY = {
@@ -28,24 +28,24 @@ def _is_operand(x: Any) -> bool:
 
 
 def _binary(ufunc: Any) -> Callable[..., Any]:
-    return lambda self, other: apply_ufunc(ufunc, self, other) if _is_operand(other) else NotImplemented
+    return lambda self, other: apply_operator(ufunc, self, other) if _is_operand(other) else NotImplemented
 
 
 def _reflected(ufunc: Any) -> Callable[..., Any]:
-    return lambda self, other: apply_ufunc(ufunc, other, self) if _is_operand(other) else NotImplemented
+    return lambda self, other: apply_operator(ufunc, other, self) if _is_operand(other) else NotImplemented
 
 
 def _in_place(ufunc: Any) -> Callable[..., Any]:
     def method(self: Array, other: Any) -> Any:
         if not _is_operand(other):
             return NotImplemented
-        return apply_ufunc(ufunc, self, other, out=(self,)) if self.type.shape or self.path else apply_ufunc(ufunc, self, other)
+        return apply_ufunc(ufunc, self, other, out=(self,)) if self.type.shape or self.path else apply_operator(ufunc, self, other)
 
     return method
 
 
 def _unary(ufunc: Any) -> Callable[..., Any]:
-    return lambda self: apply_ufunc(ufunc, self)
+    return lambda self: apply_operator(ufunc, self)
 
 
 def array_ufunc(self: Array, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:

@@ -60,7 +60,7 @@ def deliver(result: Array, out: Any, name: str) -> Array:
         return result
     from stager.numpy.ufuncs import _deliver
 
-    return _deliver(name, result.raw(), out[0] if isinstance(out, tuple) else out, True, False)
+    return _deliver(name, result.raw(), out[0] if isinstance(out, tuple) else out, True)
 
 
 def masked(a: Array, where: Any, identity: Any) -> Array:

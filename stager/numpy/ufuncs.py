@@ -167,6 +167,15 @@ UFUNCS: dict[Any, Rule] = {
 }
 
 
+def apply_operator(ufunc: Any, *inputs: Any) -> Any:
+    """A Python operator: on Python numbers alone it gives a Python number, which stays weak (a ufunc gives a strong scalar)."""
+    out = apply_ufunc(ufunc, *inputs)
+    if all(type(x) in (int, float) or (type(x) is Array and x.weak) for x in inputs):
+        for result in out if isinstance(out, tuple) else (out,):
+            result.weak = result.type.dtype.kind != "b"
+    return out
+
+
 def apply_ufunc(ufunc: Any, *inputs: Any, out: Any = None, where: Any = True, dtype: Any = None, casting: str = "same_kind",
                 order: str = "K", subok: bool = True) -> Any:  # fmt: skip
     """A ufunc call on traced arrays, with NumPy's promotion, broadcasting, `out=`, `where=` and `dtype=`."""
@@ -181,19 +190,18 @@ def apply_ufunc(ufunc: Any, *inputs: Any, out: Any = None, where: Any = True, dt
     result = rule(*[broadcast_raw(r, shape) for r in raws])
     results = result if ufunc.nout > 1 else (result,)
     results = tuple([op.convert(r, dtype=d) for r, d in zip(results, out_dtypes, strict=True)])
-    weak = all(type(x) in (int, float) or (type(x) is Array and x.weak) for x in operands) and not results[0].type.dtype.kind == "b"
     outs = out if isinstance(out, tuple) else (out,) * ufunc.nout
-    final = tuple([_deliver(ufunc.__name__, r, o, where, weak) for r, o in zip(results, outs, strict=True)])
+    final = tuple([_deliver(ufunc.__name__, r, o, where) for r, o in zip(results, outs, strict=True)])
     return final if ufunc.nout > 1 else final[0]
 
 
-def _deliver(name: str, result: Any, out: Any, where: Any, weak: bool) -> Array:
+def _deliver(name: str, result: Any, out: Any, where: Any) -> Array:
     """A ufunc's result: fresh, or written into `out` where `where` holds."""
     if out is None:
         if where is not True:
             mask = broadcast_raw(operand(as_array_like(where), dtype_of(bool)), result.type.shape)
             result = op.select(mask, result, full_like(result, 0))  # NumPy leaves these elements uninitialised
-        return wrap(result, weak)
+        return wrap(result)
     target = writable(out)
     if not np.can_cast(result.type.dtype.np, target.dtype, "same_kind"):
         raise TypeError(f"Cannot cast ufunc '{name}' output from {result.type.dtype.np!r} to {target.dtype!r} with casting rule 'same_kind'")

@@ -208,9 +208,16 @@ def convert(x: Any, *, dtype: DType) -> Any:
 # A copy: the same values in memory of their own. Not folded away where aliasing is observable.
 copy: OpFunction = elementwise("copy", np.copy, d=[lambda t, out, x: t], lower=lambda b, x: x)
 # The identity that passes do not look through: what is computed from it is not shared with what is computed from x.
-barrier: OpFunction = elementwise("barrier", np.positive, d=[lambda t, out, x: t], lower=lambda b, x: x)
+barrier: OpFunction = elementwise("barrier", lambda x: x, d=[lambda t, out, x: t], lower=lambda b, x: x)
 # The identity whose derivative is zero.
-stop_gradient: OpFunction = elementwise("stop_gradient", np.positive, lower=lambda b, x: x)
+stop_gradient: OpFunction = elementwise("stop_gradient", lambda x: x, lower=lambda b, x: x)
+# The identity whose derivative one mode takes for zero: `no_grad` and its forward twin inside a region.
+stop_reverse: OpFunction = elementwise(
+    "stop_reverse", lambda x: x, d=[lambda t, out, x: t], lower=lambda b, x: x, modes=("forward",)
+)
+stop_forward: OpFunction = elementwise(
+    "stop_forward", lambda x: x, d=[lambda t, out, x: t], lower=lambda b, x: x, modes=("reverse",)
+)
 
 # -- rounding and the parts of floats ---------------------------------------------------------------------------------
 

@@ -104,12 +104,15 @@ def elementwise(
     commutative: bool = False,
     kinds: str | None = None,
     facts: tuple[str, ...] = (),
+    batch: Callable[..., Any] | None = None,
+    modes: tuple[str, ...] = ("forward", "reverse"),
 ) -> OpFunction:
     """One scalar function of its operands.
 
     d: per operand, `(t, out, *operands, **params) -> t times the partial derivative`, or None for zero. It is linear
     in t and diagonal, so it serves both modes. result: the result dtype when it is not the operands'.
     mixed: operands may differ in dtype. kinds: the dtype kinds that operands may have ("f", "iu", "biu", ...).
+    batch: in place of doing the same for all lanes. modes: the AD modes that see `d`.
     """
 
     def type_rule(*types: Type, **params: Any) -> Type:
@@ -125,7 +128,7 @@ def elementwise(
         dtype = result if isinstance(result, DType) else result(*[t.dtype for t in types], **params)
         return Type(dtype, first.shape)
 
-    def batch(interp: Any, args: Sequence[Raw], bdims: Sequence[int | None], **params: Any) -> Any:
+    def batch_alike(interp: Any, args: Sequence[Raw], bdims: Sequence[int | None], **params: Any) -> Any:
         args, bdim = align_batch(interp, args, bdims)
         return bind(op, *args, **params), bdim
 
@@ -147,9 +150,9 @@ def elementwise(
             type_rule,
             reference,
             lower=lower,
-            jvp=jvp if differentiable else None,
-            vjp=vjp if differentiable else None,
-            batch=batch,
+            jvp=jvp if differentiable and "forward" in modes else None,
+            vjp=vjp if differentiable and "reverse" in modes else None,
+            batch=batch_alike if batch is None else batch,
             commutative=commutative,
             facts=facts,
         )

@@ -22,6 +22,7 @@ from stager.ir.core_ops import dim_op, fill_op, input_op
 from stager.ir.dims import Dim, dim_max, dim_min, floordiv, is_static, mod, substitute, symbol
 from stager.ir.dtypes import i64
 from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
+from stager.ir.op import Op
 from stager.ir.types import Type
 
 I64 = Type(i64, ())
@@ -71,7 +72,27 @@ class RegionInterpreter(StageInterpreter):
     def process(self, op: Any, args: Sequence[Any], params: dict[str, Any], regions: tuple[Graph, ...] = ()) -> Any:
         known = self.graph.nx._node
         args = [a if type(a) is Value and a.node in known else self.local(a) for a in args]
-        return super().process(op, args, params, regions)
+        out = super().process(op, args, params, regions)
+        s = stack()
+        if s.grad_enabled and s.fwd_grad_enabled:
+            return out
+        if op.multiple_results:
+            return tuple([self._stopped(o, s) for o in out])
+        return self._stopped(out, s)
+
+    def _stopped(self, value: Value, s: Any) -> Value:
+        """A result made while a grad mode is off: the level that will differentiate the region must see it."""
+        from stager.ops.elementwise import stop_forward, stop_reverse
+
+        if not value.type.dtype.is_inexact:
+            return value
+        for on, stop in ((s.grad_enabled, stop_reverse), (s.fwd_grad_enabled, stop_forward)):
+            if not on:
+                value = super().process(stop.op, (value,), {})
+        return value
+
+    def keeps_calls(self) -> bool:
+        return any(not level.implicit for level in stack().levels[: self.position])
 
     def local(self, raw: Any) -> Value:
         """The value of this region for any raw value: a capture when it comes from around, a constant when untraced."""
@@ -376,11 +397,31 @@ def replay(graph: Graph, args: Sequence[Any]) -> list[Any]:
 
 
 def replay_control(node: Node, operands: list[Any], params: dict[str, Any], renamed: bool) -> Any:
-    if not renamed:
-        return bind(node.op, *operands, regions=node.regions, **params)
-    from stager.ops.control import REBUILD  # its regions mention symbols by names that do not hold here
+    """Bind a control node again; with new regions where its own mention symbols by names that do not hold here."""
+    params = {**params, "regions": node.regions}
+    return rebuild(node.op, operands, params) if renamed else bind(node.op, *operands, **params)
 
-    return REBUILD[node.op.name](operands, params, node.regions)
+
+def rebuild(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:
+    """Bind a control op with its regions traced anew."""
+    from stager.ops.control import REBUILD
+
+    regions = params["regions"]
+    params = {k: v for k, v in params.items() if k != "regions"}
+    rule = REBUILD.get(op.name)
+    if rule is not None:
+        return rule(operands, params, regions)
+    assert "inline" in op.facts, op.name
+    region = trace_region(
+        lambda *inputs: replay(regions[0], inputs), [o.type for o in operands], Captures(), regions[0].name
+    )
+    graphs, captured = finish([region], len(operands))
+    return bind(op, *operands, *captured, regions=graphs, **params)
+
+
+def holds_call(regions: Iterable[Graph]) -> bool:
+    """Whether regions hold calls that only transforms look into."""
+    return any("inline" in n.op.facts or holds_call(n.regions) for region in regions for n in region.nodes)
 
 
 # -- analysis ---------------------------------------------------------------------------------------------------------
@@ -399,7 +440,11 @@ def dependent_outputs(graph: Graph, inputs: Sequence[bool], carries: Callable[[N
             marked[node] = (bool(inputs[node.params["index"]]),)
             continue
         operands = [marked[a.node][a.index] for a in node.args]
-        if node.regions:
+        if "inline" in node.op.facts:  # the rules of a custom call may say more than its region
+            marked[node] = tuple(
+                [any(operands) and (carries is not carries_tangent or t.dtype.is_inexact) for t in node.types]
+            )
+        elif node.regions:
             marked[node] = tuple(MARKED[node.op.name](node, operands, carries))
         else:
             marked[node] = ((any(operands) or not operands) and carries(node),) * len(node.types)

@@ -77,17 +77,14 @@ def _read_row(tape: Raw, shape: tuple[Dim, ...], t: Raw) -> Raw:
     return reshape(row, shape=shape)
 
 
-# The largest of all lanes, the same for all: what a buffer for every lane must hold.
-longest = elementwise("longest", lambda x: x, lower=lambda b, x: x, kinds="iu")
-
-
 def _longest_batch(interp: Any, args: Any, bdims: Any) -> Any:
     from stager.ops.reductions import reduce_max
 
     return longest(reduce_max(args[0], axes=(bdims[0],))), None
 
 
-object.__setattr__(longest.op, "batch", _longest_batch)
+# The largest of all lanes, the same for all: what a buffer for every lane must hold.
+longest = elementwise("longest", lambda x: x, lower=lambda b, x: x, kinds="iu", batch=_longest_batch)
 
 
 def trip_count(lower: Raw, upper: Raw, step: int) -> tuple[Raw, Dim, Dim, Dim]:

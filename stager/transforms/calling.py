@@ -57,7 +57,7 @@ def run_traced(traced: Traced) -> Any:
         elif r.kind == "value":
             if r.index not in fresh:
                 fresh[r.index] = own(arrays[r.index])
-            out.append(fresh[r.index])
+            out.append(fresh[r.index].item() if r.python else fresh[r.index])
         else:
             base = traced.leaves[r.index].value if r.kind == "view" else fresh.setdefault(r.owner, own(arrays[r.owner]))
             out.append(strided_view(base, r.layout))
