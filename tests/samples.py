@@ -145,7 +145,10 @@ for name in ("gcd", "lcm"):
     pointwise(name, [REAL, REAL], INTEGERS, flat=True)
 pointwise("popcount", [REAL], INTEGERS, flat=True)
 pointwise("copy", [REAL], ALL)
-pointwise("stop_gradient", [REAL], ALL[:-1], flat=True)
+pointwise("barrier", [REAL], ALL)
+pointwise("stop_gradient", [REAL], ALL, flat=True)
+pointwise("stop_reverse", [REAL], ALL, flat=True)
+pointwise("stop_forward", [REAL], ALL, flat=True)
 pointwise("longest", [REAL], INTEGERS, flat=True, facts={"collective": True})
 for name in ("floor", "ceil", "trunc", "rint", "spacing", "isnan", "isinf", "isfinite", "signbit", "frexp_exponent"):
     pointwise(name, [(0.55, 0.95)], flat=True)

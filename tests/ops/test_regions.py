@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stager.errors import EscapedTracerError, ShapeError
-from stager.interpreters.stack import nearest_stage, push
+from stager.interpreters.stack import nearest_stage, push, stack
 from stager.interpreters.stage import StageInterpreter
 from stager.ir.dtypes import f64, i64
 from stager.ir.evaluate import evaluate_graph
@@ -23,7 +23,7 @@ from stager.ops.indexed import gather
 from stager.ops.reductions import reduce_sum
 from stager.ops.regions import LaneDependentError, dim_of, dim_value, replay
 from stager.ops.views import slice_
-from tests.ops.transforms import as_tuple, evaluate, mapped, pullback, trace
+from tests.ops.transforms import as_tuple, evaluate, mapped, pullback, pushforward, trace
 
 VECTOR = Type(f64, (4,))
 AT: dict[str, Any] = {"axes": (0,), "batch_dims": 0, "mode": "promise"}
@@ -204,3 +204,22 @@ def test_sizes_computed_from_an_index_are_expressions() -> None:
 
     trace(lambda x: for_loop(0, 3, [x], body), VECTOR)
     assert seen == ["2*s0+2", "max(2, s0)", 2]
+
+
+@pytest.mark.parametrize("mode", ["grad_enabled", "fwd_grad_enabled"])
+def test_a_grad_mode_switched_off_inside_a_body(mode: str) -> None:
+    def body(i: Any, c: Any) -> list[Any]:
+        s = stack()
+        setattr(s, mode, False)
+        factor = e.sin(c)
+        setattr(s, mode, True)
+        return [e.mul(c, factor)]
+
+    def fn(x: Any) -> Any:
+        return for_loop(0, 1, [x], body)
+
+    x, one = np.array(0.7), np.array(1.0)
+    reverse, forward = (evaluate(t(fn, [True]), x, one)[0] for t in (pullback, pushforward))
+    full_derivative, factor = np.sin(0.7) + 0.7 * np.cos(0.7), np.sin(0.7)
+    expected = (factor, full_derivative) if mode == "grad_enabled" else (full_derivative, factor)
+    np.testing.assert_allclose((reverse, forward), expected, rtol=1e-15)
