@@ -1,7 +1,7 @@
 """Two small classifiers for the digits, trained with derivatives of plain NumPy functions.
 
 The first clips every sample's own gradient before averaging (per-sample gradients: `vmap(grad(loss))`). The second is
-one NumPy training step that updates the caller's weights in place. Pictures: the loss curves, and what is still misread.
+one NumPy step that updates the caller's weights in place. Pictures: the loss curves, and what is still misread.
 """
 
 from __future__ import annotations
