@@ -49,6 +49,19 @@ LOG_F32 = [
     float.fromhex("0x1.995ed20000000p-2"),
     float.fromhex("0x1.31e1300000000p-2"),
 ]
+EXP_SHORT_F64 = [
+    float.fromhex("0x1.fffffb98c4398p-2"),
+    float.fromhex("0x1.555491600e6d4p-3"),
+    float.fromhex("0x1.5558f2917e41ap-5"),
+    float.fromhex("0x1.1239d91106ad7p-7"),
+    float.fromhex("0x1.6a2370bcd6771p-10"),
+]
+LOG_SHORT_F64 = [
+    float.fromhex("0x1.555554fd7025ep-1"),
+    float.fromhex("0x1.999a7adc85390p-2"),
+    float.fromhex("0x1.2438c28cd43e0p-2"),
+    float.fromhex("0x1.e2f9a1cdfb6c7p-3"),
+]
 EXP2_F64 = [
     float.fromhex("0x1.62e42fefa39efp-1"),
     float.fromhex("0x1.ebfbdff82c59cp-3"),
@@ -319,6 +332,48 @@ STIRLING_F64 = [
     float.fromhex("0x1.03b483501ca8ep+0"),
     float.fromhex("-0x1.c3ff3fae0a261p+0"),
     float.fromhex("0x1.70ecbd2a2cecdp+0"),
+]
+RGAMMA_SHORT_F64 = [
+    float.fromhex("-0x1.06eba82095012p-1"),
+    float.fromhex("0x1.514d3db5e7273p-3"),
+    float.fromhex("0x1.ae7f914e05ef0p-5"),
+    float.fromhex("-0x1.54ea747f3b62ap-5"),
+    float.fromhex("0x1.9f4b5341d88bap-8"),
+    float.fromhex("0x1.1add04be63e55p-9"),
+    float.fromhex("-0x1.21875ad198b6ap-10"),
+    float.fromhex("0x1.37ab230ad7ce5p-13"),
+    float.fromhex("0x1.b86781358dbe6p-16"),
+    float.fromhex("-0x1.c96addadf41dcp-17"),
+    float.fromhex("0x1.eddec23bc8537p-20"),
+]
+STIRLING_SHORT_F64 = [
+    float.fromhex("0x1.55555526cbcf2p-4"),
+    float.fromhex("-0x1.6c13ba873b041p-9"),
+    float.fromhex("0x1.9e4efe0bf25d1p-11"),
+    float.fromhex("-0x1.1b14ba7a6fa47p-11"),
+    float.fromhex("0x1.a4993f9f57136p-12"),
+]
+DIGAMMA_SHORT_F64 = [
+    float.fromhex("-0x1.000000cdb7a8ep-1"),
+    float.fromhex("-0x1.555423bec7c5fp-4"),
+    float.fromhex("-0x1.2aa5c94f8fd97p-16"),
+    float.fromhex("0x1.151b570a386f9p-7"),
+    float.fromhex("-0x1.8979b8e977985p-12"),
+    float.fromhex("-0x1.f53d996cbc626p-9"),
+    float.fromhex("0x1.0209adfafca8cp-9"),
+]
+DIGAMMA_ROOT_SHORT_F64 = [
+    float.fromhex("0x1.e6f0cbada6fdep-1"),
+    float.fromhex("-0x1.b1cb683e4c0c8p-2"),
+    float.fromhex("0x1.eca1b28422a22p-3"),
+    float.fromhex("-0x1.2febb0296155bp-3"),
+    float.fromhex("0x1.85062212fb376p-4"),
+    float.fromhex("-0x1.fc5ff3df99860p-5"),
+    float.fromhex("0x1.4f6443b3a51d5p-5"),
+    float.fromhex("-0x1.a65c944afdf45p-6"),
+    float.fromhex("0x1.118e9dd5c414fp-6"),
+    float.fromhex("-0x1.0c7f7b189ffc2p-6"),
+    float.fromhex("0x1.7b39d4d5c7283p-7"),
 ]
 DIGAMMA_F64 = [
     float.fromhex("-0x1.fffffffffffecp-2"),
@@ -856,6 +911,8 @@ LOG2_ERRORS = {
     "SIN_PI_F32": -27.3,
     "LOG_F64": -59.5,
     "LOG_F32": -30.2,
+    "EXP_SHORT_F64": -28.3,
+    "LOG_SHORT_F64": -37.6,
     "EXP2_F64": -57.8,
     "EXP2_F32": -28.3,
     "LOG_PAIR_F64": -73.5,
@@ -882,6 +939,10 @@ LOG2_ERRORS = {
     "ERFC_F32": -28.2,
     "RGAMMA_F64": -55.2,
     "STIRLING_F64": -58.9,
+    "RGAMMA_SHORT_F64": -33.9,
+    "STIRLING_SHORT_F64": -35.3,
+    "DIGAMMA_SHORT_F64": -32.6,
+    "DIGAMMA_ROOT_SHORT_F64": -28.0,
     "DIGAMMA_F64": -59.2,
     "DIGAMMA_ROOT_F64": -54.4,
     "I0_NEAR_F64": -58.9,

@@ -95,6 +95,14 @@ def exp_of_pair(x: Pair) -> tuple[Expr, Expr]:
     return fma(r * r, exp_tail(r), fma(c, r, c)) + r + 1.0, k_bits
 
 
+def exp_short(x: Expr) -> Expr:
+    """exp of a float64 to a little more than float32's digits, clamped to float32's range."""
+    fmt = exp_format(x.dtype)
+    k_bits, _, r = reduce_exp(smaller(larger(x, -110.0), 110.0))
+    e = fma(r * r, estrin(r, fits("EXP_SHORT", r)), r) + 1.0
+    return (e.bits() + (k_bits << fmt.mantissa)).as_float(x.dtype)
+
+
 def exp_pair(x: Pair, lowest: float | None = None, highest: float | None = None) -> tuple[Pair, Expr]:
     """exp(hi + lo) = pair * 2**k, the pair good to a few digits more than a float; hi is clamped."""
     fmt = exp_format(x.hi.dtype)

@@ -3,7 +3,9 @@
 A family file registers emitters with `@math_function()`: plain functions from (`ScalarBuilder`, `Val`, …) to `Val`.
 `MathFunctions(module, target).call(b, "exp", x)` makes `@stager.exp.v4f64` on first use and calls it. Invariant: one
 private function per name, dtypes and width in a module, pure for LLVM (no memory, no unwinding), so equal calls merge
-and dead ones vanish; LLVM's inliner decides about each call unless the caller's builder says "inline" or "call".
+and dead ones vanish. A function with few call sites is inlined into them, one with many is called, unless the caller's
+builder says "inline" or "call". Where a vector form stands already, the scalar one (a loop's tail) is a call of it with
+one lane.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ FUNCTIONS: dict[str, MathFunction] = {}
 def math_function(
     name: str | None = None, *, result: Callable[[list[DType]], DType] = lambda dtypes: dtypes[0], cold: bool = False
 ) -> Callable[[Emitter], Emitter]:
-    """Registers an emitter under its own name (or `name`). `cold`: never inlined, optimised for size of the caller."""
+    """Registers an emitter under its own name (or `name`). `cold`: rarely taken, so neither inlined nor optimised."""
 
     def register(emit: Emitter) -> Emitter:
         key = name or getattr(emit, "__name__")  # noqa: B009 (Callable has no __name__ for mypy)
@@ -51,6 +53,20 @@ def math_function(
         return emit
 
     return register
+
+
+class _Uses:
+    """The call sites of one function, and the attribute that they get when the module is printed."""
+
+    INSTRUCTIONS = 500  # that inlining may add in all
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.count = 0
+
+    def _to_list(self, _: Any) -> list[str]:
+        size = sum(len(block.instructions) for block in self.function.blocks)
+        return ["alwaysinline" if self.count == 1 or self.count * size <= self.INSTRUCTIONS else "noinline"]
 
 
 @cache
@@ -74,13 +90,14 @@ class _PureAttributes(ir.values.FunctionAttributes):  # type: ignore[misc]
 class MathFunctions:
     """The private math functions of one module."""
 
-    __slots__ = ("_made", "module", "target")
+    __slots__ = ("_made", "_uses", "module", "target")
 
     def __init__(self, module: Any, target: Target) -> None:
         _load_families()
         self.module = module
         self.target = target
         self._made: dict[tuple[Any, ...], Any] = {}
+        self._uses: dict[str, _Uses] = {}
 
     def function(self, name: str, dtypes: list[DType], width: int) -> Any:
         """The llvmlite function for these argument types, made when it is first asked for."""
@@ -93,10 +110,16 @@ class MathFunctions:
         dtypes = [a.dtype for a in args]
         function = self.function(name, dtypes, b.width)
         record = FUNCTIONS[name]
-        attrs: tuple[str, ...] = ()
-        if not record.cold and b.inline != "auto":
-            attrs = ("alwaysinline",) if b.inline == "inline" else ("noinline",)
-        return Val(b.builder.call(function, [a.ir for a in args], attrs=attrs), record.result(dtypes))
+        call = b.builder.call(function, [a.ir for a in args])
+        if record.cold:
+            return Val(call, record.result(dtypes))
+        if b.inline != "auto":
+            call.attributes.add("alwaysinline" if b.inline == "inline" else "noinline")
+        else:
+            uses = self._uses.setdefault(function.name, _Uses(function))
+            uses.count += 1
+            call.attributes = uses
+        return Val(call, record.result(dtypes))
 
     def _make(self, key: tuple[Any, ...], record: MathFunction, dtypes: list[DType], width: int) -> Any:
         b = ScalarBuilder(None, width, self.target, self)
@@ -108,9 +131,18 @@ class MathFunctions:
         function.linkage = "private"
         function.attributes = _PureAttributes(("nounwind", "willreturn", "memory(none)", "nosync", "mustprogress"))
         if record.cold:
-            function.attributes.add("noinline")
-            function.attributes.add("cold")
+            for attribute in ("noinline", "cold", "optnone"):  # optimising what hardly runs would take most of the time
+                function.attributes.add(attribute)
         b.builder = ir.IRBuilder(function.append_basic_block("entry"))
-        out = record.emit(b, *(Val(a, d) for a, d in zip(function.args, dtypes, strict=True)))
+        args = [Val(a, d) for a, d in zip(function.args, dtypes, strict=True)]
+        wide = min((k[1] for k in self._made if k[0] == record.name and k[2:] == key[2:] and k[1] > 1), default=0)
+        if width == 1 and wide and not record.cold:
+            out = self._one_lane(b.with_width(wide), record.name, args)
+        else:
+            out = record.emit(b, *args)
         b.builder.ret(out.ir)
         return function
+
+    def _one_lane(self, b: ScalarBuilder, name: str, args: list[Val]) -> Val:
+        b.inline = "call"
+        return b.extract(self.call(b, name, *(b.insert(b.const(a.dtype, 1), 0, a) for a in args)), 0)

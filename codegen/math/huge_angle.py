@@ -6,6 +6,7 @@ Cold scalar paths for float64; float32 comes through float64. Invariant: right f
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import llvmlite.ir as ir
@@ -20,6 +21,7 @@ from stager.ir.dtypes import f64, i64, u64
 _WORDS = 22
 
 
+@cache
 def one_over_two_pi(bits: int) -> int:
     """floor(2**bits / (2*pi)), by Machin's formula in integers."""
     guard = bits + 64
@@ -55,7 +57,12 @@ def _table(b: ScalarBuilder) -> Any:
 
 
 def multiply_high(x: Expr, y: Expr) -> Expr:
-    """The upper 64 bits of a product of unsigned words, by halves (128-bit products are library calls on wasm32)."""
+    """The upper 64 bits of a product of unsigned words."""
+    b = x.b
+    if b.target.arch != "wasm32":
+        double = ir.IntType(128)
+        product = b.builder.mul(*(b.builder.zext(e.v.ir, double) for e in (x, y)))
+        return Expr(b, Val(b.builder.trunc(b.builder.lshr(product, ir.Constant(double, 64)), ir.IntType(64)), u64))
     mask = (1 << 32) - 1
     x0, x1, y0, y1 = x & mask, x >> 32, y & mask, y >> 32
     middle = x1 * y0 + (x0 * y0 >> 32)

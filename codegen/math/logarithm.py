@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from stager.codegen.math.exponential import exp_format, hexadecimal, power_of_two
-from stager.codegen.math.expr import Expr, fits, fma, horner, where
+from stager.codegen.math.expr import Expr, estrin, fits, fma, horner, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import Pair, fast_two_sum, two_product, two_sum
 from stager.codegen.scalar import ScalarBuilder, Val
@@ -94,6 +94,17 @@ def log(b: ScalarBuilder, v: Val) -> Val:
     r = z * horner(z, fits("LOG", x))
     out = fma(k, fmt.ln2_hi, f - (half - fma(s, half + r, k * fmt.ln2_lo)))
     return log_specials(x, out).v
+
+
+def log_short(x: Expr) -> Expr:
+    """log of a positive normal float64 to a little more than float32's digits."""
+    fmt = exp_format(x.dtype)
+    _, k, m = split_exponent(x)
+    f = m - 1.0
+    s = f / (f + 2.0)
+    z = s * s
+    half = f * f * 0.5
+    return fma(k, fmt.ln2_hi + fmt.ln2_lo, f - (half - s * (half + z * estrin(z, fits("LOG_SHORT", x)))))
 
 
 def _log_to_base(b: ScalarBuilder, v: Val, scale: tuple[float, float], two: tuple[float, float]) -> Val:

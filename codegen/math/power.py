@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 
-from stager.codegen.math.exponential import exp_of_pair, power_of_two, round_to_bits, scale
+from stager.codegen.math.exponential import exp_of_pair, exp_short, power_of_two, round_to_bits, scale
 from stager.codegen.math.expr import Expr, fits, fma, horner, larger, smaller, where
 from stager.codegen.math.functions import math_function
-from stager.codegen.math.logarithm import log_format, log_pair, split_exponent
+from stager.codegen.math.logarithm import log_format, log_pair, log_short, split_exponent
 from stager.codegen.math.split import Pair, two_product
 from stager.codegen.scalar import ScalarBuilder, Val
 from stager.ir.dtypes import f32, f64
@@ -21,7 +21,7 @@ def _power_of_magnitude(a: Expr, y: Expr) -> Expr:
     y = smaller(larger(y, -(2.0**80)), 2.0**80)  # any larger exponent gives 0, 1 or inf as well
     if a.dtype is f32:
         wide = a.to(f64)
-        return (y.to(f64) * wide.call("log")).call("exp").to(f32)
+        return exp_short(y.to(f64) * log_short(wide)).to(f32)
     log = log_pair(a)
     hi, lo = two_product(log.hi, y)
     p, k_bits = exp_of_pair(Pair(hi, fma(log.lo, y, lo)))
