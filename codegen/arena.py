@@ -10,17 +10,20 @@ from __future__ import annotations
 from typing import Any
 
 from stager.codegen.inplace import buffers_of
-from stager.codegen.program import Loop, MapLanes, Program, Storage, Switch, While
+from stager.codegen.program import Allocate, Buffer, Loop, MapLanes, Program, Storage, Switch, While, walk
 from stager.ir.abi import ARENA_ALIGN
 from stager.ir.dims import Dim, symbols_of
 
 
+PRIVATE_BYTES = 1 << 14
+"""What a thread of a parallel map keeps on its stack."""
 STACK_BYTES = 64
 """Temporaries up to this size are local variables, which LLVM keeps in registers."""
 
 
 def plan(program: Program) -> None:
     """Gives every temporary its offset and the program its arena."""
+    _private(program.steps)
     spans = _spans(program)
     static: list[tuple[int, int, int, Storage]] = []
     symbolic: list[tuple[int, int, Dim, Storage]] = []
@@ -52,6 +55,80 @@ def plan(program: Program) -> None:
             slots.append((size, at, end))
             at = at + (size + (ARENA_ALIGN - 1)) // ARENA_ALIGN * ARENA_ALIGN
     program.arena_bytes = at
+    _allocate(program.steps)
+
+
+def _private(steps: list[Any]) -> None:
+    """What only the body of a parallel map uses is each thread's own."""
+    for s in steps:
+        match s:
+            case MapLanes():
+                if s.parallel:
+                    outside: set[int] = set()
+                    walk([x for x in steps if x is not s], lambda x: outside.update(id(b.storage) for b in buffers_of(x)))
+                    mine: dict[int, Storage] = {}
+                    walk(s.body, lambda x: mine.update((id(b.storage), b.storage) for b in buffers_of(x)))
+                    s.private = [x for k, x in mine.items() if k not in outside and x.kind in ("temp", "stack")]
+                    for x in s.private:
+                        if isinstance(x.nbytes, int) and x.nbytes <= PRIVATE_BYTES:
+                            x.kind = "stack"
+                        elif x.kind == "temp":
+                            x.kind = "heap"
+                else:
+                    _private(s.body)
+            case Loop():
+                _private(s.body)
+            case While():
+                _private(s.body)
+            case Switch():
+                for b in s.branches:
+                    _private(b)
+
+
+def _allocate(steps: list[Any]) -> None:
+    """Puts an `Allocate` before the first step that touches a storage without a place."""
+
+    def visit(steps: list[Any], known: set[int]) -> None:
+        at = 0
+        while at < len(steps):
+            s = steps[at]
+            needed: dict[int, Buffer] = {}
+            for b in buffers_of(s):
+                if b.storage.kind in ("heap", "sized") and id(b.storage) not in known:
+                    needed.setdefault(id(b.storage), b)
+            inner: list[list[Any]] = []
+            match s:
+                case Loop() | MapLanes():
+                    inner = [s.body]
+                case While():
+                    inner = [s.test, s.body]
+                case Switch():
+                    inner = s.branches
+            if inner:
+                later: set[int] = set()
+                walk(steps[at + 1 :], lambda x: later.update(id(b.storage) for b in buffers_of(x)))
+                for body in inner:
+                    found: dict[int, Buffer] = {}
+
+                    def look(x: Any, found: dict[int, Buffer] = found) -> None:
+                        for b in buffers_of(x):
+                            if b.storage.kind in ("heap", "sized"):
+                                found.setdefault(id(b.storage), b)
+
+                    walk(body, look)
+                    for k, b in found.items():
+                        if k not in known and (k in later or len(inner) > 1):
+                            needed.setdefault(k, b)
+            for k, b in needed.items():
+                whole = b if b.offset == 0 else Buffer(b.storage, b.dtype, b.shape)
+                steps.insert(at, Allocate(whole))
+                known.add(k)
+                at += 1
+            for body in inner:
+                visit(body, set(known))
+            at += 1
+
+    visit(steps, set())
 
 
 def _place(items: list[tuple[int, int, int, Storage]]) -> int:

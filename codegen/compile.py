@@ -14,7 +14,7 @@ from typing import Any
 from stager.codegen.program import Program
 from stager.codegen.target import Target
 from stager.ir.abi import Abi, InputAbi, OutputAbi, SymbolAbi
-from stager.ir.dims import Dim, contiguous_strides
+from stager.ir.dims import Dim, contiguous_strides, symbols_of
 from stager.ir.graph import Graph
 
 
@@ -129,7 +129,8 @@ def _abi(graph: Graph, name: str, program: Program, statuses: Any, externals: tu
             kind, *rest = signature.aliases[n]
             outputs.append(OutputAbi(v.type, kind, *rest))
         else:
-            outputs.append(OutputAbi(v.type))
+            known = symbols_of(v.shape) <= set(program.symbols)
+            outputs.append(OutputAbi(v.type, "fresh" if known else "sized"))
     position = {id(v.node): n for n, v in enumerate(graph.inputs)}
     symbols = []
     for s, d in graph.symbols.items():

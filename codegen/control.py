@@ -29,7 +29,7 @@ from stager.codegen.program import (
     While,
 )
 from stager.codegen.pull import value_key
-from stager.ir.dims import Dim, Expr
+from stager.ir.dims import Dim, Expr, symbols_of
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.types import Type
 
@@ -71,7 +71,6 @@ class _Region:
                 fresh = new_symbol(ctx, name)
                 env[name] = fresh
                 data[str(fresh)] = d.source
-        back = {str(v): k for k, v in env.items() if isinstance(v, Expr)}
         if not env:
             for node in graph.nodes:  # the same region may have been lowered before
                 for i in range(len(node.types)):
@@ -85,7 +84,6 @@ class _Region:
             old = list(graph.nodes)
             place = {id(n): k for k, n in enumerate(old)}
             data = {s: Value(nodes[place[id(v.node)]], v.index) for s, v in data.items()}
-        del back
         for v, operand in zip(inputs, operands, strict=True):
             key = value_key(v)
             if isinstance(operand, Buffer):
@@ -97,14 +95,59 @@ class _Region:
                 ctx.scalars[key] = operand
         self.inputs, self.outputs = inputs, outputs
         self._args = (ctx, nodes, outputs, data)
+        self._symbols = {str(d) for d in env.values() if isinstance(d, Expr)} - set(ctx.graph.symbols)
         self._steps = steps
 
-    def walk(self, homes: dict[int, Buffer]) -> Walk:
+    def walk(self, homes: dict[int, Buffer], hoist_into: Walk | None = None, variant: int = 0) -> Walk:
+        """Lowers the region. `hoist_into`: where what does not depend on the first `variant` inputs is computed."""
         ctx, nodes, outputs, data = self._args
+        before = None
+        if hoist_into is not None:
+            nodes, before = self._hoist(hoist_into, variant)
         inner = Walk(ctx, nodes, outputs, homes, data)
+        if before is not None:
+            inner.ops.update(before.ops)
+            inner.weight.update(before.weight)
         inner.steps = self._steps
         inner.run()
         return inner
+
+    def _hoist(self, w: Walk, variant: int) -> tuple[list[Node], Walk | None]:
+        """Computes before the loop what every iteration would compute alike; returns the nodes that remain."""
+        ctx, nodes, outputs, _ = self._args
+        varying = {id(v.node) for v in self.inputs[:variant]}
+        loop_symbols = {str(d) for v in self.inputs if isinstance(d := ctx.scalars.get(value_key(v)), Expr)}
+        loop_symbols |= self._symbols
+        remain: list[Node] = []
+        moved: list[Node] = []
+        for node in nodes:
+            if (
+                node.op.name == "input"
+                or node.op.family not in _HOISTED
+                or any(id(a.node) in varying for a in node.args)
+                or (node.op.name == "gather" and node.params["mode"] == "check")
+                or (loop_symbols and symbols_of((*node.params.values(), *(t.shape for t in node.types))) & loop_symbols)
+            ):
+                remain.append(node)
+                if node.op.name != "input":
+                    varying.add(id(node))
+            else:
+                moved.append(node)
+        if not any(n.op.family not in ("source", "view") for n in moved):
+            return nodes, None
+        places = {id(n) for n in moved}
+        frontier = [a for n in remain for a in n.args if id(a.node) in places]
+        frontier += [v for v in outputs if id(v.node) in places]
+        before = Walk(ctx, moved, frontier, {}, {})
+        before.steps = w.steps
+        before.run()
+        for v in frontier:
+            if before.weight.get(value_key(v), 0) >= 2:
+                before.realise(v)
+        return remain, before
+
+
+_HOISTED = ("source", "elementwise", "view", "reduction", "scan", "indexed", "contract", "structural", "sort")
 
 
 def _captures(w: Walk, values: Sequence[Value]) -> list[Value]:
@@ -175,7 +218,7 @@ def lower_for(w: Walk, node: Node) -> None:
             facts.signed.add(str(i))
     region = _Region(w, node.regions[0], [i, *carried, *captures], [])
     homes = {value_key(r): b for r, b in zip(region.outputs, carried, strict=True)}
-    inner = region.walk(_distinct(homes, region.outputs))
+    inner = region.walk(_distinct(homes, region.outputs), w, 1 + n)
     _bring_back(w, region, inner, carried)
     w.steps.append(Loop(str(i), lower, upper, step, inner.steps))
     _settle(w, node, carried)
@@ -199,7 +242,7 @@ def lower_while(w: Walk, node: Node) -> None:
     tester.realise(test.outputs[0], condition)
     region = _Region(w, node.regions[1], [*carried, *captures], [])
     homes = {value_key(r): b for r, b in zip(region.outputs, carried, strict=True)}
-    inner = region.walk(_distinct(homes, region.outputs))
+    inner = region.walk(_distinct(homes, region.outputs), w, n)
     _bring_back(w, region, inner, carried)
     w.steps.append(While(tester.steps, condition, inner.steps))
     _settle(w, node, carried)
@@ -267,7 +310,7 @@ def lower_map(w: Walk, node: Node) -> None:
         Buffer(b.storage, b.dtype, b.shape[1:], b.strides[1:], b.offset + lane * b.strides[0]) for b in targets
     ]
     homes = {value_key(r): b for r, b in zip(region.outputs, slices, strict=True)}
-    inner = region.walk(_distinct(homes, region.outputs))
+    inner = region.walk(_distinct(homes, region.outputs), w, 1)
     for r, b in zip(region.outputs, slices, strict=True):
         found = w.ctx.buffers.get(value_key(inner.origin(r)))
         if found is not b:
@@ -334,6 +377,9 @@ def lower_routine(w: Walk, node: Node) -> None:
     routine = routines.find(node)
     if routine is None:
         raise NotImplementedError(f"{node.op.name}: no routine emits this op")
+    if routine.lower is not None:
+        routine.lower(w, node)
+        return
     inputs = [w.as_buffer(a) if routine.strided else w.realise(a) for a in node.args]
     inputs = [b if routine.strided or b.is_dense else _dense(w, a) for a, b in zip(node.args, inputs, strict=True)]
     read = {id(b.storage) for b in inputs}

@@ -17,8 +17,8 @@ import llvmlite.ir as ir
 from stager.codegen.program import Buffer, Storage
 from stager.codegen.scalar import ScalarBuilder, memory_type
 from stager.codegen.target import Target
-from stager.ir.abi import CONTEXT_DETAIL, CONTEXT_INTERRUPTED, PARALLEL_FOR, STATUS_INTERRUPTED, STATUS_NO_MEMORY, StatusAbi
-from stager.ir.dims import Apply, Dim, Expr, Sym, symbols_of
+from stager.ir.abi import CONTEXT_ALLOCATE, CONTEXT_DETAIL, CONTEXT_INTERRUPTED, CONTEXT_POLL, PARALLEL_FOR, STATUS_INTERRUPTED, STATUS_NO_MEMORY, StatusAbi
+from stager.ir.dims import Apply, Dim, Expr, Sym, dim_max, symbols_of
 
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
 PTR = ir.PointerType()
@@ -118,6 +118,7 @@ class FunctionEmitter:
         self.captures: list[tuple[Any, Callable[[FunctionEmitter], Any]]] = []
         self.captured: dict[Any, Any] = {}
         self.slots: dict[int, Any] = {}  # storages whose address changes while the function runs
+        self.private: set[int] = set()  # storages that a body has for itself
         self.heap: dict[int, Any] = {}  # storages sized by data: a slot that is freed at the end
         self._exit = self.fn.append_basic_block("exit")
         self._result = self.alloca(I32, "status")
@@ -159,9 +160,49 @@ class FunctionEmitter:
         return self.offset(self.context, offset)
 
     def poll(self) -> None:
-        """Leaves when the caller has set `interrupted`."""
-        flag = self.b.load(self._field(CONTEXT_INTERRUPTED), typ=I32, align=4)
+        """Leaves when the caller has set `interrupted` or its `poll` says so."""
+        b = self.b
+        ask, on = b.append_basic_block("ask"), b.append_basic_block("asked")
+        function = b.load(self._field(CONTEXT_POLL), typ=PTR, align=8)
+        b.cbranch(b.icmp_unsigned("!=", function, NULL), ask, on)
+        b.position_at_end(ask)
+        status = self.call_pointer(function, I32, [self.context])
+        self.leave_if(b.icmp_signed("!=", status, ir.Constant(I32, 0)), STATUS_INTERRUPTED)
+        b.branch(on)
+        b.position_at_end(on)
+        flag = b.load(self._field(CONTEXT_INTERRUPTED), typ=I32, align=4)
         self.leave_if(self.b.icmp_signed("!=", flag, ir.Constant(I32, 0)), STATUS_INTERRUPTED)
+
+    def call_pointer(self, function: Any, result: Any, args: Sequence[Any]) -> Any:
+        """Calls the C function at an address."""
+        type = ir.FunctionType(result, [a.type for a in args])
+        typed = ir.instructions.CastInstr(self.b.block, "bitcast", function, ir.PointerType(type))
+        self.b._insert(typed)  # llvmlite wants to know the function's type, LLVM sees an opaque pointer
+        return self.b.call(typed, list(args))
+
+    def allocate(self, buffer: Buffer, output: int | None) -> None:
+        """Memory for a storage whose size only this function knows: from malloc, or for result `output` from the caller."""
+        b, key = self.b, id(buffer.storage)
+        slot = self.slots.get(key)
+        if slot is None:
+            slot = self.slots[key] = self.alloca(PTR, buffer.name)
+            self.entry.store(NULL, slot)
+            if output is None:
+                self.heap[key] = slot
+        if output is None:
+            b.call(self.external("free", ir.VoidType(), [PTR]), [b.load(slot, typ=PTR)])
+            b.store(NULL, slot)
+            p = b.call(self.external("malloc", PTR, [I64]), [self.dim(dim_max(buffer.storage.nbytes, 1))])
+        else:
+            shape = self.alloca(ir.ArrayType(I64, max(1, len(buffer.shape))), "shape", 8)
+            for k, d in enumerate(buffer.shape):
+                b.store(self.dim(d), self.offset(shape, 8 * k), align=8)
+            function = b.load(self._field(CONTEXT_ALLOCATE), typ=PTR, align=8)
+            p = self.call_pointer(
+                function, PTR, [self.context, ir.Constant(I32, output), i64(len(buffer.shape)), shape]
+            )
+        b.store(p, slot)
+        self.leave_if(b.icmp_unsigned("==", p, NULL), STATUS_NO_MEMORY)
 
     # -- values -------------------------------------------------------------------------------------------------------
 
@@ -287,7 +328,7 @@ class FunctionEmitter:
             return found
         if storage.kind == "constant":
             p = self.m.constant(storage)
-        elif self.parent is not None and key not in self.heap and not self._is_own(storage):
+        elif self.parent is not None and key not in self.private:
             p = self.capture(("storage", key), PTR, lambda parent: parent.base(storage))
         elif storage.kind in ("input", "output"):
             place = self.entry.gep(self.buffers, [i64(8 * storage.number)], source_etype=I8, inbounds=True)
@@ -300,9 +341,6 @@ class FunctionEmitter:
             p = self.stack(storage, storage.nbytes)
         self.pointers[key] = p
         return p
-
-    def _is_own(self, storage: Storage) -> bool:
-        return id(storage) in self.pointers
 
     def stack(self, storage: Storage, nbytes: Dim) -> Any:
         """Makes a storage a stack slot of this function."""
@@ -393,6 +431,3 @@ class FunctionEmitter:
         emit(inner, inner.begin, inner.end)
         inner.finish()
         self.call_body(inner, n, grain)
-
-    def no_memory(self) -> None:
-        self.leave(STATUS_NO_MEMORY)

@@ -22,6 +22,7 @@ def share(program: Program) -> None:
     """Merges storages where that is free, and decides how carries return."""
     book = _Book(program)
     _loops(program.steps, book)
+    _carries(program.steps, book, None)
     _sequence(program, book)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from stager.codegen.index import DYNAMIC, Facts, Ix, variable
 from stager.codegen.program import Buffer, Instr, Move, Program, Read, Reduction, Scalar, Storage, Store
 from stager.codegen.pull import StageBuilder, diagonal_index, value_key
-from stager.ir.dims import Dim, Expr, contiguous_strides, substitute, symbol
+from stager.ir.dims import Dim, Expr, contiguous_strides, substitute, symbol, symbols_of
 from stager.ir.dtypes import DType, b1, i64
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.types import Type
@@ -83,7 +83,8 @@ class Lowering:
                 outputs.append(None)
                 continue
             else:
-                b = Buffer(Storage("output", f"out{n}", v.type.nbytes, len(g.inputs) + n), v.type.dtype, v.type.shape)
+                sized = any(d.kind == "data" and s in symbols_of(v.shape) for s, d in g.symbols.items())
+                b = Buffer(Storage("sized" if sized else "output", f"out{n}", v.type.nbytes, n if sized else len(g.inputs) + n), v.type.dtype, v.type.shape)
             outputs.append(b)
             if value_key(v) in homes or value_key(v) in self.buffers:
                 late.append((b, v))
@@ -91,12 +92,19 @@ class Lowering:
                 homes[value_key(v)] = b
         walk = Walk(self, list(g.nodes), g.outputs, homes, {name: d.source for name, d in g.symbols.items() if d.kind == "data"})
         walk.run()
+        back: list[tuple[Buffer, Value]] = []
         for v in g.outputs:
             home = homes.get(value_key(v))
-            if home is not None:
+            if home is not None and home.storage.kind == "input":
+                back.append((home, v))
+            elif home is not None:
                 walk.deliver(v, home)
         for b, v in late:
-            walk.deliver(v, b)
+            if b.storage.kind == "input":
+                back.append((b, v))
+            else:
+                walk.deliver(v, b)
+        walk.write_back(back)
         fresh = [b for n, b in enumerate(outputs) if b is not None and n not in written_by]
         entry = [name for name, d in g.symbols.items() if d.kind != "data"]
         return Program(self.name, inputs, fresh, walk.steps, entry, self.storages, self.facts)
@@ -283,15 +291,9 @@ class Walk:
         if home is None or home.shape != v.shape:
             return None
         there = self.ctx.occupants.get(id(home.storage))
-        if there is not None and there != v:
-            if self._read_later(there, self.now):
-                return None
-            self.protect(there)
+        if there is not None and there != v and (self.users.get(value_key(there)) or value_key(there) in self.output_keys):
+            return None  # a buffer of its own, which comes back by a move that mostly costs nothing (`inplace`)
         return home
-
-    def _read_later(self, v: Value, now: int) -> bool:
-        users = self.users.get(value_key(v))
-        return bool(users) and users[-1] > now or value_key(v) in self.output_keys
 
     def write(self, v: Value, target: Buffer, at: Callable[[tuple[Ix, ...]], tuple[Ix, ...]] | None = None) -> None:
         """A stage that computes `v` into `target` (or the part of it that `at` says)."""
@@ -327,6 +329,27 @@ class Walk:
         if b is not None and b.storage is target.storage:
             return
         self.realise(v, target)
+
+    def write_back(self, pairs: list[tuple[Buffer, Value]]) -> None:
+        """Values into the caller's arrays, after everything that reads what these hold."""
+        moves = []
+        for target, v in pairs:
+            b = self.ctx.buffers.get(value_key(self.origin(v)))
+            if b is not None and b.storage is target.storage:
+                continue
+            if b is None or id(b.storage) not in self.ctx.owned:
+                copy = self.ctx.temp(v.type)
+                self.realise(v, copy)
+                b = copy
+            moves.append((target, b))
+        for target, b in moves:
+            if target.is_dense:
+                self.steps.append(Move(target, b))
+            else:
+                sb = StageBuilder(self.ctx)
+                index = [sb.axis(d) for d in b.shape]
+                sb.stores.append(Store(target, sb.address(target, index), sb.load(b, sb.address(b, index))))
+                self.steps.append(sb.finish())
 
     def scalar(self, v: Value) -> Scalar:
         """An integer scalar as a dim when its definition is one, else its buffer."""
@@ -364,7 +387,8 @@ class Walk:
         base = self.origin(base)
         key = value_key(base)
         users = self.users.get(key, [])
-        dead = key not in self.output_keys and (not users or users[-1] <= self.now) and users.count(self.now) <= 1
+        mine = id(base.node) in self.order  # what stands outside of a region is read again by its next run
+        dead = mine and key not in self.output_keys and (not users or users[-1] <= self.now) and users.count(self.now) <= 1
         found = self.ctx.buffers.get(key)
         home = self.homes.get(value_key(result))
         if found is None:

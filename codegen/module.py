@@ -9,6 +9,7 @@ import llvmlite.ir as ir
 from stager.codegen.emit import I1, I8, I32, I64, PTR, FunctionEmitter, ModuleEmitter, i64
 from stager.codegen.loops import emit_nest
 from stager.codegen.program import (
+    Allocate,
     Buffer,
     Check,
     Loop,
@@ -119,13 +120,23 @@ def _close_swaps(e: FunctionEmitter, s: Loop | While, originals: list[tuple[Any,
         e.pointers[id(storage)] = base
 
 
+def _poll_sometimes(e: FunctionEmitter, count: Any, period: int) -> None:
+    """Every `period`-th turn asks whether to stop."""
+    b = e.b
+    ask, on = b.append_basic_block("poll"), b.append_basic_block("polled")
+    b.cbranch(b.icmp_signed("==", b.and_(count, i64(period - 1)), i64(period - 1)), ask, on)
+    b.position_at_end(ask)
+    e.poll()
+    b.branch(on)
+    b.position_at_end(on)
+
+
 def _loop(e: FunctionEmitter, s: Loop) -> None:
     lo, hi = scalar_value(e, s.lower), scalar_value(e, s.upper)
     swapped = _open_swaps(e, s)
     with e.loop(lo, hi, s.step, name="for") as i:
         e.define(s.symbol, i)
-        if s.polls:
-            e.poll()
+        _poll_sometimes(e, i, s.period)
         emit_steps(e, s.body)
     _close_swaps(e, s, swapped)
 
@@ -136,8 +147,12 @@ def _while(e: FunctionEmitter, s: While) -> None:
     swapped = _open_swaps(e, s)
     b.branch(test)
     b.position_at_end(test)
+    counter = e.alloca(I64, "turns")
+    e.entry.store(i64(0), counter)
     with e.scope():
-        e.poll()
+        turns = b.add(b.load(counter, typ=I64), i64(1))
+        b.store(turns, counter)
+        _poll_sometimes(e, turns, 256)
         emit_steps(e, s.test)
         sb = e.scalars(1)
         go_on = sb.load(e.pointer(s.condition), s.condition.dtype)
@@ -169,9 +184,26 @@ def _switch(e: FunctionEmitter, s: Switch) -> None:
 
 
 def _map(e: FunctionEmitter, s: MapLanes) -> None:
-    with e.loop(0, s.size, name="lane") as i:
-        e.define(s.symbol, i)
-        emit_steps(e, s.body)
+    if not (s.parallel and e.m.threads):
+        with e.loop(0, s.size, name="lane") as i:
+            e.define(s.symbol, i)
+            emit_steps(e, s.body)
+        return
+    body = e.body()
+    for storage in s.private:
+        body.private.add(id(storage))
+        if storage.kind == "stack":
+            assert isinstance(storage.nbytes, int)
+            body.stack(storage, storage.nbytes)
+    with body.scope(), body.loop(body.begin, body.end, name="lane") as i:
+        body.define(s.symbol, i)
+        emit_steps(body, s.body)
+    body.finish()
+    e.call_body(body, s.size, s.grain)
+
+
+def _allocate(e: FunctionEmitter, s: Allocate) -> None:
+    e.allocate(s.buffer, s.buffer.storage.number if s.buffer.storage.kind == "sized" else None)
 
 
 def _check(e: FunctionEmitter, s: Check) -> None:
@@ -193,6 +225,7 @@ def _routine(e: FunctionEmitter, s: Routine) -> None:
 
 EMIT: dict[type, Any] = {
     Nest: _nest,
+    Allocate: _allocate,
     Read: _read,
     Move: _move,
     Loop: _loop,

@@ -21,7 +21,8 @@ from stager.ir.graph import Node
 
 class Storage:
     """Memory that a buffer lies in. `kind`: "input", "output" (the caller's, `number` says which), "constant",
-    "temp" (the arena), "stack" (a local variable: small, or one row of a nest)."""
+    "temp" (the arena), "stack" (a local variable: small, or one row of a nest), "heap" (a size that only the running
+    function knows), "sized" (a result of such a size: the caller allocates it when asked)."""
 
     __slots__ = ("align", "data", "kind", "name", "nbytes", "number", "offset", "slot", "writable")
 
@@ -91,7 +92,7 @@ class Instr:
         return ()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Axis:
     """A loop of a stage. `reduce`: it vanishes from the result."""
 
@@ -99,7 +100,7 @@ class Axis:
     reduce: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Store:
     """`buffer[at] = value`, or combined into what stands there ("add", "mul", "min", "max") by a scatter."""
 
@@ -109,7 +110,7 @@ class Store:
     combine: str = "set"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Reduction:
     """`buffer[at] = monoid over the reduce axes of value`. `kind` sum, prod, max, min, or, and, argmax, argmin."""
 
@@ -120,7 +121,7 @@ class Reduction:
     index: Ix | None = None  # argmax, argmin: the position along the axis
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stage:
     """A computation over `axes`; stores happen at every point, reductions once per point of the other axes."""
 
@@ -150,7 +151,7 @@ class Stage:
         return sum(i.op not in ("const", "index", "load") for i in self.body)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class LoopAxis:
     """A loop of a nest or leaf. `var` is the variable of the bodies inside."""
 
@@ -159,7 +160,7 @@ class LoopAxis:
     reduce: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Leaf:
     """Loops of its own around one body, inside the loops that its nest shares."""
 
@@ -170,7 +171,7 @@ class Leaf:
     tiled: tuple[int, ...] = ()  # loads that come through a transposed tile
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Nest:
     """A kernel: shared outer loops, then leaves in order."""
 
@@ -193,7 +194,7 @@ Scalar = Dim | Buffer
 """An integer that control needs: a dim, or a 0-d buffer to read it from."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Move:
     """`target[...] = source[...]`, dense buffers of one size. `swap`: exchange the two storages instead."""
 
@@ -202,7 +203,7 @@ class Move:
     swap: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Loop:
     """`for symbol in range(lower, upper, step)` over `body`; carried arrays live in their buffers."""
 
@@ -211,11 +212,11 @@ class Loop:
     upper: Scalar
     step: int
     body: list[Any]
-    polls: bool = True
+    period: int = 1024  # iterations between two looks at `ctx->interrupted`
     swaps: list[tuple[Storage, Storage]] = field(default_factory=list)  # pairs that change places every time
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class While:
     """`while condition` (a b1[] buffer that `test` computes) run `body`."""
 
@@ -225,7 +226,7 @@ class While:
     swaps: list[tuple[Storage, Storage]] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Switch:
     """Runs branch `index`, clamped."""
 
@@ -233,7 +234,7 @@ class Switch:
     branches: list[list[Any]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class MapLanes:
     """Runs `body` for every `symbol` in range(size), lanes independent of each other. `private`: storages per lane."""
 
@@ -241,9 +242,11 @@ class MapLanes:
     size: Dim
     body: list[Any]
     private: list[Storage] = field(default_factory=list)
+    parallel: bool = False
+    grain: int = 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Read:
     """Defines the symbol `name` as the value of a 0-d integer buffer."""
 
@@ -251,7 +254,7 @@ class Read:
     source: Buffer
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Check:
     """Returns an error unless the b1[] buffer is true."""
 
@@ -261,7 +264,14 @@ class Check:
     text: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class Allocate:
+    """Gives a heap storage, or a result sized by data (`buffer.storage.kind` "sized"), its memory."""
+
+    buffer: Buffer
+
+
+@dataclass(slots=True, eq=False)
 class Routine:
     """Code that `codegen/routines/<name>.py` emits: reads `inputs`, writes `outputs`, may use `scratch`."""
 
@@ -272,10 +282,10 @@ class Routine:
     scratch: list[Buffer] = field(default_factory=list)
 
 
-Step = Stage | Nest | Move | Loop | While | Switch | MapLanes | Read | Check | Routine
+Step = Stage | Nest | Move | Loop | While | Switch | MapLanes | Read | Check | Allocate | Routine
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Program:
     """A lowered function: the caller's buffers and the steps."""
 
@@ -340,10 +350,12 @@ def step_lines(step: Any) -> Iterator[str]:
                 yield f"case {i}"
                 yield from _nested(branch)
         case MapLanes():
-            yield f"map {step.symbol} in {step.size}"
+            yield f"{'parallel ' if step.parallel else ''}map {step.symbol} in {step.size}"
             yield from _nested(step.body)
         case Move():
             yield f"{'swap' if step.swap else 'copy'} {step.target.name} <- {step.source.name}"
+        case Allocate():
+            yield f"allocate {step.buffer!r}"
         case Read():
             yield f"{step.name} = {step.source.name}"
         case Check():

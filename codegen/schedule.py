@@ -22,10 +22,12 @@ from stager.codegen.program import (
     Nest,
     Program,
     Reduction,
+    Routine,
     Stage,
     Storage,
     Switch,
     While,
+    walk,
 )
 from stager.codegen.target import Target
 from stager.ir.dims import Dim, Expr, dim_max, floordiv, product
@@ -64,15 +66,48 @@ class _Scheduler:
                     out.extend(self.nest(s, nested))
                     continue
                 case MapLanes():
+                    before = self.work
                     s.body = self.steps(s.body, True)
+                    self._map(s, nested, self.body_work(s.body))
+                    self.work = before
                 case Loop():
                     s.body = self.steps(s.body, nested)
+                    s.period = _period(self.body_work(s.body))
                 case While():
                     s.test, s.body = self.steps(s.test, nested), self.steps(s.body, nested)
                 case Switch():
                     s.branches = [self.steps(b, nested) for b in s.branches]
             out.append(s)
         return out
+
+    def body_work(self, steps: list[Any]) -> float:
+        """Nanoseconds of one run, roughly; loops of unknown length count as a hundred turns."""
+        total = 5.0
+        for s in steps:
+            match s:
+                case Nest():
+                    total += _cost(s) * _guess(self.program.facts.maximum(_points(s)))
+                case Loop():
+                    turns: Dim = 100
+                    if not isinstance(s.lower, Buffer) and not isinstance(s.upper, Buffer):
+                        turns = self.program.facts.maximum(s.upper - s.lower)
+                    total += _guess(turns) * self.body_work(s.body)
+                case MapLanes():
+                    total += _guess(s.size) * self.body_work(s.body)
+                case While():
+                    total += 100 * (self.body_work(s.test) + self.body_work(s.body))
+                case Switch():
+                    total += max((self.body_work(b) for b in s.branches), default=0.0)
+                case _:
+                    total += 100.0
+        return total
+
+    def _map(self, s: MapLanes, nested: bool, lane: float) -> None:
+        total = _guess(s.size) * lane
+        if nested or not self.threads or (isinstance(s.size, int) and total < PARALLEL_NS) or _has_effects(s.body):
+            return
+        s.parallel = True
+        s.grain = max(1, int(PIECE_NS / lane))
 
     def nest(self, nest: Nest, nested: bool) -> list[Nest]:
         nest.name = f"k{self.count}"
@@ -271,6 +306,26 @@ def _wide_rows(nest: Nest, var: int) -> list[int]:
             if row is not None and (row[1] != b.dtype.itemsize or at.coef(var) != b.dtype.itemsize):
                 bad.add(id(b.storage))
     return sorted(bad)
+
+
+def _guess(d: Dim) -> float:
+    return float(d) if isinstance(d, int) else 100.0
+
+
+def _period(turn: float) -> int:
+    """A power of two: so many turns take about two milliseconds."""
+    return int(1 << max(0, min(16, int(2e6 / max(turn, 1.0)).bit_length() - 1)))
+
+
+def _has_effects(steps: list[Any]) -> bool:
+    found = False
+
+    def look(s: Any) -> None:
+        nonlocal found
+        found = found or (isinstance(s, Routine) and s.node.op.ordered)
+
+    walk(steps, look)
+    return found
 
 
 def _depends(body: list[Instr], n: int, var: int) -> bool:

@@ -9,11 +9,14 @@ import numpy as np
 
 from stager.codegen.compile import Compiled, compile_graph
 from stager.codegen.target import Target
-from stager.ir.abi import CONTEXT_BYTES, CONTEXT_DETAIL, CONTEXT_THREADS, PARALLEL_FOR
+from stager.ir.abi import CONTEXT_ALLOCATE, CONTEXT_BYTES, CONTEXT_DETAIL, CONTEXT_THREADS, PARALLEL_FOR
 from stager.ir.dims import evaluate
 from stager.ir.graph import Graph
 
 _BODY = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+_ALLOCATE = ctypes.CFUNCTYPE(
+    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.POINTER(ctypes.c_int64)
+)
 _FOR = ctypes.CFUNCTYPE(
     ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
 )
@@ -54,14 +57,19 @@ class Runner:
     def prepare(self, *arrays: Any, threads: int = 0) -> tuple[Any, list[np.ndarray]]:
         """A no-argument call on these arrays, and the outputs that it writes."""
         abi = self.compiled.abi
-        inputs = [a if isinstance(a, np.ndarray) else np.asarray(a, t.type.dtype.np) for a, t in zip(arrays, abi.inputs, strict=True)]
+        inputs = [
+            a if isinstance(a, np.ndarray) else np.asarray(a, t.type.dtype.np)
+            for a, t in zip(arrays, abi.inputs, strict=True)
+        ]
         env: dict[str, int] = {}
         for s in abi.symbols:
             a = inputs[s.input]
             env[s.name] = a.shape[s.axis] if s.kind == "shape" else a.strides[s.axis] if s.kind == "stride" else int(a)
-        outputs = []
+        outputs: list[Any] = []
         for o in abi.outputs:
-            if o.kind == "fresh":
+            if o.kind == "sized":
+                outputs.append(None)
+            elif o.kind == "fresh":
                 outputs.append(np.full([evaluate(d, env) for d in o.type.shape], 77, o.type.dtype.np))
             elif o.kind == "input":
                 outputs.append(inputs[o.source])
@@ -77,6 +85,14 @@ class Runner:
         context = (ctypes.c_uint8 * CONTEXT_BYTES)()
         ctypes.c_int32.from_buffer(context, CONTEXT_THREADS).value = threads
 
+        def allocate(_: int, output: int, ndim: int, shape: Any) -> int:
+            outputs[output] = np.full(shape[:ndim], 77, abi.outputs[output].type.dtype.np)
+            return int(outputs[output].ctypes.data)
+
+        allocator = _ALLOCATE(allocate)
+        address = ctypes.cast(allocator, ctypes.c_void_p).value or 0
+        ctypes.c_int64.from_buffer(context, CONTEXT_ALLOCATE).value = address
+
         def call() -> None:
             status = self.function(context, buffers, symbols, arena.ctypes.data + start)
             if status < 0:
@@ -86,7 +102,7 @@ class Runner:
                 details = [ctypes.c_int64.from_buffer(context, CONTEXT_DETAIL + 8 * k).value for k in range(4)]
                 raise CompiledError(f"{s.exception}: {s.text.format(*details)}")
 
-        call.keep = (inputs, arena, buffers, symbols, context)  # type: ignore[attr-defined]
+        call.keep = (inputs, arena, buffers, symbols, context, allocator)  # type: ignore[attr-defined]
         return call, outputs
 
     def __call__(self, *arrays: Any, threads: int = 0) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 
 from stager.ir.dtypes import DTYPES
 from stager.ir.evaluate import evaluate_graph
-from stager.ir.graph import Graph
+from stager.ir.graph import Graph, SymbolDef
 from stager.ir.types import Type
 from tests.codegen.build import G
 from tests.codegen.run import CompiledError, compiled
@@ -189,3 +189,43 @@ def test_written_input() -> None:
     out = compiled(graph)(a)
     assert np.array_equal(a, want * 2 + 1)
     assert np.allclose(out[1], want.sum())
+
+
+def test_sizes_from_data() -> None:
+    g = G()
+    x = g.input("f64[50]")
+    count = g.sum(g.convert(g.gt(x, 0.5), np.int64))
+    k = g.graph.new_symbol(SymbolDef("data", count), "k")
+    e = g.exp(g.convert(g.iota(k), np.float64))
+    total = g.sum(e)
+    scaled = g.div(e, g.broadcast(total, (k,), ()))
+    graph = g.output(g.sub(scaled, g.broadcast(g.max(scaled), (k,), ())), total, g.iota(k))
+    run = compiled(graph)
+    for a in (rng.random(50) * 0.7, np.zeros(50), np.ones(50)):
+        for got, want in zip(run(a), evaluate_graph(graph, [a]), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-13)
+    assert run.compiled.abi.outputs[0].kind == "sized"
+
+
+def test_strided_inputs() -> None:
+    g = G()
+    x, y = g.input("f64[6,8]"), g.input("f32[6,8]")
+    graph = g.output(g.sum(x, 1), g.mul(x, g.convert(y, np.float64)), g.sum(x))
+    a = np.asfortranarray(rng.random((6, 8)))
+    big = rng.random((20, 24)).astype(np.float32)
+    b = big[10:4:-1, ::2][:, :8]
+    graph.signature.layouts = {0: a.strides, 1: b.strides}
+    check(graph, a, b, rtol=1e-13)
+
+
+def test_donated_inputs_are_reused() -> None:
+    g = G()
+    x, v = g.input("f64[1000]"), g.input("f64[3]")
+    graph = g.output(g.sum(g.update(x, v, slice(5, 8))))
+    graph.signature.donated = frozenset({0})
+    run = compiled(graph)
+    a, b = rng.random(1000), rng.random(3)
+    want = a.copy()
+    want[5:8] = b
+    np.testing.assert_allclose(run(a, b)[0], want.sum())
+    assert run.compiled.abi.arena_bytes == 0
