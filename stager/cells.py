@@ -35,7 +35,7 @@ class Cell:
         self.overlays: dict[Interpreter, Any] | None = None
         self.origin: Any = None
         self.label = label
-        self.read_only = False
+        self.read_only: bool | str = False  # a text says why
         self.written = False
 
     def read(self) -> Any:
@@ -55,6 +55,8 @@ class Cell:
     def write(self, value: Any) -> None:
         """Replace the whole value, at the level in force."""
         if self.read_only:
+            if isinstance(self.read_only, str):
+                raise MutationError(describe(f"a write into an array whose place is not known: {self.read_only}", remedy="write into a copy of it"))
             raise ValueError(describe("assignment destination is read-only"))
         s = stack()
         level = s.levels[s.depth - 1] if s.depth else None

@@ -133,6 +133,8 @@ def _work(graph: Graph) -> int:
 
 def _peel(x: Array) -> tuple[Any, str]:
     """The level-0 value under grad, jvp and functionalize levels, or the name of the level that hides it."""
+    from stager.ops.regions import RegionInterpreter
+
     value = x.raw()
     s = stack()
     for interp in reversed(s.levels[: s.depth]):
@@ -141,7 +143,10 @@ def _peel(x: Array) -> tuple[Any, str]:
                 return None, "vmap"
         elif interp.key == "Stage":
             if type(value) is Value and value.node in interp.graph.nx._node:  # type: ignore[attr-defined]
-                return (interp, value), ""
+                around = interp.outer(value) if isinstance(interp, RegionInterpreter) else None
+                if around is None or isinstance(around, str):
+                    return (interp, value), ""
+                value = around  # what a region takes from around is known there
         else:
             value = interp.lower_value(value)
     return None, "compile"
@@ -166,11 +171,43 @@ def concrete_value(x: Array, use: str) -> np.ndarray[Any, Any]:
             raise ValueError("The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()")
         return value
     if found is not None:
-        for leaf in found[0].leaves:  # a Python int argument: the code is specialised on its value
-            if leaf.kind == "int" and leaf.input == found[1]:
-                leaf.specialized = True
-                return np.asarray(leaf.value)
+        known = _from_ints(found[0], found[1])
+        if known is not None:
+            return known
     _no_value(x, use, hidden)
+
+
+def _from_ints(stage: Any, value: Value) -> np.ndarray[Any, Any] | None:
+    """The value where it follows from Python int arguments alone: the code is specialised on them."""
+    ints = {leaf.input: leaf for leaf in stage.leaves if leaf.kind == "int"}
+    if not ints:
+        return None
+    used: dict[Value, Any] = {}
+    order: dict[Node, None] = {}
+    todo = [value.node]
+    while todo:
+        node = todo.pop()
+        if node in order:
+            continue
+        order[node] = None
+        if node.regions or node.mentioned_symbols() or len(order) > 1000:
+            return None
+        if node.op.name == "input":
+            leaf = ints.get(Value(node, 0))
+            if leaf is None:
+                return None
+            used[Value(node, 0)] = leaf
+        todo += [a.node for a in node.args]
+    if not used:
+        return None
+    from stager.ir.evaluate import evaluate_node
+
+    values = {v: np.asarray(leaf.value) for v, leaf in used.items()}
+    for node in [n for n in stage.graph.nodes if n in order and n.op.name != "input"]:
+        values.update(zip(node.outputs, evaluate_node(node, [values[a] for a in node.args], {}), strict=True))
+    for leaf in used.values():
+        leaf.specialized = True
+    return values[value]
 
 
 def _no_value(x: Array, use: str, hidden: str) -> NoReturn:

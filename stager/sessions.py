@@ -49,7 +49,19 @@ class TraceSession(Session):
         return leaf.array
 
     def finish(self) -> None:
-        """Refuse what a trace cannot give back: traced values left in objects older than it."""
+        """Refuse what a trace cannot give back: traced values left in objects older than it.
+
+        Under compile also changes of Python state that the code depends on, because they happen only while tracing.
+        """
+        if self.stage.concrete is None:
+            for owner, step, path in self.changed:
+                where = path_text(path) if path else f"<{type(owner).__name__}>{path_text((step,))}"
+                raise UnsupportedError(
+                    describe(
+                        f"the compiled function reads {where} and assigns it, which would happen once, while tracing",
+                        remedy="return the new value and assign it outside, or keep it in an array that is written in place",
+                    )
+                )
         for store in self.stores.values():
             where = path_text(store.path) if store.path else f"<{type(store.owner).__name__}>{path_text((store.step,))}"
             raise UnsupportedError(

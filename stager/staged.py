@@ -111,6 +111,16 @@ def region_in_force() -> UserRegion | None:
     return stage if stage in cells.REGIONS else None
 
 
+CHOSEN = "it is one of several arrays, chosen by traced control flow, and which one is not known while tracing"
+
+
+def is_older(x: Array) -> bool:
+    """Whether an array stands on a cell from around the region in force."""
+    owner = x.cell.owner
+    region = region_in_force()
+    return region is not None and (owner is None or owner.position < region.position)
+
+
 def refuse_change(obj: Any, what: str) -> None:
     """Raise when Python state older than the region in force is about to change: that would happen once, while tracing."""
     stage = region_in_force()
@@ -242,7 +252,7 @@ def _compact(graph: Graph, inputs: Sequence[Value], live: set[Node]) -> Graph:
 # -- leaves that cross the border -------------------------------------------------------------------------------------
 
 
-class Mismatch(ControlFlowError):
+class MismatchError(ControlFlowError):
     """Two values that one traced variable cannot be both of."""
 
 
@@ -269,7 +279,7 @@ def join(what: str, types: Sequence[tuple[Type, bool]]) -> tuple[Type, bool]:
     shapes = [t.shape for t, _ in types]
     if any(s != shapes[0] for s in shapes):
         both = " and ".join(dict.fromkeys(str(t) for t, _ in types))
-        raise Mismatch(describe(f"{what} has different shapes: {both}", remedy="give it the same shape on every path"))
+        raise MismatchError(describe(f"{what} has different shapes: {both}", remedy="give it the same shape on every path"))
     weak = all(w for _, w in types)
     parts: list[Any] = [t.dtype.np if not w else {"i": 0, "u": 0, "f": 0.0}.get(t.dtype.kind, False) for t, w in types]
     if weak:

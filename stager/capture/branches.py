@@ -8,6 +8,7 @@ the other side.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from types import CellType, FunctionType, ModuleType
 from typing import Any
@@ -25,7 +26,7 @@ from stager.ir.types import Type
 from stager.ops.families import zeros_of
 from stager.ops.regions import Captures
 from stager.runtime.structure import Structure, flatten, unflatten
-from stager.staged import Mismatch, UserRegion, as_raw, close_regions, handle, inside, is_traceable, join, leaf_type
+from stager.staged import CHOSEN, MismatchError, UserRegion, as_raw, close_regions, handle, inside, is_older, is_traceable, join, leaf_type
 
 Closure = Callable[..., Any]
 Names = tuple[str, ...]
@@ -64,6 +65,20 @@ class Variables:
             self.set(name, value)
 
 
+def unshared(variables: Variables, names: Names) -> frozenset[int]:
+    """Ids of the cells of arrays that nothing but one of these variables holds (views of them aside).
+
+    Counts references, so it must run before anything takes a snapshot of the variables.
+    """
+    found: set[int] = set()
+    for n in names:
+        cell = variables.cells.get(n.lstrip("+"))
+        value = UNBOUND if cell is None else cell_value(cell)
+        if type(value) is Array and not value.path and value.cell.origin is None and sys.getrefcount(value) <= 3:
+            found.add(id(value.cell))
+    return frozenset(found)
+
+
 def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
     """The lists, dicts and sets that a region can reach in older variables, by id: it must not change them."""
     found: dict[int, Any] = {}
@@ -82,9 +97,11 @@ def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
             todo += x.values() if isinstance(x, dict) else x
         elif t is FunctionType:
             todo += [cell_value(c) for c in x.__closure__ or ()]
-        elif type(getattr(x, "__dict__", None)) is dict and not isinstance(x, type) and t is not ModuleType:
+        elif not isinstance(x, type) and t is not ModuleType and t is not Array and t.__module__ != "builtins":
             found[id(x)] = x
-            todo += x.__dict__.values()
+            if type(getattr(x, "__dict__", None)) is dict:
+                todo += x.__dict__.values()
+            todo += [getattr(x, n) for c in t.__mro__ for n in c.__dict__.get("__slots__", ()) if hasattr(x, n)]
     return found
 
 
@@ -233,11 +250,12 @@ def stage_if(test: Any, then: Closure, orelse: Closure | None, names: Names, sha
     """Stage both sides; where that fails and the test has a concrete value, run the side it picks."""
     closures = shared or [f for f in (then, orelse) if f is not None]
     variables = Variables(*closures)
+    own = unshared(variables, names)
     before = variables.snapshot()
     condition = as_bool(test)
     try:
-        return stage_branches(condition, (orelse, then), names, closures)
-    except ControlFlowError:
+        return stage_branches(condition, (orelse, then), names, closures, own)
+    except (ControlFlowError, ConcretizationError):
         variables.restore(before)
         try:
             picked = bool(condition)
@@ -267,7 +285,8 @@ class _Side:
             self.written = self.region.written()
 
 
-def stage_branches(condition: Array, closures: tuple[Closure | None, ...], names: Names, sharing: Sequence[Closure]) -> Any:
+def stage_branches(condition: Array, closures: tuple[Closure | None, ...], names: Names, sharing: Sequence[Closure],
+                   own: frozenset[int] | None = None) -> Any:  # fmt: skip
     """Run `closures[condition]()` in compiled code; assigns the merged variables, returns the merged signal.
 
     `condition` is a bool for two closures (what is false comes first), or an integer.
@@ -275,6 +294,7 @@ def stage_branches(condition: Array, closures: tuple[Closure | None, ...], names
     names = tuple([n.lstrip("+") for n in names])
     variables = Variables(*sharing)
     names = tuple([n for n in names if n in variables.cells])
+    own = unshared(variables, names) if own is None else own
     before = variables.snapshot()
     captures = Captures()
     sides: list[_Side] = []
@@ -289,7 +309,7 @@ def stage_branches(condition: Array, closures: tuple[Closure | None, ...], names
             raise error
         if any(failing):
             return _refused(condition, sides, failing, closures)
-        return _merge(condition, sides, variables, before, names)
+        return _merge(condition, sides, variables, before, names, own)
     except BaseException:
         variables.restore(before)
         raise
@@ -334,14 +354,16 @@ def check(ok: Any, error: BaseException) -> None:
 class _Merged:
     """One value that every side may have set: what is static in it, and where its traced leaves go."""
 
-    def __init__(self, what: str, values: Sequence[Any]) -> None:
+    def __init__(self, what: str, values: Sequence[Any], own: Any = None) -> None:
+        self.own = own  # the cell that only this variable holds: a side that keeps it shares it with nobody
         known = [v for v in values if v is not UNBOUND]
         flat = [flatten(v) for v in known]
         self.structure: Structure = flat[0][1]
         if any(s != self.structure for _, s in flat):
             both = " and ".join(dict.fromkeys(str(s) for _, s in flat))
-            raise Mismatch(describe(f"{what} has a different structure on each side of a traced condition: {both}",
+            raise MismatchError(describe(f"{what} has a different structure on each side of a traced condition: {both}",
                                     remedy="give it the same structure on every path"))  # fmt: skip
+        self.shared: set[int] = set()  # leaves that are an array from around on some side
         self.leaves: list[Any] = []  # (type, weak), or the static value in a list
         for column in zip(*[leaves for leaves, _ in flat], strict=True):
             self.leaves.append(self._leaf(what, column))
@@ -356,7 +378,7 @@ class _Merged:
         for x in column:
             if not is_traceable(x):
                 shown = " and ".join(dict.fromkeys(_shown(c) for c in column))
-                raise Mismatch(describe(f"{what} is {shown}, depending on a traced condition",
+                raise MismatchError(describe(f"{what} is {shown}, depending on a traced condition",
                                         remedy="set it to an array or number on every path"))  # fmt: skip
         return join(what, [leaf_type(x) for x in column])
 
@@ -368,11 +390,15 @@ class _Merged:
         if value is UNBOUND:
             return [zeros_of(t) for t in self.types()]
         leaves = flatten(value)[0]
+        self.shared |= {k for k, x in enumerate(leaves) if type(x) is Array and x.cell is not self.own and is_older(x)}
         return [as_raw(x, leaf[0].dtype) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
 
     def rebuild(self, raws: Any) -> Any:
-        """The value from the node's results."""
+        """The value from the node's results. What may be an older array is a copy of it that refuses writes."""
         leaves = [handle(next(raws), leaf[1]) if type(leaf) is tuple else leaf[0] for leaf in self.leaves]
+        for k in self.shared:
+            if type(leaves[k]) is Array and leaves[k].ndim:
+                leaves[k].cell.read_only = CHOSEN
         return unflatten(self.structure, leaves)
 
 
@@ -382,14 +408,15 @@ def _shown(x: Any) -> str:
     return repr(x) if isinstance(x, str | int | float | bool | type(None)) else f"a {type(x).__name__}"
 
 
-def _merge(condition: Array, sides: list[_Side], variables: Variables, before: dict[str, Any], names: Names) -> Any:
+def _merge(condition: Array, sides: list[_Side], variables: Variables, before: dict[str, Any], names: Names, own: frozenset[int]) -> Any:
     changed = [n for n in names if any(side.finals[n] is not before[n] for side in sides)]
     merged = {}
     for n in changed:
         values = [side.finals[n] for side in sides]
         if all(v is UNBOUND for v in values):
             continue
-        merged[n] = _Merged(f"{n!r}", values)
+        kept = before[n]
+        merged[n] = _Merged(f"{n!r}", values, kept.cell if type(kept) is Array and id(kept.cell) in own else None)
     codes = [codes_of(side.signal) for side in sides]
     one_code = codes[0] if all(c == codes[0] for c in codes) and len(codes[0]) == 1 else None
     values = [value_of(side.signal) for side in sides]

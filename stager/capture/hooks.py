@@ -117,7 +117,7 @@ class Hooks:
         if s is None or type(obj) in TRACERS:
             return obj
         if REGIONS:
-            refuse_change(obj, f"setting an attribute of a {type(obj).__name__}")
+            _refuse(s, obj, f"setting an attribute of a {type(obj).__name__}")
         return _Place(self, s, obj) if id(obj) in s.origins else obj
 
     def item(self, obj: Any) -> Any:
@@ -139,7 +139,7 @@ class Hooks:
         if s is None or type(obj) in TRACERS:
             return obj
         if REGIONS and isinstance(obj, list | dict):
-            refuse_change(obj, f"setting an item of a {type(obj).__name__}")
+            _refuse(s, obj, f"setting an item of a {type(obj).__name__}")
         if s.containers and isinstance(obj, list | dict) and s.path_of(obj) is not None:
             return _Item(s, obj)
         if isinstance(obj, np.ndarray):
@@ -170,9 +170,7 @@ class Hooks:
         if s is None or type(obj) in TRACERS:
             return getattr(obj, name)
         if REGIONS and name in _CHANGING and isinstance(obj, list | dict | set):
-            if s.path_of(obj) is not None:
-                decline(f"{type(obj).__name__}.{name}")
-            refuse_change(obj, f"{type(obj).__name__}.{name}")
+            _refuse(s, obj, f"{type(obj).__name__}.{name}")
         if s.containers and type(obj) in CONTAINERS and s.path_of(obj) is not None:
             return resolve(getattr(_captured_methods(s, obj, name), name), s)
         return resolve(self.attr(obj, name), s)
@@ -195,6 +193,13 @@ class Hooks:
     finish = staticmethod(operators.finish)
     for_ = staticmethod(operators.for_)
     while_ = staticmethod(operators.while_)
+
+
+def _refuse(s: Session, obj: Any, what: str) -> None:
+    """Python state from around a traced branch or loop does not change inside it."""
+    if s.path_of(obj) is not None and region_in_force() is not None:
+        decline(what)
+    refuse_change(obj, what)
 
 
 def _default_of(fn: FunctionType, name: str) -> Any:

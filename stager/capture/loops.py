@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from stager import cells
-from stager.array import Array
+from stager.array import Array, raw
 from stager.capture import operators
 from stager.capture.branches import (
     CONTINUED,
@@ -36,6 +36,7 @@ from stager.capture.branches import (
     mutable_ids,
     settle,
     stage_branches,
+    unshared,
     value_of,
     wrapped_where,
 )
@@ -50,7 +51,7 @@ from stager.ir.types import Type
 from stager.ops.families import zeros_of
 from stager.ops.regions import Captures
 from stager.runtime.structure import flatten, unflatten
-from stager.staged import UserRegion, as_raw, close_regions, handle, inside, is_traceable, join, leaf_type
+from stager.staged import CHOSEN, UserRegion, as_raw, close_regions, handle, inside, is_older, is_traceable, join, leaf_type
 
 Closure = Callable[..., Any]
 Names = tuple[str, ...]
@@ -83,9 +84,10 @@ def plan_for(s: Session, iterable: Any, body: Closure, names: Names, jumps: bool
 
 def _with_fallback(s: Session, course: Course, iterable: Any, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
     variables = Variables(body, orelse)
+    own = unshared(variables, names)
     before = variables.snapshot()
     try:
-        return stage_for(course, body, names, orelse, jumps)
+        return stage_for(course, body, names, orelse, jumps, 0, own)
     except (ControlFlowError, ConcretizationError) as e:
         if len(iterable) > MOST:
             raise
@@ -170,7 +172,8 @@ class _Carry:
         self.initial = value
         leaves, self.structure = flatten(value)
         self.leaves: list[Any] = [leaf_type(x) if is_traceable(x) else [x] for x in leaves]
-        self.handles: list[Array] = []
+        self.starts_as: list[Cell] = []  # per traced leaf: the region's cell for it at the start of an iteration
+        self.shared: list[bool] = []  # per handle: the iteration left an array that is older than the loop
 
     def types(self) -> list[Type]:
         return [leaf[0] for leaf in self.leaves if type(leaf) is tuple]
@@ -178,7 +181,7 @@ class _Carry:
     def enter(self, inputs: Any) -> Any:
         """The value at the start of an iteration, on region inputs."""
         made = [handle(next(inputs), leaf[1]) if type(leaf) is tuple else leaf[0] for leaf in self.leaves]
-        self.handles = [x for x in made if type(x) is Array]
+        self.starts_as = [x.cell for x in made if type(x) is Array]
         return unflatten(self.structure, made)
 
     def start(self) -> list[Any]:
@@ -190,7 +193,9 @@ class _Carry:
         return [as_raw(x, leaf[0].dtype) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
 
     def outputs(self, value: Any) -> list[Any]:
-        """The raw values after an iteration."""
+        """The raw values after an iteration, in the region."""
+        leaves = [x for x, leaf in zip(flatten(value)[0], self.leaves, strict=True) if type(leaf) is tuple]
+        self.shared = [type(x) is Array and is_older(x) for x in leaves]
         return self._raws(value)
 
     def widen(self, value: Any) -> bool:
@@ -221,8 +226,12 @@ class _Carry:
         return changed
 
     def leave(self, raws: Any) -> Any:
-        """The value after the loop."""
-        return self.enter(raws)
+        """The value after the loop. Where the name held an older array in the end, it is a copy that refuses writes."""
+        value = self.enter(raws)
+        for cell, shared in zip(self.starts_as, self.shared, strict=True):
+            if shared and cell.type.shape:
+                cell.read_only = CHOSEN
+        return value
 
 
 class _Unsteady(ControlFlowError):
@@ -243,8 +252,11 @@ class _Once(ControlFlowError):
 class _Spec:
     """What a loop carries, as far as the traces so far have shown."""
 
-    def __init__(self, variables: Variables, names: Names) -> None:
+    def __init__(self, variables: Variables, names: Names, fresh: frozenset[int] = frozenset(), count: int | None = None) -> None:
         self.variables = variables
+        self.fresh = fresh  # ids of cells that nothing but a carried variable holds
+        self.count = count
+        self.traded: dict[str, str] | None = None
         self.carries: list[_Carry] = []
         self.in_place: set[str] = set()  # names whose array is only written in place: carried as a cell
         self.declared: list[Cell] = []
@@ -284,58 +296,116 @@ class _Spec:
             changed |= c.widen(self.variables.get(c.name))
         return changed
 
-    def settle_writes(self) -> bool:
-        """Arrays that were carried by value and written in place: carry the cell instead. True to trace again."""
-        for c in list(self.carries):
-            if not any(h.cell.written for h in c.handles):
-                continue
+    def settle_writes(self, regions: Sequence[UserRegion]) -> bool:
+        """Arrays that were carried by value and written in place. True to trace again.
+
+        Python writes into the array that the name holds before the loop, in the first iteration. That is the same only
+        when the name keeps that array (it is carried as a cell then), when the names trade their arrays (they are given
+        back afterwards), or when nobody else can hold it (an iteration ahead of the loop made it).
+        """
+        written = [c for c in self.carries if any(cell.written for cell in c.starts_as)]
+        for c in written:
             value = self.variables.get(c.name)
-            if type(value) is Array and type(c.initial) is Array and value.cell is c.handles[0].cell and not value.path:
+            if type(value) is Array and type(c.initial) is Array and value.cell is c.starts_as[0] and not value.path:
                 self.carries.remove(c)
                 self.in_place.add(c.name)
                 return True
-            for h, x in zip(c.handles, [x for x in flatten(c.initial)[0] if is_traceable(x)], strict=True):
-                if h.cell.written and type(x) is Array and (x.path or x.cell.origin is not None):
-                    raise ControlFlowError(
-                        describe(
-                            f"{c.name!r} is written in place and then set to another array in a traced loop, "
-                            "and the array it begins with is visible outside",
-                            remedy=f"start with a copy: {c.name} = {c.name}.copy()",
-                        )
-                    )
+        if not written:
+            return False
+        touched = {cell for r in regions for cell in r.touched}
+        initial = [x for c in written for x in flatten(c.initial)[0] if type(x) is Array]
+        hidden = all(id(x.cell) in self.fresh and not x.path for x in initial) and not any(x.cell in touched for x in initial)
+        if not hidden:
+            self.traded = self._trade(written) if self.count is not None else None
+            if self.traded is None or any(x.cell in touched for x in initial):
+                raise _Shared(written[0].name)
         return False
+
+    def _trade(self, written: Sequence[_Carry]) -> dict[str, str] | None:
+        """For every name whose array goes round in a cycle of names, the name whose array it takes over; or None."""
+        by_cell = {id(c.starts_as[0]): c for c in self.carries if type(c.initial) is Array and not c.initial.path}
+        takes: dict[str, str] = {}
+        for c in by_cell.values():
+            value = self.variables.get(c.name)
+            other = by_cell.get(id(value.cell)) if type(value) is Array and not value.path else None
+            if other is not None and other.initial.type == c.initial.type:
+                takes[c.name] = other.name
+        while set(takes) != set(takes.values()):  # what does not come back to a cycle is no trade
+            takes = {a: b for a, b in takes.items() if b in takes and a in takes.values()}
+        return takes if all(c.name in takes for c in written) else None
+
+    def give_back(self, count: int | None) -> None:
+        """After the loop: arrays that were traded hold what their last owner left, and the names hold these arrays."""
+        if not self.traded:
+            return
+        assert count is not None
+        initial = {c.name: c.initial for c in self.carries}
+        values = {n: raw(self.variables.get(n)) for n in self.traded}
+        holder = {n: n for n in self.traded}
+        for _ in range(count % _order(self.traded)):
+            holder = {n: holder[self.traded[n]] for n in holder}
+        for n, first in holder.items():
+            initial[first].write(values[n])
+        for n, first in holder.items():
+            self.variables.set(n, initial[first])
+
+
+def _order(cycles: dict[str, str]) -> int:
+    """After so many steps of a permutation everything is back in place."""
+    order, now = 1, dict(cycles)
+    while any(a != b for a, b in now.items()):
+        now = {a: cycles[b] for a, b in now.items()}
+        order += 1
+    return order
+
+
+class _Shared(_Unsteady):
+    """An array is written in place and then left for another one."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name!r}", "written in place and then set to another array, and others may hold the first one too")
 
 
 # -- for ------------------------------------------------------------------------------------------------------------------
 
 
-def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int = 0) -> Any:
+def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int = 0,
+              fresh: frozenset[int] = frozenset()) -> Any:  # fmt: skip
     """Stage a `for` statement; its signal."""
     variables = Variables(body, orelse)
+    fresh = fresh or unshared(variables, names)
     before = variables.snapshot()
     try:
         if jumps:
-            signal = _WhileNode(variables, names, None, body, course, True, None).stage()
+            signal = _WhileNode(variables, names, None, body, course, True, None, fresh).stage()
         else:
-            _plain_for_node(variables, names, body, course)
+            _plain_for_node(variables, names, body, course, fresh)
             signal = None
     except (_Unsteady, _Once, NameError):  # NameError: a variable that the first iteration makes
         variables.restore(before)
-        if ahead < 3 and course.count:
+        if ahead >= 3 or course.count == 0:
+            raise
+        if course.count is not None:
             return _one_ahead(course, body, names, orelse, jumps, ahead)
-        raise
+        if orelse is not None:
+            raise
+        start = as_bool(course.goes_on(course.lower))
+        return stage_branches(start, (None, lambda: _one_ahead(course, body, names, None, jumps, ahead)), names, [body])
     return _after_loop(signal, orelse, names)
 
 
 def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int) -> Any:
     """The first iteration outside the loop: it gives the variables the kind they keep."""
+    variables = Variables(body)
+    older = _cells_of(variables)
     signal = settle(body(course.at(course.lower)))
+    fresh = frozenset(_cells_of(variables) - older)
     rest = course.rest()
 
     def go_on() -> Any:
-        if not rest.count:
+        if rest.count == 0:
             return None if orelse is None else orelse()
-        return stage_for(rest, body, names, orelse, jumps, ahead + 1)
+        return stage_for(rest, body, names, orelse, jumps, ahead + 1, fresh)
 
     if type(signal) is Signal:
         from stager.capture.branches import after_iteration
@@ -346,10 +416,16 @@ def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | No
     return None if signal is BREAK else signal
 
 
-def _plain_for_node(variables: Variables, names: Names, body: Closure, course: Course) -> None:
+def _cells_of(variables: Variables) -> set[int]:
+    """The ids of the cells that the variables' arrays stand on."""
+    values = [v for v in variables.snapshot().values() if v is not UNBOUND]
+    return {id(x.cell) for v in values for x in flatten(v)[0] if type(x) is Array}
+
+
+def _plain_for_node(variables: Variables, names: Names, body: Closure, course: Course, fresh: frozenset[int]) -> None:
     from stager.ops.control import for_op
 
-    spec = _Spec(variables, names)
+    spec = _Spec(variables, names, fresh, course.count)
     start = variables.snapshot()
     for _ in range(ATTEMPTS):
         variables.restore(start)
@@ -384,7 +460,7 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
 def _retry(spec: _Spec, regions: Sequence[UserRegion]) -> bool:
     """Whether the trace showed something that the regions have to be traced again with. Drops what it wrote then."""
     written = dict.fromkeys(c for r in regions for c in r.written())
-    again = spec.settle_types() or spec.settle_writes()
+    again = spec.settle_types() or spec.settle_writes(regions)
     conflicts = dict.fromkeys(c for r in regions for c in r.conflicts(list(written)))
     if conflicts:
         spec.declared += [c for c in conflicts if c not in spec.declared]
@@ -409,31 +485,36 @@ def _assign(spec: _Spec, late: Late, carried: Sequence[Cell], results: Any, vari
         variables.set(n, m.rebuild(results))
     for cell in carried:
         cell.write(next(results))
+    spec.give_back(spec.count)
 
 
 # -- while, and for with break or return ----------------------------------------------------------------------------------
 
 
-def stage_while(test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool, signal: Any) -> Any:
+def stage_while(test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool, signal: Any, ahead_by: int = 0,
+                fresh: frozenset[int] = frozenset()) -> Any:  # fmt: skip
     """Stage a `while` statement, of which an iteration may have run already with a traced signal; its signal."""
     variables = Variables(test, body, orelse)
+    fresh = fresh or unshared(variables, names)
     before = variables.snapshot()
     try:
-        return _after_loop(_WhileNode(variables, names, test, body, None, jumps, signal).stage(), orelse, names)
+        return _after_loop(_WhileNode(variables, names, test, body, None, jumps, signal, fresh).stage(), orelse, names)
     except (_Unsteady, _Once):
         variables.restore(before)
-        if signal is not None:
+        if signal is not None or ahead_by >= 3:
             raise
         if orelse is not None:
             raise ControlFlowError(describe("a traced while loop with an else clause changes the kind of a variable",
                                             remedy="give every variable its final shape and dtype before the loop")) from None  # fmt: skip
 
     def ahead() -> Any:  # one iteration ahead, under the test
+        older = _cells_of(variables)
         first = settle(body())
+        fresh = frozenset(_cells_of(variables) - older)
         if type(first) is Signal:
-            return stage_while(test, body, names, None, jumps, first)
+            return stage_while(test, body, names, None, jumps, first, ahead_by + 1, fresh)
         if first is None or first is CONTINUE:
-            return stage_while(test, body, names, None, jumps, None)
+            return stage_while(test, body, names, None, jumps, None, ahead_by + 1, fresh)
         return None if first is BREAK else first
 
     return stage_branches(as_bool(test()), (None, ahead), names, [test, body])
@@ -451,9 +532,9 @@ class _WhileNode:
     """
 
     def __init__(self, variables: Variables, names: Names, test: Closure | None, body: Closure, course: Course | None,
-                 jumps: bool, signal: Any) -> None:  # fmt: skip
+                 jumps: bool, signal: Any, fresh: frozenset[int] = frozenset()) -> None:  # fmt: skip
         self.variables = variables
-        self.spec = _Spec(variables, names)
+        self.spec = _Spec(variables, names, fresh)
         self.test = test
         self.body = body
         self.course = course

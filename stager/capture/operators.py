@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from stager.capture.session import _CURRENT, TRACERS, holds_tracer
+from stager.ir.dims import Expr
 
 Closure = Callable[..., Any]
 Names = tuple[str, ...]
@@ -48,6 +49,8 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
     "is": operator.is_, "is not": operator.is_not,
 }  # fmt: skip
+
+_ORDERED = ("==", "!=", "<", "<=", ">", ">=")
 
 
 # -- expressions -----------------------------------------------------------------------------------------------------
@@ -119,6 +122,10 @@ def compare(op: str, left: Any, right: Any) -> Any:
         return contains(left, right)
     if op == "not in":
         return not_(contains(left, right))
+    if (type(left) is Expr or type(right) is Expr) and isinstance(left, Expr | int) and isinstance(right, Expr | int) and op in _ORDERED:
+        from stager.symbols import decide
+
+        return decide(op, left, right)
     return _COMPARE[op](left, right)
 
 

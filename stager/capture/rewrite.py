@@ -298,7 +298,9 @@ class Expressions:
         if len(e.ops) == 1:
             op = type(e.ops[0])
             if op is not ast.In and op is not ast.NotIn:
-                return self.generic(e)
+                if op is ast.Is or op is ast.IsNot or isinstance(e.left, ast.Constant) and isinstance(e.comparators[0], ast.Constant):
+                    return self.generic(e)
+                return hook("compare", [constant(_COMPARE[op], e), self.visit(e.left), self.visit(e.comparators[0])], e)
             test = hook("contains", [self.visit(e.left), self.visit(e.comparators[0])], e)
             if op is ast.In:
                 return test

@@ -125,6 +125,7 @@ class Session:
         self.entered: set[int] = set()  # ids of the hooks whose stable globals are guarded
         self.kept: list[Any] = []  # what the ids above belong to
         self.containers = 0  # captured lists, tuples and dicts so far
+        self.changed: list[tuple[Any, Step, Path | None]] = []  # places that were read, then set to plain Python values
         self.declined: list[tuple[str, int, str]] = []  # (file, line, reason): what was not staged, for `explain`
 
     # -- given by the tracer's side --------------------------------------------------------------------------------
@@ -264,6 +265,8 @@ class Session:
             return True
         if not holds_tracer(value):
             self.stores.pop(key, None)
+            if held is not None and held[0] is not value:
+                self.changed.append((owner, step, path))
             self.seen[key] = (value, value)
             self.kept.append(owner)
             return False

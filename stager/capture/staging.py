@@ -95,7 +95,7 @@ def _pick(condition: Array, when_false: Closure, when_true: Closure) -> Any:
     sharing = [*getattr(when_false, "__closures__", (when_false,)), *getattr(when_true, "__closures__", (when_true,))]
     try:
         out = stage_branches(condition, (side(when_false), side(when_true)), (), sharing)
-    except ControlFlowError:
+    except (ControlFlowError, ConcretizationError):
         try:
             picked = bool(condition)
         except ConcretizationError:
