@@ -244,7 +244,7 @@ class _Scheduler:
             nest.grain = max(1, int(PIECE_NS / (cost * inner * unit)))
         else:
             nest.grain = dim_max(1, floordiv(max(1, int(PIECE_NS / (cost * unit))), dim_max(inner, 1)))
-        if isinstance(first.extent, int) and first.extent <= nest.grain * unit:  # type: ignore[operator]
+        if isinstance(first.extent, int) and isinstance(nest.grain, int) and first.extent <= nest.grain * unit:
             nest.chunk = 0
             nest.grain = 0
             return [nest]

@@ -20,7 +20,8 @@ from stager import guards
 from stager.errors import StagerError, UnsupportedError, describe
 from stager.interpreters.stack import active
 from stager.ir.abi import OutputAbi
-from stager.ir.dims import contiguous_strides
+from stager.dynamic import dynamic_types
+from stager.ir.dims import contiguous_strides, symbol
 from stager.pipeline import Executable, executable
 from stager.runtime import patterns as p
 from stager.runtime.structure import Structure, flatten, one_level
@@ -35,8 +36,9 @@ MOST_ENTRIES = 256  # specialisations of one function that are kept
 class Compiler:
     """What stands behind one compiled function: its options, its traces, and why it compiled."""
 
-    def __init__(self, fn: Callable[..., Any], freeze: bool = False, threads: int = 0) -> None:
+    def __init__(self, fn: Callable[..., Any], freeze: bool = False, threads: int = 0, dynamic: Any = None) -> None:
         self.fn = fn
+        self.dynamic = dynamic
         self.freeze = freeze
         self.threads = threads
         self.signature = _signature(fn)
@@ -86,8 +88,9 @@ class Compiler:
         """The trace of a call."""
         name = getattr(self.fn, "__name__", "main")
         static: frozenset[int] = frozenset()
+        types = dynamic_types(self.dynamic, bound) if self.dynamic else None
         while True:
-            traced = trace(self.fn, bound.args, bound.kwargs, name=name, static=static, freeze=self.freeze)
+            traced = trace(self.fn, bound.args, bound.kwargs, name=name, static=static, freeze=self.freeze, types=types)
             needed = {i for i, leaf in enumerate(traced.leaves) if leaf.specialized}
             if not needed:
                 break
@@ -162,7 +165,7 @@ class _Mapping:
         hidden, absent = guards.hidden(traced, inputs, sources, compiler.signature)
         abi, result = self._results(sources)
         return EntrySpec(abi, self.code.address, tuple(patterns), result, varargs=varargs, varkw=varkw, hidden=hidden,
-                         absent=absent, forms={r.index: "python" for r in traced.results if r.python},
+                         absent=absent, dim_guards=_dim_guards(traced), forms={r.index: "python" for r in traced.results if r.python},
                          threads=compiler.threads, keepalive=(self.code,))  # fmt: skip
 
     def _results(self, sources: dict[int, p.Source]) -> tuple[Any, p.Result]:
@@ -282,6 +285,16 @@ def _leaf_text(leaf: Leaf) -> str:
     return repr(x)
 
 
+def _dim_guards(traced: Traced) -> tuple[Any, ...]:
+    """Sizes 0 and 1 behave unlike others (broadcasting, squeezing), so a symbolic dim is at least 2; and what
+    comparisons of dims relied on."""
+    from stager.runtime.entries import DimGuard
+
+    assert traced.stage is not None
+    sizes = [DimGuard(symbol(name), 2) for name, d in traced.graph.symbols.items() if d.kind == "shape"]
+    return (*sizes, *[DimGuard(d, low, high) for d, low, high in traced.stage.dim_guards])
+
+
 def _set_signature(traced: Traced) -> None:
     """What the graph must know of the caller's arrays: layouts and writes."""
     graph = traced.graph
@@ -350,17 +363,21 @@ def _through_copies(function: Any, bound: inspect.BoundArguments, originals: lis
 
 
 @overload
-def compile(fn: Callable[..., Any], *, threads: int = ..., freeze: bool = ...) -> Any: ...
+def compile(fn: Callable[..., Any], *, threads: int = ..., freeze: bool = ..., dynamic: Any = ...) -> Any: ...
 @overload
-def compile(fn: None = ..., *, threads: int = ..., freeze: bool = ...) -> Callable[[Callable[..., Any]], Any]: ...
+def compile(fn: None = ..., *, threads: int = ..., freeze: bool = ..., dynamic: Any = ...) -> Callable[[Callable[..., Any]], Any]: ...
 
 
-def compile(fn: Callable[..., Any] | None = None, *, threads: int = 0, freeze: bool = False) -> Any:
+def compile(fn: Callable[..., Any] | None = None, *, threads: int = 0, freeze: bool = False, dynamic: Any = None) -> Any:
     """Compile a NumPy function to native code; usable as a decorator, with or without options.
 
     The first call with new argument types traces `fn` and compiles; later ones go straight to machine code. Arguments
     and results are any nesting of containers around ndarrays and scalars; writes into arguments reach the caller.
     threads: at most this many threads for one call (0: as many as the process may use).
+    freeze: captured arrays are constants instead of being read at each call.
+    dynamic: compile once for any size. True: every dim of at least 2 of every array argument (dims that are equal in the
+    call that traces are one symbol); or a type per parameter, by name or position: {"x": "f64[n,3]"}. Sizes 0 and 1, and
+    sizes for which a comparison in the code would come out differently, get code of their own.
 
     >>> import numpy as np, stager as st
     >>> @st.compile
@@ -370,14 +387,14 @@ def compile(fn: Callable[..., Any] | None = None, *, threads: int = 0, freeze: b
     array([2., 3.])
     """
     if fn is None:
-        return functools.partial(compile, threads=threads, freeze=freeze)
+        return functools.partial(compile, threads=threads, freeze=freeze, dynamic=dynamic)
     if not callable(fn):
         raise TypeError(f"compile takes a function, not {type(fn).__name__}")
     from stager.runtime.function import make_function
     from stager.support import install_entry
 
     install_entry()
-    compiler = Compiler(fn, freeze=freeze, threads=threads)
+    compiler = Compiler(fn, freeze=freeze, threads=threads, dynamic=dynamic)
     function = make_function(
         compiler.miss,
         name=getattr(fn, "__name__", type(fn).__name__),

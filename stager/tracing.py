@@ -18,7 +18,8 @@ from stager.concrete import Concrete
 from stager.errors import UnsupportedError, describe
 from stager.interpreters.stack import push
 from stager.interpreters.stage import StageInterpreter
-from stager.ir.graph import Graph, Value
+from stager.ir.dims import symbol, symbols_of
+from stager.ir.graph import Graph, SymbolDef, Value
 from stager.ir.types import Type
 from stager.layouts import Layout, follow
 from stager.leaves import Leaf, classify, leaf_type
@@ -107,6 +108,8 @@ def _enter(stage: StageInterpreter, x: Any, static: bool, type: Type | None) -> 
             raise UnsupportedError(describe(f"an argument is a {x.__class__.__name__}, not an ndarray", remedy="pass np.asarray(x)"))
         return Leaf(kind, x)
     value = stage.input(leaf_type(x) if type is None else type)
+    if type is not None:
+        _define_symbols(stage, value, x)
     if stage.concrete is not None:
         stage.concrete.values[value] = np.asarray(x)
     cell = cells.Cell(value, stage)
@@ -114,6 +117,17 @@ def _enter(stage: StageInterpreter, x: Any, static: bool, type: Type | None) -> 
         cell.origin = x
         cell.read_only = not x.flags.writeable
     return Leaf(kind, x, value, Array(cell, (), value.type, weak=kind != "array"))
+
+
+def _define_symbols(stage: StageInterpreter, value: Value, x: Any) -> None:
+    """Symbols in the shape of an argument take their values from it; its sizes now are hints."""
+    for axis, d in enumerate(value.type.shape):
+        for name in symbols_of(d):
+            if d != symbol(name):
+                raise UnsupportedError(describe(f"the dim {d} in the type {value.type} of an argument must be a plain symbol"))
+            if name not in stage.graph.symbols:
+                hint = int(x.shape[axis]) if isinstance(x, np.ndarray) else None
+                stage.graph.symbols[name] = SymbolDef("shape", value.node.params["index"], axis, hint)
 
 
 def _deliver(traced: Traced, results: Sequence[Any]) -> None:

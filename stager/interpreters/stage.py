@@ -30,6 +30,7 @@ class StageInterpreter(Interpreter):
         self.graph = Graph() if graph is None else graph
         self.constants: dict[int, tuple[Any, Value]] = {}  # id -> (kept alive, its node)
         self.concrete: Any = None  # the known values (`stager.concrete.Concrete`), outside compile
+        self.dim_guards: list[tuple[Any, int, int]] = []  # (dim, low, high): what comparisons of dims relied on
         self.leaves: list[Any] = []  # the argument leaves (`stager.tracing.Leaf`)
 
     def process(self, op: Op, args: Sequence[Any], params: dict[str, Any], regions: tuple[Graph, ...] = ()) -> Any:

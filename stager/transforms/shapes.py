@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from stager.array import Array
-from stager.errors import UnsupportedError
 from stager.interpreters.stack import active
 from stager.ir.graph import Graph
+from stager.ir.dims import substitute, symbols_of
 from stager.ir.types import Type, parse_type
 from stager.runtime.structure import flatten, unflatten
 from stager.tracing import trace
 from stager.transforms.calling import call_user
+
+
+HINT = 1000  # the size that a symbolic dim is taken to have where only types are given
 
 
 def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -59,12 +62,10 @@ def trace_types(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     for i, x in enumerate(leaves):
         t = x if isinstance(x, Type) else parse_type(x) if isinstance(x, str) and "[" in x else None
         if t is not None:
-            if not t.is_static:
-                raise UnsupportedError(f"the type {t} has symbolic dims; give sizes here")
-            leaves[i] = np.zeros(t.shape, t.dtype.np)
+            leaves[i] = np.zeros(substitute(t.shape, dict.fromkeys(symbols_of(t.shape), HINT)), t.dtype.np)
         types.append(t)
     a, k = unflatten(structure, leaves)
-    return trace(f, a, k, name=getattr(f, "__name__", "main"))
+    return trace(f, a, k, name=getattr(f, "__name__", "main"), types=types)
 
 
 def make_graph(f: Callable[..., Any]) -> Callable[..., Graph]:
