@@ -265,7 +265,9 @@ def test_masked_arrays_are_refused():
         st.compile(lambda x: x + 1)(np.ma.masked_array([1.0, 2.0], [0, 1]))
 
 
-@pytest.mark.parametrize("bad", [np.array(["a"]), np.array([1j]), np.array([None]), np.array(["2020"], "M8[D]")], ids=str)
+@pytest.mark.parametrize(
+    "bad", [np.array(["a"]), np.array([1j]), np.array([None]), np.array(["2020"], "M8[D]")], ids=str
+)
 def test_unsupported_dtypes_are_refused(bad):
     with pytest.raises(TypeError, match="dtype"):
         st.compile(lambda x: x + 1)(bad)
@@ -419,3 +421,41 @@ def test_graph_and_explain():
     assert "first call" in page and "kernels" in page
     f(np.ones(4))
     assert "float64[3] to float64[4]" in f.explain().reason
+
+
+# -- symbolic dims ------------------------------------------------------------------------------------------------
+
+
+def test_dynamic_dims_compile_once_for_any_size():
+    def f(x, w):
+        y = np.tanh(x @ w)
+        return (y - y.mean(axis=0)).sum(axis=1), y[1:], np.zeros((x.shape[0], 2)) + 1
+
+    g, rng = st.compile(f, dynamic={"x": "f64[n,4]"}), np.random.default_rng(0)
+    w = rng.normal(size=(4, 3))
+    for n in (5, 6, 20, 1, 0, 300):
+        x = rng.normal(size=(n, 4))
+        for got, want in zip(g(x, w), f(x, w), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
+    assert traces(g) == 3  # sizes 0 and 1 have code of their own
+
+
+def test_dynamic_dims_are_guarded_by_what_the_code_compared():
+    def f(x):
+        if x.shape[0] > 8:
+            return x * 2
+        return x
+
+    g = st.compile(f, dynamic=True)
+    for n in (5, 20, 6, 30):
+        np.testing.assert_array_equal(g(np.ones(n)), f(np.ones(n)))
+    assert traces(g) == 2
+
+
+def test_one_symbol_for_equal_sizes():
+    g = st.compile(lambda x, y: x * y, dynamic=True)
+    assert g(np.ones(5), np.ones(5)).shape == (5,)
+    assert g(np.ones(7), np.ones(7)).shape == (7,)
+    assert traces(g) == 1
+    with pytest.raises(ValueError, match="broadcast"):
+        g(np.ones(7), np.ones(8))
