@@ -103,12 +103,12 @@ def _optimised(text: str, target: Target) -> Any:
     options.loop_unrolling = False
     builder = llvm.create_pass_builder(machine, options)
     passes = llvm.create_new_module_pass_manager()
-    if "@stager." in text:
-        passes = builder.getModulePassManager()
-    else:
-        passes.add_sroa_pass()
-        passes.add_instruction_combine_pass()
-        passes.add_simplify_cfg_pass()
+    if '@"stager.' in text:
+        passes.add_always_inliner_pass()
+        passes.add_global_dead_code_eliminate_pass()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
     passes.run(module, builder)
     return module
 

@@ -15,12 +15,15 @@ import llvmlite.ir as ir
 from stager.codegen.accumulate import Accumulator
 from stager.codegen.emit import I64, PTR, FunctionEmitter, i64
 from stager.codegen.index import DYNAMIC, Ix
+from stager.codegen.lower import WEIGHTS
 from stager.codegen.program import Buffer, Instr, Leaf, LoopAxis, Nest, Storage
 from stager.codegen.scalar import ScalarBuilder, Val, memory_type
 from stager.ir.dims import Dim, Expr, floordiv
 from stager.ir.dtypes import DType, b1
 from stager.ir.dtypes import i64 as dtype_i64
 
+INLINED = 12
+"""So many transcendentals of one loop stand in it; remainders call."""
 UNROLL_OPS = 64
 """A loop of constant extent is unrolled while its copies have at most this many instructions."""
 BLOCK_STEPS = 16
@@ -128,6 +131,7 @@ class _LeafEmitter:
         self.width = 1  # of the code being emitted
         self.unroll = 1
         self.mask: Val | None = None
+        self.inline = "auto"
         self.limits: dict[int, Any] = {}
         self.bad: Any = None
         self.shared = {a.var for a in nest.outer}
@@ -179,6 +183,8 @@ class _LeafEmitter:
         self.first_reduce = next((k for k, a in enumerate(self.loops) if a.reduce), None) if self.stage.reductions else None
         self.dtypes = [body[n].dtype for n in self.needed] or [dtype_i64]
         self.full_width = self.leaf_width()
+        dear = sum(body[n].op == "apply" and WEIGHTS.get(body[n].data.op.name, 1) >= 20 for n in self.needed)
+        self.main_inline = "inline" if 0 < dear * leaf.unroll <= INLINED else "auto"
         self.masked = self._can_mask()
         self.fold_level = self._fold_level()
 
@@ -344,6 +350,7 @@ class _LeafEmitter:
             if known and to == at:
                 continue
             self.width, self.unroll = width, unroll
+            self.inline = self.main_inline if at is lo else "call"
             if known and to - at == width * unroll:
                 self.variables[var] = at
                 self._level(k)
@@ -356,6 +363,7 @@ class _LeafEmitter:
         if known and at == hi:
             self.width, self.unroll = 1, 1
             return
+        self.inline = self.main_inline if at is lo else "call"
         if self.masked and w > 1:
             self._masked_step(k, at, hi, saved)
         else:
@@ -364,7 +372,7 @@ class _LeafEmitter:
                 self.variables[var] = i
                 self._level(k)
             self._restore(saved)
-        self.width, self.unroll, self.mask = 1, 1, None
+        self.width, self.unroll, self.mask, self.inline = 1, 1, None, "auto"
 
     def _need_entry(self, k: int, known: bool, lo: Any, hi: Any) -> None:
         """Dims that the versions of the loop share are evaluated before them."""
@@ -505,6 +513,7 @@ class _LeafEmitter:
 
     def _emit(self, n: int, i: Instr, u: int, width: int) -> Val:
         sb = self.e.scalars(width)
+        sb.inline = self.inline
         match i.op:
             case "apply":
                 node = i.data
