@@ -24,8 +24,9 @@ from stager.ops.indexed import gather, scatter
 from stager.ops.structural import iota
 
 
-def _sorted_raw(a: Array, axis: int) -> Any:
-    return sort_ops.sort(a.raw(), axis=axis, num_keys=1, stable=True)[0]
+def _sorted_raw(a: Array, axis: int, kind: Any = None, stable: Any = None) -> Any:
+    keep = bool(stable) or kind in ("stable", "mergesort")
+    return sort_ops.sort(a.raw(), axis=axis, num_keys=1, stable=keep)[0]
 
 
 @implements(np.sort)
@@ -34,13 +35,13 @@ def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable:
     a = handle(a)
     if axis is None:
         a, axis = ravel(a), 0
-    return wrap(_sorted_raw(a, axis_of(axis, a.ndim)))
+    return wrap(_sorted_raw(a, axis_of(axis, a.ndim), kind, stable))
 
 
 @implements(method="sort")
 def sort_in_place(self: Array, axis: int = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> None:
     """Sort the array itself."""
-    self.write(_sorted_raw(self, axis_of(axis, self.ndim)))
+    self.write(_sorted_raw(self, axis_of(axis, self.ndim), kind, stable))
 
 
 @implements(np.partition)

@@ -142,3 +142,25 @@ def test_searchsorted_views() -> None:
     x, y = np.sort(sample("f64", (40, 6)), axis=0), sample("f64", (8, 50))
     out = g.emit("searchsorted", g.slice(a, slice(None, None, 2), 3), g.transpose(v), side="left")
     same(compiled(g.output(out))(x, y)[0], np.searchsorted(x[::2, 3], y.T))
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+@pytest.mark.parametrize("few", [False, True])
+def test_unstable_floats_alone(dtype: str, few: bool) -> None:
+    g = G()
+    sizes = (1, 48, 49, 128, 2500)
+    ins = [g.input(Type(DTYPES[dtype], (n,))) for n in sizes]
+    arrays = [sample(dtype, (n,), few) for n in sizes]
+    outs = [g.emit("sort", x, axis=0, num_keys=1, stable=False) for x in ins]
+    for got, x in zip(compiled(g.output(*(o if not isinstance(o, list | tuple) else o[0] for o in outs)))(*arrays), arrays, strict=True):
+        np.testing.assert_array_equal(got, np.sort(x))
+
+
+def test_many_equal_upper_bytes() -> None:
+    g = G()
+    x = g.input("i64[3000]")
+    a = np.where(rng.random(3000) < 0.5, rng.integers(0, 1 << 20, 3000), (1 << 62) + rng.integers(0, 1 << 20, 3000))
+    values, order = compiled(g.output(*sort(g, x, g.iota(3000))))(a)
+    want = np.argsort(a, kind="stable")
+    same(order, want)
+    same(values, a[want])
