@@ -50,6 +50,10 @@ def _anywhere(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _array(x: Any) -> Any:
+    return as_array(x)
+
+
 def _bound(x: Any) -> Any:
     """A loop bound: a plain int, or a traced integer scalar."""
     return x if type(x) is Array else int(x.__index__()) if hasattr(x, "__index__") else as_array(x)
@@ -168,7 +172,7 @@ def _leading(name: str, xs: Tree, length: int | None) -> Any:
 
 def _element(xs: Tree, i: Any) -> Tree:
     leaves, structure = flatten(xs)
-    return unflatten(structure, [as_array(x)[i] for x in leaves])  # type: ignore[index]
+    return unflatten(structure, [_array(x)[i] for x in leaves])
 
 
 def _probe(f: Callable[..., Tree], *args: Any) -> tuple[list[Any], Any]:
@@ -217,7 +221,7 @@ def scan(
     types, structure = ([], None) if empty else _probe(lambda c: one(c, first)[1], init)
     if empty:
         types, structure = _probe(lambda c: call_user(f, (c, _blank(xs)))[1], init)
-    ys = [zeros((n, *t.shape), t.dtype.np) for t in types]
+    ys: list[Any] = [zeros((n, *t.shape), t.dtype.np) for t in types]
     carry = init
 
     def step(k: Any) -> None:
@@ -226,7 +230,7 @@ def scan(
             i = _place(k + j, n, reverse)
             carry, y = one(carry, i)
             for buffer, leaf in builtins.zip(ys, flatten(y)[0], strict=True):
-                buffer[i] = leaf  # type: ignore[index]
+                buffer[i] = leaf
 
     unroll = unroll if isinstance(n, int) else 1
     whole = n - n % unroll if isinstance(n, int) else as_array(n)
@@ -273,7 +277,10 @@ def map(f: Callable[[Tree], Tree], xs: Tree, *, batch_size: int | None = None) -
         leaves, structure = flatten(call_user(f, (_element(xs, handle(lane, True)),)))
         if region.written():
             raise ControlFlowError(
-                describe("map: f writes into an array around it, and its lanes run in any order", remedy="use fori_loop or scan")
+                describe(
+                    "map: f writes into an array around it, and its lanes run in any order",
+                    remedy="use fori_loop or scan",
+                )
             )
         region.graph.outputs = [region.local(raw(as_array(x))) for x in leaves]
         region.close()
@@ -290,11 +297,13 @@ def _map_batches(f: Callable[..., Any], xs: Tree, n: Any, size: int) -> Tree:
     leaves, structure = flatten(xs)
     parts: list[Tree] = []
     if whole:
-        batched = unflatten(structure, [as_array(x)[:whole].reshape((whole // size, size, *as_array(x).shape[1:])) for x in leaves])  # type: ignore[index]
+        batched = unflatten(
+            structure, [_array(x)[:whole].reshape((whole // size, size, *as_array(x).shape[1:])) for x in leaves]
+        )
         out, out_structure = flatten(map(vmap(f), batched))
         parts.append(unflatten(out_structure, [x.reshape((whole, *x.shape[2:])) for x in out]))
     if whole < n:
-        parts.append(vmap(f)(unflatten(structure, [as_array(x)[whole:] for x in leaves])))  # type: ignore[index]
+        parts.append(vmap(f)(unflatten(structure, [_array(x)[whole:] for x in leaves])))
     columns = builtins.zip(*[flatten(p)[0] for p in parts], strict=True)
     return unflatten(flatten(parts[0])[1], [c[0] if len(c) == 1 else np.concatenate(c) for c in columns])
 
@@ -310,7 +319,7 @@ def associative_scan(fn: Callable[[Tree, Tree], Tree], elems: Tree, reverse: boo
     array([ 0.,  1.,  3.,  6., 10.])
     """
     leaves, structure = flatten(elems)
-    moved = [np.moveaxis(as_array(x), axis, 0) for x in leaves]  # type: ignore[call-overload]
+    moved = [np.moveaxis(_array(x), axis, 0) for x in leaves]
     n = _leading("associative_scan", moved, None)
     if not isinstance(n, int):
         raise TransformError(describe("associative_scan: needs a length that is known while tracing"))

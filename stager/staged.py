@@ -39,8 +39,10 @@ class UserRegion(RegionInterpreter):
         self.touched: dict[Cell, int] = {}  # older cell -> its capture
         self.literals: set[Cell] = set()  # older cells read as the literals they hold
         self.relied: set[Cell] = set()  # cells whose value from around was used as a dim or a concrete number
-        self.older: dict[int, Any] = {}  # Python containers and objects from around, by id, which the region must not change
-        self.declared = {c: None for c in declared}  # type: dict[Cell, Value | None]
+        self.older: dict[
+            int, Any
+        ] = {}  # Python containers and objects from around, by id, which the region must not change
+        self.declared = dict.fromkeys(declared)  # type: dict[Cell, Value | None]
 
     def touch(self, cell: Cell) -> Raw:
         """The value that a cell older than this region has inside it."""
@@ -122,7 +124,7 @@ def is_older(x: Array) -> bool:
 
 
 def refuse_change(obj: Any, what: str) -> None:
-    """Raise when Python state older than the region in force is about to change: that would happen once, while tracing."""
+    """Raise when Python state from around the region in force is about to change: it would once, while tracing."""
     stage = region_in_force()
     if stage is None:
         return
@@ -178,13 +180,19 @@ def close_regions(
         for k in ks:
             if k not in region.inputs:
                 region.inputs[k] = region.input(captures.type(k))
-        inputs.append([*values, *[v for v in region.declared.values() if v is not None], *[region.inputs[k] for k in ks]])
+        inputs.append(
+            [*values, *[v for v in region.declared.values() if v is not None], *[region.inputs[k] for k in ks]]
+        )
     live = [live_nodes(region.graph, values) for region, values in zip(regions, inputs, strict=True)]
     used: set[int] = set()
     while True:  # a capture of one region is one of all; its type may mention symbols, which are captures again
         for region, nodes in zip(regions, live, strict=True):
             used |= {k for k, v in region.inputs.items() if v.node in nodes and k not in ks}
-        missing = [k for k in sorted(used) if any(k not in r.inputs or r.inputs[k].node not in n for r, n in zip(regions, live, strict=True))]
+        missing = [
+            k
+            for k in sorted(used)
+            if any(k not in r.inputs or r.inputs[k].node not in n for r, n in zip(regions, live, strict=True))
+        ]
         if not missing:
             break
         for k, (region, values, nodes) in product(missing, zip(regions, inputs, live, strict=True)):
@@ -279,7 +287,9 @@ def join(what: str, types: Sequence[tuple[Type, bool]]) -> tuple[Type, bool]:
     shapes = [t.shape for t, _ in types]
     if any(s != shapes[0] for s in shapes):
         both = " and ".join(dict.fromkeys(str(t) for t, _ in types))
-        raise MismatchError(describe(f"{what} has different shapes: {both}", remedy="give it the same shape on every path"))
+        raise MismatchError(
+            describe(f"{what} has different shapes: {both}", remedy="give it the same shape on every path")
+        )
     weak = all(w for _, w in types)
     parts: list[Any] = [t.dtype.np if not w else {"i": 0, "u": 0, "f": 0.0}.get(t.dtype.kind, False) for t, w in types]
     if weak:

@@ -63,7 +63,13 @@ def test_switch() -> None:
 @pytest.mark.parametrize("reverse", [False, True])
 def test_scan(reverse: bool, unroll: int) -> None:
     def f(x):
-        c, ys = st.scan(lambda c, v: (c * v["a"] + v["b"], {"y": c, "z": v["a"]}), 0.5, {"a": x, "b": x * 2}, reverse=reverse, unroll=unroll)
+        c, ys = st.scan(
+            lambda c, v: (c * v["a"] + v["b"], {"y": c, "z": v["a"]}),
+            0.5,
+            {"a": x, "b": x * 2},
+            reverse=reverse,
+            unroll=unroll,
+        )
         return c + (ys["y"] * np.arange(len(x))).sum() + ys["z"][1]
 
     c, total = 0.5, X[1]

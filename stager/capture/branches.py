@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from types import CellType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -26,7 +26,19 @@ from stager.ir.types import Type
 from stager.ops.families import zeros_of
 from stager.ops.regions import Captures
 from stager.runtime.structure import Structure, flatten, unflatten
-from stager.staged import CHOSEN, MismatchError, UserRegion, as_raw, close_regions, handle, inside, is_older, is_traceable, join, leaf_type
+from stager.staged import (
+    CHOSEN,
+    MismatchError,
+    UserRegion,
+    as_raw,
+    close_regions,
+    handle,
+    inside,
+    is_older,
+    is_traceable,
+    join,
+    leaf_type,
+)
 
 Closure = Callable[..., Any]
 Names = tuple[str, ...]
@@ -44,7 +56,7 @@ class Variables:
         self.cells: dict[str, CellType] = {}
         for f in closures:
             if f is not None and getattr(f, "__closure__", None):
-                self.cells.update(zip(f.__code__.co_freevars, f.__closure__, strict=True))
+                self.cells.update(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
         self.cells.pop("@", None)
 
     def get(self, name: str) -> Any:
@@ -105,7 +117,7 @@ def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
     return found
 
 
-# -- signals ------------------------------------------------------------------------------------------------------------
+# -- signals ----------------------------------------------------------------------------------------------------------
 
 
 class Signal:
@@ -113,7 +125,7 @@ class Signal:
 
     __slots__ = ("can", "code", "value")
 
-    def __init__(self, code: Array, value: Any, can: frozenset[int]) -> None:
+    def __init__(self, code: Any, value: Any, can: frozenset[int]) -> None:
         self.code = code
         self.value = value
         self.can = can
@@ -121,7 +133,7 @@ class Signal:
     def without(self, *codes: int) -> Any:
         """The signal where the code is known to be none of these."""
         can = self.can - set(codes)
-        return _static(can, self.value) if len(can) == 1 else Signal(self.code, self.value, can)
+        return static_signal(can, self.value) if len(can) == 1 else Signal(self.code, self.value, can)
 
 
 class Pending:
@@ -129,7 +141,9 @@ class Pending:
 
     __slots__ = ("names", "orelse", "orelse_falls", "test", "then", "then_falls")
 
-    def __init__(self, test: Any, then: Closure, orelse: Closure | None, names: Names, then_falls: bool, orelse_falls: bool) -> None:
+    def __init__(
+        self, test: Any, then: Closure, orelse: Closure | None, names: Names, then_falls: bool, orelse_falls: bool
+    ) -> None:
         self.test = test
         self.then = then
         self.orelse = orelse
@@ -138,7 +152,7 @@ class Pending:
         self.orelse_falls = orelse_falls
 
 
-def _static(can: frozenset[int], value: Any) -> Any:
+def static_signal(can: frozenset[int], value: Any) -> Any:
     (code,) = can
     return (None, CONTINUE, BREAK, None)[code] if code != RETURNED else Return(value)
 
@@ -179,7 +193,9 @@ def then(signal: Any, rest: Closure, names: Names) -> Any:
             return run
 
         closures = [f for f in (p.then, p.orelse, rest) if f is not None]
-        return stage_if(p.test, side(p.then, p.then_falls), side(p.orelse, p.orelse_falls), tuple({*p.names, *names}), closures)
+        return stage_if(
+            p.test, side(p.then, p.then_falls), side(p.orelse, p.orelse_falls), tuple({*p.names, *names}), closures
+        )
     signal = settle(signal)
     if type(signal) is not Signal:
         return operators.then(signal, rest, names)
@@ -229,16 +245,18 @@ def finish(signal: Any) -> Any:
     )
 
 
-# -- staging ------------------------------------------------------------------------------------------------------------
+# -- staging ----------------------------------------------------------------------------------------------------------
 
 
-def as_bool(x: Any) -> Array:
+def as_bool(x: Any) -> Any:
     """A traced test as a bool scalar; NumPy's own error for an array of several elements."""
-    x = as_array(x)
+    x = cast(Any, as_array(x))
     if x.ndim:
         if x.size != 1:
-            raise ValueError("The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()")
-        x = x.reshape(())  # type: ignore[attr-defined]
+            raise ValueError(
+                "The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()"
+            )
+        x = x.reshape(())
     return x if x.dtype == np.bool_ else x != 0
 
 
@@ -266,10 +284,12 @@ def stage_if(test: Any, then: Closure, orelse: Closure | None, names: Names, sha
     return settle(then() if picked else None if orelse is None else orelse())
 
 
-class _Side:
+class Side:
     """One branch, traced."""
 
-    def __init__(self, closure: Closure | None, captures: Captures, name: str, variables: Variables, names: Names) -> None:
+    def __init__(
+        self, closure: Closure | None, captures: Captures, name: str, variables: Variables, names: Names
+    ) -> None:
         self.region = UserRegion(name, captures)
         self.region.older = mutable_ids(variables.snapshot())
         self.error: Exception | None = None
@@ -285,7 +305,7 @@ class _Side:
             self.written = self.region.written()
 
 
-def stage_branches(condition: Array, closures: tuple[Closure | None, ...], names: Names, sharing: Sequence[Closure],
+def stage_branches(condition: Any, closures: tuple[Closure | None, ...], names: Names, sharing: Sequence[Closure],
                    own: frozenset[int] | None = None) -> Any:  # fmt: skip
     """Run `closures[condition]()` in compiled code; assigns the merged variables, returns the merged signal.
 
@@ -297,10 +317,10 @@ def stage_branches(condition: Array, closures: tuple[Closure | None, ...], names
     own = unshared(variables, names) if own is None else own
     before = variables.snapshot()
     captures = Captures()
-    sides: list[_Side] = []
+    sides: list[Side] = []
     try:
         for k, closure in enumerate(closures):
-            sides.append(_Side(closure, captures, f"branch{k}", variables, names))
+            sides.append(Side(closure, captures, f"branch{k}", variables, names))
             variables.restore(before)
         failing = [side.error is not None for side in sides]
         if len(sides) > 2 and any(failing):
@@ -320,7 +340,7 @@ def stage_branches(condition: Array, closures: tuple[Closure | None, ...], names
             cells.discard_overlays(side.region)
 
 
-def _refused(condition: Array, sides: list[_Side], failing: list[bool], closures: Sequence[Closure | None]) -> Any:
+def _refused(condition: Any, sides: list[Side], failing: list[bool], closures: Sequence[Closure | None]) -> Any:
     """A side raises: a check that control does not come there, then the other side as it is."""
     from stager import cells
 
@@ -351,7 +371,7 @@ def check(ok: Any, error: BaseException) -> None:
     check_op(raw(ok), exception=kind.__name__, text=text)
 
 
-class _Merged:
+class Merged:
     """One value that every side may have set: what is static in it, and where its traced leaves go."""
 
     def __init__(self, what: str, values: Sequence[Any], own: Any = None) -> None:
@@ -377,7 +397,7 @@ class _Merged:
             return [first]
         for x in column:
             if not is_traceable(x):
-                shown = " and ".join(dict.fromkeys(_shown(c) for c in column))
+                shown = " and ".join(dict.fromkeys(shown(c) for c in column))
                 raise MismatchError(describe(f"{what} is {shown}, depending on a traced condition",
                                         remedy="set it to an array or number on every path"))  # fmt: skip
         return join(what, [leaf_type(x) for x in column])
@@ -402,13 +422,15 @@ class _Merged:
         return unflatten(self.structure, leaves)
 
 
-def _shown(x: Any) -> str:
+def shown(x: Any) -> str:
     if type(x) is Array:
         return f"an array {x.type}"
     return repr(x) if isinstance(x, str | int | float | bool | type(None)) else f"a {type(x).__name__}"
 
 
-def _merge(condition: Array, sides: list[_Side], variables: Variables, before: dict[str, Any], names: Names, own: frozenset[int]) -> Any:
+def _merge(
+    condition: Any, sides: list[Side], variables: Variables, before: dict[str, Any], names: Names, own: frozenset[int]
+) -> Any:
     changed = [n for n in names if any(side.finals[n] is not before[n] for side in sides)]
     merged = {}
     for n in changed:
@@ -416,11 +438,11 @@ def _merge(condition: Array, sides: list[_Side], variables: Variables, before: d
         if all(v is UNBOUND for v in values):
             continue
         kept = before[n]
-        merged[n] = _Merged(f"{n!r}", values, kept.cell if type(kept) is Array and id(kept.cell) in own else None)
+        merged[n] = Merged(f"{n!r}", values, kept.cell if type(kept) is Array and id(kept.cell) in own else None)
     codes = [codes_of(side.signal) for side in sides]
     one_code = codes[0] if all(c == codes[0] for c in codes) and len(codes[0]) == 1 else None
     values = [value_of(side.signal) for side in sides]
-    returned = _Merged("the returned value", values) if any(v is not UNBOUND for v in values) else None
+    returned = Merged("the returned value", values) if any(v is not UNBOUND for v in values) else None
     written = list(dict.fromkeys(c for side in sides for c in side.written))
 
     for side in sides:
@@ -450,5 +472,5 @@ def _merge(condition: Array, sides: list[_Side], variables: Variables, before: d
         cell.write(next(raws))
     value = returned.rebuild(raws) if returned is not None else UNBOUND
     if one_code is not None:
-        return _static(one_code, value)
+        return static_signal(one_code, value)
     return Signal(handle(next(raws), False), value, frozenset().union(*codes))

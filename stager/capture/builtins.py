@@ -55,7 +55,9 @@ def _fresh_like(original: Callable[..., Any]) -> Callable[..., Any]:
     def stand_in(x: Any, *args: Any, **kwargs: Any) -> Any:
         from stager.array import as_array
 
-        return original(as_array(np.asarray(x) if not is_tracer(x) and not isinstance(x, np.ndarray) else x), *args, **kwargs)
+        return original(
+            as_array(np.asarray(x) if not is_tracer(x) and not isinstance(x, np.ndarray) else x), *args, **kwargs
+        )
 
     return stand_in
 
@@ -65,8 +67,8 @@ def _cast(scalar: type) -> Callable[..., Any]:
 
 
 _SCALAR_TYPES = (
-    np.float64, np.float32, np.float16, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64,
-    np.bool_, np.complex64, np.complex128,
+    np.float64, np.float32, np.float16, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32,
+    np.uint64,     np.bool_, np.complex64, np.complex128,
 )  # fmt: skip
 
 
@@ -115,7 +117,7 @@ _MATH: dict[str, Callable[..., Any]] = {
             "fmod": "fmod", "pow": "power", "degrees": "degrees", "radians": "radians", "nextafter": "nextafter",
         }.items()
     },
-    **{name: _real(_special(op)) for name, op in {"erf": "erf", "erfc": "erfc", "gamma": "gamma", "lgamma": "lgamma"}.items()},
+    **{name: _real(_special(name)) for name in ("erf", "erfc", "gamma", "lgamma")},
     "log": lambda x, base=None: _real(np.log)(x) if base is None else _real(np.log)(x) / math_log(base),
     "ldexp": _real(lambda x, n: x * np.exp2(n)),
     "hypot": _real(lambda *xs: np.hypot(*xs) if len(xs) == 2 else sum([x * x for x in xs]) ** 0.5),

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from stager.capture.flow import Statements
 from stager.capture.hooks import Hooks
-from stager.capture.rewrite import HOOKS, Unconvertible
+from stager.capture.rewrite import HOOKS, UnconvertibleError
 from stager.capture.scopes import Scope
 from stager.capture.source import locate
 
@@ -41,7 +41,7 @@ class Refusal(NamedTuple):
 
 
 class _ByIdentity:
-    """A dict on identity whose entries die with their keys (code objects compare by value, which is slow and wrong here)."""
+    """A dict on identity whose entries die with their keys (code objects compare by value)."""
 
     def __init__(self) -> None:
         self.entries: dict[int, tuple[weakref.ref[Any], Any]] = {}
@@ -104,7 +104,7 @@ def is_converted(fn: Any) -> bool:
 
 def restale(fn: Callable[..., Any]) -> None:
     """Forget the template of `fn`: a global that was a module, function or class is something else now."""
-    _TEMPLATES.drop(fn.__code__)  # type: ignore[attr-defined]
+    _TEMPLATES.drop(fn.__code__)
     _FUNCTIONS.drop(fn)
 
 
@@ -119,7 +119,7 @@ def _template(code: CodeType, fn: Any) -> Template | Refusal:
         try:
             template = _rewrite(code, fn)
             _register(template.code)
-        except Unconvertible as e:
+        except UnconvertibleError as e:
             template = Refusal(str(e))
         except (SyntaxError, RecursionError) as e:
             template = Refusal(f"the rewritten source does not compile: {e}")
@@ -155,7 +155,7 @@ def _register(code: CodeType) -> None:
 def _rewrite(code: CodeType, fn: FunctionType) -> Template:
     source = locate(code)
     if source is None:
-        raise Unconvertible(f"its source cannot be read ({code.co_filename}:{code.co_firstlineno})")
+        raise UnconvertibleError(f"its source cannot be read ({code.co_filename}:{code.co_firstlineno})")
     node: Any = source.node
     _mangle(node, fn.__qualname__, code)
     computed = _computed_defaults(node)
@@ -172,7 +172,10 @@ def _rewrite(code: CodeType, fn: FunctionType) -> Template:
 def _computed_defaults(node: Any) -> set[str]:
     a = node.args
     positional = [*a.posonlyargs, *a.args]
-    pairs = [*zip(reversed(positional), reversed(a.defaults), strict=False), *zip(a.kwonlyargs, a.kw_defaults, strict=True)]
+    pairs = [
+        *zip(reversed(positional), reversed(a.defaults), strict=False),
+        *zip(a.kwonlyargs, a.kw_defaults, strict=True),
+    ]
     return {p.arg for p, d in pairs if d is not None and not isinstance(d, ast.Constant)}
 
 
@@ -206,7 +209,7 @@ def _compile(node: Any, body: list[ast.stmt], code: CodeType, filename: str) -> 
     made = next(c for c in outer.co_consts if isinstance(c, CodeType))
     unknown = set(made.co_freevars) - set(free)
     if unknown:
-        raise Unconvertible(f"free variables that the function does not have: {', '.join(sorted(unknown))}")
+        raise UnconvertibleError(f"free variables that the function does not have: {', '.join(sorted(unknown))}")
     return _renamed(made, code.co_name, code.co_qualname)
 
 
@@ -241,10 +244,8 @@ def _mangle(node: ast.AST, qualname: str, code: CodeType) -> None:
             n.id = mangled(n.id)
         elif isinstance(n, ast.Attribute):
             n.attr = mangled(n.attr)
-        elif isinstance(n, ast.arg):
-            n.arg = mangled(n.arg)
-        elif isinstance(n, ast.keyword) and n.arg:
-            n.arg = mangled(n.arg)
+        elif isinstance(n, ast.arg | ast.keyword):
+            n.arg = None if n.arg is None else mangled(n.arg)
         elif isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and n is not node:
             n.name = mangled(n.name)
         elif isinstance(n, ast.Global | ast.Nonlocal):

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from stager.capture.rewrite import (
     HOOKS,
     Expressions,
-    Unconvertible,
+    UnconvertibleError,
     at,
     constant,
     first_parameter,
@@ -77,14 +77,17 @@ def _jumps(stmts: list[ast.stmt]) -> bool:
     return any(
         type(s) in (ast.Break, ast.Return)
         or (type(s) in (ast.For, ast.AsyncFor, ast.While) and (_returns(s.body) or _jumps(s.orelse)))  # type: ignore[attr-defined]
-        or (type(s) not in (*FUNCTIONS, ast.ClassDef, ast.For, ast.AsyncFor, ast.While) and any(map(_jumps, _blocks(s))))
+        or (
+            type(s) not in (*FUNCTIONS, ast.ClassDef, ast.For, ast.AsyncFor, ast.While) and any(map(_jumps, _blocks(s)))
+        )
         for s in stmts
     )
 
 
 def _returns(stmts: list[ast.stmt]) -> bool:
     return any(
-        type(s) is ast.Return or (type(s) not in (*FUNCTIONS, ast.ClassDef) and any(map(_returns, _blocks(s)))) for s in stmts
+        type(s) is ast.Return or (type(s) not in (*FUNCTIONS, ast.ClassDef) and any(map(_returns, _blocks(s))))
+        for s in stmts
     )
 
 
@@ -100,12 +103,11 @@ def falls_through(stmts: list[ast.stmt]) -> bool:
         t = type(stmt)
         if t in (ast.Return, ast.Raise, ast.Break, ast.Continue):
             return False
-        if t is ast.If and stmt.orelse:  # type: ignore[attr-defined]
-            if not falls_through(stmt.body) and not falls_through(stmt.orelse):  # type: ignore[attr-defined]
-                return False
-        elif t is ast.While and isinstance(stmt.test, ast.Constant) and stmt.test.value:  # type: ignore[attr-defined]
-            if not _breaks(stmt.body):  # type: ignore[attr-defined]
-                return False
+        if isinstance(stmt, ast.If) and stmt.orelse and not falls_through(stmt.body) and not falls_through(stmt.orelse):
+            return False
+        endless = isinstance(stmt, ast.While) and isinstance(stmt.test, ast.Constant) and stmt.test.value
+        if endless and not _breaks(_blocks(stmt)[0]):
+            return False
     return True
 
 
@@ -113,7 +115,10 @@ def _breaks(stmts: list[ast.stmt]) -> bool:
     """Whether a `break` of the loop around these statements stands among them."""
     return any(
         type(s) is ast.Break
-        or (type(s) not in (*FUNCTIONS, ast.ClassDef, ast.For, ast.AsyncFor, ast.While) and any(map(_breaks, _blocks(s))))
+        or (
+            type(s) not in (*FUNCTIONS, ast.ClassDef, ast.For, ast.AsyncFor, ast.While)
+            and any(map(_breaks, _blocks(s)))
+        )
         or (type(s) in (ast.For, ast.AsyncFor, ast.While) and _breaks(s.orelse))  # type: ignore[attr-defined]
         for s in stmts
     )
@@ -179,7 +184,7 @@ class Statements(Expressions):
 
     def nested_function(self, stmt: Any, c: Context) -> list[ast.stmt]:
         if self.stored_elsewhere(stmt.name):
-            raise Unconvertible(f"line {stmt.lineno}: a function defined as a global or outer variable")
+            raise UnconvertibleError(f"line {stmt.lineno}: a function defined as a global or outer variable")
         stmt.decorator_list = self.visit_all(stmt.decorator_list)
         stmt.args.defaults = self.visit_all(stmt.args.defaults)
         stmt.args.kw_defaults = self.visit_all(stmt.args.kw_defaults)
@@ -212,7 +217,11 @@ class Statements(Expressions):
         """A plain `if` in the rewritten code too."""
         if not self.flow:
             return True
-        return surely_concrete(stmt.test) and not _escapes_through_flow(stmt.body) and not _escapes_through_flow(stmt.orelse)
+        return (
+            surely_concrete(stmt.test)
+            and not _escapes_through_flow(stmt.body)
+            and not _escapes_through_flow(stmt.orelse)
+        )
 
     def signalling(self, stmt: Any, rest: list[ast.stmt], c: Context) -> list[ast.stmt]:
         """A statement with a signal, and what follows it in its block."""
@@ -237,7 +246,9 @@ class Statements(Expressions):
         out.append(at(ast.If(test, [at(ast.Return(result), stmt)], []), stmt))
         return out
 
-    def closure(self, id: str, stmts: list[ast.stmt], assigned: set[str], c: Context, old: Any, first: Any = None) -> Any:
+    def closure(
+        self, id: str, stmts: list[ast.stmt], assigned: set[str], c: Context, old: Any, first: Any = None
+    ) -> Any:
         """`def id(): nonlocal ...; stmts`; `first` is a statement to put before them."""
         shared = sorted(n for n in assigned if not self.stored_elsewhere(n))
         self.hoisted.update(shared)
@@ -363,7 +374,9 @@ class Statements(Expressions):
 
     def assign(self, stmt: ast.Assign, c: Context) -> list[ast.stmt]:
         stmt.value = self.visit(stmt.value)
-        if any(isinstance(t, ast.Tuple | ast.List) for t in stmt.targets) and not isinstance(stmt.value, ast.Tuple | ast.List):
+        if any(isinstance(t, ast.Tuple | ast.List) for t in stmt.targets) and not isinstance(
+            stmt.value, ast.Tuple | ast.List
+        ):
             stmt.value = hook("spread", [stmt.value], stmt.value)
         stmt.targets = self.visit_all(stmt.targets)
         return [stmt]
@@ -397,7 +410,7 @@ class Statements(Expressions):
             return
         if isinstance(part, ast.ExceptHandler):
             if part.name and self.stored_elsewhere(part.name):
-                raise Unconvertible(f"line {part.lineno}: an exception bound to a global or outer variable")
+                raise UnconvertibleError(f"line {part.lineno}: an exception bound to a global or outer variable")
             if part.type is not None:
                 part.type = self.visit(part.type)
         elif part.guard is not None:
@@ -414,9 +427,13 @@ class Statements(Expressions):
 
     def opaque(self, stmt: Any, c: Context) -> list[ast.stmt]:
         """Class bodies stay; imports bind names."""
-        names = [stmt.name] if isinstance(stmt, ast.ClassDef) else [(a.asname or a.name).partition(".")[0] for a in stmt.names]
+        names = (
+            [stmt.name]
+            if isinstance(stmt, ast.ClassDef)
+            else [(a.asname or a.name).partition(".")[0] for a in stmt.names]
+        )
         if any(self.stored_elsewhere(n) for n in names):
-            raise Unconvertible(f"line {stmt.lineno}: a class or import bound to a global or outer variable")
+            raise UnconvertibleError(f"line {stmt.lineno}: a class or import bound to a global or outer variable")
         return [stmt]
 
 

@@ -8,7 +8,7 @@ working.
 from __future__ import annotations
 
 import weakref
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class Hooks:
     # -- once per session ------------------------------------------------------------------------------------------
 
     def enter(self, s: Session) -> bool:
-        """Guard the globals that the code loads as they are. False when one is no module, function or class any more."""
+        """Guard the globals that the code loads as they are. False when one is no module, function or class now."""
         namespace = self.namespace
         for name in self.stable:
             value = namespace.get(name)
@@ -106,7 +106,7 @@ class Hooks:
             stored = s.stores.get((id(obj), ("attr", name)))
             if stored is not None:
                 return stored.value
-        getter = property_of(type(obj), name)
+        getter = property_of(_class_of(obj), name)
         if getter is not None:
             return convert_user(getter, s)(obj)
         return s.attribute(obj, name, getattr(obj, name))
@@ -183,6 +183,7 @@ class Hooks:
     ifexp = staticmethod(operators.ifexp)
     chain = staticmethod(operators.chain)
     contains = staticmethod(operators.contains)
+    compare = staticmethod(operators.compare)
     checked = staticmethod(operators.checked)
     raised = staticmethod(operators.raised)
     returned = staticmethod(operators.returned)
@@ -193,6 +194,10 @@ class Hooks:
     finish = staticmethod(operators.finish)
     for_ = staticmethod(operators.for_)
     while_ = staticmethod(operators.while_)
+
+
+def _class_of(obj: Any) -> Any:
+    return type(obj)
 
 
 def _refuse(s: Session, obj: Any, what: str) -> None:
@@ -212,7 +217,21 @@ def _default_of(fn: FunctionType, name: str) -> Any:
 
 
 _CHANGING = frozenset(
-    {"append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse", "update", "setdefault", "popitem", "add", "discard"}
+    {
+        "append",
+        "extend",
+        "insert",
+        "pop",
+        "remove",
+        "clear",
+        "sort",
+        "reverse",
+        "update",
+        "setdefault",
+        "popitem",
+        "add",
+        "discard",
+    }
 )
 _READING = frozenset({"items", "values", "keys", "get", "index", "count", "copy", "__getitem__", "__len__", "__iter__"})
 
@@ -279,7 +298,9 @@ class _Cells:
                 return stored.value
         value = cell_value(cell)
         if value is UNBOUND:
-            raise NameError(f"cannot access free variable {name!r} where it is not associated with a value in enclosing scope")
+            raise NameError(
+                f"cannot access free variable {name!r} where it is not associated with a value in enclosing scope"
+            )
         return value if s is None else s.load(cell, step, (step,), value)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -310,7 +331,7 @@ class _Place:
 
     def __setattr__(self, name: str, value: Any) -> None:
         obj, s = self._obj, self._session
-        setter = property_of(type(obj), name, "fset")
+        setter = property_of(_class_of(obj), name, "fset")
         if setter is not None:
             convert_user(setter, s)(obj, value)
             return

@@ -39,7 +39,7 @@ class TracedRange(Indexed):
         self.start, self.stop, self.step = start, stop, step
 
     @property
-    def length(self) -> Any:  # type: ignore[override]
+    def length(self) -> Any:
         span = self.stop - self.start if self.step > 0 else self.start - self.stop
         return np.maximum((span + (abs(self.step) - 1)) // abs(self.step), 0)
 

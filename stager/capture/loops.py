@@ -19,27 +19,27 @@ from typing import Any
 import numpy as np
 
 from stager import cells
-from stager.array import Array, raw
+from stager.array import Array
 from stager.capture import operators
 from stager.capture.branches import (
     CONTINUED,
     FELL,
     I64,
     RETURNED,
+    Merged,
     Signal,
     Variables,
-    _Merged,
-    _shown,
-    _static,
+    after_iteration,
     as_bool,
     codes_of,
-    mutable_ids,
     settle,
     stage_branches,
+    static_signal,
     unshared,
     value_of,
     wrapped_where,
 )
+from stager.capture.carries import Spec, UnsteadyError
 from stager.capture.iterables import Indexed, TracedRange, indexed
 from stager.capture.operators import BREAK, CONTINUE, Return
 from stager.capture.session import UNBOUND, Session, holds_tracer
@@ -50,8 +50,8 @@ from stager.ir.dtypes import b1, i64
 from stager.ir.types import Type
 from stager.ops.families import zeros_of
 from stager.ops.regions import Captures
-from stager.runtime.structure import flatten, unflatten
-from stager.staged import CHOSEN, UserRegion, as_raw, close_regions, handle, inside, is_older, is_traceable, join, leaf_type
+from stager.runtime.structure import flatten
+from stager.staged import UserRegion, as_raw, close_regions, handle, inside
 
 Closure = Callable[..., Any]
 Names = tuple[str, ...]
@@ -62,10 +62,12 @@ MOST = 10_000  # a loop that cannot be staged is unrolled up to here
 ATTEMPTS = 8  # traces of one body until the types of what it carries are settled
 
 
-# -- deciding -----------------------------------------------------------------------------------------------------------
+# -- deciding ---------------------------------------------------------------------------------------------------------
 
 
-def plan_for(s: Session, iterable: Any, body: Closure, names: Names, jumps: bool) -> Callable[[Closure | None], Any] | None:
+def plan_for(
+    s: Session, iterable: Any, body: Closure, names: Names, jumps: bool
+) -> Callable[[Closure | None], Any] | None:
     """How to run a `for` statement, or None to run it as Python does."""
     if type(iterable) is range:
         if len(iterable) <= FEW or not _touches_traced(body):
@@ -82,7 +84,9 @@ def plan_for(s: Session, iterable: Any, body: Closure, names: Names, jumps: bool
     return lambda orelse: stage_for(_of_traced(found), body, names, orelse, jumps)
 
 
-def _with_fallback(s: Session, course: Course, iterable: Any, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
+def _with_fallback(
+    s: Session, course: Course, iterable: Any, body: Closure, names: Names, orelse: Closure | None, jumps: bool
+) -> Any:
     variables = Variables(body, orelse)
     own = unshared(variables, names)
     before = variables.snapshot()
@@ -96,7 +100,21 @@ def _with_fallback(s: Session, course: Course, iterable: Any, body: Closure, nam
     return operators.plain_for(iter(iterable), body, names, orelse)
 
 
-_INERT = (type, FunctionType, str, bytes, int, float, bool, complex, type(None), type(np), np.dtype, np.ufunc, np.generic)
+_INERT = (
+    type,
+    FunctionType,
+    str,
+    bytes,
+    int,
+    float,
+    bool,
+    complex,
+    type(None),
+    type(np),
+    np.dtype,
+    np.ufunc,
+    np.generic,
+)
 
 
 def _touches_traced(body: Closure, depth: int = 3) -> bool:
@@ -123,7 +141,7 @@ def _reads_arrays(code: Any, namespace: dict[str, Any]) -> bool:
     return any(_reads_arrays(c, namespace) for c in code.co_consts if type(c) is type(code))
 
 
-# -- where a loop goes --------------------------------------------------------------------------------------------------
+# -- where a loop goes ------------------------------------------------------------------------------------------------
 
 
 class Course:
@@ -161,212 +179,14 @@ def _of_traced(x: Indexed) -> Course:
     return Course(0, x.length, 1, x.at)
 
 
-# -- carried variables ----------------------------------------------------------------------------------------------------
-
-
-class _Carry:
-    """A variable that iterations rebind: its structure, and (type, weak) or [static value] for each leaf."""
-
-    def __init__(self, name: str, value: Any) -> None:
-        self.name = name
-        self.initial = value
-        leaves, self.structure = flatten(value)
-        self.leaves: list[Any] = [leaf_type(x) if is_traceable(x) else [x] for x in leaves]
-        self.starts_as: list[Cell] = []  # per traced leaf: the region's cell for it at the start of an iteration
-        self.shared: list[bool] = []  # per handle: the iteration left an array that is older than the loop
-
-    def types(self) -> list[Type]:
-        return [leaf[0] for leaf in self.leaves if type(leaf) is tuple]
-
-    def enter(self, inputs: Any) -> Any:
-        """The value at the start of an iteration, on region inputs."""
-        made = [handle(next(inputs), leaf[1]) if type(leaf) is tuple else leaf[0] for leaf in self.leaves]
-        self.starts_as = [x.cell for x in made if type(x) is Array]
-        return unflatten(self.structure, made)
-
-    def start(self) -> list[Any]:
-        """The raw values before the loop."""
-        return self._raws(self.initial)
-
-    def _raws(self, value: Any) -> list[Any]:
-        leaves = flatten(value)[0]
-        return [as_raw(x, leaf[0].dtype) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
-
-    def outputs(self, value: Any) -> list[Any]:
-        """The raw values after an iteration, in the region."""
-        leaves = [x for x, leaf in zip(flatten(value)[0], self.leaves, strict=True) if type(leaf) is tuple]
-        self.shared = [type(x) is Array and is_older(x) for x in leaves]
-        return self._raws(value)
-
-    def widen(self, value: Any) -> bool:
-        """Take in the type that an iteration leaves. True when that changed something."""
-        leaves, structure = flatten(value)
-        what = f"{self.name!r}"
-        if structure != self.structure:
-            raise _Unsteady(what, f"{self.structure} before an iteration and {structure} after it")
-        changed = False
-        for k, x in enumerate(leaves):
-            known = self.leaves[k]
-            if type(known) is list:
-                same = x is known[0] or (type(x) is type(known[0]) and not is_traceable(x) and x == known[0])
-                if not same:
-                    raise _Unsteady(what, f"{_shown(known[0])} before an iteration and {_shown(x)} after it")
-                continue
-            if not is_traceable(x):
-                raise _Unsteady(what, f"an array {known[0]} before an iteration and {_shown(x)} after it")
-            after = leaf_type(x)
-            if after == known:
-                continue
-            if after[0].shape != known[0].shape or (not known[1] and after[0].dtype is not known[0].dtype and not after[1]):
-                raise _Unsteady(what, f"{known[0]} before an iteration and {after[0]} after it")
-            joined = join(what, [known, after])
-            if joined != known:
-                self.leaves[k] = joined
-                changed = True
-        return changed
-
-    def leave(self, raws: Any) -> Any:
-        """The value after the loop. Where the name held an older array in the end, it is a copy that refuses writes."""
-        value = self.enter(raws)
-        for cell, shared in zip(self.starts_as, self.shared, strict=True):
-            if shared and cell.type.shape:
-                cell.read_only = CHOSEN
-        return value
-
-
-class _Unsteady(ControlFlowError):
-    """A carried variable is of another kind after an iteration than before it."""
-
-    def __init__(self, what: str, how: str) -> None:
-        super().__init__(describe(f"{what} changes in a traced loop: it is {how}",
-                                  remedy="give it its final shape and dtype before the loop"))  # fmt: skip
-
-
-class _Once(ControlFlowError):
+class OnceError(ControlFlowError):
     """The body always ends the loop."""
 
     def __init__(self) -> None:
         super().__init__(describe("a traced loop whose body always ends it", remedy="write it as an if"))
 
 
-class _Spec:
-    """What a loop carries, as far as the traces so far have shown."""
-
-    def __init__(self, variables: Variables, names: Names, fresh: frozenset[int] = frozenset(), count: int | None = None) -> None:
-        self.variables = variables
-        self.fresh = fresh  # ids of cells that nothing but a carried variable holds
-        self.count = count
-        self.traded: dict[str, str] | None = None
-        self.carries: list[_Carry] = []
-        self.in_place: set[str] = set()  # names whose array is only written in place: carried as a cell
-        self.declared: list[Cell] = []
-        self.unbound: list[str] = []  # names without a value before the loop: the last iteration gives it
-        self.older = mutable_ids(variables.snapshot())
-        for n in names:
-            bare = n.lstrip("+")
-            value = variables.get(bare)
-            if value is UNBOUND:
-                self.unbound.append(bare)
-            elif n != bare and type(value) is Array and (value.ndim or value.path):
-                self.in_place.add(bare)
-            else:
-                self.carries.append(_Carry(bare, value))
-
-    def inputs(self, region: UserRegion) -> list[Any]:
-        """Region inputs for the carries; sets the variables to the start of an iteration."""
-        region.older = self.older
-        values = [region.input(t) for c in self.carries for t in c.types()]
-        it = iter(values)
-        for c in self.carries:
-            self.variables.set(c.name, c.enter(it))
-        return values
-
-    def starts(self) -> list[Any]:
-        return [v for c in self.carries for v in c.start()]
-
-    def late(self) -> list[tuple[str, _Merged]]:
-        """Variables that the loop makes: (name, its value's kind) after an iteration."""
-        found = [(n, self.variables.get(n)) for n in self.unbound]
-        return [(n, _Merged(f"{n!r}", [v])) for n, v in found if v is not UNBOUND and holds_tracer(v)]
-
-    def settle_types(self) -> bool:
-        """Widen the carries to what the traced iteration left. True when it has to be traced again."""
-        changed = False
-        for c in self.carries:
-            changed |= c.widen(self.variables.get(c.name))
-        return changed
-
-    def settle_writes(self, regions: Sequence[UserRegion]) -> bool:
-        """Arrays that were carried by value and written in place. True to trace again.
-
-        Python writes into the array that the name holds before the loop, in the first iteration. That is the same only
-        when the name keeps that array (it is carried as a cell then), when the names trade their arrays (they are given
-        back afterwards), or when nobody else can hold it (an iteration ahead of the loop made it).
-        """
-        written = [c for c in self.carries if any(cell.written for cell in c.starts_as)]
-        for c in written:
-            value = self.variables.get(c.name)
-            if type(value) is Array and type(c.initial) is Array and value.cell is c.starts_as[0] and not value.path:
-                self.carries.remove(c)
-                self.in_place.add(c.name)
-                return True
-        if not written:
-            return False
-        touched = {cell for r in regions for cell in r.touched}
-        initial = [x for c in written for x in flatten(c.initial)[0] if type(x) is Array]
-        hidden = all(id(x.cell) in self.fresh and not x.path for x in initial) and not any(x.cell in touched for x in initial)
-        if not hidden:
-            self.traded = self._trade(written) if self.count is not None else None
-            if self.traded is None or any(x.cell in touched for x in initial):
-                raise _Shared(written[0].name)
-        return False
-
-    def _trade(self, written: Sequence[_Carry]) -> dict[str, str] | None:
-        """For every name whose array goes round in a cycle of names, the name whose array it takes over; or None."""
-        by_cell = {id(c.starts_as[0]): c for c in self.carries if type(c.initial) is Array and not c.initial.path}
-        takes: dict[str, str] = {}
-        for c in by_cell.values():
-            value = self.variables.get(c.name)
-            other = by_cell.get(id(value.cell)) if type(value) is Array and not value.path else None
-            if other is not None and other.initial.type == c.initial.type:
-                takes[c.name] = other.name
-        while set(takes) != set(takes.values()):  # what does not come back to a cycle is no trade
-            takes = {a: b for a, b in takes.items() if b in takes and a in takes.values()}
-        return takes if all(c.name in takes for c in written) else None
-
-    def give_back(self, count: int | None) -> None:
-        """After the loop: arrays that were traded hold what their last owner left, and the names hold these arrays."""
-        if not self.traded:
-            return
-        assert count is not None
-        initial = {c.name: c.initial for c in self.carries}
-        values = {n: raw(self.variables.get(n)) for n in self.traded}
-        holder = {n: n for n in self.traded}
-        for _ in range(count % _order(self.traded)):
-            holder = {n: holder[self.traded[n]] for n in holder}
-        for n, first in holder.items():
-            initial[first].write(values[n])
-        for n, first in holder.items():
-            self.variables.set(n, initial[first])
-
-
-def _order(cycles: dict[str, str]) -> int:
-    """After so many steps of a permutation everything is back in place."""
-    order, now = 1, dict(cycles)
-    while any(a != b for a, b in now.items()):
-        now = {a: cycles[b] for a, b in now.items()}
-        order += 1
-    return order
-
-
-class _Shared(_Unsteady):
-    """An array is written in place and then left for another one."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name!r}", "written in place and then set to another array, and others may hold the first one too")
-
-
-# -- for ------------------------------------------------------------------------------------------------------------------
+# -- for --------------------------------------------------------------------------------------------------------------
 
 
 def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int = 0,
@@ -381,7 +201,7 @@ def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | Non
         else:
             _plain_for_node(variables, names, body, course, fresh)
             signal = None
-    except (_Unsteady, _Once, NameError):  # NameError: a variable that the first iteration makes
+    except (UnsteadyError, OnceError, NameError):  # NameError: a variable that the first iteration makes
         variables.restore(before)
         if ahead >= 3 or course.count == 0:
             raise
@@ -408,8 +228,6 @@ def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | No
         return stage_for(rest, body, names, orelse, jumps, ahead + 1, fresh)
 
     if type(signal) is Signal:
-        from stager.capture.branches import after_iteration
-
         return after_iteration(signal, go_on, names, [body])
     if signal is None or signal is CONTINUE:
         return go_on()
@@ -425,7 +243,7 @@ def _cells_of(variables: Variables) -> set[int]:
 def _plain_for_node(variables: Variables, names: Names, body: Closure, course: Course, fresh: frozenset[int]) -> None:
     from stager.ops.control import for_op
 
-    spec = _Spec(variables, names, fresh, course.count)
+    spec = Spec(variables, names, fresh, course.count)
     start = variables.snapshot()
     for _ in range(ATTEMPTS):
         variables.restore(start)
@@ -436,7 +254,7 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
             region.declare()
             signal = settle(body(course.at(handle(i, True))))
             if signal is not None and signal is not CONTINUE and codes_of(signal) - {FELL, CONTINUED}:
-                raise _Once
+                raise OnceError
             if _retry(spec, [region]):
                 continue
             late = spec.late()
@@ -457,7 +275,7 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
     raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))
 
 
-def _retry(spec: _Spec, regions: Sequence[UserRegion]) -> bool:
+def _retry(spec: Spec, regions: Sequence[UserRegion]) -> bool:
     """Whether the trace showed something that the regions have to be traced again with. Drops what it wrote then."""
     written = dict.fromkeys(c for r in regions for c in r.written())
     again = spec.settle_types() or spec.settle_writes(regions)
@@ -471,14 +289,14 @@ def _retry(spec: _Spec, regions: Sequence[UserRegion]) -> bool:
     return again
 
 
-Late = Sequence[tuple[str, _Merged]]
+Late = Sequence[tuple[str, Merged]]
 
 
 def _zeros(late: Late) -> list[Any]:
     return [zeros_of(t) for _, m in late for t in m.types()]
 
 
-def _assign(spec: _Spec, late: Late, carried: Sequence[Cell], results: Any, variables: Variables) -> None:
+def _assign(spec: Spec, late: Late, carried: Sequence[Cell], results: Any, variables: Variables) -> None:
     for c in spec.carries:
         variables.set(c.name, c.leave(results))
     for n, m in late:
@@ -488,24 +306,33 @@ def _assign(spec: _Spec, late: Late, carried: Sequence[Cell], results: Any, vari
     spec.give_back(spec.count)
 
 
-# -- while, and for with break or return ----------------------------------------------------------------------------------
+# -- while, and for with break or return ------------------------------------------------------------------------------
 
 
-def stage_while(test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool, signal: Any, ahead_by: int = 0,
-                fresh: frozenset[int] = frozenset()) -> Any:  # fmt: skip
+def stage_while(
+    test: Closure,
+    body: Closure,
+    names: Names,
+    orelse: Closure | None,
+    jumps: bool,
+    signal: Any,
+    ahead_by: int = 0,
+    fresh: frozenset[int] = frozenset(),
+) -> Any:
     """Stage a `while` statement, of which an iteration may have run already with a traced signal; its signal."""
     variables = Variables(test, body, orelse)
     fresh = fresh or unshared(variables, names)
     before = variables.snapshot()
     try:
         return _after_loop(_WhileNode(variables, names, test, body, None, jumps, signal, fresh).stage(), orelse, names)
-    except (_Unsteady, _Once):
+    except (UnsteadyError, OnceError):
         variables.restore(before)
         if signal is not None or ahead_by >= 3:
             raise
         if orelse is not None:
-            raise ControlFlowError(describe("a traced while loop with an else clause changes the kind of a variable",
-                                            remedy="give every variable its final shape and dtype before the loop")) from None  # fmt: skip
+            what = "a traced while loop with an else clause changes the kind of a variable"
+            remedy = "give every variable its final shape and dtype before the loop"
+            raise ControlFlowError(describe(what, remedy=remedy)) from None
 
     def ahead() -> Any:  # one iteration ahead, under the test
         older = _cells_of(variables)
@@ -520,7 +347,7 @@ def stage_while(test: Closure, body: Closure, names: Names, orelse: Closure | No
     return stage_branches(as_bool(test()), (None, ahead), names, [test, body])
 
 
-class _TestBinds(Exception):
+class _TestBindsError(Exception):
     """The test assigns variables: it has to run behind the body, where they can be carried."""
 
 
@@ -534,7 +361,7 @@ class _WhileNode:
     def __init__(self, variables: Variables, names: Names, test: Closure | None, body: Closure, course: Course | None,
                  jumps: bool, signal: Any, fresh: frozenset[int] = frozenset()) -> None:  # fmt: skip
         self.variables = variables
-        self.spec = _Spec(variables, names, fresh)
+        self.spec = Spec(variables, names, fresh)
         self.test = test
         self.body = body
         self.course = course
@@ -550,9 +377,9 @@ class _WhileNode:
             self.variables.restore(start)
             try:
                 done, signal = self._attempt()
-            except _TestBinds:
+            except _TestBindsError:
                 if self.coded:
-                    raise ControlFlowError(describe("the test of a traced while loop with break or return assigns a variable",
+                    raise ControlFlowError(describe("the test of a traced while loop with a jump assigns a variable",
                                                     remedy="assign it in the body")) from None  # fmt: skip
                 self.flagged = True
                 continue
@@ -562,7 +389,11 @@ class _WhileNode:
 
     def _enter(self, region: UserRegion) -> tuple[list[Any], Any, Any, Any]:
         """Own inputs of a region, and its index, code and flag."""
-        own = [region.input(t) for t, there in ((I64, self.course is not None), (I64, self.coded), (BOOL, self.flagged)) if there]
+        own = [
+            region.input(t)
+            for t, there in ((I64, self.course is not None), (I64, self.coded), (BOOL, self.flagged))
+            if there
+        ]
         it = iter(own)
         index = handle(next(it), True) if self.course is not None else None
         code = handle(next(it), True) if self.coded else None
@@ -597,14 +428,14 @@ class _WhileNode:
             ended = settle(self.body() if course is None else self.body(course.at(index)))
             codes = codes_of(ended)
             if not codes & {FELL, CONTINUED}:
-                raise _Once
+                raise OnceError
             flag_after = as_bool(self.test()) if self.flagged and self.test is not None else None
             if _retry(spec, [cond, main]):
                 variables.restore(start)
                 return False, None
             late = spec.late()
             values = [v for v in (value_of(ended), value_of(self.signal)) if v is not UNBOUND]
-            returned = _Merged("the returned value", values) if values else None
+            returned = Merged("the returned value", values) if values else None
             carried = [*spec.declared, *[c for c in main.written() if c not in spec.declared]]
             outputs = []
             if course is not None:
@@ -655,7 +486,7 @@ class _WhileNode:
         else:
             asked = True if self.test is None else self.test()
         if any(self.variables.get(n) is not v for n, v in entered.items()):
-            raise _TestBinds
+            raise _TestBindsError
         if region.written():
             raise ControlFlowError(describe("the test of a traced while loop writes into an array",
                                             remedy="compute the test in the body, into a variable"))  # fmt: skip
@@ -686,7 +517,7 @@ class _WhileNode:
         if self.never_falls:
             can -= {FELL}
         if len(can) == 1:
-            return _static(can, value)
+            return static_signal(can, value)
         return Signal(wrapped_where(code_after == CONTINUED, FELL, code_after), value, can)
 
 
@@ -710,4 +541,3 @@ def _after_loop(signal: Any, orelse: Closure | None, names: Names) -> Any:
     if broke is None:
         return None
     return Signal(wrapped_where(signal.code == RETURNED, RETURNED, FELL), signal.value, frozenset((FELL, RETURNED)))
-

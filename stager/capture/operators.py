@@ -122,7 +122,12 @@ def compare(op: str, left: Any, right: Any) -> Any:
         return contains(left, right)
     if op == "not in":
         return not_(contains(left, right))
-    if (type(left) is Expr or type(right) is Expr) and isinstance(left, Expr | int) and isinstance(right, Expr | int) and op in _ORDERED:
+    if (
+        (type(left) is Expr or type(right) is Expr)
+        and isinstance(left, Expr | int)
+        and isinstance(right, Expr | int)
+        and op in _ORDERED
+    ):
         from stager.symbols import decide
 
         return decide(op, left, right)
@@ -287,7 +292,7 @@ def while_(test: Closure, body: Closure, names: Names, orelse: Closure | None, j
         return staging.rest_of_while(signal, test, body, names, orelse)
 
 
-# -- subscripts of what is not traced -----------------------------------------------------------------------------------
+# -- subscripts of what is not traced ---------------------------------------------------------------------------------
 
 
 def subscripted(obj: Any) -> Any:
@@ -328,7 +333,7 @@ class ForeignArray(_Subscripted):
             raise MutationError(
                 describe(
                     "a traced value is written into an ndarray that was made outside the traced code",
-                    remedy="make the array in the function with np.zeros, np.empty or np.array, or pass it as an argument",
+                    remedy="make the array in the function with np.zeros or np.array, or pass it as an argument",
                 )
             )
         self.obj[key] = value

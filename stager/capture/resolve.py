@@ -57,13 +57,14 @@ def resolve(f: Any, s: Session) -> Any:
         if origin is not None:
             args = [s.load(f, ("item", i), (*origin, ("attr", "args"), ("item", i)), a) for i, a in enumerate(f.args)]
             keywords = {
-                k: s.load(f, ("item", k), (*origin, ("attr", "keywords"), ("item", k)), v) for k, v in f.keywords.items()
+                k: s.load(f, ("item", k), (*origin, ("attr", "keywords"), ("item", k)), v)
+                for k, v in f.keywords.items()
             }
             return functools.partial(func, *args, **keywords)
         return functools.partial(func, *f.args, **f.keywords) if func is not f.func else f
     if t is _LRU and isinstance(f.__wrapped__, FunctionType):
         return resolve(f.__wrapped__, s)  # a cache would keep tracers
-    call = getattr(t, "__call__", None)
+    call = next((c.__dict__["__call__"] for c in t.__mro__ if "__call__" in c.__dict__), None)
     if type(call) is FunctionType and is_user_file(call.__code__.co_filename):
         return MethodType(convert_user(call, s), f)
     _refuse_randomness(f)
@@ -119,11 +120,12 @@ def _builtin(f: Any, s: Session) -> Any:
 
 
 def _class(cls: type, s: Session) -> Any:
-    init = cls.__init__
+    init: Any = getattr(cls, "__init__")  # noqa: B009  (mypy finds the plain access unsound)
+    new: Any = getattr(cls, "__new__")  # noqa: B009
     plain = (
         type(cls) is type
         and type(init) is FunctionType
-        and cls.__new__ is object.__new__
+        and new is object.__new__
         and is_user_file(init.__code__.co_filename)
     )
     if not plain:
@@ -131,7 +133,7 @@ def _class(cls: type, s: Session) -> Any:
     converted = convert_user(init, s)
 
     def construct(*args: Any, **kwargs: Any) -> Any:
-        obj = cls.__new__(cls)
+        obj = new(cls)
         converted(obj, *args, **kwargs)
         return obj
 
@@ -145,10 +147,12 @@ def _refuse_randomness(f: Any) -> None:
         from stager.errors import UnsupportedError, describe
 
         called = getattr(f, "__name__", "a random function")
+        ours = called if called in _OURS else "uniform"
+        module = "random" if python and isinstance(owner, python.Random) else "np.random"
         raise UnsupportedError(
             describe(
-                f"{'random' if python and isinstance(owner, python.Random) else 'np.random'}.{called} would be drawn once, while tracing, and stay the same in every call",
-                remedy=f"st.random.{called if called in _OURS else 'uniform'} with an explicit key, or pass the numbers in",
+                f"{module}.{called} would be drawn once, while tracing, and stay the same in every call",
+                remedy=f"st.random.{ours} with an explicit key, or pass the numbers in",
             )
         )
 
@@ -204,7 +208,11 @@ class _OnArray:
         self.array = array
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.method.__name__ in _FRESH or any(holds_tracer(a) for a in args) or any(holds_tracer(v) for v in kwargs.values()):
+        if (
+            self.method.__name__ in _FRESH
+            or any(holds_tracer(a) for a in args)
+            or any(holds_tracer(v) for v in kwargs.values())
+        ):
             lifted = lift_array(self.array)
             return getattr(lifted, self.method.__name__)(*args, **kwargs)
         return self.method(*args, **kwargs)
@@ -219,7 +227,7 @@ def lift_array(array: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=4096)
-def property_of(cls: type, name: str, part: str = "fget") -> FunctionType | None:
+def property_of(cls: Any, name: str, part: str = "fget") -> FunctionType | None:
     """The getter or setter of a property that the user's class defines in Python, or None."""
     if cls in TRACERS:
         return None

@@ -1,9 +1,9 @@
 """Rewrites the expressions of a user's function: calls, loads and subscripts go through the hooks object `@`.
 
 `f(a)` becomes `@.call(f)(a)`, `x.m(a)` becomes `@.method(x, "m")(a)`, `x.a` becomes `@.attr(x, "a")`, `x[k]` becomes
-`@.item(x)[k]`, a global or closure variable `w` becomes `@.load_global(w, "w")` or `@.load_cell(w, "w")`. The name `@` is
-one free variable that user code cannot spell. `a and b`, `not a`, `a if t else b` and `a < b < c` become calls on the
-hooks that decide when they see the values (`operators.py`). Statements are `flow.py`'s.
+`@.item(x)[k]`, a global or closure variable `w` becomes `@.load_global(w, "w")` or `@.load_cell(w, "w")`. `@` is a free
+variable that user code cannot spell. `a and b`, `not a`, `a if t else b` and `a < b < c` become calls on the hooks,
+which decide when they see the values (`operators.py`). Statements are `flow.py`'s.
 
 Invariant: on plain values the rewritten code does exactly what the source does, in the same order, with the line and
 column numbers of the source. Names are not renamed; globals and cells stay the function's own.
@@ -31,7 +31,7 @@ _COMPARE = {
 }  # fmt: skip
 
 
-class Unconvertible(Exception):
+class UnconvertibleError(Exception):
     """This function stays as the user wrote it; the text says why."""
 
 
@@ -82,14 +82,16 @@ class Expressions:
         self.freevars = frozenset(freevars)
         self.scopes: list[Scope | set[str]] = [scope]
         self.root = scope
-        self.stable: dict[str, Any] = {}  # globals taken as they are: functions, modules and classes, guarded by identity
+        self.stable: dict[
+            str, Any
+        ] = {}  # globals taken as they are: functions, modules and classes, guarded by identity
         self.flow = True  # whether control flow of the current function is converted
         self.first_parameter: str | None = None
 
     # -- names ---------------------------------------------------------------------------------------------------
 
     def kind_of(self, id: str) -> str:
-        """"local", "cell", "global", or "global!" and "cell!" where the function declares the name and may store it."""
+        """ "local", "cell", "global", or "global!" and "cell!" where the function declares the name."""
         for scope in reversed(self.scopes):
             if type(scope) is set:
                 if id in scope:
@@ -105,7 +107,7 @@ class Expressions:
         return "cell" if id in self.freevars else "global"
 
     def stored_elsewhere(self, id: str) -> bool:
-        """Whether a store to this name leaves the converted function: a declared global or an outer closure variable."""
+        """Whether a store to this name leaves the converted function: a declared global or an outer variable."""
         if all(not s.globals and not s.nonlocals for s in self.scopes if isinstance(s, Scope)):
             return False
         kind = self.kind_of(id)
@@ -204,7 +206,7 @@ class Expressions:
         if type(func) is ast.Name:
             if func.id == "super" and not e.args and not e.keywords and self.kind_of("super") == "global":
                 if self.first_parameter is None:
-                    raise Unconvertible("super() without arguments in a function without parameters")
+                    raise UnconvertibleError("super() without arguments in a function without parameters")
                 e.args = [name("__class__", e), name(self.first_parameter, e)]
                 return e
             if func.id in DYNAMIC and self.kind_of(func.id) == "global":
@@ -216,7 +218,9 @@ class Expressions:
         else:
             e.func = hook("call", [self.visit(func)], func)
         e.args = [
-            at(ast.Starred(hook("spread", [self.visit(a.value)], a), _LOAD), a) if type(a) is ast.Starred else self.visit(a)
+            at(ast.Starred(hook("spread", [self.visit(a.value)], a), _LOAD), a)
+            if type(a) is ast.Starred
+            else self.visit(a)
             for a in e.args
         ]
         for k in e.keywords:
@@ -231,7 +235,7 @@ class Expressions:
 
     def visit_named(self, e: ast.NamedExpr) -> Any:
         if self.stored_elsewhere(e.target.id):
-            raise Unconvertible(f"line {e.lineno}: := to a global or outer variable")
+            raise UnconvertibleError(f"line {e.lineno}: := to a global or outer variable")
         e.value = self.visit(e.value)
         return e
 
@@ -292,13 +296,19 @@ class Expressions:
     def visit_ifexp(self, e: ast.IfExp) -> Any:
         if not self.flow or surely_concrete(e.test) or _binds_or_suspends(e.body) or _binds_or_suspends(e.orelse):
             return self.generic(e)
-        return hook("ifexp", [self.visit(e.test), self.lazily(self.visit(e.body)), self.lazily(self.visit(e.orelse))], e)
+        return hook(
+            "ifexp", [self.visit(e.test), self.lazily(self.visit(e.body)), self.lazily(self.visit(e.orelse))], e
+        )
 
     def visit_compare(self, e: ast.Compare) -> Any:
         if len(e.ops) == 1:
             op = type(e.ops[0])
             if op is not ast.In and op is not ast.NotIn:
-                if op is ast.Is or op is ast.IsNot or isinstance(e.left, ast.Constant) and isinstance(e.comparators[0], ast.Constant):
+                if (
+                    op is ast.Is
+                    or op is ast.IsNot
+                    or (isinstance(e.left, ast.Constant) and isinstance(e.comparators[0], ast.Constant))
+                ):
                     return self.generic(e)
                 return hook("compare", [constant(_COMPARE[op], e), self.visit(e.left), self.visit(e.comparators[0])], e)
             test = hook("contains", [self.visit(e.left), self.visit(e.comparators[0])], e)
@@ -330,5 +340,5 @@ _HANDLERS: dict[type, Any] = {
     ast.UnaryOp: Expressions.visit_unary,
     ast.IfExp: Expressions.visit_ifexp,
     ast.Compare: Expressions.visit_compare,
-    **{t: Expressions.visit_comprehension for t in COMPREHENSIONS},
+    **dict.fromkeys(COMPREHENSIONS, Expressions.visit_comprehension),
 }

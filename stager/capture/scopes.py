@@ -16,11 +16,13 @@ from typing import Any
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-DYNAMIC = frozenset({"locals", "vars", "dir", "eval", "exec"})  # calls that see local names: their frame must stay whole
+DYNAMIC = frozenset(
+    {"locals", "vars", "dir", "eval", "exec"}
+)  # calls that see local names: their frame must stay whole
 
 
 class Facts:
-    """One statement: names its own expressions read (`reads`) and its header binds (`binds`); `assigned` counts blocks too."""
+    """One statement: names that its header reads and binds; `assigned` and `reads_inside` count its blocks too."""
 
     __slots__ = ("assigned", "binds", "head", "live", "reads", "reads_inside", "rebound")
 
@@ -246,12 +248,7 @@ class Scope:
 
 def bound_by_comprehension(n: Any) -> set[str]:
     """The names of a comprehension's own scope."""
-    return {
-        t.id
-        for g in n.generators
-        for t in ast.walk(g.target)
-        if type(t) is ast.Name and type(t.ctx) is ast.Store
-    }
+    return {t.id for g in n.generators for t in ast.walk(g.target) if type(t) is ast.Name and type(t.ctx) is ast.Store}
 
 
 # -- liveness --------------------------------------------------------------------------------------------------------
@@ -277,7 +274,7 @@ class _Live:
             facts.live = after | extra | self.shared
         t = type(stmt)
         if t is ast.Return or t is ast.Raise:
-            return facts.reads | extra
+            return extra | facts.reads
         if t is ast.Break:
             return brk
         if t is ast.Continue:

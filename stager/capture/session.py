@@ -31,7 +31,9 @@ Path = tuple[Step, ...]
 TRACERS: set[type] = set()  # exact types of traced arrays; `stager.array` adds its own
 CONTAINERS = frozenset({list, tuple, dict})
 
-_ATOMS = frozenset({int, float, bool, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range, slice})
+_ATOMS = frozenset(
+    {int, float, bool, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range, slice}
+)
 _BY_IDENTITY = (type, ModuleType, FunctionType, BuiltinFunctionType, np.ufunc, enum.Enum)
 
 
@@ -120,7 +122,9 @@ class Session:
         self.guards: dict[tuple[Path, str], Guard] = {}
         self.origins: dict[int, tuple[Any, Path]] = {}  # id -> (object, kept alive; its path)
         self.arrays: dict[int, tuple[Any, Any, Path]] = {}  # id of an ndarray -> (it, its tracer, its path)
-        self.seen: dict[tuple[int, Step], tuple[Any, Any]] = {}  # (id of owner, step) -> (value there, what the code gets)
+        self.seen: dict[
+            tuple[int, Step], tuple[Any, Any]
+        ] = {}  # (id of owner, step) -> (value there, what the code gets)
         self.stores: dict[tuple[int, Step], Store] = {}
         self.entered: set[int] = set()  # ids of the hooks whose stable globals are guarded
         self.kept: list[Any] = []  # what the ids above belong to
@@ -141,7 +145,7 @@ class Session:
         self.arrays[id(array)] = (array, tracer, path)
 
     def add_root(self, obj: Any, path: Path | None = None) -> None:
-        """An object from outside the trace (the `self` of a method, an opaque argument) and the path that leads to it."""
+        """An object from outside the trace (a method's `self`, an opaque argument) and the path that leads to it."""
         self.origins.setdefault(id(obj), (obj, (("object", obj),) if path is None else path))
 
     def guard(self, path: Path, kind: str, value: Any) -> None:
@@ -241,7 +245,10 @@ class Session:
             return obj
         self._shape(obj, origin[1])
         if isinstance(obj, dict):
-            keys = [*obj, *(k[1][1] for k in self.stores if k[0] == id(obj) and k[1][0] == "item" and k[1][1] not in obj)]
+            keys = [
+                *obj,
+                *(k[1][1] for k in self.stores if k[0] == id(obj) and k[1][0] == "item" and k[1][1] not in obj),
+            ]
             mirrored: Any = {k: self.mirror(self.item(obj, k)) for k in keys}
             return mirrored if type(obj) is dict else _like(obj, mirrored)
         items = [self.mirror(self.item(obj, i)) for i in range(len(obj))]

@@ -11,8 +11,8 @@ from stager.array import Array, as_array
 from stager.capture import operators
 from stager.capture.branches import (
     Pending,
+    Side,
     Variables,
-    _Side,
     after_iteration,
     as_bool,
     finish,
@@ -37,7 +37,7 @@ Closure = Callable[..., Any]
 Names = tuple[str, ...]
 
 
-# -- statements -----------------------------------------------------------------------------------------------------------
+# -- statements -------------------------------------------------------------------------------------------------------
 
 
 def if_(test: Any, body: Closure, orelse: Closure | None, names: Names) -> None:
@@ -83,7 +83,7 @@ def check(test: Any, error: type[Exception], text: Any) -> None:
     check_error(as_bool(test), error(text) if text != "" else error())
 
 
-# -- expressions ----------------------------------------------------------------------------------------------------------
+# -- expressions ------------------------------------------------------------------------------------------------------
 
 
 def _pick(condition: Array, when_false: Closure, when_true: Closure) -> Any:
@@ -118,7 +118,11 @@ def _logical(value: Any, others: Sequence[Closure], stop_at: bool) -> Any:
     cheap = _speculated(rest, others)
     if cheap is not None:
         return condition | cheap if stop_at else condition & cheap
-    return _pick(condition, (lambda: rest()), (lambda: value)) if stop_at else _pick(condition, (lambda: value), (lambda: rest()))
+    return (
+        _pick(condition, (lambda: rest()), (lambda: value))
+        if stop_at
+        else _pick(condition, (lambda: value), (lambda: rest()))
+    )
 
 
 CHEAP = ("source", "elementwise", "view")
@@ -127,13 +131,19 @@ SPECULATED_OPS = 12  # so many cheap scalar ops are dearer to jump around than t
 
 def _speculated(rest: Closure, sharing: Sequence[Closure]) -> Array | None:
     """The rest of an `and` or `or` computed unconditionally, when that is cheap and cannot fail; else None."""
-    side = _Side(lambda: operators.Return(rest()), Captures(), "rest", Variables(*sharing), ())
+    side = Side(lambda: operators.Return(rest()), Captures(), "rest", Variables(*sharing), ())
     try:
         value = value_of(side.signal)
-        if side.error is not None or side.written or not (type(value) is bool or (type(value) is Array and value.dtype == np.bool_)):
+        if (
+            side.error is not None
+            or side.written
+            or not (type(value) is bool or (type(value) is Array and value.dtype == np.bool_))
+        ):
             return None
         nodes = list(side.region.graph.nodes)
-        total = len(nodes) <= SPECULATED_OPS and all(n.op.family in CHEAP and all(t.size == 1 for t in n.types) for n in nodes)
+        total = len(nodes) <= SPECULATED_OPS and all(
+            n.op.family in CHEAP and all(t.size == 1 for t in n.types) for n in nodes
+        )
         if not total:
             return None
         with inside(side.region):
@@ -165,7 +175,7 @@ def ifexp(test: Any, body: Closure, orelse: Closure) -> Any:
     return _pick(as_bool(test), orelse, body)
 
 
-# -- numbers and sequences --------------------------------------------------------------------------------------------------
+# -- numbers and sequences --------------------------------------------------------------------------------------------
 
 
 def weakened(x: Array) -> Array:
@@ -216,11 +226,11 @@ def select_item(items: Sequence[Any], key: Any) -> Any:
     from stager.staged import is_traceable, leaf_type
 
     if items and all(is_traceable(x) for x in items) and len({leaf_type(x) for x in items}) == 1:
-        return np.stack([as_array(x) for x in items])[key]  # type: ignore[call-overload]
+        return np.stack([as_array(x) for x in items])[key]
     return items[key]
 
 
 __all__ = [
-    "Indexed", "Pending", "Variables", "and_", "check", "finish", "if_", "ifexp", "leave", "not_", "or_", "plan_for", "raised",
-    "rest_of_loop", "rest_of_while", "select_item", "shortest", "then", "traced_range", "weakened", "while_",
+    "Indexed", "Pending", "Variables", "and_", "check", "finish", "if_", "ifexp", "leave", "not_", "or_", "plan_for",
+    "raised", "rest_of_loop", "rest_of_while", "select_item", "shortest", "then", "traced_range", "weakened", "while_",
 ]  # fmt: skip

@@ -190,7 +190,7 @@ def unpacking(a, b):
     w = Pair(a, b)
     for i, (k, l) in enumerate([(a, b), w]):
         p += i * k - l
-    d = {"b": b, **{"a": a}}
+    d = {"b": b, "a": a}
     return p, q, rest, u, v, x, collect(*rest, **d)
 
 

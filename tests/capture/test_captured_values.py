@@ -1,4 +1,4 @@
-"""What a trace reads from outside: arrays become hidden arguments, other values guards, each with a path to read it by."""
+"""What a trace reads from outside: arrays become hidden arguments, other values guards, each with its path."""
 
 from __future__ import annotations
 
@@ -115,7 +115,12 @@ def test_globals() -> None:
 
     out, s = run(f)
     assert repr(out) == "(<W>, 0.5, 'x', None, <W>)"
-    assert guards(s) == {("RATE", "eq"): 0.5, ("NAME", "eq"): "x", ("NOTHING", "eq"): None, ("V", "same"): (("global", globals(), "W"),)}
+    assert guards(s) == {
+        ("RATE", "eq"): 0.5,
+        ("NAME", "eq"): "x",
+        ("NOTHING", "eq"): None,
+        ("V", "same"): (("global", globals(), "W"),),
+    }
 
 
 def test_closure_cells_and_defaults() -> None:
@@ -255,7 +260,7 @@ def test_functions_and_modules_are_guarded_once() -> None:
         for _ in range(5):
             x = relu(x)
             math.sqrt(2)
-            np.pi  # noqa: B018
+            np.pi
         return x
 
     _, s = run(f, 1)

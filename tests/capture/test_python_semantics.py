@@ -48,7 +48,7 @@ def test_corpus(f: types.FunctionType) -> None:
         assert outcome(g, a, b) == want, (a, b)
 
 
-# -- random programs ---------------------------------------------------------------------------------------------------
+# -- random programs --------------------------------------------------------------------------------------------------
 
 VARS = ["a", "b", "c", "d"]
 atoms = st.sampled_from([*VARS, "1", "2", "i0", "i1"])
@@ -154,7 +154,16 @@ def compile_text(text: str, name: str = "f", **namespace):
 
 @given(blocks(3, False))
 def test_random_programs(lines: list[str]) -> None:
-    text = "\n".join(["def f(a, b, note, tick, quiet):", "    c = 3", "    if False:", "        d = 0", *indent(lines), "    return a, b, c, d"])
+    text = "\n".join(
+        [
+            "def f(a, b, note, tick, quiet):",
+            "    c = 3",
+            "    if False:",
+            "        d = 0",
+            *indent(lines),
+            "    return a, b, c, d",
+        ]
+    )
     f = compile_text(text)
 
     def run(g, a, b):
@@ -174,7 +183,7 @@ def test_random_programs(lines: list[str]) -> None:
         assert run(g, a, b) == want, text
 
 
-# -- where things stand --------------------------------------------------------------------------------------------------
+# -- where things stand -----------------------------------------------------------------------------------------------
 
 
 def fails(x):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import stager as st
-from stager.errors import ControlFlowError
 from stager.ir.evaluate import evaluate_graph
 from stager.ir.verify import verify
 from stager.tracing import trace
@@ -53,7 +52,9 @@ def assert_same(got, want):
             assert np.asarray(got).dtype == want.dtype
 
 
-@pytest.mark.parametrize(("f", "args", "ops"), [pytest.param(*c, id=f"{c[0].__name__}-{k}") for k, c in enumerate(CASES)])
+@pytest.mark.parametrize(
+    ("f", "args", "ops"), [pytest.param(*c, id=f"{c[0].__name__}-{k}") for k, c in enumerate(CASES)]
+)
 def test_corpus(f, args, ops) -> None:
     expected_args, own_args = copy.deepcopy(args), copy.deepcopy(args)
     want = f(*expected_args)

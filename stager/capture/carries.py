@@ -1,0 +1,222 @@
+"""What a traced loop carries: the variables its iterations rebind, with their types, and the arrays they write.
+
+Invariant: after `Spec.settle_types` and `settle_writes` have both said no, every carried leaf has one type before and
+after an iteration, and a write into a carried array means what it means in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stager.array import Array, raw
+from stager.capture.branches import Merged, Names, Variables, mutable_ids, shown
+from stager.capture.session import UNBOUND, holds_tracer
+from stager.cells import Cell
+from stager.errors import ControlFlowError, describe
+from stager.ir.types import Type
+from stager.runtime.structure import flatten, unflatten
+from stager.staged import CHOSEN, UserRegion, as_raw, handle, is_older, is_traceable, join, leaf_type
+
+
+class Carry:
+    """A variable that iterations rebind: its structure, and (type, weak) or [static value] for each leaf."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self.name = name
+        self.initial = value
+        leaves, self.structure = flatten(value)
+        self.leaves: list[Any] = [leaf_type(x) if is_traceable(x) else [x] for x in leaves]
+        self.starts_as: list[Cell] = []  # per traced leaf: the region's cell for it at the start of an iteration
+        self.shared: list[bool] = []  # per handle: the iteration left an array that is older than the loop
+
+    def types(self) -> list[Type]:
+        return [leaf[0] for leaf in self.leaves if type(leaf) is tuple]
+
+    def enter(self, inputs: Any) -> Any:
+        """The value at the start of an iteration, on region inputs."""
+        made = [handle(next(inputs), leaf[1]) if type(leaf) is tuple else leaf[0] for leaf in self.leaves]
+        self.starts_as = [x.cell for x in made if type(x) is Array]
+        return unflatten(self.structure, made)
+
+    def start(self) -> list[Any]:
+        """The raw values before the loop."""
+        return self._raws(self.initial)
+
+    def _raws(self, value: Any) -> list[Any]:
+        leaves = flatten(value)[0]
+        return [as_raw(x, leaf[0].dtype) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
+
+    def outputs(self, value: Any) -> list[Any]:
+        """The raw values after an iteration, in the region."""
+        leaves = [x for x, leaf in zip(flatten(value)[0], self.leaves, strict=True) if type(leaf) is tuple]
+        self.shared = [type(x) is Array and is_older(x) for x in leaves]
+        return self._raws(value)
+
+    def widen(self, value: Any) -> bool:
+        """Take in the type that an iteration leaves. True when that changed something."""
+        leaves, structure = flatten(value)
+        what = f"{self.name!r}"
+        if structure != self.structure:
+            raise UnsteadyError(what, f"{self.structure} before an iteration and {structure} after it")
+        changed = False
+        for k, x in enumerate(leaves):
+            known = self.leaves[k]
+            if type(known) is list:
+                same = x is known[0] or (type(x) is type(known[0]) and not is_traceable(x) and x == known[0])
+                if not same:
+                    raise UnsteadyError(what, f"{shown(known[0])} before an iteration and {shown(x)} after it")
+                continue
+            if not is_traceable(x):
+                raise UnsteadyError(what, f"an array {known[0]} before an iteration and {shown(x)} after it")
+            after = leaf_type(x)
+            if after == known:
+                continue
+            if after[0].shape != known[0].shape or (
+                not known[1] and after[0].dtype is not known[0].dtype and not after[1]
+            ):
+                raise UnsteadyError(what, f"{known[0]} before an iteration and {after[0]} after it")
+            joined = join(what, [known, after])
+            if joined != known:
+                self.leaves[k] = joined
+                changed = True
+        return changed
+
+    def leave(self, raws: Any) -> Any:
+        """The value after the loop. Where the name held an older array in the end, it is a copy that refuses writes."""
+        value = self.enter(raws)
+        for cell, shared in zip(self.starts_as, self.shared, strict=True):
+            if shared and cell.type.shape:
+                cell.read_only = CHOSEN
+        return value
+
+
+class UnsteadyError(ControlFlowError):
+    """A carried variable is of another kind after an iteration than before it."""
+
+    def __init__(self, what: str, how: str) -> None:
+        super().__init__(describe(f"{what} changes in a traced loop: it is {how}",
+                                  remedy="give it its final shape and dtype before the loop"))  # fmt: skip
+
+
+class Spec:
+    """What a loop carries, as far as the traces so far have shown."""
+
+    def __init__(
+        self, variables: Variables, names: Names, fresh: frozenset[int] = frozenset(), count: int | None = None
+    ) -> None:
+        self.variables = variables
+        self.fresh = fresh  # ids of cells that nothing but a carried variable holds
+        self.count = count
+        self.traded: dict[str, str] | None = None
+        self.carries: list[Carry] = []
+        self.in_place: set[str] = set()  # names whose array is only written in place: carried as a cell
+        self.declared: list[Cell] = []
+        self.unbound: list[str] = []  # names without a value before the loop: the last iteration gives it
+        self.older = mutable_ids(variables.snapshot())
+        for n in names:
+            bare = n.lstrip("+")
+            value = variables.get(bare)
+            if value is UNBOUND:
+                self.unbound.append(bare)
+            elif n != bare and type(value) is Array and (value.ndim or value.path):
+                self.in_place.add(bare)
+            else:
+                self.carries.append(Carry(bare, value))
+
+    def inputs(self, region: UserRegion) -> list[Any]:
+        """Region inputs for the carries; sets the variables to the start of an iteration."""
+        region.older = self.older
+        values = [region.input(t) for c in self.carries for t in c.types()]
+        it = iter(values)
+        for c in self.carries:
+            self.variables.set(c.name, c.enter(it))
+        return values
+
+    def starts(self) -> list[Any]:
+        return [v for c in self.carries for v in c.start()]
+
+    def late(self) -> list[tuple[str, Merged]]:
+        """Variables that the loop makes: (name, its value's kind) after an iteration."""
+        found = [(n, self.variables.get(n)) for n in self.unbound]
+        return [(n, Merged(f"{n!r}", [v])) for n, v in found if v is not UNBOUND and holds_tracer(v)]
+
+    def settle_types(self) -> bool:
+        """Widen the carries to what the traced iteration left. True when it has to be traced again."""
+        changed = False
+        for c in self.carries:
+            changed |= c.widen(self.variables.get(c.name))
+        return changed
+
+    def settle_writes(self, regions: Sequence[UserRegion]) -> bool:
+        """Arrays that were carried by value and written in place. True to trace again.
+
+        Python writes into the array that the name holds before the loop, in the first iteration. That is the same only
+        when the name keeps that array (it is carried as a cell then), when the names trade their arrays (they are given
+        back afterwards), or when nobody else can hold it (an iteration ahead of the loop made it).
+        """
+        written = [c for c in self.carries if any(cell.written for cell in c.starts_as)]
+        for c in written:
+            value = self.variables.get(c.name)
+            if type(value) is Array and type(c.initial) is Array and value.cell is c.starts_as[0] and not value.path:
+                self.carries.remove(c)
+                self.in_place.add(c.name)
+                return True
+        if not written:
+            return False
+        touched = {cell for r in regions for cell in r.touched}
+        initial = [x for c in written for x in flatten(c.initial)[0] if type(x) is Array]
+        hidden = all(id(x.cell) in self.fresh and not x.path for x in initial) and not any(
+            x.cell in touched for x in initial
+        )
+        if not hidden:
+            self.traded = self._trade(written) if self.count is not None else None
+            if self.traded is None or any(x.cell in touched for x in initial):
+                raise SharedError(written[0].name)
+        return False
+
+    def _trade(self, written: Sequence[Carry]) -> dict[str, str] | None:
+        """For every name whose array goes round in a cycle of names, the name whose array it takes over; or None."""
+        by_cell = {id(c.starts_as[0]): c for c in self.carries if type(c.initial) is Array and not c.initial.path}
+        takes: dict[str, str] = {}
+        for c in by_cell.values():
+            value = self.variables.get(c.name)
+            other = by_cell.get(id(value.cell)) if type(value) is Array and not value.path else None
+            if other is not None and other.initial.type == c.initial.type:
+                takes[c.name] = other.name
+        while set(takes) != set(takes.values()):  # what does not come back to a cycle is no trade
+            takes = {a: b for a, b in takes.items() if b in takes and a in takes.values()}
+        return takes if all(c.name in takes for c in written) else None
+
+    def give_back(self, count: int | None) -> None:
+        """After the loop: arrays that were traded hold what their last owner left, and the names hold these arrays."""
+        if not self.traded:
+            return
+        assert count is not None
+        initial = {c.name: c.initial for c in self.carries}
+        values = {n: raw(self.variables.get(n)) for n in self.traded}
+        holder = {n: n for n in self.traded}
+        for _ in range(count % _order(self.traded)):
+            holder = {n: holder[self.traded[n]] for n in holder}
+        for n, first in holder.items():
+            initial[first].write(values[n])
+        for n, first in holder.items():
+            self.variables.set(n, initial[first])
+
+
+def _order(cycles: dict[str, str]) -> int:
+    """After so many steps of a permutation everything is back in place."""
+    order, now = 1, dict(cycles)
+    while any(a != b for a, b in now.items()):
+        now = {a: cycles[b] for a, b in now.items()}
+        order += 1
+    return order
+
+
+class SharedError(UnsteadyError):
+    """An array is written in place and then left for another one."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r}", "written in place and then set to another array, and others may hold the first one too"
+        )
