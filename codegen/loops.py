@@ -126,7 +126,7 @@ class _LeafEmitter:
         self.body = leaf.stage.body
         self.variables: dict[int, Any] = {}
         self.values: dict[int, list[Val]] = {}
-        self.splats: dict[tuple[int, int], Val] = {}
+        self.splats: dict[tuple[int, int, int], Val] = {}
         self.pointers: dict[Any, Any] = {}
         self.width = 1  # of the code being emitted
         self.unroll = 1
@@ -143,7 +143,7 @@ class _LeafEmitter:
 
     def _analyse(self) -> None:
         body, leaf = self.body, self.leaf
-        self.level_of_var = {a.var: k for k, a in enumerate(self.loops)}
+        self.level_of_var = {a.var: k for k, a in enumerate(self.loops) if not a.tile}
         needed: set[int] = set()
         stack = [s.value for s in self.stage.stores] + [r.value for r in self.stage.reductions]
         stack += [n for n, i in enumerate(body) if i.op == "bound"]
@@ -159,6 +159,7 @@ class _LeafEmitter:
         self.needed = sorted(needed)
         self.level: dict[int, int] = {}
         self.varies: dict[int, bool] = {}
+        self.jammed: set[int] = set()
         vector = leaf.vector
         for n in self.needed:
             i = body[n]
@@ -174,6 +175,11 @@ class _LeafEmitter:
                 level = max(level, self.level[a])
                 varies = varies or self.varies[a]
             self.level[n], self.varies[n] = level, varies
+            if leaf.jam is not None and (
+                any(v == leaf.jam or (v >= DYNAMIC and v - DYNAMIC in self.jammed) for v in i.variables())
+                or any(a in self.jammed for a in i.args)
+            ):
+                self.jammed.add(n)
         self.by_level: dict[int, list[int]] = {}
         for n in self.needed:
             self.by_level.setdefault(self.level[n], []).append(n)
@@ -260,7 +266,7 @@ class _LeafEmitter:
     def run(self, outer: dict[int, Any], limits: dict[int, Any]) -> None:
         """The leaf once, for one outer point; `limits`: ranges of loops that do not run over their whole extent."""
         self.variables = outer
-        self.limits = limits
+        self.limits = dict(limits)
         self.values.clear()
         self.splats.clear()
         self.pointers.clear()
@@ -291,6 +297,9 @@ class _LeafEmitter:
 
     def _loop(self, k: int, lo: Any = None, hi: Any = None) -> None:
         axis = self.loops[k]
+        if axis.tile:
+            self._tiles(k)
+            return
         if lo is None:
             if k == self.fold_level:
                 self._blocks(k)
@@ -299,6 +308,8 @@ class _LeafEmitter:
         saved = (dict(self.values), dict(self.splats), dict(self.pointers))
         if axis.var == self.leaf.vector:
             self._vector_loop(k, lo, hi)
+        elif axis.var == self.leaf.jam:
+            self._jam_loop(k, lo, hi)
         elif isinstance(lo, int) and isinstance(hi, int) and self._unrolls(k, hi - lo):
             for i in range(lo, hi):
                 self.variables[axis.var] = i
@@ -310,6 +321,80 @@ class _LeafEmitter:
                 self._level(k)
         self._restore(saved)
         self.variables.pop(axis.var, None)
+
+    def _jam_loop(self, k: int, lo: Any, hi: Any) -> None:
+        """Loop k in steps of as many points as a vector has lanes, then one by one."""
+        e, var, step = self.e, self.loops[k].var, self.full_width
+        saved = (dict(self.values), dict(self.splats), dict(self.pointers))
+        start, stop = e._operand(lo), e._operand(hi)
+        length = e.b.sub(stop, start, flags=("nsw",))
+        middle = e.b.add(start, e.b.sub(length, e.b.and_(length, i64(step - 1))))
+        for first, last, copies in ((start, middle, step), (middle, stop, 1)):
+            self.unroll = copies
+            with e.loop(first, last, copies, name=f"j{k}") as i:
+                self.variables[var] = i
+                self._level(k)
+            self._restore(saved)
+        self.unroll = 1
+
+    def _is_transposed(self, access: tuple[Buffer, Ix]) -> bool:
+        buffer, at = access
+        leaf = self.leaf
+        return (
+            leaf.jam is not None
+            and leaf.vector is not None
+            and self.mask is None
+            and buffer.dtype is not b1
+            and self.unroll == self.width
+            and at.coef(leaf.jam) == buffer.dtype.itemsize
+            and at.coef(leaf.vector) != buffer.dtype.itemsize
+            and not at.is_dynamic
+        )
+
+    def _load_transposed(self, buffer: Buffer, at: Ix) -> list[Val]:
+        """A square of width x width elements, contiguous along the jammed variable, as vectors along the lanes."""
+        e, b, width = self.e, self.e.b, self.width
+        assert self.leaf.vector is not None
+        sb = e.scalars(width)
+        p, _ = self._address(buffer.storage, at, 0, width)
+        step = at.coef(self.leaf.vector)
+        rows = [sb.load(e.offset(p, e.dim(step * k)) if k else p, buffer.dtype).ir for k in range(width)]
+        i32 = ir.IntType(32)
+
+        def pick(x: Any, y: Any, lanes: list[int]) -> Any:
+            return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(i32, width), [ir.Constant(i32, n) for n in lanes]))
+
+        half = width // 2
+        while half:  # blocks off the diagonal of every square of 2*half change places
+            out = list(rows)
+            for r in range(width):
+                if r & half:
+                    continue
+                x, y = rows[r], rows[r + half]
+                out[r] = pick(x, y, [width + n - half if n & half else n for n in range(width)])
+                out[r + half] = pick(x, y, [width + n if n & half else n + half for n in range(width)])
+            rows = out
+            half //= 2
+        return [Val(r, buffer.dtype) for r in rows]
+
+    def _tiles(self, k: int) -> None:
+        """Loop k over the starts of tiles; the inner loop of the same variable stays inside of one."""
+        e, axis = self.e, self.loops[k]
+        lo, hi = self._range(k)
+        whole = self.limits.get(axis.var)
+        top = e._operand(hi)
+        with e.loop(lo, hi, axis.tile, name=f"t{k}") as start:
+            b = e.b
+            stop = b.add(start, i64(axis.tile), flags=("nsw",))
+            stop = b.select(b.icmp_signed("<", stop, top), stop, top)
+            self.limits[axis.var] = (start, stop)
+            saved = (dict(self.values), dict(self.splats), dict(self.pointers))
+            self._level(k)
+            self._restore(saved)
+        if whole is None:
+            del self.limits[axis.var]
+        else:
+            self.limits[axis.var] = whole
 
     def _restore(self, saved: Any) -> None:
         self.values, self.splats, self.pointers = (dict(s) for s in saved)
@@ -341,38 +426,46 @@ class _LeafEmitter:
 
         at = lo
         self._need_entry(k, known, lo, hi)
-        for width, unroll in ((w, u), (w, 1)):
+        jam = self.leaf.jam is not None
+        for width, unroll in ((w, self.unroll),) if jam else ((w, u), (w, 1)):
             if (width, unroll) == (w, 1) and u == 1 and at is not lo:
                 continue
             if width == 1:
                 continue
-            to = aligned(at, width * unroll)
+            step = width if jam else width * unroll
+            to = aligned(at, step)
             if known and to == at:
                 continue
             self.width, self.unroll = width, unroll
             self.inline = self.main_inline if at is lo else "call"
-            if known and to - at == width * unroll:
+            if known and to - at == step:
                 self.variables[var] = at
                 self._level(k)
             else:
-                with e.loop(at, to, width * unroll, name=f"v{k}") as i:
+                with e.loop(at, to, step, name=f"v{k}") as i:
                     self.variables[var] = i
                     self._level(k)
             self._restore(saved)
             at = to
         if known and at == hi:
-            self.width, self.unroll = 1, 1
+            self._after_vector()
             return
         self.inline = self.main_inline if at is lo else "call"
         if self.masked and w > 1:
             self._masked_step(k, at, hi, saved)
         else:
-            self.width, self.unroll = 1, 1
+            self.width = 1
+            self.unroll = self.unroll if jam else 1
             with e.loop(at, hi, 1, name=f"s{k}") as i:
                 self.variables[var] = i
                 self._level(k)
             self._restore(saved)
-        self.width, self.unroll, self.mask, self.inline = 1, 1, None, "auto"
+        self._after_vector()
+
+    def _after_vector(self) -> None:
+        self.width, self.mask, self.inline = 1, None, "auto"
+        if self.leaf.jam is None:
+            self.unroll = 1
 
     def _need_entry(self, k: int, known: bool, lo: Any, hi: Any) -> None:
         """Dims that the versions of the loop share are evaluated before them."""
@@ -384,7 +477,9 @@ class _LeafEmitter:
     def _masked_step(self, k: int, at: Any, hi: Any, saved: Any) -> None:
         e, b = self.e, self.e.b
         w, var = self.full_width, self.loops[k].var
-        self.width, self.unroll = w, 1
+        self.width = w
+        if self.leaf.jam is None:
+            self.unroll = 1
         sb = e.scalars(w)
         if isinstance(at, int) and isinstance(hi, int):
             self.mask = sb.const_lanes(b1, [at + j < hi for j in range(w)])
@@ -467,7 +562,7 @@ class _LeafEmitter:
 
     def _innermost(self) -> None:
         for s in self.stage.stores:
-            for u in range(self.unroll if self._store_varies(s.at, s.value) else 1):
+            for u in range(self._copies(self._store_varies(s.at, s.value), self._jammed_at(s.at) or s.value in self.jammed)):
                 self._store(s.buffer, s.at, None, u, s.combine, s.value)
         if not self.stage.reductions:
             return
@@ -490,13 +585,26 @@ class _LeafEmitter:
         v = self.leaf.vector
         return v is not None and (at.coef(v) != 0 or self._dynamic_varies(at) or self.varies[value])
 
+    def _copies(self, varies: bool, jammed: bool) -> int:
+        """How often an instruction is emitted per step."""
+        if self.leaf.jam is None:
+            return self.unroll if varies else 1
+        return self.unroll if jammed else 1
+
+    def _jammed_at(self, at: Ix) -> bool:
+        jam = self.leaf.jam
+        return jam is not None and any(v == jam or (v >= DYNAMIC and v - DYNAMIC in self.jammed) for v, _ in at.terms)
+
     # -- instructions -----------------------------------------------------------------------------------------------------
 
     def _instr(self, n: int) -> None:
         i = self.body[n]
         varies = self.varies[n]
-        copies = self.unroll if varies else 1
+        copies = self._copies(varies, n in self.jammed)
         width = self.width if varies else 1
+        if copies > 1 and width > 1 and i.op == "load" and self._is_transposed(i.data):
+            self.values[n] = self._load_transposed(*i.data)
+            return
         self.values[n] = [self._emit(n, i, u, width) for u in range(copies)]
 
     def _operand(self, n: int, u: int, width: int) -> Val:
@@ -505,9 +613,10 @@ class _LeafEmitter:
         if width > 1 and not self.varies[n]:
             if self.body[n].op == "const":
                 return self.e.scalars(width).const(v.dtype, self.body[n].data)
-            found = self.splats.get((n, width))
+            key = (n, width, u if len(values) > 1 else 0)
+            found = self.splats.get(key)
             if found is None:
-                found = self.splats[n, width] = self.e.scalars(width).splat(v)
+                found = self.splats[key] = self.e.scalars(width).splat(v)
             return found
         return v
 
@@ -597,8 +706,7 @@ class _LeafEmitter:
                 value = self._operand(v - DYNAMIC, u, 1).ir
             else:
                 value = self.variables[v]
-                if v == self.leaf.vector and self.width > 1:
-                    const = const + c * (u * self.width)
+                const = const + c * self._apart(v, u)
             if isinstance(value, int):
                 const = const + c * value
                 continue
@@ -620,6 +728,12 @@ class _LeafEmitter:
         for x in lane_terms:
             out = sb.add(out, x)
         return out
+
+    def _apart(self, var: int, u: int) -> int:
+        """How far copy u is from the first along a variable."""
+        if self.leaf.jam is not None:
+            return u if var == self.leaf.jam else 0
+        return u * self.width if var == self.leaf.vector else 0
 
     def _terms(self, storage: Storage, at: Ix) -> tuple[tuple[int, Dim], ...]:
         """The terms of a position that count: a row buffer has no outer ones."""
@@ -700,8 +814,8 @@ class _LeafEmitter:
                     lanes.append(x if c == 1 else sb.mul(x, sb.splat(Val(self.e.dim(c), dtype_i64))))
             else:
                 scalar_terms.append((v, c))
-            if v == self.leaf.vector and u:
-                const = const + c * (u * self.width)
+            if v < DYNAMIC:
+                const = const + c * self._apart(v, u)
         p = self._pointer(storage, tuple(scalar_terms))
         return (self.e.offset(p, self.e.dim(const)) if const != 0 else p), lanes
 
@@ -817,8 +931,8 @@ def _suffix(dtype: DType) -> str:
 
 def _report(e: FunctionEmitter, nest: Nest, leaf: Leaf) -> None:
     """Runs the index computations of a leaf again, one by one in order, and leaves at the first bad one."""
-    scan = _Reporter(e, nest, Leaf([*nest.outer, *(a for a in leaf.loops)], leaf.stage))
-    scan.loops = [LoopAxis(a.var, a.extent) for a in sorted(scan.loops, key=lambda a: a.var)]
+    scan = _Reporter(e, nest, Leaf([*nest.outer, *(a for a in leaf.loops if not (nest.block and a.var == nest.outer[-1].var))], leaf.stage))
+    scan.loops = [LoopAxis(a.var, a.extent) for a in sorted(scan.loops, key=lambda a: a.var) if not a.tile]
     scan.search()
 
 

@@ -153,11 +153,13 @@ class Stage:
 
 @dataclass(slots=True, eq=False)
 class LoopAxis:
-    """A loop of a nest or leaf. `var` is the variable of the bodies inside."""
+    """A loop of a nest or leaf. `var` is the variable of the bodies inside. `tile`: it runs over starts of tiles of so
+    many points, which an inner loop of the same variable covers."""
 
     var: int
     extent: Dim
     reduce: bool = False
+    tile: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -168,7 +170,7 @@ class Leaf:
     stage: Stage  # its axes are all variables of nest and leaf together
     vector: int | None = None  # the variable that runs along vector lanes
     unroll: int = 1
-    tiled: tuple[int, ...] = ()  # loads that come through a transposed tile
+    jam: int | None = None  # copies run along this variable instead of the lanes': accesses transposed against the lanes
 
 
 @dataclass(slots=True, eq=False)
@@ -383,12 +385,13 @@ def _nest_lines(n: Nest) -> Iterator[str]:
         marks = ""
         if leaf.vector is not None:
             marks = f" vector {variable_name(leaf.vector)}" + (f" x{leaf.unroll}" if leaf.unroll > 1 else "")
+            marks += f" transposing {variable_name(leaf.jam)}" if leaf.jam is not None else ""
         yield f"  loop {' '.join(_loop_text(a) for a in leaf.loops)}".rstrip() + marks
         yield from ("  " + line for line in _body_lines(leaf.stage))
 
 
 def _loop_text(a: LoopAxis, block: int = 0) -> str:
-    by = f" by {block}" if block else ""
+    by = f" by {block or a.tile}" if block or a.tile else ""
     return f"{variable_name(a.var)}<{a.extent}{by}{' reduce' if a.reduce else ''}"
 
 

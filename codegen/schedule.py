@@ -39,6 +39,9 @@ PIECE_NS = 30_000
 """The work of one piece of a parallel loop."""
 COLUMN_BYTES = 1 << 17
 """What one block of columns may touch of one array, so that all leaves find it in the cache."""
+TILE = 64
+TILED_POINTS = 1 << 15
+"""Fewer points than this stay in the cache without tiles."""
 CHUNK = 1 << 15
 """Elements of a piece when one long reduction is divided."""
 
@@ -158,6 +161,10 @@ class _Scheduler:
             while unroll > 1 and lanes * unroll > best.extent:
                 unroll //= 2
         leaf.unroll = unroll
+        if not stage.reductions and not nest.block:
+            _tile(leaf, best)
+            if leaf.jam is not None:
+                leaf.unroll = lanes
 
     def _lanes(self, stage: Stage) -> int:
         bits = max((i.dtype.bits for i in stage.body if i.dtype is not b1), default=64)
@@ -402,6 +409,31 @@ def _ordered(leaf: Leaf, best: LoopAxis | None) -> list[LoopAxis]:
     if best is None:
         return spatial + reduce
     return [*spatial, *reduce, best] if best.reduce else [*spatial, best, *reduce]
+
+
+def _tile(leaf: Leaf, vector: LoopAxis) -> None:
+    """Transposed accesses (contiguous along another loop than the lanes) are made in tiles that stay in the cache."""
+    size = 1
+    for a in leaf.loops:
+        if isinstance(a.extent, Expr):
+            size = TILED_POINTS
+            break
+        size *= a.extent
+    if size < TILED_POINTS:
+        return
+    for a in leaf.loops:
+        if a is vector or (isinstance(a.extent, int) and a.extent < 2 * TILE):
+            continue
+        if isinstance(vector.extent, int) and vector.extent < 2 * TILE:
+            return
+        if any(at.coef(a.var) == b.dtype.itemsize and at.coef(vector.var) != 0 for b, at, _ in accesses(leaf.stage)):
+            rest = [x for x in leaf.loops if x is not a and x is not vector]
+            leaf.loops = [*rest, LoopAxis(vector.var, vector.extent, tile=TILE), a, vector]
+            if sum(_weight(i) for i in leaf.stage.body) <= 8:
+                leaf.jam = a.var
+            else:
+                leaf.loops.insert(-2, LoopAxis(a.var, a.extent, tile=TILE))
+            return
 
 
 # -- collapsing -------------------------------------------------------------------------------------------------------------

@@ -229,3 +229,15 @@ def test_donated_inputs_are_reused() -> None:
     want[5:8] = b
     np.testing.assert_allclose(run(a, b)[0], want.sum())
     assert run.compiled.abi.arena_bytes == 0
+
+
+@pytest.mark.parametrize("shape", [(130, 257), (64, 640), (257, 131)])
+@pytest.mark.parametrize("dtype", ["f64", "f32", "i32", "i8"])
+def test_transposed_tiles(shape: tuple[int, int], dtype: str) -> None:
+    n, m = shape
+    g = G()
+    x, y = g.input(f"{dtype}[{n},{m}]"), g.input(f"{dtype}[{m},{n}]")
+    graph = g.output(g.add(x, g.transpose(y)), g.add(g.transpose(x), g.mul(y, y)))
+    a = rng.integers(0, 100, shape).astype(DTYPES[dtype].np)
+    b = rng.integers(0, 100, shape[::-1]).astype(DTYPES[dtype].np)
+    check(graph, a, b)
