@@ -6,7 +6,7 @@ import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
-from stager.compile import Compilation, Compiler, compiler_of
+from stager.compiler import Compilation, Compiler, compiler_of
 from stager.ir.graph import Graph
 from stager.pipeline import Executable, executable, generate, optimize
 

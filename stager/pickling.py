@@ -28,7 +28,7 @@ class _Module:
 
 def reduce(function: Any) -> tuple[Any, ...]:
     """What `__reduce__` returns."""
-    from stager.compile import compiler_of
+    from stager.compiler import compiler_of
     from stager.ir.abi_json import to_json
     from stager.ir.text import print_graph
     from stager.runtime.cache import environment
@@ -93,7 +93,7 @@ def _namespace(module: _Module) -> dict[str, Any]:
 
 def restore(state: dict[str, Any]) -> Any:
     """The compiled function of a pickle."""
-    from stager.compile import Compilation, compile, compiler_of
+    from stager.compiler import Compilation, compile, compiler_of
     from stager.ir.abi_json import from_json
     from stager.ir.text import parse_graph
     from stager.pipeline import executable, load_executable
