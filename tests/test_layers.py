@@ -151,3 +151,10 @@ def test_example_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     file = tmp_path / "example.py"
     file.write_text(block, encoding="utf-8")
     runpy.run_path(str(file), run_name="__main__")
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """Importing `stager.x` binds the module to `stager.x`: a public function must not be called as its own file is."""
+    import stager
+
+    assert not {p.stem for p in (ROOT / "stager").iterdir()} & set(stager._PUBLIC)
