@@ -245,7 +245,6 @@ def emit_library(functions: Sequence[Function], target: Target, *, metadata: byt
     if metadata:
         data = bytes_data(module, metadata, "stager_metadata")
         data.linkage = ""
-        data.name = "stager_metadata"
         length = ir.GlobalVariable(module, I64, "stager_metadata_bytes")
         length.global_constant = True
         length.initializer = const(I64, len(metadata))
