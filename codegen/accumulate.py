@@ -32,7 +32,9 @@ class Accumulator:
     blocked: `fold` will be called at the end of every block.
     """
 
-    def __init__(self, e: FunctionEmitter, kind: str, dtype: DType, width: int, unroll: int, lanes: bool, blocked: bool) -> None:
+    def __init__(
+        self, e: FunctionEmitter, kind: str, dtype: DType, width: int, unroll: int, lanes: bool, blocked: bool
+    ) -> None:
         self.e = e
         self.kind = kind
         self.dtype = dtype
@@ -92,7 +94,9 @@ class Accumulator:
             if self.arg:
                 self.scalar_place = self.e.alloca(self.e.scalars(1).type(i64))
 
-    def add(self, u: int, x: Val, width: int, mask: Val | None, place: Val | None = None, fma: tuple[Val, Val] | None = None) -> None:
+    def add(
+        self, u: int, x: Val, width: int, mask: Val | None, place: Val | None = None, fma: tuple[Val, Val] | None = None
+    ) -> None:
         """Accumulates a value; `place` is its position, for argmax and argmin."""
         b = self.e.scalars(width)
         scalar = width == 1 and self.width > 1
@@ -159,7 +163,10 @@ class Accumulator:
         return [out]
 
     def _places(self, b: ScalarBuilder) -> list[Val]:
-        pairs = [(self._load(s, self.width), self._load(p, self.width, i64)) for s, p in zip(self.slots, self.places, strict=True)]
+        pairs = [
+            (self._load(s, self.width), self._load(p, self.width, i64))
+            for s, p in zip(self.slots, self.places, strict=True)
+        ]
         if not self.lanes:
             return [p for _, p in pairs]
         best = pairs[0]
@@ -212,7 +219,9 @@ def across(e: FunctionEmitter, b: ScalarBuilder, kind: str, x: Val) -> Val:
         def part(start: int, half: int = half, x: Val = x, undef: Any = undef) -> Val:
             if half == 1:
                 return Val(e.b.extract_element(x.ir, ir.Constant(ir.IntType(32), start)), x.dtype)
-            mask = ir.Constant(ir.VectorType(ir.IntType(32), half), [ir.Constant(ir.IntType(32), start + k) for k in range(half)])
+            mask = ir.Constant(
+                ir.VectorType(ir.IntType(32), half), [ir.Constant(ir.IntType(32), start + k) for k in range(half)]
+            )
             return Val(e.b.shuffle_vector(x.ir, undef, mask), x.dtype)
 
         x = combine(b.with_width(half), kind, part(0), part(half))

@@ -14,7 +14,6 @@ from stager.codegen.program import Allocate, Buffer, Loop, MapLanes, Program, St
 from stager.ir.abi import ARENA_ALIGN
 from stager.ir.dims import Dim, symbols_of
 
-
 PRIVATE_BYTES = 1 << 14
 """What a thread of a parallel map keeps on its stack."""
 STACK_BYTES = 64
@@ -65,7 +64,9 @@ def _private(steps: list[Any]) -> None:
             case MapLanes():
                 if s.parallel:
                     outside: set[int] = set()
-                    walk([x for x in steps if x is not s], lambda x: outside.update(id(b.storage) for b in buffers_of(x)))
+                    walk(
+                        [x for x in steps if x is not s], lambda x: outside.update(id(b.storage) for b in buffers_of(x))
+                    )
                     mine: dict[int, Storage] = {}
                     walk(s.body, lambda x: mine.update((id(b.storage), b.storage) for b in buffers_of(x)))
                     s.private = [x for k, x in mine.items() if k not in outside and x.kind in ("temp", "stack")]

@@ -276,7 +276,11 @@ def lower_switch(w: Walk, node: Node) -> None:
         result = Value(node, k)
         roots = {_root(r, r.outputs[k]) for r in node.regions}
         candidates = [j for j in roots if j is not None and j not in bound and operands[j].type == result.type]
-        if len(candidates) == 1 and len(w.users.get(value_key(operands[candidates[0]]), ())) >= 1 and result.type.size != 1:
+        if (
+            len(candidates) == 1
+            and len(w.users.get(value_key(operands[candidates[0]]), ())) >= 1
+            and result.type.size != 1
+        ):
             j = candidates[0]
             b = w.take(operands[j], node, result, at_node=True)
             bound[j] = b
@@ -306,9 +310,7 @@ def lower_map(w: Walk, node: Node) -> None:
     w.ctx.facts.ranges[str(lane)] = (0, size - 1)
     region = _Region(w, node.regions[0], [lane, *captures], [])
     before = len(w.ctx.storages)
-    slices = [
-        Buffer(b.storage, b.dtype, b.shape[1:], b.strides[1:], b.offset + lane * b.strides[0]) for b in targets
-    ]
+    slices = [Buffer(b.storage, b.dtype, b.shape[1:], b.strides[1:], b.offset + lane * b.strides[0]) for b in targets]
     homes = {value_key(r): b for r, b in zip(region.outputs, slices, strict=True)}
     inner = region.walk(_distinct(homes, region.outputs), w, 1)
     for r, b in zip(region.outputs, slices, strict=True):

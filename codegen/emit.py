@@ -17,7 +17,16 @@ import llvmlite.ir as ir
 from stager.codegen.program import Buffer, Storage
 from stager.codegen.scalar import ScalarBuilder, memory_type
 from stager.codegen.target import Target
-from stager.ir.abi import CONTEXT_ALLOCATE, CONTEXT_DETAIL, CONTEXT_INTERRUPTED, CONTEXT_POLL, PARALLEL_FOR, STATUS_INTERRUPTED, STATUS_NO_MEMORY, StatusAbi
+from stager.ir.abi import (
+    CONTEXT_ALLOCATE,
+    CONTEXT_DETAIL,
+    CONTEXT_INTERRUPTED,
+    CONTEXT_POLL,
+    PARALLEL_FOR,
+    STATUS_INTERRUPTED,
+    STATUS_NO_MEMORY,
+    StatusAbi,
+)
 from stager.ir.dims import Apply, Dim, Expr, Sym, dim_max, symbols_of
 
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))

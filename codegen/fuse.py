@@ -2,13 +2,13 @@
 
 Stages are taken in order; each joins an earlier nest when that is legal, else starts one. Two ways of joining:
 
-- *the same leaf*: the axes correspond one to one and every value passed along is read where it was written; the load
-  becomes the stored value.
+- *the same leaf*: the axes correspond one to one and every value passed along is read where it was written; the
+  load becomes the stored value.
 - *the same outer loops*: what is read at one outer point was written at that outer point, by an earlier leaf. Softmax,
   layernorm and attention rows become one pass over each row so.
 
-Invariant: for any storage, the order of conflicting accesses (read after write, write after read, write after write) is that of
-the unfused program. Axes correspond when they have equal extents and move equal bytes in the buffers that both
+Invariant: for any storage, the order of conflicting accesses (read after write, write after read, write after write)
+is that of the unfused program. Axes correspond when they have equal extents and move equal bytes in the buffers that both
 sides touch.
 """
 
@@ -203,7 +203,7 @@ class _Fuser:
         """Axes of s that move the same bytes in a common buffer as a variable of the pieces: writes first, then reads."""
         mapping: dict[int, int] = {}
         used: set[int] = set()
-        ordered = [(b, at) for b, at in s.loads] + [(st.buffer, st.at) for st in (*s.stores, *s.reductions)]
+        ordered = [*s.loads, *((st.buffer, st.at) for st in s.stores), *((r.buffer, r.at) for r in s.reductions)]
         for kinds in (("store", "reduce"), ("load",)):
             for b, at in ordered:
                 if len(mapping) == len(s.axes):
@@ -247,7 +247,8 @@ class _Fuser:
             if sid in reduced:
                 return False
             at_mine = {
-                at if identity else _renamed(at, mapping) for at in (x.at for x in s.stores if id(x.buffer.storage) == sid)
+                at if identity else _renamed(at, mapping)
+                for at in (x.at for x in s.stores if id(x.buffer.storage) == sid)
             }
             if any(id(r.buffer.storage) == sid for r in s.reductions) or len(at_mine) != 1:
                 return False
@@ -277,7 +278,7 @@ class _Fuser:
         else:
             p = g.leaves[0]
             shared = [v for v in p.own if v in mapping.values() and v not in p.reduced]
-        candidates = [v for v in shared]
+        candidates = list(shared)
         back = {v: a for a, v in mapping.items()}
         while candidates:
             outer = {back[v]: v for v in candidates}
@@ -379,7 +380,10 @@ class _Fuser:
         if low is None or high is None:
             return False
         span = high - low + 1
-        order = sorted(steps, key=lambda v: (isinstance(steps[v], Expr), str(steps[v]) if isinstance(steps[v], Expr) else abs(steps[v])))  # type: ignore[arg-type]
+        order = sorted(
+            steps,
+            key=lambda v: (isinstance(steps[v], Expr), str(steps[v]) if isinstance(steps[v], Expr) else abs(steps[v])),
+        )  # type: ignore[arg-type]
         for _ in range(len(order)):
             # the next larger step: the one that is not smaller than what has been spanned so far, and is least
             fitting = [v for v in order if facts.at_most(span, _abs(steps[v]))]
@@ -389,7 +393,6 @@ class _Fuser:
             order.remove(v)
             span = span + _abs(steps[v]) * (g.axes[v].extent - 1)
         return True
-
 
     def _columns(self, steps: dict[int, Dim], g: _Group, inner: list[tuple[int, Dim]], apart: Dim) -> bool:
         """Whether the shared variables stay between the steps of all others: each point then is a column of its own."""
@@ -457,7 +460,9 @@ def _moved(at: Ix, mapping: dict[int, int], shift: int) -> Ix:
     return at.rename(mapping)
 
 
-def _append(target: Stage, s: Stage, mapping: dict[int, int], identity: bool, stored: dict[tuple[int, Ix], int]) -> None:
+def _append(
+    target: Stage, s: Stage, mapping: dict[int, int], identity: bool, stored: dict[tuple[int, Ix], int]
+) -> None:
     """s's body after target's; equal loads, constants and operations are shared."""
     body = target.body
     known: dict[Any, int] = {}
@@ -546,11 +551,13 @@ def contract(program: Program) -> None:
         again = False
         for nest in nests:
             for stage in nest.stages():
-                for items in (stage.stores, stage.reductions):
-                    unread = [x for x in items if x.buffer.storage.kind in ("temp", "stack") and id(x.buffer.storage) not in loaded]
-                    for x in unread:
-                        items.remove(x)  # type: ignore[arg-type]
-                        again = True
+                lists: tuple[list[Any], ...] = (stage.stores, stage.reductions)
+                for items in lists:
+                    for x in list(items):
+                        storage = x.buffer.storage
+                        if storage.kind in ("temp", "stack") and id(storage) not in loaded:
+                            items.remove(x)
+                            again = True
     for nest in nests:
         nest.leaves = [x for x in nest.leaves if x.stage.stores or x.stage.reductions or _has_checks(x.stage)]
     for nest in nests:
@@ -598,9 +605,9 @@ def _drop_dead(stage: Stage) -> None:
     """Instructions whose value nothing uses become literals, which cost nothing."""
     body = stage.body
     live = [False] * len(body)
-    for x in (*stage.stores, *stage.reductions):
-        live[x.value] = True
-        for v, _ in x.at.terms:
+    for value, at in [(s.value, s.at) for s in stage.stores] + [(r.value, r.at) for r in stage.reductions]:
+        live[value] = True
+        for v, _ in at.terms:
             if v >= DYNAMIC:
                 live[v - DYNAMIC] = True
     for n in range(len(body) - 1, -1, -1):
@@ -645,7 +652,8 @@ def _rows(nest: Nest, users: dict[int, set[int]]) -> None:
     bad: set[int] = set()
     for stage in nest.stages():
         accesses = [(b.storage, at, b.dtype) for b, at in stage.loads]
-        accesses += [(x.buffer.storage, x.at, x.buffer.dtype) for x in (*stage.stores, *stage.reductions)]
+        accesses += [(x.buffer.storage, x.at, x.buffer.dtype) for x in stage.stores]
+        accesses += [(r.buffer.storage, r.at, r.buffer.dtype) for r in stage.reductions]
         for storage, at, dtype in accesses:
             sid = id(storage)
             if storage.kind != "temp" or len(users.get(sid, ())) != 1 or sid in bad:

@@ -27,7 +27,10 @@ class Ix:
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
-            isinstance(other, Ix) and self._hash == other._hash and self.const == other.const and self.terms == other.terms
+            isinstance(other, Ix)
+            and self._hash == other._hash
+            and self.const == other.const
+            and self.terms == other.terms
         )
 
     def __hash__(self) -> int:

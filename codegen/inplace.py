@@ -56,8 +56,8 @@ class _Book:
                     self._visit(s.test, (*inside, id(s)))
                     self._visit(s.body, (*inside, id(s)))
                 case Switch():
-                    for k, b in enumerate(s.branches):
-                        self._visit(b, (*inside, id(s) + k + 1))
+                    for k, branch in enumerate(s.branches):
+                        self._visit(branch, (*inside, id(s) + k + 1))
 
     def merge(self, old: Storage, new: Storage) -> None:
         """Everything in `old` lies in `new` from now on."""
@@ -76,10 +76,11 @@ class _Book:
 def buffers_of(step: Any) -> list[Buffer]:
     """The buffers that a step itself touches."""
     if isinstance(step, Nest):
-        out = []
+        out: list[Buffer] = []
         for stage in step.stages():
             out.extend(b for b, _ in stage.loads)
-            out.extend(x.buffer for x in (*stage.stores, *stage.reductions))
+            out.extend(s.buffer for s in stage.stores)
+            out.extend(r.buffer for r in stage.reductions)
         return out
     return touched(step)
 
@@ -213,7 +214,7 @@ def _sequence(program: Program, book: _Book) -> None:
     """Temporaries that die in the nest that writes another buffer of the same size."""
     nests: list[Nest] = []
     walk(program.steps, lambda s: nests.append(s) if isinstance(s, Nest) else None)
-    swapped = set()
+    swapped: set[int] = set()
 
     def note(s: Any) -> None:
         if isinstance(s, Loop | While):

@@ -29,8 +29,7 @@ DEAR = 12
 
 WEIGHTS = dict.fromkeys(("div", "sqrt", "floordiv", "mod", "fmod", "reciprocal", "rint", "floor", "gcd", "lcm"), 5)
 WEIGHTS |= dict.fromkeys(
-    ("exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh cbrt hypot "
-     "erf erfc erfinv sinc logaddexp logaddexp2 nextafter ldexp").split(), 20)  # fmt: skip
+    ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "cbrt", "hypot", "erf", "erfc", "erfinv", "sinc", "logaddexp", "logaddexp2", "nextafter", "ldexp"], 20)  # fmt: skip
 WEIGHTS |= dict.fromkeys(("pow", "lgamma", "gamma", "digamma", "i0"), 60)
 
 REDUCTIONS = {
@@ -61,9 +60,10 @@ class Lowering:
         for name, d in g.symbols.items():
             if d.kind in ("stride", "value"):
                 self.facts.signed.add(name)
-        inputs, outputs = [], []
+        inputs: list[Buffer] = []
+        outputs: list[Buffer | None] = []
         names = g.meta.get("input_names", [])
-        written = {i: o for i, o in signature.writes}
+        written = {i for i, _ in signature.writes}
         for n, v in enumerate(g.inputs):
             label = names[n] if n < len(names) and names[n] else f"x{n}"
             s = Storage("input", label, v.type.nbytes, n, writable=n in written or n in signature.donated)
@@ -84,13 +84,21 @@ class Lowering:
                 continue
             else:
                 sized = any(d.kind == "data" and s in symbols_of(v.shape) for s, d in g.symbols.items())
-                b = Buffer(Storage("sized" if sized else "output", f"out{n}", v.type.nbytes, n if sized else len(g.inputs) + n), v.type.dtype, v.type.shape)
+                b = Buffer(
+                    Storage(
+                        "sized" if sized else "output", f"out{n}", v.type.nbytes, n if sized else len(g.inputs) + n
+                    ),
+                    v.type.dtype,
+                    v.type.shape,
+                )
             outputs.append(b)
             if value_key(v) in homes or value_key(v) in self.buffers:
                 late.append((b, v))
             else:
                 homes[value_key(v)] = b
-        walk = Walk(self, list(g.nodes), g.outputs, homes, {name: d.source for name, d in g.symbols.items() if d.kind == "data"})
+        walk = Walk(
+            self, list(g.nodes), g.outputs, homes, {name: d.source for name, d in g.symbols.items() if d.kind == "data"}
+        )
         walk.run()
         back: list[tuple[Buffer, Value]] = []
         for v in g.outputs:
@@ -211,9 +219,7 @@ class Walk:
     def _settle(self, node: Node) -> None:
         """Decides whether a lazy value stays lazy."""
         key = id(node) << 20
-        if key in self.homes and key in self.output_keys:
-            self.realise(Value(node))
-        elif self.weight.get(key, 0) >= DEAR and len(self.users.get(key, ())) > 1:
+        if (key in self.homes and key in self.output_keys) or (self.weight.get(key, 0) >= DEAR and len(self.users.get(key, ())) > 1):
             self.realise(Value(node))
         if key in self.data_symbols:
             self._read_symbols(Value(node))
@@ -291,7 +297,11 @@ class Walk:
         if home is None or home.shape != v.shape:
             return None
         there = self.ctx.occupants.get(id(home.storage))
-        if there is not None and there != v and (self.users.get(value_key(there)) or value_key(there) in self.output_keys):
+        if (
+            there is not None
+            and there != v
+            and (self.users.get(value_key(there)) or value_key(there) in self.output_keys)
+        ):
             return None  # a buffer of its own, which comes back by a move that mostly costs nothing (`inplace`)
         return home
 
@@ -365,7 +375,9 @@ class Walk:
             return self.ctx.buffers[value_key(v)]
         sb = StageBuilder(self.ctx)
         base = v
-        index: tuple[Ix, ...] = tuple(variable(len(sb.axes) - 1) if sb.axis(d) is not None and d != 1 else Ix(0) for d in v.shape)
+        index: tuple[Ix, ...] = tuple(
+            variable(len(sb.axes) - 1) if sb.axis(d) is not None and d != 1 else Ix(0) for d in v.shape
+        )
         while base.node.op.family == "view" and value_key(base) not in self.ctx.buffers:
             index = sb._view(base.node, index)
             base = self.origin(base.node.args[0])
@@ -388,7 +400,9 @@ class Walk:
         key = value_key(base)
         users = self.users.get(key, [])
         mine = id(base.node) in self.order  # what stands outside of a region is read again by its next run
-        dead = mine and key not in self.output_keys and (not users or users[-1] <= self.now) and users.count(self.now) <= 1
+        dead = (
+            mine and key not in self.output_keys and (not users or users[-1] <= self.now) and users.count(self.now) <= 1
+        )
         found = self.ctx.buffers.get(key)
         home = self.homes.get(value_key(result))
         if found is None:
@@ -589,7 +603,7 @@ def lower_gather(w: Walk, node: Node) -> None:
     for i in node.args[1:]:
         if w.weight.get(value_key(i), 0) >= DEAR:
             w.realise(i)
-    scalar = w.ctx.facts is not None and node.types[0].size == 1
+    scalar = node.types[0].size == 1
     w.ops[key] = 4 + sum(w.ops.get(value_key(a), 0) for a in node.args)
     w.weight[key] = (2 if scalar else DEAR) + sum(w.weight.get(value_key(a), 0) for a in node.args)
     w._settle(node)

@@ -1,7 +1,7 @@
 """`Program`: the level between graph and LLVM. Buffers, and a tree of steps that read and write them.
 
-A `Stage` computes one thing over a domain of axes: loads and stores at affine positions (`codegen/index.py`, in bytes), a
-scalar body in SSA form, reductions. Stages that run in one loop stand in a `Leaf`, leaves that share outer loops in a
+A `Stage` computes one thing over a domain of axes: loads and stores at affine positions (`codegen/index.py`, in
+bytes), a scalar body in SSA form, reductions. Stages that run in one loop stand in a `Leaf`, leaves that share outer loops in a
 `Nest`. The other steps are control (`Loop`, `While`, `Switch`, `MapLanes`), `Check` and `Routine` (code that a module of
 `codegen/routines/` emits). Invariants: steps run in order; a body's instruction uses earlier instructions only; axes
 of a stage have extents that are not 1. Nothing here knows LLVM.
@@ -26,7 +26,9 @@ class Storage:
 
     __slots__ = ("align", "data", "kind", "name", "nbytes", "number", "offset", "slot", "writable")
 
-    def __init__(self, kind: str, name: str, nbytes: Dim, number: int = 0, data: Any = None, writable: bool = True) -> None:
+    def __init__(
+        self, kind: str, name: str, nbytes: Dim, number: int = 0, data: Any = None, writable: bool = True
+    ) -> None:
         self.kind = kind
         self.name = name
         self.nbytes = nbytes
@@ -47,7 +49,12 @@ class Buffer:
     __slots__ = ("dtype", "name", "offset", "shape", "storage", "strides")
 
     def __init__(
-        self, storage: Storage, dtype: DType, shape: tuple[Dim, ...], strides: tuple[Dim, ...] | None = None, offset: Dim = 0
+        self,
+        storage: Storage,
+        dtype: DType,
+        shape: tuple[Dim, ...],
+        strides: tuple[Dim, ...] | None = None,
+        offset: Dim = 0,
     ) -> None:
         self.storage = storage
         self.name = storage.name
@@ -144,7 +151,7 @@ class Stage:
 
     def writes(self) -> set[int]:
         """Ids of the storages written."""
-        return {id(s.buffer.storage) for s in (*self.stores, *self.reductions)}
+        return {id(s.buffer.storage) for s in self.stores} | {id(r.buffer.storage) for r in self.reductions}
 
     def ops(self) -> int:
         """How many scalar operations one point takes."""
@@ -170,7 +177,9 @@ class Leaf:
     stage: Stage  # its axes are all variables of nest and leaf together
     vector: int | None = None  # the variable that runs along vector lanes
     unroll: int = 1
-    jam: int | None = None  # copies run along this variable instead of the lanes': accesses transposed against the lanes
+    jam: int | None = (
+        None  # copies run along this variable instead of the lanes': accesses transposed against the lanes
+    )
 
 
 @dataclass(slots=True, eq=False)

@@ -305,7 +305,11 @@ class StageBuilder:
         name = node.op.name
         if name in ("fill", "constant"):
             literal = node.params["value"]
-            return Ix(int(literal if name == "fill" else literal.reshape(-1)[0])) if v.type.size == 1 or name == "fill" else None
+            return (
+                Ix(int(literal if name == "fill" else literal.reshape(-1)[0]))
+                if v.type.size == 1 or name == "fill"
+                else None
+            )
         if name == "iota":
             return index[0]
         if name == "dim":
@@ -362,9 +366,7 @@ class StageBuilder:
 
     def _broadcast(self, node: Node, index: Index) -> Index:
         old, new = node.args[0].shape, node.types[0].shape
-        return tuple(
-            index[a] if old[k] == new[a] else Ix(0) for k, a in enumerate(node.params["axes"])
-        )
+        return tuple(index[a] if old[k] == new[a] else Ix(0) for k, a in enumerate(node.params["axes"]))
 
     def _slice(self, node: Node, index: Index) -> Index:
         p = node.params

@@ -199,9 +199,7 @@ class _Scheduler:
                 row += 3 * max(axis_score(leaf.stage, a) for a in leaf.loops)
         last = max(nest.outer, key=lambda a: scores[a.var])
         column = scores[last.var]
-        small = all(
-            isinstance(a.extent, int) and a.extent < 4 for leaf in nest.leaves for a in leaf.loops
-        )
+        small = all(isinstance(a.extent, int) and a.extent < 4 for leaf in nest.leaves for a in leaf.loops)
         if column <= row and not (small and column > 0):
             return
         if column <= 0:
@@ -242,7 +240,7 @@ class _Scheduler:
             return self._divide(nest, first, points)
         if not self.threads or nested:
             return [nest]
-        inner = floordiv(points, dim_max(first.extent, 1)) if isinstance(points, Expr) else points // max(first.extent, 1)  # type: ignore[operator]
+        inner = floordiv(points, dim_max(first.extent, 1))
         vector_first = not nest.outer and first.var == nest.leaves[0].vector
         if vector_first:
             nest.chunk = 4096
@@ -265,7 +263,7 @@ class _Scheduler:
         stage = leaf.stage
         if any(r.kind.startswith("arg") for r in stage.reductions) or any(not a.reduce for a in leaf.loops):
             return [nest]
-        inner = floordiv(points, dim_max(first.extent, 1)) if isinstance(points, Expr) else points // max(first.extent, 1)  # type: ignore[operator]
+        inner = floordiv(points, dim_max(first.extent, 1))
         size = CHUNK
         if first.var != leaf.vector:
             if isinstance(inner, Expr):

@@ -123,10 +123,20 @@ class G:
                 sizes[k] = (x.shape[k] if s.stop is None else s.stop) - starts[k]
         return tuple(starts), tuple(sizes), tuple(steps), drop
 
-    def gather(self, x: Value, *idx: Value, axes: tuple[int, ...] = (0,), batch_dims: int = 0, mode: str = "check") -> Value:
+    def gather(
+        self, x: Value, *idx: Value, axes: tuple[int, ...] = (0,), batch_dims: int = 0, mode: str = "check"
+    ) -> Value:
         return self.emit("gather", x, *idx, axes=axes, batch_dims=batch_dims, mode=mode)
 
-    def loop(self, lower: Any, upper: Any, carries: Sequence[Value], body: Callable[..., Any], captures: Sequence[Value] = (), step: int = 1) -> Any:
+    def loop(
+        self,
+        lower: Any,
+        upper: Any,
+        carries: Sequence[Value],
+        body: Callable[..., Any],
+        captures: Sequence[Value] = (),
+        step: int = 1,
+    ) -> Any:
         """body(g, i, symbol of i, *carries, *captures) -> carries'."""
         inner = G("body")
         i = inner.input("i64[]")

@@ -36,7 +36,9 @@ def _step(r: random.Random, g: G, values: list[Value]) -> Value:
     x = r.choice(values[-6:] if r.random() < 0.8 else values)
     n = x.type.ndim
     shape = x.shape
-    kind = r.choice(["map", "map", "map2", "map2", "view", "view", "reduce", "reduce", "update", "gather", "join", "scatter"])
+    kind = r.choice(
+        ["map", "map", "map2", "map2", "view", "view", "reduce", "reduce", "update", "gather", "join", "scatter"]
+    )
     if kind == "map":
         op = r.choice(["neg", "exp", "sin", "abs", "tanh", "floor", "sqrt"])
         if op == "exp":
@@ -90,7 +92,12 @@ def _step(r: random.Random, g: G, values: list[Value]) -> Value:
         return g.emit("scatter", x, g.mul(rows, 2.0), idx, axes=(0,), batch_dims=0, mode="check", combine=combine)
     if kind == "join" and n:
         axis = r.randrange(n)
-        others = [v for v in values if v.type.ndim == n and all(a == b or k == axis for k, (a, b) in enumerate(zip(v.shape, shape, strict=True)))]
+        others = [
+            v
+            for v in values
+            if v.type.ndim == n
+            and all(a == b or k == axis for k, (a, b) in enumerate(zip(v.shape, shape, strict=True)))
+        ]
         y = r.choice(others)
         if x.shape[axis] + y.shape[axis] <= 40:
             return g.emit("concatenate", x, g.neg(y), axis=axis)
