@@ -1,0 +1,175 @@
+"""Built libraries: the object called from C, the header compiled clean, every bad argument answered, and back into Python."""
+
+from __future__ import annotations
+
+import ctypes
+import pickle
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import stager as st
+from stager.build import BuildError, parse_spec
+from stager.codegen.library import ERRORS
+
+CC = shutil.which("cc") or shutil.which("gcc")
+needs_cc = pytest.mark.skipif(CC is None, reason="no C compiler on this machine")
+
+
+def predict(params, x):
+    h = np.tanh(x @ params["w"] + params["b"])
+    e = np.exp(h - h.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def loss(w, x):
+    return (np.tanh(x @ w) ** 2).sum()
+
+
+def pick(x, i):
+    return x[i] * 2
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built")
+    specs = ["{'w': f64[4,3], 'b': f64[3]}", "f64[n,4]"]
+    functions = {
+        "predict": (predict, specs), "loss_grad": (st.grad(loss), ["f64[3]", "f64[n,3]"]), "pick": (pick, ["f64[m]", "i64[k]"]),
+    }  # fmt: skip
+    return st.build(functions, folder, name="model", llvm=True, static=True)
+
+
+def inputs():
+    rng = np.random.default_rng(0)
+    return {"w": rng.normal(size=(4, 3)), "b": rng.normal(size=3)}, rng.normal(size=(5, 4))
+
+
+def test_specs_parse():
+    assert parse_spec("f64[]").shape == ()
+    assert str(parse_spec("{'a': (f32[n,2*n], None)}")) == "{'a': (f32[n,2*n], None)}"
+    for bad in ("f64", "f64[", "3", "f99[2]"):
+        with pytest.raises(ValueError, match="type|dtype"):
+            parse_spec(bad)
+
+
+@needs_cc
+def test_loaded_function_is_the_compiled_one(library):
+    params, x = inputs()
+    f = st.load(library.files["library"], "predict")
+    np.testing.assert_allclose(f(params["w"], params["b"], x), predict(params, x), rtol=1e-12)
+    again = pickle.loads(pickle.dumps(f))
+    np.testing.assert_array_equal(again(params["w"], params["b"], x), f(params["w"], params["b"], x))
+    with pytest.raises(TypeError, match=r"takes \(params_w: f64\[4,3\]"):
+        f(params["w"], params["b"], x.astype(np.float32))
+    g = st.load(library.files["library"], "loss_grad")
+    w, xs = np.ones(3), np.ones((2, 3))
+    np.testing.assert_allclose(g(w, xs), st.grad(loss)(w, xs), rtol=1e-12)
+
+
+@needs_cc
+def test_errors_of_the_computation_come_back(library):
+    f = st.load(library.files["library"], "pick")
+    assert f(np.arange(3.0), np.array([2, 0])).tolist() == [4.0, 0.0]
+    with pytest.raises(IndexError, match="index 3 is out of bounds for axis 0 with size 3"):
+        f(np.arange(3.0), np.array([3]))
+
+
+@needs_cc
+def test_depends_on_libc_alone(library):
+    listed = subprocess.run(["ldd", str(library.files["library"])], capture_output=True, text=True, check=True).stdout
+    needed = {line.split()[0] for line in listed.splitlines()}
+    assert all(re.match(r"linux-vdso|libc\.|libm\.|libpthread|/lib|ld-", n) for n in needed), needed
+
+
+@needs_cc
+@pytest.mark.parametrize("language", ["c11", "c++17"])
+def test_header_compiles_clean_and_its_example_runs(library, language, tmp_path):
+    header = library.files["header"].read_text()
+    body = header[header.index("Example:") : header.index(" */")]
+    program = "\n".join(line[5:] for line in body.splitlines()[2:])
+    source = tmp_path / ("example.c" if language == "c11" else "example.cpp")
+    source.write_text(program)
+    compiler = CC if language == "c11" else shutil.which("c++") or shutil.which("g++")
+    if compiler is None:
+        pytest.skip("no C++ compiler on this machine")
+    command = [
+        compiler, f"-std={language}", "-Wall", "-Wextra", "-pedantic", "-Werror", f"-I{library.files['header'].parent}", str(source),
+        str(library.files["object"]), "-o", str(tmp_path / "example"), "-lm", "-pthread",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ran = subprocess.run([str(tmp_path / "example")], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "0 no error\n")
+
+
+@needs_cc
+def test_every_bad_argument_is_answered(library):
+    lib = ctypes.CDLL(str(library.files["library"]))
+    params, x = inputs()
+    out, work = np.zeros((5, 3)), np.zeros(1 << 14, np.uint8)
+    aligned = work[(-work.ctypes.data) % 64 :]
+
+    def call(w=params["w"], b=params["b"], x=x, out=out, n=5, workspace=None, size=0):
+        pointers = [ctypes.c_void_p(a if isinstance(a, int) or a is None else a.ctypes.data) for a in (w, b, x, out)]
+        space = ctypes.c_void_p(None if workspace is None else workspace)
+        return lib.predict(*pointers, ctypes.c_int64(n), space, ctypes.c_int64(size))
+
+    code = {name: value for name, (value, _) in ERRORS.items()}
+    assert call() == 0
+    np.testing.assert_allclose(out, predict(params, x), rtol=1e-12)
+    assert call(w=None) == code["NULL"] and call(out=None) == code["NULL"]
+    assert call(n=-1) == code["SIZE"] and call(n=1 << 62) == code["SIZE"] and call(n=1 << 39) in (code["SIZE"], code["NO_MEMORY"])
+    assert call(x=x.ctypes.data + 1) == code["ALIGNMENT"]
+    assert call(out=x) == code["OVERLAP"]
+    assert call(n=0, x=None, out=None) == 0
+    lib.predict_workspace.restype = ctypes.c_int64
+    needed = lib.predict_workspace(ctypes.c_int64(5))
+    assert call(workspace=aligned.ctypes.data, size=max(needed, 1)) == 0
+    if needed:
+        assert call(workspace=aligned.ctypes.data, size=needed - 1) == code["WORKSPACE"]
+        assert call(workspace=aligned.ctypes.data + 8, size=1 << 13) == code["WORKSPACE"]
+    text = ctypes.create_string_buffer(100)
+    lib.predict_error(code["OVERLAP"], text, ctypes.c_int64(100))
+    assert b"overlaps" in text.value
+
+
+def test_builds_are_reproducible(tmp_path):
+    made = [st.build({"f": (lambda x: np.exp(x).sum(), ["f64[n]"])}, tmp_path / str(k), shared=False) for k in range(2)]
+    assert made[0].files["object"].read_bytes() == made[1].files["object"].read_bytes()
+    assert made[0].files["header"].read_text() == made[1].files["header"].read_text()
+
+
+@pytest.mark.parametrize("target", ["aarch64", "riscv64"])
+def test_cross_objects(target, tmp_path):
+    built = st.build({"f": (lambda x: x * 2 + 1, ["f64[n]"])}, tmp_path, target=target)
+    machine = {"aarch64": 183, "riscv64": 243}[target]
+    assert int.from_bytes(built.files["object"].read_bytes()[18:20], "little") == machine
+
+
+def test_what_cannot_be_built_says_so(tmp_path):
+    weights = np.ones(3)
+    with pytest.raises(BuildError, match="captured arrays"):
+        st.build({"f": (lambda x: x * weights, ["f64[3]"])}, tmp_path)
+    with pytest.raises(BuildError, match="view of an argument"):
+        st.build({"f": (lambda x: x.T, ["f64[3,2]"])}, tmp_path)
+    with pytest.raises(BuildError, match="no name for a C function"):
+        st.build({"not a name": (lambda x: x + 1, ["f64[3]"])}, tmp_path)
+    with pytest.raises(BuildError, match="not a library"):
+        st.load(Path(__file__))
+
+
+def test_command_line(tmp_path, monkeypatch, capsys):
+    from stager.__main__ import main
+
+    (tmp_path / "toy.py").write_text("import numpy as np\ndef f(x):\n    return (np.sin(x) ** 2).sum()\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["build", "toy:f", "--spec", "f64[n]", "-o", "made", "--with", "grad", "--emit", "asm"]) == 0
+    assert {p.name for p in (tmp_path / "made").iterdir()} >= {"f.o", "f.h", "f.s"}
+    assert "f_grad: 1 inputs" in capsys.readouterr().out
+    assert main(["show", "toy:f", "--spec", "f64[n]", "--stage", "kernels"]) == 0
+    assert "sum" in capsys.readouterr().out
