@@ -43,8 +43,8 @@ def show(options: argparse.Namespace) -> None:
 
 def build(options: argparse.Namespace) -> None:
     """Build functions into a library."""
-    from stager.build import TRANSFORMS, transformed
-    from stager.build import build as build_library
+    from stager.library import TRANSFORMS, transformed
+    from stager.library import build as build_library
 
     fn = load_function(options.function)
     name = options.name or options.function.partition(":")[2].replace(".", "_")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import stager as st
-from stager.build import BuildError, parse_spec
+from stager.library import BuildError, parse_spec
 from stager.codegen.library import ERRORS
 
 CC = shutil.which("cc") or shutil.which("gcc")
