@@ -7,14 +7,16 @@ from typing import Any
 
 from stager.array import Array, as_array, wrap
 from stager.errors import TransformError, describe
-from stager.interpreters.stack import Interpreter, stack
+from stager.interpreters.stack import bind, stack
 from stager.interpreters.vmap import BatchTracer, VmapInterpreter
+from stager.ir.dims import Dim
+from stager.ir.types import Type
 from stager.ops import elementwise as op
 from stager.ops import reductions
-from stager.ops.families import define, full, move_bdim
+from stager.ops.families import define, move_bdim
+from stager.ops.regions import dim_value
 from stager.ops.structural import iota
 from stager.ops.views import broadcast
-from stager.interpreters.stack import bind
 from stager.runtime.structure import map_leaves
 
 
@@ -24,23 +26,24 @@ def _axis(name: str) -> VmapInterpreter:
     for interp in reversed(s.levels[: s.depth]):
         if isinstance(interp, VmapInterpreter) and interp.axis_name == name:
             return interp
-    raise TransformError(describe(f"no vmap in force has an axis named {name!r}", remedy=f"give the vmap axis_name={name!r}"))
+    text, remedy = f"no vmap in force has an axis named {name!r}", f"give the vmap axis_name={name!r}"
+    raise TransformError(describe(text, remedy=remedy))
 
 
-def _batch_of(reduce_name: str) -> Callable[..., Any]:
-    def batch(interp: Interpreter, args: Any, bdims: Any, *, axis_name: str, lanes: Any) -> Any:
+def _batch_of(name: str) -> Callable[..., Any]:
+    def batch(interp: Any, args: Any, bdims: Any, *, lanes: int, **params: Any) -> Any:
         (x,), (d,) = args, bdims
-        assert isinstance(interp, VmapInterpreter)
-        if interp.axis_name != axis_name or interp is not _OWNER[lanes]:
-            return bind(_BY_NAME[reduce_name].op, x, axis_name=axis_name, lanes=lanes), d
-        return _ACROSS[reduce_name](interp, x, d)
+        if interp.lanes != lanes:
+            return bind(_BY_NAME[name].op, x, lanes=lanes, **params), d
+        return _ACROSS[name](interp, x, d)
 
     return batch
 
 
 def _sum_across(interp: VmapInterpreter, x: Any, d: int | None) -> Any:
     if d is None:
-        return op.mul(x, op.convert(full(x.type.shape, interp.batch_size, x.type.dtype), dtype=x.type.dtype)), None
+        size = op.convert(dim_value(interp.batch_size), dtype=x.type.dtype)
+        return op.mul(x, broadcast(size, shape=x.type.shape, axes=())), None
     return reductions.reduce_sum(x, axes=(d,)), None
 
 
@@ -55,8 +58,6 @@ def _gather_across(interp: VmapInterpreter, x: Any, d: int | None) -> Any:
     return move_bdim(x, d, 0), None
 
 
-# A collective is an op of one lane's value until it meets its vmap. `lanes` identifies that vmap among nested namesakes.
-_OWNER: dict[int, VmapInterpreter] = {}
 _ACROSS = {"psum": _sum_across, "pmax": _max_across, "all_gather": _gather_across}
 _BY_NAME: dict[str, Any] = {}
 
@@ -65,10 +66,8 @@ def _unreachable(*args: Any, **params: Any) -> Any:
     raise AssertionError("internal error in stager: a collective left its vmap")
 
 
-def _gathered_type(x: Any, *, axis_name: str, lanes: int) -> Any:
-    from stager.ir.types import Type
-
-    return Type(x.dtype, (_OWNER[lanes].batch_size, *x.shape))
+def _gathered_type(x: Type, *, lanes: int, size: Dim) -> Type:
+    return Type(x.dtype, (size, *x.shape))
 
 
 def _sum_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
@@ -97,47 +96,33 @@ def _max_vjp(ct: Any, out: Any, args: Any, needs: Any, **params: Any) -> list[An
 
 
 def _gather_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
-    return bind(_all_gather.op, *primals, **params), None if tangents[0] is None else bind(_all_gather.op, tangents[0], **params)
+    out = bind(_all_gather.op, *primals, **params)
+    return out, None if tangents[0] is None else bind(_all_gather.op, tangents[0], **params)
 
 
-def _gather_vjp(ct: Any, out: Any, args: Any, needs: Any, **params: Any) -> list[Any]:
+def _gather_vjp(ct: Any, out: Any, args: Any, needs: Any, *, lanes: int, size: Dim) -> list[Any]:
     from stager.ops.indexed import gather
 
-    total = bind(_psum.op, ct, **params)
-    lane = BatchTracer(_OWNER[params["lanes"]], iota(_OWNER[params["lanes"]].batch_size), 0)
-    return [gather(total, lane, axes=(0,), batch_dims=0, mode="promise")]
+    s = stack()
+    here = next(i for i in reversed(s.levels[: s.depth]) if isinstance(i, VmapInterpreter) and i.lanes == lanes)
+    with here.lower():
+        lane = BatchTracer(here, iota(size), 0)
+    return [gather(bind(_psum.op, ct, lanes=lanes), lane, axes=(0,), batch_dims=0, mode="promise")]
 
 
-_psum = define("psum", "control", type_rule=lambda x, **p: x, reference=_unreachable, batch=_batch_of("psum"), jvp=_sum_jvp, vjp=_sum_vjp)
-_pmax = define("pmax", "control", type_rule=lambda x, **p: x, reference=_unreachable, batch=_batch_of("pmax"), jvp=_max_jvp, vjp=_max_vjp)
-_all_gather = define("all_gather", "control", type_rule=_gathered_type, reference=_unreachable, batch=_batch_of("all_gather"),
-                     jvp=_gather_jvp, vjp=_gather_vjp)  # fmt: skip
+# A collective is an op of one lane's value until it meets its vmap, which `lanes` tells from its namesakes.
+_psum = define("psum", "reduction", type_rule=lambda x, *, lanes: x, reference=_unreachable, batch=_batch_of("psum"),
+               jvp=_sum_jvp, vjp=_sum_vjp, facts=("lane",))  # fmt: skip
+_pmax = define("pmax", "reduction", type_rule=lambda x, *, lanes: x, reference=_unreachable, batch=_batch_of("pmax"),
+               jvp=_max_jvp, vjp=_max_vjp, facts=("lane",))  # fmt: skip
+_all_gather = define("all_gather", "structural", type_rule=_gathered_type, reference=_unreachable,
+                     batch=_batch_of("all_gather"), jvp=_gather_jvp, vjp=_gather_vjp, facts=("lane",))  # fmt: skip
 _BY_NAME.update(psum=_psum, pmax=_pmax, all_gather=_all_gather)
 
 
-def _collect(rule: Any, x: Any, axis_name: str) -> Any:
-    interp = _axis(axis_name)
-    _OWNER[id(interp)] = interp
-
-    def one(leaf: Any) -> Any:
-        return wrap(_through(interp, rule, as_array(leaf).raw(), axis_name))
-
-    return map_leaves(one, x)
-
-
-def _through(interp: VmapInterpreter, rule: Any, x: Any, axis_name: str) -> Any:
-    """Bind where something depends on lanes; a value all lanes share is combined at the vmap itself."""
-    s = stack()
-    value = x
-    for level in reversed(s.levels[: s.depth]):
-        if level is interp:
-            if not (type(value) is BatchTracer and value.interp is interp):
-                with interp.lower():
-                    return _ACROSS[rule.op.name](interp, x, None)[0]
-            break
-        inner = getattr(level, "unwrap", None)
-        value = inner(value)[0] if inner is not None else value
-    return bind(rule.op, x, axis_name=axis_name, lanes=id(interp))
+def _collect(rule: Any, x: Any, axis_name: str, **params: Any) -> Any:
+    lanes = _axis(axis_name).lanes
+    return map_leaves(lambda leaf: wrap(bind(rule.op, as_array(leaf).raw(), lanes=lanes, **params)), x)
 
 
 def psum(x: Any, axis_name: str) -> Any:
@@ -152,7 +137,7 @@ def psum(x: Any, axis_name: str) -> Any:
 
 def pmean(x: Any, axis_name: str) -> Any:
     """The mean over all lanes."""
-    size = _axis(axis_name).batch_size
+    size = wrap(dim_value(_axis(axis_name).batch_size), weak=True)
     return map_leaves(lambda leaf: psum(leaf, axis_name) / size, x)
 
 
@@ -168,7 +153,7 @@ def pmin(x: Any, axis_name: str) -> Any:
 
 def all_gather(x: Any, axis_name: str) -> Any:
     """The values of all lanes, on a new leading axis, in every lane."""
-    return _collect(_all_gather, x, axis_name)
+    return _collect(_all_gather, x, axis_name, size=_axis(axis_name).batch_size)
 
 
 def axis_index(axis_name: str) -> Array:

@@ -7,97 +7,16 @@ a sample lie where the op is smooth (at least 1e-3 away from any kink), so that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-import stager.ops  # noqa: F401  (declares the ops)
-from stager.interpreters.stack import bind
+import tests.control_samples  # noqa: F401  (rows too)
 from stager.ir.dtypes import DType, dtype_of, f64, i32, i64
-from stager.ir.op import OPS
-from stager.ops import control, elementwise, views
-from stager.ops.families import full
-from stager.ops.indexed import gather, scatter
-from stager.ops.reductions import reduce_sum
-from stager.ops.regions import dim_of
+from tests.sampling import ALL, FLOATS, INTEGERS, NUMBERS, ROWS, UNSIGNED, Bad, Sample, call, row, sample, values
 
-FLOATS = ("float64", "float32")
-SIGNED = ("int64", "int32", "int16", "int8")
-UNSIGNED = ("uint64", "uint32", "uint16", "uint8")
-INTEGERS = SIGNED + UNSIGNED
-NUMBERS = FLOATS + INTEGERS
-ALL = (*NUMBERS, "bool")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One call: fn(*raw values) on these arrays. `oracle(*arrays)` is NumPy's answer found in another way, if any."""
-
-    fn: Callable[..., Any]
-    arrays: tuple[Any, ...]
-    oracle: Callable[..., Any] | None = None
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class Bad:
-    """A call that must raise `exception` with `text` in its message."""
-
-    arrays: tuple[Any, ...]
-    params: dict[str, Any]
-    exception: type[Exception]
-    text: str
-
-
-@dataclass(frozen=True)
-class Row:
-    samples: Callable[[np.random.Generator, np.dtype[Any]], list[Sample]]
-    dtypes: tuple[str, ...]
-    errors: tuple[Bad, ...] = ()
-    flat: bool = False  # derivative zero by definition: no rule to test
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
-ROWS: dict[str, Row] = {}
-
-
-def call(name: str, **params: Any) -> Callable[..., Any]:
-    """The op as a function of raw values."""
-    op = OPS[name]
-    return lambda *args: bind(op, *args, **params)
-
-
-def row(name: str, dtypes: Sequence[str] = FLOATS, **fields: Any) -> Callable[..., Any]:
-    def declare(samples: Any) -> Any:
-        assert name not in ROWS, name
-        ROWS[name] = Row(samples, tuple(dtypes), **fields)
-        return samples
-
-    return declare
-
-
-def sample(name: str, *arrays: Any, oracle: Any = None, **params: Any) -> Sample:
-    return Sample(call(name, **params), arrays, oracle, f"{name}{tuple(np.shape(a) for a in arrays)} {params or ''}")
-
-
-def values(
-    rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...], low: float = -2.0, high: float = 2.0
-) -> Any:
-    """Random values of a dtype, distinct enough for finite differences: floats are 1e-2 apart and from zero."""
-    dtype = np.dtype(dtype)
-    if dtype.kind == "b":
-        return rng.integers(0, 2, shape).astype(bool)
-    if dtype.kind in "iu":
-        info = np.iinfo(dtype)
-        least = max(info.min, int(low * 3))
-        return np.asarray(rng.integers(least, max(least, int(high * 3)) + 1, shape)).astype(dtype)
-    n = int(np.prod(shape))
-    grid = low + (high - low) * (np.arange(n) + 0.5 + 0.2 * rng.uniform(-1, 1, n)) / max(n, 1)
-    grid = grid + 0.013 * (np.abs(grid) < 0.01)
-    return rng.permutation(grid).reshape(shape).astype(dtype)
-
+__all__ = ["EFFECTS", "ROWS", "Sample", "call"]
 
 # -- elementwise ------------------------------------------------------------------------------------------------------
 
@@ -124,8 +43,16 @@ REAL = (-2.0, 2.0)
 POSITIVE = (0.2, 3.0)
 UNIT = (-0.95, 0.95)
 
-for name, dtypes in (("add", ALL), ("mul", ALL), ("sub", NUMBERS), ("div", FLOATS), ("maximum", ALL), ("minimum", ALL),
-                     ("fmax", ALL), ("fmin", ALL)):  # fmt: skip
+for name, dtypes in (
+    ("add", ALL),
+    ("mul", ALL),
+    ("sub", NUMBERS),
+    ("div", FLOATS),
+    ("maximum", ALL),
+    ("minimum", ALL),
+    ("fmax", ALL),
+    ("fmin", ALL),
+):
     pointwise(name, [REAL, REAL], dtypes)
 pointwise("floordiv", [(0.6, 0.9), (0.2, 0.27)], NUMBERS, flat=True)
 pointwise("mod", [(0.6, 0.7), (0.25, 0.29)], NUMBERS)
@@ -156,11 +83,34 @@ pointwise("frexp_mantissa", [(0.55, 0.95)])
 pointwise("copysign", [REAL, REAL])
 pointwise("nextafter", [REAL, REAL])
 for name, domain in {
-    "sqrt": POSITIVE, "cbrt": POSITIVE, "exp": REAL, "exp2": REAL, "expm1": REAL, "log": POSITIVE, "log2": POSITIVE,
-    "log10": POSITIVE, "log1p": (-0.5, 2.0), "sin": REAL, "cos": REAL, "tan": (-1.2, 1.2), "asin": UNIT, "acos": UNIT,
-    "atan": REAL, "sinh": REAL, "cosh": REAL, "tanh": REAL, "asinh": REAL, "acosh": (1.2, 3.0), "atanh": UNIT,
-    "erf": REAL, "erfc": REAL, "erfinv": UNIT, "lgamma": POSITIVE, "gamma": POSITIVE, "digamma": POSITIVE,
-}.items():  # fmt: skip
+    "sqrt": POSITIVE,
+    "cbrt": POSITIVE,
+    "exp": REAL,
+    "exp2": REAL,
+    "expm1": REAL,
+    "log": POSITIVE,
+    "log2": POSITIVE,
+    "log10": POSITIVE,
+    "log1p": (-0.5, 2.0),
+    "sin": REAL,
+    "cos": REAL,
+    "tan": (-1.2, 1.2),
+    "asin": UNIT,
+    "acos": UNIT,
+    "atan": REAL,
+    "sinh": REAL,
+    "cosh": REAL,
+    "tanh": REAL,
+    "asinh": REAL,
+    "acosh": (1.2, 3.0),
+    "atanh": UNIT,
+    "erf": REAL,
+    "erfc": REAL,
+    "erfinv": UNIT,
+    "lgamma": POSITIVE,
+    "gamma": POSITIVE,
+    "digamma": POSITIVE,
+}.items():
     pointwise(name, [domain])
 pointwise("polygamma", [POSITIVE], params={"n": 2})
 for name in ("atan2", "hypot", "logaddexp", "logaddexp2"):
@@ -183,8 +133,12 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
 @row("convert", ALL)
 def _(rng: Any, dtype: Any) -> list[Sample]:
     to: tuple[DType, ...] = (f64, i32) if dtype.kind != "f" else (f64, dtype_of("float32"), i64)
-    return [sample("convert", values(rng, dtype, s), dtype=t) for s in SHAPES[:3] for t in to if t is not dtype_of(dtype)
-            and not (dtype.kind == "f" and t is dtype_of("float32"))]  # fmt: skip
+    return [
+        sample("convert", values(rng, dtype, s), dtype=t)
+        for s in SHAPES[:3]
+        for t in to
+        if t is not dtype_of(dtype) and not (dtype.kind == "f" and t is dtype_of("float32"))
+    ]
 
 
 # -- views ------------------------------------------------------------------------------------------------------------
@@ -210,29 +164,62 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
     return [sample("transpose", values(rng, dtype, a), perm=p) for a, p in cases]
 
 
-@row("broadcast", ALL, errors=(
-    Bad((np.ones(3),), {"shape": (2, 4), "axes": (1,)}, ValueError, "cannot broadcast f64[3] to shape (2,4)"),))  # fmt: skip
+@row(
+    "broadcast",
+    ALL,
+    errors=(Bad((np.ones(3),), {"shape": (2, 4), "axes": (1,)}, ValueError, "cannot broadcast f64[3] to shape (2,4)"),),
+)
 def _(rng: Any, dtype: Any) -> list[Sample]:
-    cases = [((), (3,), ()), ((3,), (2, 3), (1,)), ((3,), (3, 2), (0,)), ((3, 1), (3, 4), (0, 1)), ((2, 1), (2, 3, 4), (0, 2)),
-             ((1,), (0,), (0,)), ((0,), (2, 0), (1,)), ((1, 1), (1, 1, 1), (0, 2))]  # fmt: skip
+    cases = [
+        ((), (3,), ()),
+        ((3,), (2, 3), (1,)),
+        ((3,), (3, 2), (0,)),
+        ((3, 1), (3, 4), (0, 1)),
+        ((2, 1), (2, 3, 4), (0, 2)),
+        ((1,), (0,), (0,)),
+        ((0,), (2, 0), (1,)),
+        ((1, 1), (1, 1, 1), (0, 2)),
+    ]
     return [sample("broadcast", values(rng, dtype, a), shape=b, axes=c) for a, b, c in cases]
 
 
 SLICES: list[tuple[Any, ...]] = [
-    ((5,), (1,), (3,), (1,)), ((5,), (4,), (3,), (-2,)), ((5,), (0,), (3,), (2,)), ((4, 5), (1, 0), (2, 2), (1, 3)),
-    ((4, 5), (3, 4), (4, 5), (-1, -1)), ((5,), (2,), (0,), (1,)), ((0, 3), (0, 1), (0, 2), (1, 1)), ((3, 4), (2, 0), (1, 4), (1, 1)),
-]  # fmt: skip
+    ((5,), (1,), (3,), (1,)),
+    ((5,), (4,), (3,), (-2,)),
+    ((5,), (0,), (3,), (2,)),
+    ((4, 5), (1, 0), (2, 2), (1, 3)),
+    ((4, 5), (3, 4), (4, 5), (-1, -1)),
+    ((5,), (2,), (0,), (1,)),
+    ((0, 3), (0, 1), (0, 2), (1, 1)),
+    ((3, 4), (2, 0), (1, 4), (1, 1)),
+]
 
 
-@row("slice", ALL, errors=(
-    Bad((np.ones(3),), {"starts": (1,), "sizes": (3,), "steps": (1,)}, ValueError, "positions 1..3 are outside an axis of 3"),))  # fmt: skip
+@row(
+    "slice",
+    ALL,
+    errors=(
+        Bad(
+            (np.ones(3),),
+            {"starts": (1,), "sizes": (3,), "steps": (1,)},
+            ValueError,
+            "positions 1..3 are outside an axis of 3",
+        ),
+    ),
+)
 def _(rng: Any, dtype: Any) -> list[Sample]:
     return [sample("slice", values(rng, dtype, a), starts=s, sizes=n, steps=k) for a, s, n, k in SLICES]
 
 
 DIAGONALS: list[tuple[Any, ...]] = [
-    ((3, 3), 0, 1, 0), ((3, 4), 0, 1, 1), ((3, 4), 1, 0, -1), ((2, 3, 4), 0, 2, 0), ((2, 3, 4), 2, 1, -2), ((3, 3), 0, 1, 3), ((0, 3), 0, 1, 0),
-]  # fmt: skip
+    ((3, 3), 0, 1, 0),
+    ((3, 4), 0, 1, 1),
+    ((3, 4), 1, 0, -1),
+    ((2, 3, 4), 0, 2, 0),
+    ((2, 3, 4), 2, 1, -2),
+    ((3, 3), 0, 1, 3),
+    ((0, 3), 0, 1, 0),
+]
 
 
 @row("diagonal", ALL)
@@ -240,8 +227,13 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
     return [sample("diagonal", values(rng, dtype, a), axis1=i, axis2=j, offset=k) for a, i, j, k in DIAGONALS]
 
 
-@row("windows", ALL, errors=(
-    Bad((np.ones(3),), {"axis": 0, "size": 4, "step": 1}, ValueError, "window of 4 is larger than the axis of 3"),))  # fmt: skip
+@row(
+    "windows",
+    ALL,
+    errors=(
+        Bad((np.ones(3),), {"axis": 0, "size": 4, "step": 1}, ValueError, "window of 4 is larger than the axis of 3"),
+    ),
+)
 def _(rng: Any, dtype: Any) -> list[Sample]:
     cases = [
         ((5,), 0, 2, 1),
@@ -258,8 +250,15 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
 # -- structural -------------------------------------------------------------------------------------------------------
 
 
-@row("slice_update", ALL, errors=(
-    Bad((np.ones(4), np.ones(3)), {"starts": (0,), "sizes": (2,), "steps": (1,)}, ValueError, "cannot write f64[3]"),))  # fmt: skip
+@row(
+    "slice_update",
+    ALL,
+    errors=(
+        Bad(
+            (np.ones(4), np.ones(3)), {"starts": (0,), "sizes": (2,), "steps": (1,)}, ValueError, "cannot write f64[3]"
+        ),
+    ),
+)
 def _(rng: Any, dtype: Any) -> list[Sample]:
     return [
         sample("slice_update", values(rng, dtype, a), values(rng, dtype, n), starts=s, sizes=n, steps=k)
@@ -278,16 +277,25 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
 
 @row("pad", ALL)
 def _(rng: Any, dtype: Any) -> list[Sample]:
-    cases = [((3,), (1,), (2,), (0,)), ((3,), (0,), (0,), (2,)), ((2, 3), (1, 0), (0, 2), (1, 0)), ((0,), (2,), (1,), (0,)),
-             ((0,), (1,), (1,), (2,)), ((2, 2), (0, 1), (0, 0), (3, 1))]  # fmt: skip
+    cases = [
+        ((3,), (1,), (2,), (0,)),
+        ((3,), (0,), (0,), (2,)),
+        ((2, 3), (1, 0), (0, 2), (1, 0)),
+        ((0,), (2,), (1,), (0,)),
+        ((0,), (1,), (1,), (2,)),
+        ((2, 2), (0, 1), (0, 0), (3, 1)),
+    ]
     return [
         sample("pad", values(rng, dtype, a), values(rng, dtype, ()), low=lo, high=hi, interior=g)
         for a, lo, hi, g in cases
     ]
 
 
-@row("concatenate", ALL, errors=(
-    Bad((np.ones((2, 3)), np.ones((2, 4))), {"axis": 0}, ValueError, "operands do not fit along axis 0"),))  # fmt: skip
+@row(
+    "concatenate",
+    ALL,
+    errors=(Bad((np.ones((2, 3)), np.ones((2, 4))), {"axis": 0}, ValueError, "operands do not fit along axis 0"),),
+)
 def _(rng: Any, dtype: Any) -> list[Sample]:
     cases: list[tuple[Any, ...]] = [
         ([(2,), (3,)], 0),
@@ -322,8 +330,19 @@ _outside = (Bad((np.ones(3),), {"axes": (1,)}, ValueError, "axes (1,) do not fit
 _reduction_row("reduce_sum", NUMBERS, True, errors=_outside)
 _reduction_row("reduce_prod", NUMBERS, True)
 for name in ("reduce_max", "reduce_min"):
-    _reduction_row(name, ALL, False, errors=(
-        Bad((np.ones((2, 0)),), {"axes": (1,)}, ValueError, f"f64[2,0] has no element along axes (1,), and {name} of nothing has no value"),))  # fmt: skip
+    _reduction_row(
+        name,
+        ALL,
+        False,
+        errors=(
+            Bad(
+                (np.ones((2, 0)),),
+                {"axes": (1,)},
+                ValueError,
+                f"f64[2,0] has no element along axes (1,), and {name} of nothing has no value",
+            ),
+        ),
+    )
 for name in ("reduce_or", "reduce_and"):
     _reduction_row(name, (*INTEGERS, "bool"), True, flat=True)
 for name in ("argmax", "argmin"):
@@ -372,12 +391,21 @@ for name in ("cumsum", "cumprod", "cummax", "cummin", "recurrence"):
 # -- contract ---------------------------------------------------------------------------------------------------------
 
 DOTS: list[tuple[Any, ...]] = [
-    ((3,), (3,), ((0,), (0,)), ((), ())), ((2, 3), (3,), ((1,), (0,)), ((), ())), ((2, 3), (3, 4), ((1,), (0,)), ((), ())),
-    ((3, 2), (4, 3), ((0,), (1,)), ((), ())), ((2,), (3,), ((), ()), ((), ())), ((), (), ((), ()), ((), ())),
-    ((2, 3, 4), (2, 4, 5), ((2,), (1,)), ((0,), (0,))), ((3, 4, 2), (5, 2, 4), ((1,), (2,)), ((2,), (1,))),
-    ((2, 3, 4), (4, 3), ((2, 1), (0, 1)), ((), ())), ((2, 3, 4), (3, 4, 5), ((1, 2), (0, 1)), ((), ())), ((3, 4), (4, 3), ((), ()), ((0, 1), (1, 0))),
-    ((2, 0), (0, 3), ((1,), (0,)), ((), ())), ((0, 3), (3, 2), ((1,), (0,)), ((), ())), ((4, 2, 3), (2, 3, 5, 4), ((1,), (0,)), ((2, 0), (1, 3))),
-]  # fmt: skip
+    ((3,), (3,), ((0,), (0,)), ((), ())),
+    ((2, 3), (3,), ((1,), (0,)), ((), ())),
+    ((2, 3), (3, 4), ((1,), (0,)), ((), ())),
+    ((3, 2), (4, 3), ((0,), (1,)), ((), ())),
+    ((2,), (3,), ((), ()), ((), ())),
+    ((), (), ((), ()), ((), ())),
+    ((2, 3, 4), (2, 4, 5), ((2,), (1,)), ((0,), (0,))),
+    ((3, 4, 2), (5, 2, 4), ((1,), (2,)), ((2,), (1,))),
+    ((2, 3, 4), (4, 3), ((2, 1), (0, 1)), ((), ())),
+    ((2, 3, 4), (3, 4, 5), ((1, 2), (0, 1)), ((), ())),
+    ((3, 4), (4, 3), ((), ()), ((0, 1), (1, 0))),
+    ((2, 0), (0, 3), ((1,), (0,)), ((), ())),
+    ((0, 3), (3, 2), ((1,), (0,)), ((), ())),
+    ((4, 2, 3), (2, 3, 5, 4), ((1,), (0,)), ((2, 0), (1, 3))),
+]
 
 
 def _einsum(contract: Any, batch: Any) -> Any:
@@ -399,9 +427,24 @@ def _einsum(contract: Any, batch: Any) -> Any:
     return oracle
 
 
-@row("dot", ALL, errors=(
-    Bad((np.ones((2, 3)), np.ones((4, 5))), {"contract": ((1,), (0,)), "batch": ((), ())}, ValueError, "contracted axis 1 of f64[2,3] and axis 0 of f64[4,5] differ"),
-    Bad((np.ones(3), np.ones(3, "f4")), {"contract": ((0,), (0,)), "batch": ((), ())}, TypeError, "dot: operands have dtypes f64, f32"),))  # fmt: skip
+@row(
+    "dot",
+    ALL,
+    errors=(
+        Bad(
+            (np.ones((2, 3)), np.ones((4, 5))),
+            {"contract": ((1,), (0,)), "batch": ((), ())},
+            ValueError,
+            "contracted axis 1 of f64[2,3] and axis 0 of f64[4,5] differ",
+        ),
+        Bad(
+            (np.ones(3), np.ones(3, "f4")),
+            {"contract": ((0,), (0,)), "batch": ((), ())},
+            TypeError,
+            "dot: operands have dtypes f64, f32",
+        ),
+    ),
+)
 def _(rng: Any, dtype: Any) -> list[Sample]:
     return [
         sample("dot", values(rng, dtype, a), values(rng, dtype, b), contract=c, batch=t, oracle=_einsum(c, t))
@@ -413,10 +456,21 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
 
 # x, index shape, axes, batch_dims
 GATHERS: list[tuple[Any, ...]] = [
-    ((4,), (3,), (0,), 0), ((4,), (), (0,), 0), ((4, 3), (2,), (0,), 0), ((4, 3), (2,), (1,), 0), ((4, 3), (), (1,), 0),
-    ((4, 3), (2, 2), (0, 1), 0), ((2, 4, 3), (5,), (0, 2), 0), ((2, 4), (2, 3), (1,), 1), ((2, 3, 4), (2, 5), (2,), 1),
-    ((2, 3, 4), (2, 3, 2), (2,), 2), ((2, 4, 3), (2,), (1,), 1), ((4, 2), (0,), (0,), 0), ((3, 0), (2,), (0,), 0), ((2, 3, 2, 2), (2, 4), (1, 3), 1),
-]  # fmt: skip
+    ((4,), (3,), (0,), 0),
+    ((4,), (), (0,), 0),
+    ((4, 3), (2,), (0,), 0),
+    ((4, 3), (2,), (1,), 0),
+    ((4, 3), (), (1,), 0),
+    ((4, 3), (2, 2), (0, 1), 0),
+    ((2, 4, 3), (5,), (0, 2), 0),
+    ((2, 4), (2, 3), (1,), 1),
+    ((2, 3, 4), (2, 5), (2,), 1),
+    ((2, 3, 4), (2, 3, 2), (2,), 2),
+    ((2, 4, 3), (2,), (1,), 1),
+    ((4, 2), (0,), (0,), 0),
+    ((3, 0), (2,), (0,), 0),
+    ((2, 3, 2, 2), (2, 4), (1, 3), 1),
+]
 
 
 def _indices(rng: Any, x: tuple[int, ...], s: tuple[int, ...], axes: tuple[int, ...], mode: str) -> list[Any]:
@@ -468,9 +522,24 @@ def _loop_scatter(axes: Any, batch_dims: int, mode: str, combine: str) -> Any:
     return oracle
 
 
-@row("gather", ALL, errors=(
-    Bad((np.ones(3), np.ones(2)), {"axes": (0,), "batch_dims": 0, "mode": "check"}, TypeError, "an index operand is f64[2], not i64"),
-    Bad((np.ones(3), np.ones(2, int)), {"axes": (1,), "batch_dims": 0, "mode": "check"}, ValueError, "for axes (1,) of f64[3]"),))  # fmt: skip
+@row(
+    "gather",
+    ALL,
+    errors=(
+        Bad(
+            (np.ones(3), np.ones(2)),
+            {"axes": (0,), "batch_dims": 0, "mode": "check"},
+            TypeError,
+            "an index operand is f64[2], not i64",
+        ),
+        Bad(
+            (np.ones(3), np.ones(2, int)),
+            {"axes": (1,), "batch_dims": 0, "mode": "check"},
+            ValueError,
+            "for axes (1,) of f64[3]",
+        ),
+    ),
+)
 def _(rng: Any, dtype: Any) -> list[Sample]:
     out = []
     for k, (x, s, axes, b) in enumerate(GATHERS):
@@ -489,8 +558,18 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
     return out
 
 
-@row("scatter", ALL, errors=(
-    Bad((np.ones(3), np.ones(3), np.ones(2, int)), {"axes": (0,), "batch_dims": 0, "mode": "check", "combine": "set"}, ValueError, "cannot write f64[3] to positions of shape (2)"),))  # fmt: skip
+@row(
+    "scatter",
+    ALL,
+    errors=(
+        Bad(
+            (np.ones(3), np.ones(3), np.ones(2, int)),
+            {"axes": (0,), "batch_dims": 0, "mode": "check", "combine": "set"},
+            ValueError,
+            "cannot write f64[3] to positions of shape (2)",
+        ),
+    ),
+)
 def _(rng: Any, dtype: Any) -> list[Sample]:
     out = []
     for k, (x, s, axes, b) in enumerate(GATHERS):
@@ -519,8 +598,18 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
 # -- sort -------------------------------------------------------------------------------------------------------------
 
 
-@row("sort", ALL, errors=(
-    Bad((np.ones(3),), {"axis": 1, "num_keys": 1, "stable": True}, ValueError, "axis 1 with 1 keys does not fit f64[3]"),))  # fmt: skip
+@row(
+    "sort",
+    ALL,
+    errors=(
+        Bad(
+            (np.ones(3),),
+            {"axis": 1, "num_keys": 1, "stable": True},
+            ValueError,
+            "axis 1 with 1 keys does not fit f64[3]",
+        ),
+    ),
+)
 def _(rng: Any, dtype: Any) -> list[Sample]:
     out = []
     for a, x in SCANNED:
@@ -558,151 +647,11 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
         ((0,), (3,)),
         ((3,), (0,)),
     ]
-    return [sample("searchsorted", np.sort(values(rng, dtype, a), axis=-1), values(rng, dtype, v), side=side)
-            for a, v in cases for side in ("left", "right")]  # fmt: skip
-
-
-# -- control ----------------------------------------------------------------------------------------------------------
-
-PROMISE: dict[str, Any] = {"axes": (0,), "batch_dims": 0, "mode": "promise"}
-MATMUL: dict[str, Any] = {"contract": ((1,), (0,)), "batch": ((), ())}
-
-
-def _at(x: Any, i: Any) -> Any:
-    return gather(x, i, **PROMISE)
-
-
-def _put(x: Any, v: Any, i: Any) -> Any:
-    return scatter(x, v, i, combine="set", **PROMISE)
-
-
-def _sum_of_prefix(x: Any, i: Any) -> Any:
-    part = views.slice_(x, starts=(0,), sizes=(dim_of(i),), steps=(1,))
-    return reduce_sum(elementwise.sin(part), axes=(0,))
-
-
-def _triangular(x: Any) -> Any:
-    """x[i] *= sum(sin(x[:i])): sizes that follow the loop's index."""
-    return control.for_loop(1, 4, [x], lambda i, c: [_put(c, elementwise.mul(_sum_of_prefix(c, i), _at(c, i)), i)])
-
-
-def _nested_sizes(x: Any) -> Any:
-    """A loop over a prefix inside a loop: the inner tape has another size in every iteration."""
-
-    def body(i: Any, c: Any) -> list[Any]:
-        part = views.slice_(c, starts=(0,), sizes=(dim_of(i),), steps=(1,))
-        part = control.for_loop(0, 2, [part], lambda j, d: [elementwise.sin(d)])[0]
-        return [_put(c, elementwise.mul(reduce_sum(part, axes=(0,)), _at(c, i)), i)]
-
-    return control.for_loop(1, 4, [x], body)
-
-
-def _triangle_of_loops(x: Any) -> Any:
-    return control.for_loop(
-        0,
-        3,
-        [x],
-        lambda i, c: control.for_loop(
-            0, i, [c], lambda j, d: [elementwise.mul(d, elementwise.add(elementwise.sin(d), 1.0))]
-        ),
-    )
-
-
-def _branch_in_loop(x: Any) -> Any:
-    def body(i: Any, c: Any, s: Any) -> list[Any]:
-        v = _at(x, i)
-        (r,) = control.switch_case(
-            elementwise.convert(elementwise.gt(v, 0.0), dtype=i64),
-            [lambda: (elementwise.mul(s, v),), lambda: (elementwise.add(s, elementwise.mul(v, v)),)],
-        )
-        return [c, r]
-
-    return control.for_loop(0, 4, [x, full((), 1, x.type.dtype)], body)
-
-
-@row("for")
-def _(rng: Any, dtype: Any) -> list[Sample]:
-    e = elementwise
-    v, s = values(rng, dtype, (4,), -0.9, 0.9), values(rng, dtype, (), 0.3, 0.7)
-    dot = call("dot", **MATMUL)
-
-    def numbered(i: Any, c: Any) -> list[Any]:
-        k = views.broadcast(e.convert(i, dtype=c.type.dtype), shape=c.type.shape, axes=())
-        return [e.mul(c, e.add(k, e.sin(c)))]
-
-    def rows_in_place(i: Any, c: Any) -> list[Any]:
-        return [_put(c, e.mul(e.sin(_at(c, e.sub(i, 1))), _at(c, i)), i)]
-
     return [
-        Sample(lambda x: control.for_loop(0, 3, [x], lambda i, c: [e.mul(c, e.sin(c))]), (s,), text="x = x sin x"),
-        Sample(lambda x: control.for_loop(0, 0, [x], lambda i, c: [e.mul(c, c)]), (s,), text="no iteration"),
-        Sample(lambda x, y: control.for_loop(0, 3, [x], lambda i, c: [e.mul(c, e.sin(y))]), (s, np.asarray(s + 1)), text="captured"),
-        Sample(lambda x, y: control.for_loop(0, 3, [x, y], lambda i, c, d: [e.add(c, d), d]), (v, v * 2), text="two carries"),
-        Sample(lambda x: control.for_loop(3, -1, [x], numbered, step=-2), (v,), text="backward by 2"),
-        Sample(lambda x: control.for_loop(0, 4, [full((), 0, x.type.dtype)], lambda i, c: [e.add(c, e.mul(_at(x, i), _at(x, i)))]), (v,), text="sum of squares"),
-        Sample(lambda x: control.for_loop(1, 4, [x], rows_in_place), (v,), text="rows in place"),
-        Sample(lambda A, x: control.for_loop(0, 3, [x], lambda i, c: [e.tanh(dot(A, c))]), (values(rng, dtype, (3, 3)), values(rng, dtype, (3,))), text="recurrent"),
-        Sample(lambda x, n: control.for_loop(0, n, [x], lambda i, c: [e.sin(c)]), (s, np.asarray(3)), text="bound from data"),
-        Sample(_triangle_of_loops, (s,), text="loop bounds from the outer index"),
-        Sample(_triangular, (v,), text="sizes from the index"),
-        Sample(_nested_sizes, (v,), text="tape sizes from the index"),
-        Sample(_branch_in_loop, (v,), text="branch in a loop"),
-    ]  # fmt: skip
-
-
-@row("while")
-def _(rng: Any, dtype: Any) -> list[Sample]:
-    e = elementwise
-    v, s = values(rng, dtype, (4,), 0.3, 0.9), values(rng, dtype, (), 0.3, 0.7)
-
-    def counted(x: Any, n: Any) -> Any:
-        return control.while_loop([full((), 0, i64), x], lambda i, c: e.lt(i, n), lambda i, c: [e.add(i, 1), e.sin(c)])
-
-    return [
-        Sample(lambda x: control.while_loop([x], lambda c: e.lt(c, 10.0), lambda c: [e.add(e.mul(c, c), 1.0)]), (s,), text="x = x x + 1"),
-        Sample(lambda x: control.while_loop([x], lambda c: e.lt(reduce_sum(c, axes=(0,)), 10.0), lambda c: [e.add(e.mul(c, c), 1.0)]), (v,), text="vector"),
-        Sample(counted, (v, np.asarray(3)), text="counted"),
-        Sample(lambda x, y: control.while_loop([x], lambda c: e.lt(c, 5.0), lambda c: [e.add(e.mul(c, y), 1.0)]), (s, np.asarray(s + 1)), text="captured"),
-    ]  # fmt: skip
-
-
-@row("switch")
-def _(rng: Any, dtype: Any) -> list[Sample]:
-    e = elementwise
-    v, s = values(rng, dtype, (4,), 0.3, 0.9), values(rng, dtype, (), 0.3, 0.7)
-    dot = call("dot", contract=((0,), (0,)), batch=((), ()))
-
-    def three(k: Any, x: Any, y: Any) -> Any:
-        return control.switch_case(
-            k,
-            [
-                lambda: (e.mul(x, e.sin(y)), x),
-                lambda: (e.exp(x), y),
-                lambda: (e.mul(x, dot(x, y)) if False else x, e.mul(y, y)),
-            ],
-        )
-
-    def with_sum(x: Any, y: Any) -> Any:
-        return control.switch_case(
-            e.convert(e.gt(dot(x, y), 0.0), dtype=i64), [lambda: (dot(x, x),), lambda: (e.sin(dot(x, y)),)]
-        )
-
-    picks = [Sample(three, (np.asarray(k), v, v + 1), text=f"branch {k}") for k in (0, 1, 2, -3, 7)]
-    return [*picks, Sample(with_sum, (v, v + 1), text="branch from data"),
-            Sample(lambda x, y: control.switch_case(e.convert(e.gt(x, y), dtype=i64), [lambda: (e.mul(x, e.sin(y)),), lambda: (e.exp(e.mul(x, x)),)]), (s, np.asarray(s + 1)), text="scalar")]  # fmt: skip
-
-
-@row("map")
-def _(rng: Any, dtype: Any) -> list[Sample]:
-    e = elementwise
-    v, s = values(rng, dtype, (4,), 0.3, 0.9), values(rng, dtype, (), 0.3, 0.7)
-    m = values(rng, dtype, (4, 3))
-    return [
-        Sample(lambda x: control.map_lanes(4, lambda k: (e.sin(_at(x, k)),)), (v,), text="own element"),
-        Sample(lambda x, y: control.map_lanes(4, lambda k: (e.mul(e.sin(_at(x, k)), y), e.exp(y))), (v, s), text="shared operand"),
-        Sample(lambda x: control.map_lanes(4, lambda k: control.for_loop(0, k, [_at(x, k)], lambda i, c: [e.sin(c)])), (m,), text="loop per lane"),
-        Sample(lambda x: control.map_lanes(0, lambda k: (e.sin(_at(x, k)),)), (v,), text="no lane"),
-    ]  # fmt: skip
+        sample("searchsorted", np.sort(values(rng, dtype, a), axis=-1), values(rng, dtype, v), side=side)
+        for a, v in cases
+        for side in ("left", "right")
+    ]
 
 
 # -- effects: no results to compare; tests/ops/test_effects.py ---------------------------------------------------------

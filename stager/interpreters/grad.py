@@ -4,7 +4,7 @@ record and emits the cotangents, again one level below, so reverse mode nests in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from stager.interpreters.stack import Interpreter, Tracer, bind, stack
@@ -33,7 +33,7 @@ class Record(NamedTuple):
     out: Any
     arg_slots: tuple[int | None, ...]
     out_slots: tuple[int | None, ...]
-    pull: Callable[[Any], Sequence[Any]] | None
+    pull: Any  # None, ct -> cotangents, or `Totals` (stager/ops/cotangents.py)
 
 
 class GradInterpreter(Interpreter):
@@ -52,7 +52,9 @@ class GradInterpreter(Interpreter):
         return (("lift", self.lift), ("prev_grad_mode", self.prev_grad_mode))
 
     def process(self, op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
-        values, slots, tracked = [], [], False
+        values: list[Any] = []
+        slots: list[int | None] = []
+        tracked = False
         for a in args:
             if type(a) is GradTracer and a.interp is self:
                 values.append(a.value)
@@ -80,7 +82,8 @@ class GradInterpreter(Interpreter):
         if all(slot is None for slot in out_slots):
             return out
         self.tape.append(Record(op, tuple(values), params, out, tuple(slots), out_slots, pull))
-        wrapped = tuple([o if slot is None else GradTracer(self, o, slot) for o, slot in zip(outs, out_slots, strict=True)])
+        pairs = zip(outs, out_slots, strict=True)
+        wrapped = tuple([o if slot is None else GradTracer(self, o, slot) for o, slot in pairs])
         return wrapped if op.multiple_results else wrapped[0]
 
     def _slot(self) -> int:
@@ -105,19 +108,25 @@ class GradInterpreter(Interpreter):
 
         Runs at the level below: the caller is under `self.lower()` (or the level has ended).
         """
-        from stager.ops.cotangents import accumulate
+        from stager.ops.cotangents import Totals, accumulate
 
         cts: dict[int, Any] = {}
         for slot, ct in seeds:
             cts[slot] = ct if slot not in cts else accumulate(cts[slot], ct)
         keep = set(wanted)
         for record in reversed(self.tape):
-            out_cts = [None if slot is None else cts.get(slot) if slot in keep else cts.pop(slot, None) for slot in record.out_slots]
+            out_cts = [
+                None if slot is None else cts.get(slot) if slot in keep else cts.pop(slot, None)
+                for slot in record.out_slots
+            ]
             if all(ct is None for ct in out_cts):
                 continue
             op = record.op
             needs = tuple([slot is not None for slot in record.arg_slots])
             ct = tuple(out_cts) if op.multiple_results else out_cts[0]
+            if type(record.pull) is Totals:
+                _add_into(cts, record, ct)
+                continue
             if record.pull is not None:
                 arg_cts = record.pull(ct)
             else:
@@ -128,3 +137,22 @@ class GradInterpreter(Interpreter):
                     continue
                 cts[slot] = ct if slot not in cts else accumulate(cts[slot], ct)
         return [cts.get(slot) for slot in wanted]
+
+
+def _add_into(cts: dict[int, Any], record: Record, ct: Any) -> None:
+    """Backward of a record that takes the totals of its operands and returns them with its own share."""
+    from stager.ops.cotangents import accumulate
+
+    positions: dict[int, int] = {}  # of an operand that stands in two positions, the first one has the total
+    for k, slot in enumerate(record.arg_slots):
+        if slot is not None:
+            positions.setdefault(slot, k)
+    slots = record.arg_slots
+    totals = [None if slot is None or positions[slot] != k else cts.get(slot) for k, slot in enumerate(slots)]
+    results = record.pull.run(ct, totals)
+    for slot, k in positions.items():
+        if results[k] is not None:
+            cts[slot] = results[k]
+    for k, slot in enumerate(record.arg_slots):
+        if slot is not None and positions[slot] != k and results[k] is not None:
+            cts[slot] = results[k] if slot not in cts else accumulate(cts[slot], results[k])

@@ -6,6 +6,7 @@ that are not this level's tracers are the same for all lanes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,15 @@ from stager.interpreters.stack import Interpreter, Tracer, bind
 from stager.ir.dims import Dim
 from stager.ir.op import Op
 from stager.ir.types import Type
+
+_LANES = itertools.count()
+
+
+def _sees_lanes(op: Op, params: dict[str, Any]) -> bool:
+    """Whether an op may differ between lanes though no operand does."""
+    if "lane" in op.facts:
+        return True
+    return any(_sees_lanes(n.op, {"regions": n.regions}) for region in params.get("regions", ()) for n in region.nodes)
 
 
 class BatchTracer(Tracer):
@@ -36,12 +46,21 @@ class VmapInterpreter(Interpreter):
         self.batch_size = batch_size
         self.randomness = randomness
         self.axis_name = axis_name
+        self.lanes = next(_LANES)  # which vmap: the levels that replay its regions are the same one
+
+    def again(self) -> VmapInterpreter:
+        """This vmap as a new level, for its rules to replay regions under."""
+        level = VmapInterpreter(self.batch_size, self.randomness, self.axis_name)
+        level.lanes = self.lanes
+        return level
 
     def facts(self) -> tuple[tuple[str, Any], ...]:
         return (("batch_size", self.batch_size), ("randomness", self.randomness), ("axis_name", self.axis_name))
 
     def process(self, op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
-        values, bdims, batched = [], [], False
+        values: list[Any] = []
+        bdims: list[int | None] = []
+        batched = False
         for a in args:
             if type(a) is BatchTracer and a.interp is self:
                 values.append(a.value)
@@ -51,7 +70,7 @@ class VmapInterpreter(Interpreter):
                 values.append(a)
                 bdims.append(None)
         with self.lower():
-            if not batched and "lane" not in op.facts:
+            if not batched and not _sees_lanes(op, params):
                 return bind(op, *values, **params)
             if op.batch is None:
                 raise NotImplementedError(f"internal error in stager: op {op.name} has no batching rule")

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stager.errors import DTypeError, ShapeError, describe
+from stager.errors import DTypeError, ShapeError, TransformError, describe
 from stager.interpreters.stack import bind, push, stack
 from stager.ir.dims import Dim, is_static
 from stager.ir.dtypes import b1
@@ -340,9 +340,7 @@ def _batched(
     interp: Any, graph: Graph, args: Sequence[Raw], bdims: Sequence[int | None], out: Sequence[bool]
 ) -> list[Raw]:
     """A region over all lanes; the results in `out` carry them at axis 0, the others have none."""
-    from stager.interpreters.vmap import VmapInterpreter
-
-    level = VmapInterpreter(interp.batch_size, interp.randomness, interp.axis_name)
+    level = interp.again()
     with push(level):
         raw = [level.unwrap(o) for o in replay(graph, [level.wrap(a, b) for a, b in zip(args, bdims, strict=True)])]
     return [materialize_batch(level, o, b) if on else o for (o, b), on in zip(raw, out, strict=True)]
@@ -358,6 +356,10 @@ def _start(interp: Any, carries: Sequence[Raw], bdims: Sequence[int | None], on:
 
 def _lane_by_lane(interp: Any, op: Op, args: Sequence[Raw], bdims: Sequence[int | None], params: dict[str, Any]) -> Any:
     """The node itself once per lane: lanes differ in trip counts, branches or sizes. In order when it has effects."""
+    if any(_holds_collective(region, interp.lanes) for region in params["regions"]):
+        text = f"a collective stands in a {op.name} where lanes take different paths: some would never come to it"
+        remedy = "make the bounds, the condition and all sizes the same for all lanes"
+        raise TransformError(describe(text, remedy=remedy))
 
     def lane_outs(lane: Raw) -> tuple[Raw, ...]:
         outs: tuple[Raw, ...] = bind(op, *[of_lane(a, b, lane) for a, b in zip(args, bdims, strict=True)], **params)
@@ -372,6 +374,12 @@ def _lane_by_lane(interp: Any, op: Op, args: Sequence[Raw], bdims: Sequence[int 
 
 def of_lane(x: Raw, bdim: int | None, lane: Raw) -> Raw:
     return x if bdim is None else gather(x, lane, axes=(bdim,), batch_dims=0, mode="promise")
+
+
+def _holds_collective(region: Graph, lanes: int) -> bool:
+    return any(
+        n.params.get("lanes") == lanes or any(_holds_collective(r, lanes) for r in n.regions) for n in region.nodes
+    )
 
 
 def _has_ordered_effects(region: Graph) -> bool:

@@ -6,13 +6,22 @@ cotangent as a whole would touch the whole array in every iteration.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from stager.interpreters.stack import bind
 from stager.ir.core_ops import fill_op
 from stager.ir.dims import Dim, is_static, product
 from stager.ir.graph import Value
+
+
+class Totals(NamedTuple):
+    """A pull that adds to what its operands have so far: run(ct, totals) -> new totals.
+
+    totals[k] is the cotangent of operand k up to now, None for zero; a result of None leaves it.
+    """
+
+    run: Callable[[Any, Sequence[Any]], Sequence[Any]]
 
 
 def accumulate(a: Any, b: Any) -> Any:

@@ -16,6 +16,7 @@ from stager.ir.core_ops import input_op
 from stager.ir.dims import Apply, Dim, Expr, Sym, dim_max, dim_min, evaluate, floordiv, substitute, symbol, symbols_of
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.types import Type
+from stager.ops.families import zeros_of
 from stager.ops.regions import Captures, RegionInterpreter, dim_of, dim_value, replay, replay_control, trace_region
 
 Raw = Any
@@ -25,15 +26,21 @@ Raw = Any
 
 @dataclass
 class Joint:
-    """A region with a body and its backward. Inputs: the body's own (`n_own`), then a cotangent per seeded result."""
+    """A region with a body and its backward.
+
+    Inputs: the body's own (`n_own`), a cotangent per seeded result, and per needed capture the total of its cotangent
+    up to there, which the backward adds to.
+    """
 
     interp: RegionInterpreter
     n_own: int
     outs: list[Value]
     ct_inputs: list[Value]
-    ct_outs: list[Value | None]  # of the active carries, then of the needed captures
+    total_inputs: list[Value]
+    ct_outs: list[Value | None]  # of the active carries, then the new totals of the needed captures
+    depends: set[Node] = field(default_factory=set)  # on a cotangent or total: those inputs and the backward nodes
     forward: list[Node] = field(default_factory=list)  # in order; none depends on a cotangent
-    backward: list[Node] = field(default_factory=list)  # those that do
+    backward: list[Node] = field(default_factory=list)  # those that do, and are linear in them
 
     @property
     def graph(self) -> Graph:
@@ -57,11 +64,12 @@ def trace_joint(
     from stager.interpreters.grad import GradInterpreter
 
     ct_types = [t for t, on in zip(body.output_types, seeded, strict=True) if on]
-    n_own = len(own)
+    total_types = [c.type for c, need in zip(captured, needs, strict=True) if need]
+    n_own, n_cts = len(own), len(ct_types)
     kept: dict[str, Any] = {}
 
     def joint(*inputs: Value) -> list[Value]:
-        own_inputs, cts = list(inputs[:n_own]), list(inputs[n_own:])
+        own_inputs, cts, totals = inputs[:n_own], inputs[n_own : n_own + n_cts], inputs[n_own + n_cts :]
         level = GradInterpreter()
         with push(level):
             first = n_own - n_carry
@@ -73,26 +81,29 @@ def trace_joint(
             ]
             outs = replay(body, [*tracked, *tracked_captures])
         raw = [level.unwrap(o) for o in outs]
+        wanted = [t.slot for t, on in zip(tracked[first:], active, strict=True) if on]
+        wanted_captures = [t.slot for t, need in zip(tracked_captures, needs, strict=True) if need]
+        seeds = list(zip(wanted_captures, totals, strict=True))
         it = iter(cts)
-        seeds = []
         for (_, slot), on in zip(raw, seeded, strict=True):
             ct = next(it) if on else None
             if slot is not None and ct is not None:
                 seeds.append((slot, ct))
-        wanted = [t.slot for t, on in zip(tracked[first:], active, strict=True) if on]
-        wanted += [t.slot for t, need in zip(tracked_captures, needs, strict=True) if need]
-        ct_outs = level.backward(seeds, wanted)
+        ct_outs = level.backward(seeds, [*wanted, *wanted_captures])
         kept["outs"] = [v for v, _ in raw]
         kept["ct_outs"] = ct_outs
         return [*kept["outs"], *[ct for ct in ct_outs if ct is not None]]
 
-    interp = trace_region(joint, (*own, *ct_types), Captures(), "joint")
+    interp = trace_region(joint, (*own, *ct_types, *total_types), Captures(), "joint")
     graph = interp.graph
     outputs = iter(graph.outputs)
     outs = [next(outputs) for _ in kept["outs"]]
     ct_outs = [None if ct is None else next(outputs) for ct in kept["ct_outs"]]
-    result = Joint(interp, n_own, outs, graph.inputs[n_own : n_own + len(ct_types)], ct_outs)
-    dependent = {v.node for v in result.ct_inputs}
+    first_total = n_own + n_cts
+    total_inputs = graph.inputs[first_total : first_total + len(total_types)]
+    result = Joint(interp, n_own, outs, graph.inputs[n_own:first_total], total_inputs, ct_outs)
+    dependent = result.depends
+    dependent.update(v.node for v in (*result.ct_inputs, *total_inputs))
     for node in graph.nodes:
         if node.op is input_op:
             continue
@@ -105,7 +116,7 @@ def trace_joint(
 
 
 def flows(joint: Joint, cts_on: Sequence[bool]) -> list[bool]:
-    """Which cotangents that come out depend on those that go in."""
+    """Which cotangents that come out depend on those that go in; totals by themselves do not count."""
     marked = {v.node for v, on in zip(joint.ct_inputs, cts_on, strict=True) if on}
     for node in joint.backward:
         if any(a.node in marked for a in node.args):
@@ -114,6 +125,13 @@ def flows(joint: Joint, cts_on: Sequence[bool]) -> list[bool]:
 
 
 # -- running parts of it again ----------------------------------------------------------------------------------------
+
+
+class _Zero:
+    """A cotangent that is zero: what a linear node makes of zeros alone is never computed."""
+
+
+ZERO: Any = _Zero()
 
 
 class Part:
@@ -134,7 +152,10 @@ class Part:
                 self._own.setdefault(d.source, []).append(name)
 
     def know(self, value: Value, raw: Raw) -> None:
-        """The raw value that stands for a value of the joint region."""
+        """The raw value that stands for a value of the joint region; None for a cotangent that is zero."""
+        if raw is None:
+            self.env[value] = ZERO
+            return
         self.env[value] = raw
         names = self._data.get(value, ())
         if value.node.op is input_op:
@@ -147,7 +168,12 @@ class Part:
         if found is None:
             raw = self._captures[v]
             found = self.env[v] = dim_value(symbol(raw)) if isinstance(raw, str) else raw
+        elif found is ZERO:
+            return zeros_of(self.type(v.type))
         return found
+
+    def is_zero(self, v: Value) -> bool:
+        return self.env.get(v) is ZERO
 
     def type(self, t: Type) -> Type:
         """A type of the joint region as it reads here."""
@@ -165,6 +191,8 @@ class Part:
                 continue
             if self._around:
                 self._see(node.mentioned_symbols())
+            if self._run_on_zeros(node):
+                continue
             operands = [self.value(a) for a in node.args]
             params = node.params
             renamed = any(d != symbol(name) for name, d in self.dims.items())
@@ -178,9 +206,24 @@ class Part:
             for k, o in enumerate(outs):
                 self.know(Value(node, k), o)
 
+    def _run_on_zeros(self, node: Node) -> bool:
+        """A node of the backward part all of whose cotangents are zero gives zero; a sum with zero is the other term."""
+        zeros = [self.is_zero(a) for a in node.args]
+        if not any(zeros):
+            return False
+        cotangents = [zero for a, zero in zip(node.args, zeros, strict=True) if a.node in self.joint.depends]
+        if all(cotangents):
+            for k in range(len(node.types)):
+                self.know(Value(node, k), None)
+            return True
+        if node.op.name == "add":
+            self.know(Value(node, 0), self.value(node.args[zeros.index(False)]))
+            return True
+        return False
+
 
 def captured_symbols(joint: Joint) -> dict[str, Raw]:
-    """Symbols that the joint region had to define for captures: the value has none around, where lanes differ in it."""
+    """Symbols that the joint region defines for captures in which lanes differ: there are none around."""
     around = {v.node.params["index"]: joint.captured[k] for k, v in joint.interp.inputs.items()}
     found = {}
     for name, d in joint.graph.symbols.items():
@@ -251,21 +294,27 @@ class Residuals:
     bounds: dict[Value, tuple[Dim, ...]]  # the largest shape of each stored value over all iterations
 
 
-def choose_residuals(joint: Joint, free: set[Value], ranges: dict[str, tuple[Dim, Dim]]) -> Residuals:
-    """The cheapest set of values from which, with `free` and the captures, all that the backward part reads follows."""
+def choose_residuals(
+    joint: Joint, free: set[Value], ranges: dict[str, tuple[Dim, Dim]], *, repeats: bool = True
+) -> Residuals:
+    """The cheapest set of values from which, with `free` and the captures, all that the backward part reads follows.
+
+    repeats: the region runs many times, and what is the same each time is computed once ahead instead of stored.
+    """
     graph = joint.graph
     own = set(joint.graph.inputs[: joint.n_own])
     varying: set[Node] = {v.node for v in own}
     for node in joint.forward:
         if any(a.node in varying for a in _operands(graph, node)):
             varying.add(node)
-    free = free | {v for v in graph.inputs if v not in own and v not in joint.ct_inputs}
+    if not repeats:
+        varying.update(joint.forward)
+    free = free | {v for v in graph.inputs if v not in own and v.node not in joint.depends}
     wanted: list[Value] = []
     seen: set[Value] = set()
-    backward = set(joint.backward) | {v.node for v in joint.ct_inputs}
-    for node in joint.backward:
+    for node in nodes_for(graph, joint.backward, [ct for ct in joint.ct_outs if ct is not None], set()):
         for a in _operands(graph, node):
-            if a.node not in backward and a not in free and a not in seen:
+            if a.node not in joint.depends and a not in free and a not in seen:
                 seen.add(a)
                 wanted.append(a)
     hoisted = [v for v in wanted if v.node not in varying and not _is_cheap(v.node)]

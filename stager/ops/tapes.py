@@ -9,17 +9,19 @@ and differentiated as a `for`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from typing import Any
 
 from stager.interpreters.stack import bind
 from stager.ir.dims import Dim, dim_max, floordiv, is_static
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.types import Type
-from stager.ops.cotangents import accumulate, is_zeros
+from stager.ops.cotangents import Totals, accumulate
 from stager.ops.families import elementwise, zeros_like, zeros_of
 from stager.ops.joint import (
     Joint,
     Part,
+    Residuals,
     captured_symbols,
     choose_residuals,
     flows,
@@ -41,7 +43,9 @@ from stager.ops.regions import (
 )
 
 Raw = Any
-Pull = Callable[[Sequence[Raw]], list[Raw]]
+
+
+_nothing = Totals(lambda cts, totals: [None] * len(totals))
 
 
 # -- tapes ------------------------------------------------------------------------------------------------------------
@@ -140,7 +144,7 @@ def _spread(values: Iterable[Raw], on: Sequence[bool]) -> list[Raw]:
 
 def for_pullback(
     args: Sequence[Raw], needs: Sequence[bool], *, step: int, n_carry: int, regions: tuple[Graph, ...]
-) -> tuple[Any, Pull]:
+) -> tuple[Any, Totals]:
     """Forward with tapes; backward with the iterations in reverse."""
     from stager.ops.control import carry_fixpoint, for_loop, for_op
 
@@ -150,8 +154,7 @@ def for_pullback(
     needs_captured = needs[2 + n :]
     active = carry_fixpoint(body, 1, needs[2 : 2 + n], needs_captured, carries_tangent)
     if not any(active):
-        outs = bind(for_op, *args, step=step, n_carry=n, regions=regions)
-        return outs, lambda cts: [None] * len(args)
+        return bind(for_op, *args, step=step, n_carry=n, regions=regions), _nothing
     last, trips, low, high = trip_count(lower, upper, step)
     own = (I64, *[c.type for c in carries])
     joint = trace_joint(body, own, n, active, captured, needs_captured, active)
@@ -183,7 +186,7 @@ def for_pullback(
     outs = for_loop(lower, upper, [*carries, *tapes], forward, step=step)
     results, filled = outs[:n], outs[n:]
 
-    def pull(cts: Sequence[Raw]) -> list[Raw]:
+    def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
         given = [ct for ct, on in zip(cts, active, strict=True) if on]
         n_active = len(given)
         on = [ct is not None for ct in given]
@@ -195,12 +198,10 @@ def for_pullback(
             on = grown
         capture_on = reached[n_active:]
         active_carries = [c for c, a in zip(carries, active, strict=True) if a]
-        needed_captures = [c for c, need in zip(captured, needs_captured, strict=True) if need]
+        needed = [(c, t) for c, t, need in zip(captured, totals[2 + n :], needs_captured, strict=True) if need]
         start = [zeros_like(c) if ct is None else ct for ct, c, x in zip(given, active_carries, on, strict=True) if x]
-        sums = [zeros_like(c) for c, x in zip(needed_captures, capture_on, strict=True) if x]
-        ahead = Part(joint)
-        ahead.run(nodes_for(joint.graph, joint.forward, residuals.hoisted, set(joint.graph.inputs)))
-        hoisted = {v: ahead.value(v) for v in residuals.hoisted}
+        sums = [zeros_like(c) if t is None else t for (c, t), x in zip(needed, capture_on, strict=True) if x]
+        hoisted = _hoisted(joint, residuals)
         n_cts = len(start)
 
         def backward(t: Raw, *state: Raw) -> list[Raw]:
@@ -212,22 +213,31 @@ def for_pullback(
             part.know(i_value, i)
             for tape, v in zip(filled, stored, strict=True):
                 part.know(v, _read_row(tape, part.type(v.type).shape, t))
-            it = iter(state[:n_cts])
-            for v, x in zip(joint.ct_inputs, on, strict=True):
-                part.know(v, next(it) if x else zeros_of(part.type(v.type)))
-            carried = [ct for ct, x in zip(joint.ct_outs[:n_active], on, strict=True) if x]
-            summed = [ct for ct, x in zip(joint.ct_outs[n_active:], capture_on, strict=True) if x]
-            run_back(joint, part, [ct for ct in (*carried, *summed) if ct is not None])
-            before = [zeros_like(s) if ct is None else part.value(ct) for s, ct in zip(state, carried, strict=False)]
-            contributions = [part.value(ct) for ct in summed if ct is not None]
-            return [*before, *[accumulate(s, ct) for s, ct in zip(state[n_cts:], contributions, strict=True)]]
+            ct_on = [*on, *capture_on]
+            for v, ct in zip([*joint.ct_inputs, *joint.total_inputs], _spread(state, ct_on), strict=True):
+                part.know(v, ct)
+            run_back(joint, part, [ct for ct, x in zip(joint.ct_outs, ct_on, strict=True) if x and ct is not None])
+            new = [ct for ct, x in zip(joint.ct_outs, ct_on, strict=True) if x]
+            return [zeros_like(s) if ct is None else part.value(ct) for s, ct in zip(state, new, strict=True)]
 
         back = for_loop(last, -1, [*start, *sums], backward, step=-1)
         carry_cts = _spread(_spread(back[:n_cts], on), active)
         capture_cts = _spread(_spread(back[n_cts:], capture_on), needs_captured)
-        return [None, None, *carry_cts, *capture_cts]
+        return [None, None, *_added(totals[2 : 2 + n], carry_cts), *capture_cts]
 
-    return results, pull
+    return results, Totals(pull)
+
+
+def _hoisted(joint: Joint, residuals: Residuals) -> dict[Value, Raw]:
+    """What is the same in every iteration, computed ahead of the way back."""
+    ahead = Part(joint)
+    ahead.run(nodes_for(joint.graph, joint.forward, residuals.hoisted, set(joint.graph.inputs)))
+    return {v: ahead.value(v) for v in residuals.hoisted}
+
+
+def _added(totals: Sequence[Raw], cts: Sequence[Raw]) -> list[Raw]:
+    """New totals; None where nothing came."""
+    return [ct if ct is None or t is None else accumulate(t, ct) for t, ct in zip(totals, cts, strict=True)]
 
 
 # -- while ------------------------------------------------------------------------------------------------------------
@@ -235,7 +245,7 @@ def for_pullback(
 
 def while_pullback(
     args: Sequence[Raw], needs: Sequence[bool], *, n_carry: int, regions: tuple[Graph, ...]
-) -> tuple[Any, Pull]:
+) -> tuple[Any, Totals]:
     """Run once to count, then as a `for` of so many iterations."""
     from stager.ops.control import carry_fixpoint, while_loop, while_op
     from stager.ops.elementwise import add
@@ -245,8 +255,7 @@ def while_pullback(
     carries, captured = args[:n], args[n:]
     active = carry_fixpoint(body, 0, needs[:n], needs[n:], carries_tangent)
     if not any(active):
-        outs = bind(while_op, *args, n_carry=n, regions=regions)
-        return outs, lambda cts: [None] * len(args)
+        return bind(while_op, *args, n_carry=n, regions=regions), _nothing
     counted = while_loop(
         [scalar_index(0), *carries],
         lambda count, *cs: replay(cond, [*cs, *captured])[0],
@@ -257,13 +266,17 @@ def while_pullback(
     operands = (scalar_index(0), counted[0], *args, *captured_more)
     wide_needs = (False, False, *needs, *[False] * len(captured_more))
     outs, pull = for_pullback(operands, wide_needs, step=1, n_carry=n, regions=indexed_regions)
-    return outs, lambda cts: pull(cts)[2 : 2 + len(args)]
+
+    def pull_operands(cts: Sequence[Raw], totals: Sequence[Raw]) -> Sequence[Raw]:
+        return pull.run(cts, [None, None, *totals, *[None] * len(captured_more)])[2 : 2 + len(args)]
+
+    return outs, Totals(pull_operands)
 
 
 # -- switch -----------------------------------------------------------------------------------------------------------
 
 
-def switch_pullback(args: Sequence[Raw], needs: Sequence[bool], *, regions: tuple[Graph, ...]) -> tuple[Any, Pull]:
+def switch_pullback(args: Sequence[Raw], needs: Sequence[bool], *, regions: tuple[Graph, ...]) -> tuple[Any, Totals]:
     """Each branch saves what its own backward reads; branches share the places for it."""
     from stager.ops.control import switch_case, switch_op
     from stager.ops.regions import dependent_outputs
@@ -273,9 +286,9 @@ def switch_pullback(args: Sequence[Raw], needs: Sequence[bool], *, regions: tupl
     per_branch = [dependent_outputs(region, needs_captured, carries_tangent) for region in regions]
     active = [any(column) for column in zip(*per_branch, strict=True)]
     if not any(active):
-        return bind(switch_op, *args, regions=regions), lambda cts: [None] * len(args)
+        return bind(switch_op, *args, regions=regions), _nothing
     joints = [trace_joint(region, (), 0, (), captured, needs_captured, active) for region in regions]
-    stored = [choose_residuals(joint, set(), {}).stored for joint in joints]
+    stored = [choose_residuals(joint, set(), {}, repeats=False).stored for joint in joints]
     places, where = _shared_places([[v.type for v in values] for values in stored])
 
     def forward(k: int) -> Callable[[], list[Raw]]:
@@ -295,12 +308,11 @@ def switch_pullback(args: Sequence[Raw], needs: Sequence[bool], *, regions: tupl
     n = len(active)
     results, saved = outs[:n], outs[n:]
 
-    def pull(cts: Sequence[Raw]) -> list[Raw]:
+    def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
         given = [ct for ct, on in zip(cts, active, strict=True) if on]
-        on = [ct is not None for ct in given]
-        reached = [flows(joint, on) for joint in joints]
+        reached = [flows(joint, [ct is not None for ct in given]) for joint in joints]
         capture_on = [any(column) for column in zip(*reached, strict=True)]
-        needed_captures = [c for c, need in zip(captured, needs_captured, strict=True) if need]
+        needed = [(c, t) for c, t, need in zip(captured, totals[1:], needs_captured, strict=True) if need]
 
         def backward(k: int) -> Callable[[], list[Raw]]:
             def branch() -> list[Raw]:
@@ -309,19 +321,19 @@ def switch_pullback(args: Sequence[Raw], needs: Sequence[bool], *, regions: tupl
                 for place, v in zip(where[k], stored[k], strict=True):
                     part.know(v, saved[place])
                 for v, ct in zip(joint.ct_inputs, given, strict=True):
-                    part.know(v, zeros_of(part.type(v.type)) if ct is None else ct)
-                wanted = [ct for ct, x in zip(joint.ct_outs, reached[k], strict=True) if x and ct is not None]
-                run_back(joint, part, wanted)
-                return [part.value(ct) if x and ct is not None else zeros_like(c)
-                        for ct, c, x, any_x in zip(joint.ct_outs, needed_captures, reached[k], capture_on, strict=True)
-                        if any_x]  # fmt: skip
+                    part.know(v, ct)
+                for v, (_, total) in zip(joint.total_inputs, needed, strict=True):
+                    part.know(v, total)
+                new = [ct for ct, x in zip(joint.ct_outs, capture_on, strict=True) if x and ct is not None]
+                run_back(joint, part, new)
+                return [part.value(ct) for ct in new]
 
             return branch
 
         back = switch_case(index, [backward(k) for k in range(len(regions))])
         return [None, *_spread(_spread(back, capture_on), needs_captured)]
 
-    return results, pull
+    return results, Totals(pull)
 
 
 def _shared_places(wanted: Sequence[Sequence[Type]]) -> tuple[list[Type], list[list[int]]]:
@@ -347,7 +359,7 @@ def _shared_places(wanted: Sequence[Sequence[Type]]) -> tuple[list[Type], list[l
 
 def map_pullback(
     args: Sequence[Raw], needs: Sequence[bool], *, size: Dim, regions: tuple[Graph, ...]
-) -> tuple[Any, Pull]:
+) -> tuple[Any, Totals]:
     """Lanes save stacked values. Backward is a `map` again when each lane touches its own row of every capture only."""
     from stager.ops.control import for_loop, map_lanes, map_op
     from stager.ops.regions import dependent_outputs
@@ -356,7 +368,7 @@ def map_pullback(
     (body,) = regions
     active = dependent_outputs(body, [False, *needs], carries_tangent)
     if not any(active):
-        return bind(map_op, *args, size=size, regions=regions), lambda cts: [None] * len(args)
+        return bind(map_op, *args, size=size, regions=regions), _nothing
     joint = trace_joint(body, (I64,), 0, (), args, needs, active)
     lane_value = joint.graph.inputs[0]
     ranges = index_ranges(joint, 0, size, 1) | _lane_ranges(joint)
@@ -374,50 +386,51 @@ def map_pullback(
     n = len(active)
     results, saved = outs[:n], outs[n:]
 
-    def pull(cts: Sequence[Raw]) -> list[Raw]:
+    def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
         given = [ct for ct, on in zip(cts, active, strict=True) if on]
         capture_on = flows(joint, [ct is not None for ct in given])
-        needed = [a for a, need in zip(args, needs, strict=True) if need]
-        summed = [ct for ct, x in zip(joint.ct_outs, capture_on, strict=True) if x and ct is not None]
-        ahead = Part(joint)
-        ahead.run(nodes_for(joint.graph, joint.forward, residuals.hoisted, set(joint.graph.inputs)))
-        hoisted = {v: ahead.value(v) for v in residuals.hoisted}
+        needed = [(a, t) for a, t, need in zip(args, totals, needs, strict=True) if need]
+        needed = [pair for pair, x in zip(needed, capture_on, strict=True) if x]
+        total_inputs = [v for v, x in zip(joint.total_inputs, capture_on, strict=True) if x]
+        new = [ct for ct, x in zip(joint.ct_outs, capture_on, strict=True) if x and ct is not None]
+        hoisted = _hoisted(joint, residuals)
 
-        def lane_part(lane: Raw, wanted: Sequence[Value]) -> Part:
+        def lane_part(lane: Raw, sums: Sequence[Raw], wanted: Sequence[Value]) -> Part:
             part = Part(joint)
             part.env.update(hoisted)
             part.know(lane_value, lane)
             for tape, v in zip(saved, stored, strict=True):
                 part.know(v, _read_row(tape, part.type(v.type).shape, lane))
             for v, ct in zip(joint.ct_inputs, given, strict=True):
-                t = part.type(v.type)
-                part.know(v, zeros_of(t) if ct is None else _read_row(ct, t.shape, lane))
+                part.know(v, None if ct is None else _read_row(ct, part.type(v.type).shape, lane))
+            for v in joint.total_inputs:
+                part.know(v, None)
+            for v, total in zip(total_inputs, sums, strict=False):
+                part.know(v, total)
             run_back(joint, part, wanted)
             return part
 
-        rows = [_own_row(joint, ct, lane_value, size) for ct in summed]
-        if all(row is not None for row in rows):
-            wanted = [row.args[1] for row in rows if row is not None]
+        rows = [_own_rows(ct, total, lane_value, size) for ct, total in zip(new, total_inputs, strict=True)]
+        if all(rows):
 
             def lane_back(lane: Raw) -> list[Raw]:
-                part = lane_part(lane, wanted)
-                return [part.value(v) for v in wanted]
+                part = lane_part(lane, (), [node.args[1] for chain in rows for node in chain])
+                return [reduce(accumulate, [part.value(node.args[1]) for node in chain]) for chain in rows]
 
             stacked = map_lanes(size, lane_back)
-            back = [
-                moveaxis(s, 0, row.params["axes"][0]) for s, row in zip(stacked, rows, strict=True) if row is not None
-            ]
+            own = [moveaxis(s, 0, chain[0].params["axes"][0]) for s, chain in zip(stacked, rows, strict=True)]
+            back = _added([total for _, total in needed], own)
         else:
 
             def step(lane: Raw, *state: Raw) -> list[Raw]:
-                part = lane_part(lane, summed)
-                return [accumulate(s, part.value(ct)) for s, ct in zip(state, summed, strict=True)]
+                part = lane_part(lane, state, new)
+                return [part.value(ct) for ct in new]
 
-            start = [zeros_like(a) for a, x in zip(needed, capture_on, strict=True) if x]
+            start = [zeros_like(a) if total is None else total for a, total in needed]
             back = list(for_loop(0, dim_value(size), start, step))
         return _spread(_spread(back, capture_on), needs)
 
-    return results, pull
+    return results, Totals(pull)
 
 
 def _grown(row: Raw, shape: tuple[Dim, ...]) -> Raw:
@@ -430,11 +443,17 @@ def _grown(row: Raw, shape: tuple[Dim, ...]) -> Raw:
     return slice_update(zeros, row, starts=(0,) * len(shape), sizes=row.type.shape, steps=(1,) * len(shape))
 
 
-def _own_row(joint: Joint, ct: Value, lane: Value, size: Dim) -> Node | None:
-    """The node of a cotangent that is zero but for the lane's own row: scatter-add at the lane into zeros."""
-    node = ct.node
-    if node.op.name != "scatter" or node.params["combine"] != "add" or node.params["batch_dims"] != 0:
-        return None
-    if not is_zeros(node.args[0]) or len(node.args) != 3 or node.args[2] != lane:
-        return None
-    return node if node.args[0].type.shape[node.params["axes"][0]] == size else None
+def _own_rows(ct: Value, total: Value, lane: Value, size: Dim) -> list[Node]:
+    """The scatters that make up a cotangent which differs from its total in the lane's own row only; else nothing."""
+    chain: list[Node] = []
+    while ct != total:
+        node = ct.node
+        if node.op.name != "scatter" or node.params["combine"] != "add" or node.params["batch_dims"] != 0:
+            return []
+        if len(node.args) != 3 or node.args[2] != lane or total.type.shape[node.params["axes"][0]] != size:
+            return []
+        if chain and node.params["axes"] != chain[0].params["axes"]:
+            return []
+        chain.append(node)
+        ct = node.args[0]
+    return chain

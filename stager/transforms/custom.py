@@ -15,7 +15,6 @@ import numpy as np
 from stager.array import Array, as_array, raw, wrap
 from stager.errors import TransformError, describe
 from stager.interpreters.stack import bind, push
-from stager.interpreters.vmap import VmapInterpreter
 from stager.ir.graph import Graph
 from stager.ir.op import Op, register
 from stager.ir.types import Type
@@ -64,8 +63,8 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, regions: tuple[Grap
 def _jvp_by_transpose(primals: Sequence[Any], tangents: Sequence[Any], regions: tuple[Graph, ...], rules: Rules) -> Any:
     """Forward mode of a function with a vjp rule: the transpose of its pull-back, which is linear."""
     from stager.interpreters.grad import GradInterpreter
-    from stager.ops.reductions import reduce_sum
     from stager.ops import elementwise as op
+    from stager.ops.reductions import reduce_sum
 
     n = rules.count
     outs, residuals = rules.forward(list(primals[:n]))  # type: ignore[misc]
@@ -142,13 +141,12 @@ def _batch(interp: Any, args: Sequence[Any], bdims: Sequence[Any], *, regions: t
     n = rules.count
     if rules.batch is not None:
         return rules.batch(interp.batch_size, list(args[:n]), list(bdims[:n]))
-    size = interp.batch_size
     # everything mapped at axis 0: the batched call is a call on batched types, its rules mapped alike
     front = [materialize_batch(interp, a, d, 0) for a, d in zip(args, bdims, strict=True)]
 
     def mapped(fn: Callable[..., Sequence[Any]]) -> Callable[..., list[Any]]:
         def run(*raws: Any) -> list[Any]:
-            inner = VmapInterpreter(size, interp.randomness, interp.axis_name)
+            inner = interp.again()
             with push(inner):
                 outs = fn(*[None if r is None else inner.wrap(r, 0) for r in raws])
                 pairs = [(None, None) if o is None else inner.unwrap(o) for o in outs]

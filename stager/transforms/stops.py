@@ -68,9 +68,7 @@ def _vjp(cts: Any, outs: Any, args: Sequence[Any], needs: Sequence[bool], *, reg
 
 
 def _batch(interp: Any, args: Sequence[Any], bdims: Sequence[Any], *, regions: tuple[Graph, ...], policy: Any) -> Any:
-    from stager.interpreters.vmap import VmapInterpreter
-
-    inner = VmapInterpreter(interp.batch_size, interp.randomness, interp.axis_name)
+    inner = interp.again()
     with push(inner):
         outs = [inner.unwrap(o) for o in replay(regions[0], [inner.wrap(a, d) for a, d in zip(args, bdims, strict=True)])]
     return tuple([o for o, _ in outs]), tuple([d for _, d in outs])

@@ -107,6 +107,23 @@ def test_cotangent_of_a_captured_array_is_summed_row_by_row() -> None:
     assert len(tapes) == 1, "only the cotangent of x; sin(x[i]) is computed again from x"
 
 
+def test_branches_and_inner_loops_add_to_the_cotangent_in_place() -> None:
+    def fn(x: Any) -> Any:
+        def body(i: Any, c: Any) -> list[Any]:
+            positive = e.convert(e.gt(c, 0.0), dtype=i64)
+            (r,) = switch_case(
+                positive, [lambda: (e.sin(gather(x, i, **AT)),), lambda: (e.mul(c, gather(x, i, **AT)),)]
+            )
+            return for_loop(0, 3, [r], lambda j, s: [e.mul(s, e.exp(gather(x, j, **AT)))])
+
+        return for_loop(0, 100, [full((), 0, x.type.dtype)], body)
+
+    graph = trace(pullback(fn, [True]), *types("f64[100] f64[]"))
+    assert largest_written(graph, "elementwise", "view", "structural") <= 1
+    zeros = [n for n in nodes(graph) if n.op.name == "fill" and n.types[0].shape == (100,)]
+    assert len([n for n in graph.nodes if n in zeros]) == len(zeros), "no zeros are made inside the loop"
+
+
 def test_loop_invariants_are_not_taped() -> None:
     def fn(w: Any, x: Any) -> Any:
         square = {"contract": ((1,), (0,)), "batch": NO_BATCH}

@@ -93,8 +93,8 @@ def inexact(x: Any) -> bool:
 # -- what the tables compare with -------------------------------------------------------------------------------------
 
 # Against finite differences, and between two exact ways to one result.
-DIFFERENCE = {"rtol": 2e-6, "atol": 1e-7}
-EXACT = {"rtol": 1e-9, "atol": 1e-11}
+DIFFERENCE: dict[str, Any] = {"rtol": 2e-6, "atol": 1e-7}
+EXACT: dict[str, Any] = {"rtol": 1e-9, "atol": 1e-11}
 STEP = 1e-5
 
 
