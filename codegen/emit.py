@@ -100,14 +100,20 @@ class ModuleEmitter:
 
 
 class FunctionEmitter:
-    """One function: the main one (`parent` None: its arguments are the ABI's), or a parallel body."""
+    """One function: the main one (`parent` None: its arguments are the ABI's), a parallel body, or a helper with
+    `params` of its own, which knows no storages and no symbols."""
 
-    def __init__(self, m: ModuleEmitter, name: str, parent: FunctionEmitter | None = None) -> None:
+    def __init__(
+        self, m: ModuleEmitter, name: str, parent: FunctionEmitter | None = None, params: Sequence[Any] | None = None
+    ) -> None:
         self.m = m
         self.module = m.module
         self.target = m.target
         self.parent = parent
-        if parent is None:
+        if params is not None:
+            self.fn = ir.Function(m.module, ir.FunctionType(I32, list(params)), name)
+            self.fn.linkage = "internal"
+        elif parent is None:
             self.fn = ir.Function(m.module, ir.FunctionType(I32, [PTR, PTR, PTR, PTR]), name)
             self.context, self.buffers, self.symbol_values, self.arena = self.fn.args
         else:

@@ -59,7 +59,7 @@ class Array:
         else:
             self.cell.write(value)
 
-    def view(self, op: Op, **params: Any) -> Array:
+    def view_by(self, op: Op, **params: Any) -> Array:
         """The handle of a view of this array."""
         type = op.type_rule(self.type, **params)
         return Array(self.cell, (*self.path, ViewStep(op, params)), type, self.weak)

@@ -39,9 +39,8 @@ class UserRegion(RegionInterpreter):
         self.touched: dict[Cell, int] = {}  # older cell -> its capture
         self.literals: set[Cell] = set()  # older cells read as the literals they hold
         self.relied: set[Cell] = set()  # cells whose value from around was used as a dim or a concrete number
-        self.older: dict[
-            int, Any
-        ] = {}  # Python containers and objects from around, by id, which the region must not change
+        self.older: dict[int, Any] = {}  # Python containers and objects from around, by id
+        self.places: frozenset[Any] = frozenset()  # which of their attributes and items the region carries
         self.declared = dict.fromkeys(declared)  # type: dict[Cell, Value | None]
 
     def touch(self, cell: Cell) -> Raw:

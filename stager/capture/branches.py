@@ -17,6 +17,7 @@ import numpy as np
 
 from stager.array import Array, as_array, raw
 from stager.capture import operators
+from stager.capture.places import Place, PlaceNeededError
 from stager.capture.operators import BREAK, CONTINUE, Jump, Return
 from stager.capture.session import UNBOUND, cell_value
 from stager.errors import ConcretizationError, ControlFlowError, describe
@@ -50,19 +51,36 @@ FELL, CONTINUED, BROKE, RETURNED = 0, 1, 2, 3
 
 
 class Variables:
-    """The variables that closures of one statement share, by name."""
+    """The variables that closures of one statement share, by name, and the places they assign, as "@1", "@2", …"""
 
     def __init__(self, *closures: Closure | None) -> None:
+        self.places: dict[str, Place] = {}
         self.cells: dict[str, CellType] = {}
         for f in closures:
             if f is not None and getattr(f, "__closure__", None):
                 self.cells.update(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
         self.cells.pop("@", None)
 
+    def add(self, place: Place) -> str:
+        """Take a place among the variables; its name."""
+        name = f"@{len(self.places) + 1}"
+        self.places[name] = place
+        return name
+
+    def knows(self, name: str) -> bool:
+        return name in self.cells or name in self.places
+
+    def text(self, name: str) -> str:
+        """The name as the user knows it."""
+        return repr(name) if name in self.cells else self.places[name].text
+
     def get(self, name: str) -> Any:
-        return cell_value(self.cells[name])
+        return cell_value(self.cells[name]) if name in self.cells else self.places[name].get()
 
     def set(self, name: str, value: Any) -> None:
+        if name in self.places:
+            self.places[name].set(value)
+            return
         cell = self.cells[name]
         if value is not UNBOUND:
             cell.cell_contents = value
@@ -70,11 +88,39 @@ class Variables:
             del cell.cell_contents
 
     def snapshot(self) -> dict[str, Any]:
-        return {name: cell_value(cell) for name, cell in self.cells.items()}
+        values = {name: cell_value(cell) for name, cell in self.cells.items()}
+        values.update((name, place.get()) for name, place in self.places.items())
+        return values
+
+    def mark(self, region: UserRegion, older: dict[int, Any]) -> None:
+        """Tell a region what Python state is older than it, and which places it carries."""
+        region.older = older
+        region.places = frozenset([place.key for place in self.places.values()])
 
     def restore(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             self.set(name, value)
+
+
+def with_places(variables: Variables, names: Names, attempt: Callable[[Names], Any]) -> Any:
+    """`attempt(names)`, again and again with the places that its regions turn out to assign.
+
+    When it fails, variables and places have the values they had before.
+    """
+    before = variables.snapshot()
+    while True:
+        try:
+            return attempt(names)
+        except PlaceNeededError as e:
+            variables.restore(before)
+            if not e.is_for() or any(p.key == e.place.key for p in variables.places.values()):
+                raise
+            name = variables.add(e.place)
+            before[name] = e.place.get()
+            names = (*names, name)
+        except BaseException:
+            variables.restore(before)
+            raise
 
 
 def unshared(variables: Variables, names: Names) -> frozenset[int]:
@@ -291,7 +337,7 @@ class Side:
         self, closure: Closure | None, captures: Captures, name: str, variables: Variables, names: Names
     ) -> None:
         self.region = UserRegion(name, captures)
-        self.region.older = mutable_ids(variables.snapshot())
+        variables.mark(self.region, mutable_ids(variables.snapshot()))
         self.error: Exception | None = None
         self.signal: Any = None
         with inside(self.region):
@@ -311,10 +357,13 @@ def stage_branches(condition: Any, closures: tuple[Closure | None, ...], names: 
 
     `condition` is a bool for two closures (what is false comes first), or an integer.
     """
-    names = tuple([n.lstrip("+") for n in names])
     variables = Variables(*sharing)
-    names = tuple([n for n in names if n in variables.cells])
+    names = tuple([n for n in (n.lstrip("+") for n in names) if variables.knows(n)])
     own = unshared(variables, names) if own is None else own
+    return with_places(variables, names, lambda names: _attempt(condition, closures, variables, names, own))
+
+
+def _attempt(condition: Any, closures: Sequence[Closure | None], variables: Variables, names: Names, own: frozenset[int]) -> Any:
     before = variables.snapshot()
     captures = Captures()
     sides: list[Side] = []
@@ -438,7 +487,7 @@ def _merge(
         if all(v is UNBOUND for v in values):
             continue
         kept = before[n]
-        merged[n] = Merged(f"{n!r}", values, kept.cell if type(kept) is Array and id(kept.cell) in own else None)
+        merged[n] = Merged(variables.text(n), values, kept.cell if type(kept) is Array and id(kept.cell) in own else None)
     codes = [codes_of(side.signal) for side in sides]
     one_code = codes[0] if all(c == codes[0] for c in codes) and len(codes[0]) == 1 else None
     values = [value_of(side.signal) for side in sides]

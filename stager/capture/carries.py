@@ -22,8 +22,9 @@ from stager.staged import CHOSEN, UserRegion, as_raw, handle, is_older, is_trace
 class Carry:
     """A variable that iterations rebind: its structure, and (type, weak) or [static value] for each leaf."""
 
-    def __init__(self, name: str, value: Any) -> None:
+    def __init__(self, name: str, value: Any, text: str) -> None:
         self.name = name
+        self.text = text
         self.initial = value
         leaves, self.structure = flatten(value)
         self.leaves: list[Any] = [leaf_type(x) if is_traceable(x) else [x] for x in leaves]
@@ -56,7 +57,7 @@ class Carry:
     def widen(self, value: Any) -> bool:
         """Take in the type that an iteration leaves. True when that changed something."""
         leaves, structure = flatten(value)
-        what = f"{self.name!r}"
+        what = self.text
         if structure != self.structure:
             raise UnsteadyError(what, f"{self.structure} before an iteration and {structure} after it")
         changed = False
@@ -122,11 +123,11 @@ class Spec:
             elif n != bare and type(value) is Array and (value.ndim or value.path):
                 self.in_place.add(bare)
             else:
-                self.carries.append(Carry(bare, value))
+                self.carries.append(Carry(bare, value, variables.text(bare)))
 
     def inputs(self, region: UserRegion) -> list[Any]:
         """Region inputs for the carries; sets the variables to the start of an iteration."""
-        region.older = self.older
+        self.variables.mark(region, self.older)
         values = [region.input(t) for c in self.carries for t in c.types()]
         it = iter(values)
         for c in self.carries:
@@ -139,7 +140,7 @@ class Spec:
     def late(self) -> list[tuple[str, Merged]]:
         """Variables that the loop makes: (name, its value's kind) after an iteration."""
         found = [(n, self.variables.get(n)) for n in self.unbound]
-        return [(n, Merged(f"{n!r}", [v])) for n, v in found if v is not UNBOUND and holds_tracer(v)]
+        return [(n, Merged(self.variables.text(n), [v])) for n, v in found if v is not UNBOUND and holds_tracer(v)]
 
     def settle_types(self) -> bool:
         """Widen the carries to what the traced iteration left. True when it has to be traced again."""

@@ -116,9 +116,7 @@ class Hooks:
         s = _CURRENT.get()
         if s is None or type(obj) in TRACERS:
             return obj
-        if REGIONS:
-            _refuse(s, obj, f"setting an attribute of a {type(obj).__name__}")
-        return _Place(self, s, obj) if id(obj) in s.origins else obj
+        return _Place(self, s, obj) if REGIONS or id(obj) in s.origins else obj
 
     def item(self, obj: Any) -> Any:
         """The object that is subscripted."""
@@ -139,7 +137,7 @@ class Hooks:
         if s is None or type(obj) in TRACERS:
             return obj
         if REGIONS and isinstance(obj, list | dict):
-            _refuse(s, obj, f"setting an item of a {type(obj).__name__}")
+            return _Item(s, obj)
         if s.containers and isinstance(obj, list | dict) and s.path_of(obj) is not None:
             return _Item(s, obj)
         if isinstance(obj, np.ndarray):
@@ -336,10 +334,15 @@ class _Place:
             convert_user(setter, s)(obj, value)
             return
         path, step = s.path_of(obj), ("attr", name)
-        if not s.store(obj, step, None if path is None else (*path, step), value):
+        if REGIONS:
+            from stager.capture.places import check_store
+
+            check_store(s, obj, step, value)
+        if path is None or not s.store(obj, step, (*path, step), value):
             setattr(obj, name, value)
 
     def __delattr__(self, name: str) -> None:
+        _refuse(self._session, self._obj, f"deleting an attribute of a {type(self._obj).__name__}")
         delattr(self._obj, name)
 
 
@@ -354,6 +357,8 @@ class _Item:
 
     def __getitem__(self, key: Any) -> Any:
         s, obj = self._session, self._obj
+        if s.path_of(obj) is None:
+            return operators.subscripted(obj)[key]
         if isinstance(key, slice) or holds_tracer(key):
             return operators.subscripted(s.mirror(obj))[key]
         if isinstance(obj, dict) and type(obj).__getitem__ is not dict.__getitem__:
@@ -363,8 +368,17 @@ class _Item:
     def __setitem__(self, key: Any, value: Any) -> None:
         s, obj = self._session, self._obj
         path, step = s.path_of(obj), ("item", key)
-        if isinstance(key, slice) or not s.store(obj, step, None if path is None else (*path, step), value):
+        if isinstance(key, slice) or holds_tracer(key) or (isinstance(obj, dict) and key not in obj):
+            _refuse(s, obj, f"setting items of a {type(obj).__name__}")
+            obj[key] = value
+            return
+        if REGIONS:
+            from stager.capture.places import check_store
+
+            check_store(s, obj, step, value)
+        if path is None or not s.store(obj, step, (*path, step), value):
             obj[key] = value
 
     def __delitem__(self, key: Any) -> None:
+        _refuse(self._session, self._obj, f"deleting items of a {type(self._obj).__name__}")
         del self._obj[key]

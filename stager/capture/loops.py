@@ -37,6 +37,7 @@ from stager.capture.branches import (
     static_signal,
     unshared,
     value_of,
+    with_places,
     wrapped_where,
 )
 from stager.capture.carries import Spec, UnsteadyError
@@ -195,12 +196,14 @@ def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | Non
     variables = Variables(body, orelse)
     fresh = fresh or unshared(variables, names)
     before = variables.snapshot()
-    try:
+
+    def attempt(names: Names) -> Any:
         if jumps:
-            signal = _WhileNode(variables, names, None, body, course, True, None, fresh).stage()
-        else:
-            _plain_for_node(variables, names, body, course, fresh)
-            signal = None
+            return _WhileNode(variables, names, None, body, course, True, None, fresh).stage()
+        return _plain_for_node(variables, names, body, course, fresh)
+
+    try:
+        signal = with_places(variables, names, attempt)
     except (UnsteadyError, OnceError, NameError):  # NameError: a variable that the first iteration makes
         variables.restore(before)
         if ahead >= 3 or course.count == 0:
@@ -323,8 +326,12 @@ def stage_while(
     variables = Variables(test, body, orelse)
     fresh = fresh or unshared(variables, names)
     before = variables.snapshot()
+
+    def attempt(names: Names) -> Any:
+        return _WhileNode(variables, names, test, body, None, jumps, signal, fresh).stage()
+
     try:
-        return _after_loop(_WhileNode(variables, names, test, body, None, jumps, signal, fresh).stage(), orelse, names)
+        return _after_loop(with_places(variables, names, attempt), orelse, names)
     except (UnsteadyError, OnceError):
         variables.restore(before)
         if signal is not None or ahead_by >= 3:

@@ -1,16 +1,25 @@
 """Imports every module that declares counterparts of NumPy functions, so that the tables are full."""
 
 from stager.numpy import (  # noqa: F401  (they fill the tables)
+    array_methods,
+    comparisons,
     creation,
     creation_ranges,
     einsums,
     joining,
     linear,
+    linalg,
+    masks,
+    nan_functions,
+    polynomials,
+    queries,
     reductions,
     scans,
     selection,
+    sets,
     shaping,
     sorting,
+    statistics,
 )
 from stager.numpy.registry import FUNCTIONS, METHODS, PROPERTIES, unsupported_function
 

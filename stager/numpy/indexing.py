@@ -191,9 +191,9 @@ def _positions(mask: Any, shape: tuple[Dim, ...]) -> tuple[Any, ...]:
 def basic_view(x: Array, p: Plan) -> Array:
     """The view that the basic part of an index selects."""
     if p.sizes != x.type.shape or any(s != 1 for s in p.steps):
-        x = x.view(_slice.op, starts=p.starts, sizes=p.sizes, steps=p.steps)
+        x = x.view_by(_slice.op, starts=p.starts, sizes=p.sizes, steps=p.steps)
     if p.shape != x.type.shape:
-        x = x.view(_reshape.op, shape=p.shape)
+        x = x.view_by(_reshape.op, shape=p.shape)
     return x
 
 
@@ -289,13 +289,23 @@ def _sole_mask(index: Any) -> Any:
 
 
 def _masked_write(x: Array, mask: Array, value: Any) -> bool:
-    """`x[mask] = v` where v is one element (or fits the unmasked axes): a select over x. False when v is per element."""
+    """`x[mask] = v`: a select over x, of v as it is where it fits the unmasked axes, else of v's elements by their rank."""
     k = mask.ndim
     if mask.type.shape != x.type.shape[:k]:
         raise IndexError(f"boolean index did not match indexed array: the mask has shape {mask.shape}, the array {x.shape}")
     new = as_value(value, x.type.dtype)
     if len(new.type.shape) > len(x.type.shape) - k:
-        return False
+        from stager.numpy.masks import write_ranked
+
+        rest = x.type.shape[k:]
+        while len(new.type.shape) > len(rest) + 1 and new.type.shape[0] == 1:
+            new = reshape(new, shape=new.type.shape[1:])
+        if len(new.type.shape) > len(rest) + 1:
+            return False
+        if new.type.shape[0] != 1:
+            write_ranked(x, mask, new)
+            return True
+        new = reshape(new, shape=new.type.shape[1:])
     m = reshape(mask.raw(), shape=(*mask.type.shape, *(1,) * (len(x.type.shape) - k)))
     shape = x.type.shape
     x.write(op.select(broadcast_raw(m, shape), _fit(new, shape), x.raw()))

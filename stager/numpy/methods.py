@@ -9,6 +9,7 @@ import numpy as np
 
 from stager.array import Array
 from stager.errors import UnsupportedError, describe
+from stager.numpy.array_methods import SETTERS
 from stager.numpy.functions import FUNCTIONS, METHODS, PROPERTIES, unsupported_function
 from stager.numpy.indexing import getitem, setitem
 from stager.numpy.ufuncs import apply_operator, apply_ufunc
@@ -51,6 +52,9 @@ def _unary(ufunc: Any) -> Callable[..., Any]:
 def array_ufunc(self: Array, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
     """NumPy's ufunc protocol."""
     if method == "__call__":
+        gufunc = FUNCTIONS.get(ufunc)
+        if gufunc is not None:
+            return gufunc(*inputs, **kwargs)
         return apply_ufunc(ufunc, *inputs, **kwargs)
     return apply_ufunc_method(ufunc, method, *inputs, **kwargs)
 
@@ -83,6 +87,7 @@ def attach() -> None:
     matmul = FUNCTIONS.get(np.matmul)
     if matmul is not None:
         Array.__matmul__ = lambda self, other: matmul(self, other)  # type: ignore[attr-defined]
+        Array.__imatmul__ = lambda self, other: matmul(self, other, out=self)  # type: ignore[attr-defined]
         Array.__rmatmul__ = lambda self, other: matmul(other, self)  # type: ignore[attr-defined]
     Array.__getitem__ = getitem  # type: ignore[attr-defined]
     Array.__setitem__ = setitem  # type: ignore[attr-defined]
@@ -92,7 +97,7 @@ def attach() -> None:
     for name, rule in METHODS.items():
         setattr(Array, name, rule)
     for name, rule in PROPERTIES.items():
-        setattr(Array, name, property(rule))
+        setattr(Array, name, property(rule, SETTERS.get(name)))
 
 
 def unknown_attribute(self: Array, name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stager.array import Array, as_array, check_shape, wrap
+from stager.cells import ViewStep
 from stager.errors import ShapeError, describe
 from stager.ir.dims import Dim, Expr, floordiv, product
 from stager.ir.dtypes import dtype_of
@@ -19,6 +20,20 @@ from stager.numpy.registry import array_property, implements
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import structural, views
 from stager.ops import elementwise as op
+
+
+class Locked(ViewStep):
+    """The end of a view that NumPy hands out read-only: what is read through it is as it was, writing raises."""
+
+    __slots__ = ()
+
+    def write(self, base: Any, update: Any) -> Any:
+        raise ValueError("assignment destination is read-only")
+
+
+def locked(a: Array) -> Array:
+    """A read-only handle on the same elements."""
+    return Array(a.cell, (*a.path, Locked(views._reshape.op, {"shape": a.type.shape})), a.type, a.weak)
 
 
 def handle(x: Any) -> Array:
@@ -34,24 +49,22 @@ def axis_of(axis: Any, ndim: int) -> int:
 def permuted(a: Array, perm: Sequence[int]) -> Array:
     """A transpose as a view."""
     perm = tuple(perm)
-    return a if perm == tuple(range(a.ndim)) else a.view(views._transpose.op, perm=perm)
+    return a if perm == tuple(range(a.ndim)) else a.view_by(views._transpose.op, perm=perm)
 
 
 def reshaped(a: Array, shape: Sequence[Dim]) -> Array:
     """A reshape: a view where NumPy's is one (the handle's memory can show it), else a copy."""
     shape = tuple(shape)
     if shape == a.type.shape:
-        return a.view(views._reshape.op, shape=shape)
+        return a.view_by(views._reshape.op, shape=shape)
     if product(shape) != a.type.size:
         raise ShapeError(describe(f"cannot reshape array of size {a.type.size} into shape ({','.join(map(str, shape))}{',' if len(shape) == 1 else ''})"))
     if not a.path or _shown_by_strides(a, shape):
-        return a.view(views._reshape.op, shape=shape)
+        return a.view_by(views._reshape.op, shape=shape)
     return wrap(op.copy(views.reshape(a.raw(), shape=shape)), a.weak)
 
 
 def _shown_by_strides(a: Array, shape: Sequence[Dim]) -> bool:
-    from stager.cells import ViewStep
-
     return follow(Layout.contiguous(a.cell.type), [*a.path, ViewStep(views._reshape.op, {"shape": shape})]) is not None
 
 
@@ -171,9 +184,9 @@ def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Array:
     if broadcast_shapes("broadcast_to", [a.type.shape, target]) != target:
         raise ShapeError(describe(f"broadcast_to: cannot broadcast {a.type} to shape {target}"))
     if a.type.shape == target:
-        return a.view(views._reshape.op, shape=target)
+        return locked(a)
     offset = len(target) - a.ndim
-    return a.view(views._broadcast.op, shape=target, axes=tuple(range(offset, len(target))))
+    return locked(a.view_by(views._broadcast.op, shape=target, axes=tuple(range(offset, len(target)))))
 
 
 @implements(np.squeeze, method="squeeze")
@@ -208,17 +221,17 @@ def flip(m: Any, axis: Any = None) -> Array:
 
 @implements(np.diagonal, method="diagonal")
 def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
-    """The diagonal as the last axis: a view."""
+    """The diagonal as the last axis: a read-only view."""
     a = handle(a)
     i, j = axis_of(axis1, a.ndim), axis_of(axis2, a.ndim)
     if i == j:
         raise ValueError("axis1 and axis2 cannot be the same")
-    return a.view(views.diagonal.op, axis1=i, axis2=j, offset=offset)
+    return locked(a.view_by(views.diagonal.op, axis1=i, axis2=j, offset=offset))
 
 
 @implements(np.lib.stride_tricks.sliding_window_view)
 def sliding_window_view(x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False) -> Array:
-    """Windows as new last axes: a view."""
+    """Windows as new last axes: a view, read-only unless `writeable`."""
     a = handle(x)
     sizes = tuple(window_shape) if isinstance(window_shape, tuple | list) else (window_shape,)
     axes = tuple(range(a.ndim)) if axis is None else tuple([axis_of(k, a.ndim) for k in (axis if isinstance(axis, tuple | list) else (axis,))])
@@ -227,8 +240,10 @@ def sliding_window_view(x: Any, window_shape: Any, axis: Any = None, *, subok: b
     for size, k in zip(sizes, axes, strict=True):
         if size < 0:
             raise ValueError("`window_shape` cannot contain negative values")
-        a = a.view(views.windows.op, axis=k, size=size, step=1)
-    return a
+        if isinstance(a.type.shape[k], int) and isinstance(size, int) and size > a.type.shape[k]:
+            raise ValueError("window shape cannot be larger than input array shape")
+        a = a.view_by(views.windows.op, axis=k, size=size, step=1)
+    return a if writeable else locked(a)
 
 
 # -- joining ----------------------------------------------------------------------------------------------------------

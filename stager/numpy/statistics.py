@@ -1,0 +1,264 @@
+"""Averages, spreads, covariance, interpolation, convolution, phase unwrapping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stager.array import wrap
+from stager.numpy.comparisons import dynamic
+from stager.numpy.promotion import operand, result_dtype
+from stager.numpy.reductions import normalize_axes
+from stager.numpy.registry import implements
+from stager.ops import views
+from stager.ops.contract import dot
+from stager.ops.effects import check
+from stager.ops.families import full
+from stager.ops.reductions import reduce_and
+from stager.ops.sort import searchsorted
+from stager.ops.structural import pad
+
+_NO = np._NoValue  # type: ignore[attr-defined]
+
+
+def _every(mask: Any) -> Any:
+    r = mask.raw()
+    return reduce_and(r, axes=tuple(range(mask.ndim))) if mask.ndim else r
+
+
+@implements(np.average)
+def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = _NO) -> Any:
+    """Weighted mean over axes."""
+    x = dynamic(a)
+    axes = None if axis is None else normalize_axes(axis, x.ndim)
+    kept = {} if keepdims is _NO else {"keepdims": keepdims}
+    if weights is None:
+        found = x.mean(axis, **kept)
+        scale: Any = wrap(full(found.type.shape, 1, found.type.dtype)) * (float(x.size) / float(found.size))
+        return (found, scale) if returned else found
+    w = dynamic(weights)
+    if w.type.shape != x.type.shape:
+        if axes is None:
+            raise TypeError("Axis must be specified when shapes of a and weights differ.")
+        if w.type.shape != tuple([x.type.shape[k] for k in axes]):
+            raise ValueError("Shape of weights must be consistent with shape of a along specified axis.")
+        order = axis if isinstance(axis, tuple) else (axis,)
+        w = w.transpose(np.argsort([k % x.ndim for k in order]).tolist())
+        w = w.reshape([d if k in axes else 1 for k, d in enumerate(x.type.shape)])
+    d = result_dtype(x, w).np if x.type.dtype.is_float else np.result_type(x.dtype, w.dtype, "f8")
+    scale = w.sum(axis=axis, dtype=d, **kept)
+    check(_every(scale != 0.0), exception="ZeroDivisionError", text="Weights sum to zero, can't be normalized")
+    found = np.multiply(x, w, dtype=d).sum(axis, **kept) / scale
+    if returned:
+        return found, scale if scale.type.shape == found.type.shape else np.broadcast_to(scale, found.shape).copy()
+    return found
+
+
+@implements(np.ptp)
+def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = _NO) -> Any:
+    """Maximum minus minimum."""
+    kept = {} if keepdims is _NO else {"keepdims": keepdims}
+    x = dynamic(a)
+    return np.subtract(x.max(axis, **kept), x.min(axis, **kept), out=out)
+
+
+@implements(np.cov)
+def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: Any = None, fweights: Any = None, aweights: Any = None, *,
+        dtype: Any = None) -> Any:  # fmt: skip
+    """Covariance matrix of variables in rows (columns with rowvar=False)."""
+    if ddof is not None and ddof != int(ddof):
+        raise ValueError("ddof must be integer")
+    given = [dynamic(m)] + ([] if y is None else [dynamic(y)])
+    if any(x.ndim > 2 for x in given):
+        raise ValueError(f"{'m' if given[0].ndim > 2 else 'y'} has more than 2 dimensions")
+    d = np.result_type(*[x.dtype for x in given], np.float64) if dtype is None else np.dtype(dtype)
+    rows = []
+    for k, x in enumerate(given):
+        r = x.astype(d)
+        r = r.reshape((1, -1)) if r.ndim < 2 else r
+        transposed = (x.ndim != 1) if k == 0 else r.shape[0] != 1
+        rows.append(r.T if not rowvar and transposed else r)
+    X: Any = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=0)
+    ddof = (0 if bias else 1) if ddof is None else ddof
+    w: Any = None
+    for weights in (fweights, aweights):
+        if weights is not None:
+            v = dynamic(weights).astype(float)
+            if v.ndim > 1:
+                raise RuntimeError("cannot handle multidimensional weights")
+            if v.shape[0] != X.shape[1]:
+                raise RuntimeError("incompatible numbers of samples and weights")
+            w = v if w is None else w * v
+    center, total = average(X, axis=1, weights=w, returned=True)
+    if w is None:
+        n = X.shape[1] - ddof
+        if isinstance(n, int):
+            factor: Any = float(n) if n > 0 else 0.0
+        else:
+            factor = np.maximum(dynamic(n), 0)
+    else:
+        total = total[0]
+        if ddof == 0:
+            factor = total
+        elif aweights is None:
+            factor = total - ddof
+        else:
+            factor = total - ddof * (w * dynamic(aweights)).sum() / total
+        factor = np.where(factor <= 0, 0.0, factor)
+    X = X - center[:, None]
+    Y = X.T if w is None else (X * w).T
+    return (np.dot(X, Y) * np.true_divide(1.0, dynamic(factor))).astype(d, copy=False).squeeze()
+
+
+@implements(np.corrcoef)
+def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -> Any:
+    """Correlation coefficients."""
+    c = cov(x, y, rowvar, dtype=dtype)
+    if c.ndim == 0:
+        return c / c
+    spread = np.sqrt(np.diagonal(c))
+    return np.clip(c / spread[:, None] / spread[None, :], -1, 1)
+
+
+@implements(np.interp)
+def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
+    """Piecewise linear interpolation in float64."""
+    at, grid, values = dynamic(x).astype(np.float64), dynamic(xp).astype(np.float64), dynamic(fp).astype(np.float64)
+    if grid.ndim != 1 or values.ndim != 1:
+        raise ValueError("Data points must be 1-D sequences")
+    if grid.shape[0] != values.shape[0]:
+        raise ValueError("fp and xp are not of the same length.")
+    if grid.shape[0] == 0:
+        raise ValueError("array of sample points is empty")
+    if period is not None:
+        if period == 0:
+            raise ValueError("period must be a non-zero value")
+        period, left, right = abs(period), None, None
+        at, grid = at % period, grid % period
+        order = np.argsort(grid)
+        grid, values = grid[order], values[order]
+        grid = np.concatenate((grid[-1:] - period, grid, grid[0:1] + period))
+        values = np.concatenate((values[-1:], values, values[0:1]))
+    n = grid.shape[0]
+    j = np.clip(wrap(searchsorted(grid.raw(), at.raw(), side="right")) - 1, 0, max(n - 2, 0) if isinstance(n, int) else None)
+    k = np.minimum(j + 1, n - 1)
+    x0, x1, y0, y1 = grid[j], grid[k], values[j], values[k]
+    slope = (y1 - y0) / np.where(x1 == x0, 1.0, x1 - x0) if n == 1 else (y1 - y0) / (x1 - x0)
+    inner = slope * (at - x0) + y0
+    second = slope * (at - x1) + y1
+    inner = np.where(np.isnan(inner), np.where(np.isnan(second) & (y0 == y1), y0, second), inner)
+    inner = np.where(at == x0, y0, inner)
+    result = np.where(at >= grid[-1], np.where(at == grid[-1], values[-1], values[-1] if right is None else right), inner)
+    result = np.where(at < grid[0], values[0] if left is None else left, result)
+    return np.where(np.isnan(at), at, result)
+
+
+def _windowed(a: Any, v: Any, low: int, high: int) -> Any:
+    """sum_j a[k + j - low] v[j], zero outside a."""
+    d = result_dtype(a, v)
+    x, w = operand(a, d), operand(v, d)
+    if low or high:
+        x = pad(x, full((), 0, d), low=(low,), high=(high,), interior=(0,))
+    seen = views.windows(x, axis=0, size=w.type.shape[0], step=1)
+    return wrap(dot(seen, w, contract=((1,), (0,)), batch=((), ())))
+
+
+def _margins(mode: Any, m: Any) -> tuple[Any, Any]:
+    names = {0: "valid", 1: "same", 2: "full"}
+    mode = names.get(mode, mode)
+    if mode == "valid":
+        return 0, 0
+    if mode == "full":
+        return m - 1, m - 1
+    if mode == "same":
+        return m // 2, m - 1 - m // 2
+    raise ValueError("mode must be one of 'valid', 'same', or 'full'")
+
+
+@implements(np.correlate)
+def correlate(a: Any, v: Any, mode: Any = "valid") -> Any:
+    """Cross-correlation of two one-dimensional arrays."""
+    x, w = dynamic(a), dynamic(v)
+    x, w = (x.reshape(1) if x.ndim == 0 else x), (w.reshape(1) if w.ndim == 0 else w)
+    if x.ndim != 1 or w.ndim != 1:
+        raise ValueError("object too deep for desired array")
+    if 0 in (x.shape[0], w.shape[0]):
+        raise ValueError(f"{'first' if x.shape[0] == 0 else 'second'} array argument cannot be empty")
+    if _longer(w, x):
+        return _windowed(w, x, *_margins(mode, x.shape[0]))[::-1].copy()
+    return _windowed(x, w, *_margins(mode, w.shape[0]))
+
+
+def _longer(a: Any, b: Any) -> bool:
+    n, m = a.shape[0], b.shape[0]
+    if isinstance(n, int) and isinstance(m, int):
+        return n > m
+    return False
+
+
+@implements(np.convolve)
+def convolve(a: Any, v: Any, mode: Any = "full") -> Any:
+    """Convolution of two one-dimensional arrays."""
+    x, w = dynamic(a), dynamic(v)
+    x, w = (x.reshape(1) if x.ndim == 0 else x), (w.reshape(1) if w.ndim == 0 else w)
+    if 0 in (x.shape[0], w.shape[0]):
+        raise ValueError(f"{'a' if x.shape[0] == 0 else 'v'} cannot be empty")
+    if _longer(w, x):
+        x, w = w, x
+    return _windowed(x, w[::-1], *_margins(mode, w.shape[0]))
+
+
+@implements(np.unwrap)
+def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 6.283185307179586) -> Any:
+    """Jumps by more than half a period undone."""
+    x = dynamic(p)
+    k = normalize_axes(axis, x.ndim)[0]
+    dd = np.diff(x, axis=k)
+    discont = period / 2 if discont is None else discont
+    d = result_dtype(dd, period)
+    if d.is_integer:
+        high, rem = divmod(period, 2)
+        ambiguous = rem == 0
+    else:
+        high, ambiguous = period / 2, True
+    low = -high
+    steps = np.mod(dd - low, period) + low
+    if ambiguous:
+        steps = np.where((steps == low) & (dd > 0), np.asarray(high, dtype=steps.dtype), steps)
+    correct = np.where(np.abs(dd) < discont, np.asarray(0, dtype=steps.dtype), steps - dd)  # type: ignore[operator]
+    before = (slice(None),) * k
+    first = x[(*before, slice(0, 1))].astype(d.np)
+    return np.concatenate([first, (x[(*before, slice(1, None))] + correct.cumsum(k)).astype(d.np)], axis=k)
+
+
+@implements(np.histogram2d)
+def histogram2d(x: Any, y: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> Any:
+    """Counts in a grid of bins, and the edges of both axes."""
+    xs, ys = dynamic(x).ravel(), dynamic(y).ravel()
+    if isinstance(bins, int):
+        bins = (bins, bins)
+    elif len(bins) != 2:
+        bins = (bins, bins)
+    ranges = (None, None) if range is None else range
+    from stager.numpy.sorting import histogram_bin_edges
+
+    edges: list[Any] = [histogram_bin_edges(v, b, r).astype(np.float64) for v, b, r in zip((xs, ys), bins, ranges, strict=True)]  # type: ignore[attr-defined]
+    shape = tuple([e.shape[0] - 1 for e in edges])
+    places, inside = [], None
+    for v, e, n in zip((xs, ys), edges, shape, strict=True):
+        i = np.searchsorted(e, v, side="right") - 1
+        i = np.where(v == e[-1], n - 1, i)
+        good = (v >= e[0]) & (v <= e[-1])
+        inside = good if inside is None else inside & good
+        places.append(i)
+    amount = np.ones(xs.shape) if weights is None else dynamic(weights).astype(np.float64)
+    flat = np.where(inside, places[0] * shape[1] + places[1], 0)
+    from stager.ops.indexed import scatter
+
+    base = full((shape[0] * shape[1],), 0, edges[0].type.dtype)
+    updates = dynamic(np.where(inside, amount, 0.0)).raw()
+    counts: Any = wrap(views.reshape(scatter(base, updates, dynamic(flat).raw(), axes=(0,), batch_dims=0, mode="promise", combine="add"), shape=shape))
+    if density:
+        counts = counts / np.diff(edges[0])[:, None] / np.diff(edges[1])[None, :] / counts.sum()
+    return counts, edges[0], edges[1]
