@@ -1,8 +1,9 @@
 """Accumulators of reductions: the registers of one reduction inside its loops, and how they become one value.
 
-A reduction keeps `unroll` vectors (or, where lanes are different results, `unroll` times one per lane). Long float sums run in
-blocks: a block's vectors are added as a tree and join the total with a compensated addition, so the error does not
-grow with the length. The tree depends on shape and target only. Slots are allocas; LLVM turns them into registers.
+A reduction keeps `unroll` vectors (or, where lanes are different results, `unroll` times one per lane). Long float
+sums run in blocks: a block's vectors are added as a tree and join the total with a compensated addition, so the
+error does not grow with the length. The tree depends on shape and target only. Slots are allocas; LLVM turns them
+into registers.
 """
 
 from __future__ import annotations

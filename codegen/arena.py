@@ -1,8 +1,8 @@
 """Where temporaries lie: one arena, planned by lifetimes.
 
-A storage lives from its first use to its last; one that is used both inside and outside of a loop lives through the whole
-loop. Storages whose lifetimes do not meet may overlap. Sizes may be symbolic: a size that mentions a loop index is
-replaced by its bound, one that mentions data has no place here and is allocated while running ("heap").
+A storage lives from its first use to its last; one that is used both inside and outside of a loop lives through the
+whole loop. Storages whose lifetimes do not meet may overlap. Sizes may be symbolic: a size that mentions a loop
+index is replaced by its bound, one that mentions data has no place here and is allocated while running ("heap").
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class BodyEmitter:
             self.shared.discard(nest.outer[-1].var)
         self._analyse()
 
-    # -- analysis -----------------------------------------------------------------------------------------------------
+    # -- analysis ----------------------------------------------------------------------------------------------------
 
     def _analyse(self) -> None:
         body, leaf = self.body, self.leaf
@@ -129,9 +129,8 @@ class BodyEmitter:
             i = self.body[n]
             if i.op == "bound" and self.varies[n]:
                 return False
-            if i.op == "load" and self.varies[n]:
-                if not self._maskable(*i.data):
-                    return False
+            if i.op == "load" and self.varies[n] and not self._maskable(*i.data):
+                return False
         for s in self.stage.stores:
             if s.combine != "set" or not self._maskable(s.buffer, s.at):
                 return False

@@ -1,7 +1,7 @@
 """`compile_graph`: graph -> program -> LLVM module -> object, and the record of what came out.
 
-The pipeline is the list in `compile_graph`, top to bottom: lower, fuse, schedule, plan, emit, optimise, assemble. Nothing here
-executes code or knows addresses; the same object serves the JIT and a built library.
+The pipeline is the list in `compile_graph`, top to bottom: lower, fuse, schedule, plan, emit, optimise, assemble.
+Nothing here executes code or knows addresses; the same object serves the JIT and a built library.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Control nodes, checks, contractions and routines -> steps: rows of `lower.LOWER`.
 
-Carried arrays live in one buffer for the whole loop: the operand's own when it is dead, the result's home, or a copy made
-once. A body writes its new value there directly when that is safe, else into a second buffer that is moved (or swapped)
-at the end of the iteration. Symbols of a region become dims of the enclosing program (`lower.instantiate`).
+Carried arrays live in one buffer for the whole loop: the operand's own when it is dead, the result's home, or a copy
+made once. A body writes its new value there directly when that is safe, else into a second buffer that is moved (or
+swapped) at the end of the iteration. Symbols of a region become dims of the enclosing program (`lower.instantiate`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """`FunctionEmitter`: one LLVM function under construction, and what every step needs of it.
 
-It knows where things are: addresses of storages, values of dims, stack slots, statuses, external functions, the pool.
-Invariants: allocas, base addresses and dims of the function's own symbols are emitted in the entry block, once; what is
-cached at an inner place is forgotten when that place is left (`scope`). A parallel body is a function of its own whose
-captured addresses and symbols come in one array (`env`), filled where it is called. No address of this process appears.
+It knows where things are: addresses of storages, values of dims, stack slots, statuses, external functions, the
+pool. Invariants: allocas, base addresses and dims of the function's own symbols are emitted in the entry block,
+once; what is cached at an inner place is forgotten when that place is left (`scope`). A parallel body is a function
+of its own whose captured addresses and symbols come in one array (`env`), filled where it is called. No address of
+this process appears.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ class FunctionEmitter:
         self._exit = self.fn.append_basic_block("exit")
         self._result = self.alloca(I32, "status")
 
-    # -- leaving ------------------------------------------------------------------------------------------------------
+    # -- leaving -----------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Ends the function: returns 0 from the current place."""
@@ -196,7 +197,7 @@ class FunctionEmitter:
         return self.b.call(typed, list(args))
 
     def allocate(self, buffer: Buffer, output: int | None) -> None:
-        """Memory for a storage whose size only this function knows: from malloc, or for result `output` from the caller."""
+        """Memory for a storage of a size that only this function knows: malloc, or the caller's for result `output`."""
         b, key = self.b, id(buffer.storage)
         slot = self.slots.get(key)
         if slot is None:
@@ -219,7 +220,7 @@ class FunctionEmitter:
         b.store(p, slot)
         self.leave_if(b.icmp_unsigned("==", p, NULL), STATUS_NO_MEMORY)
 
-    # -- values -------------------------------------------------------------------------------------------------------
+    # -- values ------------------------------------------------------------------------------------------------------
 
     def scalars(self, width: int = 1, builder: Any = None) -> ScalarBuilder:
         """A scalar builder at the current place."""
@@ -321,7 +322,7 @@ class FunctionEmitter:
             return b.select(wrong, b.sub(q, one), q)
         return b.select(wrong, b.add(r, y), r)
 
-    # -- memory -------------------------------------------------------------------------------------------------------
+    # -- memory ------------------------------------------------------------------------------------------------------
 
     def capture(self, key: Any, type: Any, get: Callable[[FunctionEmitter], Any]) -> Any:
         """In a body: a value of the caller, read from `env` at entry."""
@@ -372,7 +373,7 @@ class FunctionEmitter:
         """The llvmlite value of a 0-d buffer, as stored in memory."""
         return self.b.load(self.pointer(buffer), typ=memory_type(buffer.dtype), align=buffer.dtype.itemsize)
 
-    # -- loops --------------------------------------------------------------------------------------------------------
+    # -- loops -------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def loop(self, lower: Any, upper: Any, step: int = 1, name: str = "i") -> Iterator[Any]:
@@ -405,7 +406,7 @@ class FunctionEmitter:
             return i64(x)
         return self.dim(x) if isinstance(x, Expr) else x
 
-    # -- the pool -----------------------------------------------------------------------------------------------------
+    # -- the pool ----------------------------------------------------------------------------------------------------
 
     def body(self) -> FunctionEmitter:
         """A function for a parallel piece of this one; `call_body` runs it."""

@@ -8,8 +8,8 @@ Stages are taken in order; each joins an earlier nest when that is legal, else s
   layernorm and attention rows become one pass over each row so.
 
 Invariant: for any storage, the order of conflicting accesses (read after write, write after read, write after write)
-is that of the unfused program. Axes correspond when they have equal extents and move equal bytes in the buffers that both
-sides touch.
+is that of the unfused program. Axes correspond when they have equal extents and move equal bytes in the buffers that
+both sides touch.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class _Fuser:
                     break
         groups.append(_Group(s))
 
-    # -- joining ------------------------------------------------------------------------------------------------------
+    # -- joining -----------------------------------------------------------------------------------------------------
 
     def join(self, s: Stage, g: _Group, depends: bool) -> bool:
         reads, writes = s.reads(), s.writes()
@@ -200,7 +200,7 @@ class _Fuser:
         return mapping
 
     def correspond(self, s: Stage, pieces: Iterable[_Piece], g: _Group) -> dict[int, int]:
-        """Axes of s that move the same bytes in a common buffer as a variable of the pieces: writes first, then reads."""
+        """Axes of s that move the same bytes in a common buffer as a variable of the pieces."""
         mapping: dict[int, int] = {}
         used: set[int] = set()
         ordered = [*s.loads, *((st.buffer, st.at) for st in s.stores), *((r.buffer, r.at) for r in s.reductions)]
@@ -380,10 +380,8 @@ class _Fuser:
         if low is None or high is None:
             return False
         span = high - low + 1
-        order = sorted(
-            steps,
-            key=lambda v: (isinstance(steps[v], Expr), str(steps[v]) if isinstance(steps[v], Expr) else abs(steps[v])),
-        )  # type: ignore[arg-type]
+        order = sorted((v for v in steps if not isinstance(steps[v], Expr)), key=lambda v: abs(_int(steps[v])))
+        order += sorted((v for v in steps if isinstance(steps[v], Expr)), key=lambda v: str(steps[v]))
         for _ in range(len(order)):
             # the next larger step: the one that is not smaller than what has been spanned so far, and is least
             fitting = [v for v in order if facts.at_most(span, _abs(steps[v]))]
@@ -417,11 +415,16 @@ class _Fuser:
         return self.facts.at_most(_abs(c) * (g.axes[v].extent - 1) + 1, _abs(unit))
 
 
+def _int(d: Dim) -> int:
+    assert isinstance(d, int)
+    return d
+
+
 def _abs(d: Dim) -> Dim:
     return abs(d) if isinstance(d, int) else d
 
 
-# -- bodies -------------------------------------------------------------------------------------------------------------
+# -- bodies ----------------------------------------------------------------------------------------------------------
 
 
 def _renamed(at: Ix, mapping: dict[int, int]) -> Ix:
@@ -537,7 +540,7 @@ def _bits(dtype: DType, value: Any) -> bytes:
     return bytes(dtype.np.type(value).tobytes())
 
 
-# -- buffers that fusion made superfluous -----------------------------------------------------------------------------------
+# -- buffers that fusion made superfluous ----------------------------------------------------------------------------
 
 
 def contract(program: Program) -> None:

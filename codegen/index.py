@@ -1,8 +1,9 @@
 """`Ix`: an affine integer expression over the loop axes of a stage, the one form in which positions are kept.
 
-A variable is an int: an axis of the stage, or, from `DYNAMIC` on, an instruction of its body (a data index, a quotient,
-a remainder). Coefficients and the constant are dims, so one form serves static and symbolic sizes. Invariant: terms are
-sorted by variable and no coefficient is 0, so equal positions are equal objects by `==` and hash.
+A variable is an int: an axis of the stage, or, from `DYNAMIC` on, an instruction of its body (a data index, a
+quotient, a remainder). Coefficients and the constant are dims, so one form serves static and symbolic sizes.
+Invariant: terms are sorted by variable and no coefficient is 0, so equal positions are equal objects by `==` and
+hash.
 """
 
 from __future__ import annotations
@@ -176,9 +177,9 @@ class Facts:
             factor: Dim = c
             for atom, power in m:
                 value: Dim = Expr(((((atom, 1),), 1),))
-                if isinstance(atom, Apply) and len(m) == 1 and power == 1 and isinstance(atom.b, int) and atom.b > 0:
-                    if atom.fn == "floordiv":
-                        value = floordiv(self._settled(atom.a) if c > 0 else self.maximum(atom.a), atom.b)
+                single = isinstance(atom, Apply) and atom.fn == "floordiv" and len(m) == 1 and power == 1
+                if single and isinstance(atom, Apply) and isinstance(atom.b, int) and atom.b > 0:
+                    value = floordiv(self._settled(atom.a) if c > 0 else self.maximum(atom.a), atom.b)
                 for _ in range(power):
                     factor = factor * value
             out = out + factor

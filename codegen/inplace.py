@@ -1,9 +1,9 @@
 """Buffers that can share one storage because one dies where the other is born, and carries that need no copy.
 
-A nest that reads A for the last time and writes B may write B over A when every element of A is read at or before the point
-that overwrites it: at the same position in the same leaf, or in an earlier leaf of the same outer point. Carries of
-loops are the same question between the new value and the carry's buffer; what cannot be merged is swapped (two
-pointers change places per iteration) or, when small, copied.
+A nest that reads A for the last time and writes B may write B over A when every element of A is read at or before
+the point that overwrites it: at the same position in the same leaf, or in an earlier leaf of the same outer point.
+Carries of loops are the same question between the new value and the carry's buffer; what cannot be merged is swapped
+(two pointers change places per iteration) or, when small, copied.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def buffers_of(step: Any) -> list[Buffer]:
     return touched(step)
 
 
-# -- a carry and its new value ------------------------------------------------------------------------------------------
+# -- a carry and its new value ---------------------------------------------------------------------------------------
 
 
 def _loops(steps: list[Any], book: _Book) -> None:
@@ -207,7 +207,7 @@ def _slab(at: Ix, leaf: Leaf, outer: set[int]) -> tuple[Any, ...]:
     return at.const, shared, tuple(own)
 
 
-# -- a dying temporary and a new buffer ------------------------------------------------------------------------------------
+# -- a dying temporary and a new buffer ------------------------------------------------------------------------------
 
 
 def _sequence(program: Program, book: _Book) -> None:

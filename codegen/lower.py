@@ -1,9 +1,10 @@
-"""Graph -> unfused program: which values get a buffer, which are computed where they are used, what is updated in place.
+"""Graph -> unfused program: which values get a buffer, which are computed where they are used, what is updated in
+place.
 
-One walk over the nodes in their order. A value is *lazy* until something needs it in memory; then `realise` writes one
-stage for it. Invariant of updates: when a node overwrites the buffer of its dead operand, every lazy value that still
-reads the old content has been realised before, so program order alone keeps reads and writes right. Fusion comes
-after (`codegen/fuse.py`); nothing here knows loops orders or LLVM.
+One walk over the nodes in their order. A value is *lazy* until something needs it in memory; then `realise` writes
+one stage for it. Invariant of updates: when a node overwrites the buffer of its dead operand, every lazy value that
+still reads the old content has been realised before, so program order alone keeps reads and writes right. Fusion
+comes after (`codegen/fuse.py`); nothing here knows loops orders or LLVM.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ DEAR = 12
 """A value of at least this weight that has several uses is computed once."""
 
 WEIGHTS = dict.fromkeys(("div", "sqrt", "floordiv", "mod", "fmod", "reciprocal", "rint", "floor", "gcd", "lcm"), 5)
-WEIGHTS |= dict.fromkeys(
-    ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "cbrt", "hypot", "erf", "erfc", "erfinv", "sinc", "logaddexp", "logaddexp2", "nextafter", "ldexp"], 20)  # fmt: skip
+_DEAR_OPS = """exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh
+cbrt hypot erf erfc erfinv sinc logaddexp logaddexp2 nextafter ldexp"""
+WEIGHTS |= dict.fromkeys(_DEAR_OPS.split(), 20)
 WEIGHTS |= dict.fromkeys(("pow", "lgamma", "gamma", "digamma", "i0"), 60)
 
 REDUCTIONS = {
@@ -184,7 +186,7 @@ class Walk:
             self.now = i
             self.visit(node)
 
-    # -- one node -----------------------------------------------------------------------------------------------------
+    # -- one node ----------------------------------------------------------------------------------------------------
 
     def visit(self, node: Node) -> None:
         family = node.op.family
@@ -219,7 +221,8 @@ class Walk:
     def _settle(self, node: Node) -> None:
         """Decides whether a lazy value stays lazy."""
         key = id(node) << 20
-        if (key in self.homes and key in self.output_keys) or (self.weight.get(key, 0) >= DEAR and len(self.users.get(key, ())) > 1):
+        shared = self.weight.get(key, 0) >= DEAR and len(self.users.get(key, ())) > 1
+        if shared or (key in self.homes and key in self.output_keys):
             self.realise(Value(node))
         if key in self.data_symbols:
             self._read_symbols(Value(node))
@@ -237,9 +240,9 @@ class Walk:
     def _view(self, node: Node, key: int) -> None:
         (x,) = node.args
         xk = value_key(x)
-        if node.op.name in ("broadcast", "windows") and self.weight.get(xk, 0) >= 4 and not self._is_memory(x):
-            if x.type.size != node.types[0].size:
-                self.realise(x)
+        dear = self.weight.get(xk, 0) >= 4 and not self._is_memory(x)
+        if node.op.name in ("broadcast", "windows") and dear and x.type.size != node.types[0].size:
+            self.realise(x)
         self.ops[key] = self.ops.get(xk, 0)
         self.weight[key] = self.weight.get(xk, 0)
 
@@ -252,7 +255,7 @@ class Walk:
         self.ctx.storages.append(s)
         self.ctx.buffers[id(node) << 20] = Buffer(s, node.types[0].dtype, node.types[0].shape)
 
-    # -- putting values into memory -------------------------------------------------------------------------------------
+    # -- putting values into memory ----------------------------------------------------------------------------------
 
     def _is_memory(self, v: Value) -> bool:
         return value_key(self.origin(v)) in self.ctx.buffers
@@ -264,7 +267,7 @@ class Walk:
         return v
 
     def realise(self, v: Value, into: Buffer | None = None) -> Buffer:
-        """The buffer of a value, computed now if it is lazy. `into`: where to put it (then it is not the value's own)."""
+        """The buffer of a value, computed now if it is lazy. `into`: where to put it (not the value's own then)."""
         v = self.origin(v)
         key = value_key(v)
         found = self.ctx.buffers.get(key)
@@ -392,7 +395,7 @@ class Walk:
         strides = tuple(at.coef(next(axes)) if d != 1 else dense[k] for k, d in enumerate(v.shape))
         return Buffer(b.storage, b.dtype, v.shape, strides, at.const)
 
-    # -- updates in place -------------------------------------------------------------------------------------------------
+    # -- updates in place --------------------------------------------------------------------------------------------
 
     def take(self, base: Value, node: Node, result: Value, at_node: bool = False) -> Buffer:
         """A buffer that holds `base` and that may be overwritten to become `result`."""
@@ -453,7 +456,7 @@ class Walk:
                     else:
                         stack.append(out)
 
-    # -- stages of the families -------------------------------------------------------------------------------------------
+    # -- stages of the families --------------------------------------------------------------------------------------
 
     def stage(self) -> StageBuilder:
         return StageBuilder(self.ctx)

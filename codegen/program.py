@@ -1,10 +1,10 @@
 """`Program`: the level between graph and LLVM. Buffers, and a tree of steps that read and write them.
 
 A `Stage` computes one thing over a domain of axes: loads and stores at affine positions (`codegen/index.py`, in
-bytes), a scalar body in SSA form, reductions. Stages that run in one loop stand in a `Leaf`, leaves that share outer loops in a
-`Nest`. The other steps are control (`Loop`, `While`, `Switch`, `MapLanes`), `Check` and `Routine` (code that a module of
-`codegen/routines/` emits). Invariants: steps run in order; a body's instruction uses earlier instructions only; axes
-of a stage have extents that are not 1. Nothing here knows LLVM.
+bytes), a scalar body in SSA form, reductions. Stages that run in one loop stand in a `Leaf`, leaves that share outer
+loops in a `Nest`. The other steps are control (`Loop`, `While`, `Switch`, `MapLanes`), `Check` and `Routine` (code
+that a module of `codegen/routines/` emits). Invariants: steps run in order; a body's instruction uses earlier
+instructions only; axes of a stage have extents that are not 1. Nothing here knows LLVM.
 """
 
 from __future__ import annotations
@@ -314,7 +314,7 @@ class Program:
         return "\n".join(_program_lines(self))
 
 
-# -- printing ---------------------------------------------------------------------------------------------------------
+# -- printing --------------------------------------------------------------------------------------------------------
 
 _AXIS_NAMES = "ijklmnpqr"
 

@@ -1,8 +1,8 @@
 """`StageBuilder`: writes the body of one stage by pulling values at positions until it reaches buffers.
 
-A value that has a buffer becomes a load; any other is computed where it is needed: elementwise ops become instructions,
-views change the position, literals and iotas cost nothing, gathers make positions out of data. Invariant: one
-instruction per (value, position), whatever the number of uses. Nothing recurses over graph depth.
+A value that has a buffer becomes a load; any other is computed where it is needed: elementwise ops become
+instructions, views change the position, literals and iotas cost nothing, gathers make positions out of data.
+Invariant: one instruction per (value, position), whatever the number of uses. Nothing recurses over graph depth.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class StageBuilder:
         self._index_number: dict[Index, int] = {}
         self._unique: dict[Any, int] = {}
 
-    # -- axes and instructions --------------------------------------------------------------------------------------
+    # -- axes and instructions ---------------------------------------------------------------------------------------
 
     def axis(self, extent: Dim, reduce: bool = False) -> Ix:
         """A new loop; an extent of 1 needs none."""
@@ -92,7 +92,7 @@ class StageBuilder:
         axes, body, stores, reductions = self._split_axes()
         return Stage(axes, body, stores, reductions, sequential, label)
 
-    # -- quotients and remainders of positions ------------------------------------------------------------------------
+    # -- quotients and remainders of positions -----------------------------------------------------------------------
 
     def divmod(self, ix: Ix, by: Dim) -> tuple[Ix, Ix]:
         """`ix // by, ix % by`, affine where the terms allow it."""
@@ -136,7 +136,7 @@ class StageBuilder:
                 return self._rejoin(at.without((v, DYNAMIC + q)).plus(e.scale(c)))
         return at
 
-    # -- pulling ------------------------------------------------------------------------------------------------------
+    # -- pulling -----------------------------------------------------------------------------------------------------
 
     def pull(self, value: Value, index: Index) -> int:
         """The instruction that is `value[index]`."""
@@ -227,7 +227,7 @@ class StageBuilder:
         key = (node.op.name, tuple(params.items())) if params else node.op.name
         return self.instr("apply", node.types[0].dtype, tuple(args), node, key=key)
 
-    # -- gathers ------------------------------------------------------------------------------------------------------
+    # -- gathers -----------------------------------------------------------------------------------------------------
 
     def _gather(self, node: Node, k: int) -> list[tuple[Value, int]] | tuple[Value, Index]:
         index = self._indices[k]
@@ -333,7 +333,7 @@ class StageBuilder:
             return a.scale(b.const) if not b.terms else None
         return None
 
-    # -- views --------------------------------------------------------------------------------------------------------
+    # -- views -------------------------------------------------------------------------------------------------------
 
     def _view(self, node: Node, index: Index) -> Index:
         """The position in the operand of a view, given the position in its result."""
@@ -343,7 +343,7 @@ class StageBuilder:
         old, new = node.args[0].shape, node.types[0].shape
         out: list[Ix] = []
         for o, n in reshape_groups(old, new):
-            olds = [d for d in range(*o)]
+            olds = list(range(*o))
             news = [d for d in range(*n) if new[d] != 1]
             wide = [d for d in olds if old[d] != 1]
             values: dict[int, Ix] = {}
@@ -381,7 +381,7 @@ class StageBuilder:
         at = index[axis].scale(step).plus(index[-1])
         return (*index[:axis], at, *index[axis + 1 : -1])
 
-    # -- splitting axes -------------------------------------------------------------------------------------------------
+    # -- splitting axes ----------------------------------------------------------------------------------------------
 
     def _split_axes(self) -> tuple[list[Axis], list[Instr], list[Store], list[Reduction]]:
         """`i // b` and `i % b` of a whole axis with b dividing its extent: two axes instead."""

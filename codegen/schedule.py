@@ -1,8 +1,8 @@
 """How every nest runs: collapsed axes, loop order, vector axis, unrolling, blocks of columns, parallel loops.
 
-Decisions depend on shapes and target only, never on the number of threads, so results do not either. Two modes for nests
-with shared loops: *rows* (each leaf vectorises along an axis of its own) and *columns* (the last shared axis runs in
-blocks; each leaf runs over the block's lanes).
+Decisions depend on shapes and target only, never on the number of threads, so results do not either. Two modes for
+nests with shared loops: *rows* (each leaf vectorises along an axis of its own) and *columns* (the last shared axis
+runs in blocks; each leaf runs over the block's lanes).
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class _Scheduler:
             self._leaf(leaf, nest)
         return self._parallel(nest, nested)
 
-    # -- one leaf -----------------------------------------------------------------------------------------------------
+    # -- one leaf ----------------------------------------------------------------------------------------------------
 
     def _order_sequential(self, leaf: Leaf) -> None:
         """A scatter: the written rest axis may run along lanes, the order of points stays."""
@@ -186,7 +186,7 @@ class _Scheduler:
                 best, best_score = a, score
         return best
 
-    # -- shared loops -------------------------------------------------------------------------------------------------
+    # -- shared loops ------------------------------------------------------------------------------------------------
 
     def _choose_mode(self, nest: Nest) -> None:
         """Rows, unless a shared axis is the contiguous one: then columns, with that axis last."""
@@ -222,7 +222,7 @@ class _Scheduler:
         for leaf in nest.leaves:
             leaf.loops.append(LoopAxis(last.var, last.extent))
 
-    # -- threads --------------------------------------------------------------------------------------------------------
+    # -- threads -----------------------------------------------------------------------------------------------------
 
     def _parallel(self, nest: Nest, nested: bool) -> list[Nest]:
         points = _points(nest)
@@ -434,7 +434,7 @@ def _tile(leaf: Leaf, vector: LoopAxis) -> None:
             return
 
 
-# -- collapsing -------------------------------------------------------------------------------------------------------------
+# -- collapsing ------------------------------------------------------------------------------------------------------
 
 
 def collapse(nest: Nest) -> None:
@@ -501,7 +501,7 @@ def _drop(stages: list[Stage], var: int) -> None:
                 r.index = r.index.without(gone)
 
 
-# -- cost -------------------------------------------------------------------------------------------------------------------
+# -- cost ------------------------------------------------------------------------------------------------------------
 
 
 def _weight(i: Instr) -> int:

@@ -71,10 +71,9 @@ class G:
         return self.emit("convert", x, dtype=dtype_of(dtype))
 
     def __getattr__(self, name: str) -> Callable[..., Value]:
-        op = name if name in ("add", "sub", "mul") else name
-        if op_named(op).family != "elementwise":
+        if op_named(name).family != "elementwise":
             raise AttributeError(name)
-        return lambda *args: self.emit(op, *self._operands(args))
+        return lambda *args: self.emit(name, *self._operands(args))
 
     def sum(self, x: Value, *axes: int, kind: str = "sum", keepdims: bool = False) -> Value:
         axes = axes or tuple(range(x.type.ndim))
