@@ -238,6 +238,12 @@ class Graph:
 
         return print_graph(self)
 
+    def to_mlir(self) -> str:
+        """The graph as an MLIR module in upstream dialects."""
+        from stager.ir.mlir import to_mlir
+
+        return to_mlir(self)
+
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self)} nodes, {len(self.inputs)} inputs, {len(self.outputs)} outputs>"
 

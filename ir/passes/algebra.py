@@ -108,9 +108,7 @@ def COTANGENT(rw: Rewriter, node: Node, match: Match) -> bool:
 
 
 POSITIVE = frozenset({"exp", "exp2", "cosh", "abs", "erfc", "hypot"})  # never -0.0, whatever the operand
-_SAME_ELEMENTS = frozenset(
-    {"reshape", "transpose", "broadcast", "slice", "diagonal", "windows", "copy", "stop_gradient"}
-)
+_SAME_ELEMENTS = frozenset({"reshape", "transpose", "broadcast", "slice", "diagonal", "windows", "copy", "barrier"})
 
 
 def never_minus_zero(v: Value, depth: int = 5) -> bool:
@@ -274,7 +272,7 @@ def rounded_twice(rw: Rewriter, node: Node) -> Replacement:
 
 
 def same(rw: Rewriter, node: Node) -> Replacement:
-    """copy x -> x, stop_gradient x -> x: what they say is settled before the passes run"""
+    """copy x -> x, stop_gradient x -> x, longest x -> x: what they say is settled before the passes run"""
     return node.args[0]
 
 
@@ -341,6 +339,7 @@ def rules() -> Rules:
         **dict.fromkeys(ROUNDINGS, (rounded_twice,)),
         "copy": (same,),
         "stop_gradient": (same,),
+        "longest": (same,),
         "convert": (converted_twice,),
         "select": (select_of_bools,),
         "check": (known_check,),

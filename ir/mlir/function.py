@@ -1,0 +1,255 @@
+"""A graph as a function in MLIR: inputs and outputs, symbols, control nodes, effects.
+
+    func.func @main(%x0: tensor<3x?xf64>, …) -> (tensor<3x?xf64>, …)
+
+Every value is a tensor, scalars have rank 0. A function that can raise returns one result more, a tensor<5xi64>: 0, or
+the number of the error (listed in comments above the function) and up to four numbers for its text. Regions are
+written in place, `for` with a step other than 1 as a loop over its trips. `print` and `callback` call functions that
+are declared only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from stager.ir.core_ops import input_op
+from stager.ir.dtypes import DType, b1, i64
+from stager.ir.graph import Graph, Node, SymbolDef, Value
+from stager.ir.mlir.arrays import ARRAYS, elementwise
+from stager.ir.mlir.scalars import Scalars
+from stager.ir.mlir.writer import Scalar, Tensor, Writer, tensor
+from stager.ir.types import Type
+
+STATUS = Type(i64, (5,))
+
+
+def to_mlir(graph: Graph, name: str | None = None) -> str:
+    """The graph as an MLIR module with one public function, named like the graph unless `name` is given."""
+    externals: dict[str, str] = {}
+    emitter = FunctionEmitter(externals)
+    emitter.function(graph, name or re.sub(r"\W", "_", graph.name))
+    declared = [f"  {text}" for text in externals.values()]
+    return "\n".join(["module {", *emitter.w.lines, *declared, "}"]) + "\n"
+
+
+def can_raise(graph: Graph) -> bool:
+    """True when some node may end the run with an error."""
+    return any(
+        node.op.name == "check" or node.params.get("mode") == "check" or any(map(can_raise, node.regions))
+        for node in graph.nodes
+    )
+
+
+class FunctionEmitter:
+    """Writes one function; array ops reach its writer `w` and its scalar builder `b`."""
+
+    b1: DType = b1
+
+    def __init__(self, externals: dict[str, str]) -> None:
+        self.w = Writer(externals)
+        self.b = Scalars(self.w)
+        self.errors: list[tuple[str, str]] = []
+        self.status: Tensor | None = None  # where the number of an error goes, while something can raise
+
+    def function(self, graph: Graph, name: str) -> None:
+        w = self.w
+        args = [Tensor(f"%x{k}", t) for k, t in enumerate(graph.input_types)]
+        raises = can_raise(graph)
+        if raises:
+            self.status = w.filled(self.b.const(i64, 0), STATUS)
+        outputs = self.region(graph, args)
+        outputs = [w.cast(x, t) for x, t in zip(outputs, graph.output_types, strict=True)]
+        if raises:
+            assert self.status is not None
+            outputs.append(self.status)
+        types = [tensor(x.type) for x in outputs]
+        w.yields("func.return", [x.name for x in outputs], types)
+        inputs = ", ".join(f"{x.name}: {tensor(x.type)}" for x in args)
+        head = [f"  // error {k}: {exception}: {text}" for k, (exception, text) in enumerate(self.errors, 1)]
+        head.append(f"  func.func @{name}({inputs}) -> ({', '.join(types)}) {{")
+        w.lines[:0] = head
+        w.lines.append("  }")
+
+    # -- regions ---------------------------------------------------------------------------------------------------
+
+    def region(self, graph: Graph, args: Sequence[Tensor]) -> list[Tensor]:
+        """Write the nodes of a graph; what its outputs are."""
+        w = self.w
+        env: dict[tuple[Node, int], Tensor] = {}
+        data: dict[Node, list[tuple[str, SymbolDef]]] = {}
+        for v, x in zip(graph.inputs, args, strict=True):
+            env[v.node, 0] = w.cast(x, v.type)
+        for name, d in graph.symbols.items():
+            if d.kind == "data":
+                data.setdefault(d.source.node, []).append((name, d))
+            elif d.kind == "value":
+                w.define_symbol(name, w.to_index(w.extract(args[d.source])))
+            elif d.kind == "shape":
+                x = args[d.source]
+                w.define_symbol(name, w.op(f"tensor.dim {x.name}, {w.index(d.axis)} : {tensor(x.type)}"))
+        for node in graph.nodes:
+            if node.op is input_op:
+                continue
+            operands = [self._operand(env, a) for a in node.args]
+            for k, x in enumerate(self.node(node, operands)):
+                env[node, k] = w.cast(x, node.types[k])
+            for name, d in data.get(node, ()):
+                w.define_symbol(name, w.to_index(w.extract(env[node, d.source.index])))
+        return [env[v.node, v.index] for v in graph.outputs]
+
+    def _operand(self, env: dict[tuple[Node, int], Tensor], v: Value) -> Tensor:
+        return env[v.node, v.index]
+
+    def node(self, node: Node, args: list[Tensor]) -> list[Tensor]:
+        name = node.op.name
+        if name in CONTROL:
+            return CONTROL[name](self, node, args)
+        if name in EFFECTS:
+            return EFFECTS[name](self, node, args)
+        if name in ARRAYS:
+            return ARRAYS[name](self, node, args)
+        if node.op.family == "elementwise":
+            return elementwise(self, node, args)
+        raise NotImplementedError(f"the op {name} has no form in MLIR")
+
+    def nested(self, region: Graph, args: Sequence[Tensor], types: Sequence[Type]) -> list[str]:
+        """A region inside the current block; the names of its outputs as these types, then of the status."""
+        with self.w.isolated():
+            outputs = [self.w.cast(x, t).name for x, t in zip(self.region(region, args), types, strict=True)]
+        return outputs if self.status is None else [*outputs, self.status.name]
+
+    # -- errors ----------------------------------------------------------------------------------------------------
+
+    def check(self, ok: Scalar, details: Sequence[Scalar], exception: str, text: str) -> None:
+        """Remember this error unless ok, or unless there is one already."""
+        w, b = self.w, self.b
+        assert self.status is not None
+        self.errors.append((exception, text))
+        number = b.const(i64, len(self.errors))
+        filled = [number, *details, *[b.const(i64, 0)] * (4 - len(details))]
+        values = ", ".join(s.name for s in filled)
+        failed = w.op(f"tensor.from_elements {values} : {tensor(STATUS)}")
+        none_yet = b.eq(w.extract(self.status, [w.index(0)]), b.const(i64, 0))
+        take = b.and_(none_yet, b.not_(ok))
+        chosen = w.op(f"arith.select {take.name}, {failed}, {self.status.name} : {tensor(STATUS)}")
+        self.status = Tensor(chosen, STATUS)
+
+
+# -- control -----------------------------------------------------------------------------------------------------------
+
+
+def _carried(f: FunctionEmitter, values: Sequence[Tensor]) -> list[tuple[str, str]]:
+    """Loop carries: the values, then the status."""
+    carried = [(x.name, tensor(x.type)) for x in values]
+    return carried if f.status is None else [*carried, (f.status.name, tensor(STATUS))]
+
+
+def _take(f: FunctionEmitter, names: Sequence[str], types: Sequence[Type]) -> list[Tensor]:
+    """Tensors of carries or results; the last name is the status."""
+    if f.status is not None:
+        f.status = Tensor(names[-1], STATUS)
+        names = names[:-1]
+    return [Tensor(n, t) for n, t in zip(names, types, strict=True)]
+
+
+def for_(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
+    (body,), n, step = node.regions, node.params["n_carry"], node.params["step"]
+    w = f.w
+    lower, upper = (w.to_index(w.extract(x)) for x in args[:2])
+    carries, captures = args[2 : 2 + n], args[2 + n :]
+    types = [x.type for x in carries]
+    distance = w.arith("subi", upper, lower) if step > 0 else w.arith("subi", lower, upper)
+    trips = w.arith("ceildivsi", distance, w.index(abs(step)))
+
+    def iteration(k: str, names: list[str]) -> list[str]:
+        values = _take(f, names, types)
+        index = w.arith("addi", lower, w.arith("muli", k, w.index(step)))
+        i = w.of_scalar(w.from_index(index, i64))
+        return f.nested(body, [i, *values, *captures], types)
+
+    return _take(f, w.for_loop(w.index(0), trips, _carried(f, carries), iteration), types)
+
+
+def while_(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
+    (cond, body), n = node.regions, node.params["n_carry"]
+    w = f.w
+    carries, captures = args[:n], args[n:]
+    types = [x.type for x in carries]
+
+    def going(names: list[str]) -> tuple[str, list[str]]:
+        values = _take(f, names, types)
+        with w.isolated():
+            (answer,) = f.region(cond, [*values, *captures])
+        return w.extract(answer).name, [name for name, _ in _carried(f, values)]
+
+    def iteration(names: list[str]) -> list[str]:
+        return f.nested(body, [*_take(f, names, types), *captures], types)
+
+    return _take(f, w.while_loop(_carried(f, carries), going, iteration), types)
+
+
+def switch(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
+    w, b = f.w, f.b
+    last = b.const(i64, len(node.regions) - 1)
+    index = w.to_index(b.maximum(b.const(i64, 0), b.minimum(w.extract(args[0]), last)))
+    types = list(node.types)
+    listed = [tensor(t) for t in types] + ([] if f.status is None else [tensor(STATUS)])
+    results = w.ops(
+        f"scf.index_switch {index} -> {', '.join(listed)}" if listed else f"scf.index_switch {index}", len(listed)
+    )
+    before = f.status
+    for k, region in enumerate(node.regions):
+        f.status = before
+        w.put(f"case {k} {{" if k < len(node.regions) - 1 else "default {")
+        with w.block():
+            w.yields("scf.yield", f.nested(region, args[1:], types), listed)
+        w.put("}")
+    f.status = before
+    return _take(f, results, types)
+
+
+def map_(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
+    """One lane after the other; each writes its part of the results."""
+    (body,), w = node.regions, f.w
+    types = list(node.types)
+    start = [w.empty(t) for t in types]
+    lane_types = [Type(t.dtype, t.shape[1:]) for t in types]
+
+    def lane(i: str, names: list[str]) -> list[str]:
+        outs = _take(f, names, types)
+        index = w.of_scalar(w.from_index(i, i64))
+        made = f.nested(body, [index, *args], lane_types)
+        written = []
+        for out, name, t in zip(outs, made[: len(types)], lane_types, strict=True):
+            value = Tensor(name, t)
+            if t.ndim == 0:
+                written.append(w.insert(out, w.extract(value), [i]).name)
+                continue
+            sizes = (1, *t.shape)
+            written.append(w.insert_slice(out, value, [i, *[0] * t.ndim], sizes, [1] * (1 + t.ndim)).name)
+        return [*written, *made[len(types) :]]
+
+    return _take(f, w.for_loop(w.index(0), w.dim(node.params["size"]), _carried(f, start), lane), types)
+
+
+CONTROL = {"for": for_, "while": while_, "switch": switch, "map": map_}
+
+
+# -- effects -----------------------------------------------------------------------------------------------------------
+
+
+def check(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
+    ok, *details = [f.w.extract(x) for x in args]
+    f.check(ok, details, node.params["exception"], node.params["text"])
+    return []
+
+
+def host_call(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
+    """print and callback: a function that whoever runs the module must provide."""
+    name = f"stager_{node.op.name}_{len(f.w.externals)}"
+    results = f.w.call(name, [(x.name, tensor(x.type)) for x in args], [tensor(t) for t in node.types])
+    return [Tensor(n, t) for n, t in zip(results, node.types, strict=True)]
+
+
+EFFECTS = {"check": check, "print": host_call, "callback": host_call}
