@@ -242,11 +242,17 @@ def setitem(x: Array, index: Any, value: Any) -> None:
     mask = _sole_mask(index)
     if mask is not None and _masked_write(x, mask, value):
         return
+    combined_write(x, index, value, "set")
+
+
+def combined_write(x: Array, index: Any, value: Any, combine: str) -> None:
+    """`x[index] = value`, or what is there and value combined ("add", "mul", "min", "max"), each position in turn."""
     p = plan(index, x.type.shape)
     base = basic_view(x, p)
     dtype = x.type.dtype
     if not p.arrays:
-        base.write(_fit(as_value(value, dtype), base.type.shape))
+        new = _fit(as_value(value, dtype), base.type.shape)
+        base.write(new if combine == "set" else COMBINED[combine](base.raw(), new))
         return
     from stager.ops.indexed import scatter
 
@@ -257,7 +263,10 @@ def setitem(x: Array, index: Any, value: Any) -> None:
     result_shape = (*rest[:before], *index_shape, *rest[before:])
     update = _fit(as_value(value, dtype), result_shape)
     update = transpose(update, perm=(*range(before, before + k), *range(before), *range(before + k, len(result_shape))))
-    base.write(scatter(base.raw(), update, *positions, axes=axes, batch_dims=0, mode="check", combine="set"))
+    base.write(scatter(base.raw(), update, *positions, axes=axes, batch_dims=0, mode="check", combine=combine))
+
+
+COMBINED = {"add": op.add, "mul": op.mul, "min": op.minimum, "max": op.maximum}
 
 
 def as_value(value: Any, dtype: Any) -> Any:

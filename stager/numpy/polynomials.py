@@ -1,0 +1,149 @@
+"""Polynomials by their coefficients (highest power first), Vandermonde matrices, and the Bessel function i0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stager.array import wrap
+from stager.numpy.comparisons import dynamic
+from stager.numpy.promotion import result_dtype
+from stager.numpy.registry import implements
+from stager.ops.families import full
+
+# Chebyshev coefficients of exp(-x) i0(x) on [0, 8] and of exp(-x) sqrt(x) i0(x) on [8, inf] (Clenshaw, 1962).
+_I0_NEAR = (
+    -4.4153416464793395e-18, 3.3307945188222384e-17, -2.431279846547955e-16, 1.715391285555133e-15,
+    -1.1685332877993451e-14, 7.676185498604936e-14, -4.856446783111929e-13, 2.95505266312964e-12,
+    -1.726826291441556e-11, 9.675809035373237e-11, -5.189795601635263e-10, 2.6598237246823866e-09,
+    -1.300025009986248e-08, 6.046995022541919e-08, -2.670793853940612e-07, 1.1173875391201037e-06,
+    -4.4167383584587505e-06, 1.6448448070728896e-05, -5.754195010082104e-05, 0.00018850288509584165,
+    -0.0005763755745385824, 0.0016394756169413357, -0.004324309995050576, 0.010546460394594998, -0.02373741480589947,
+    0.04930528423967071, -0.09490109704804764, 0.17162090152220877, -0.3046826723431984, 0.6767952744094761,
+)
+_I0_FAR = (
+    -7.233180487874754e-18, -4.830504485944182e-18, 4.46562142029676e-17, 3.461222867697461e-17,
+    -2.8276239805165836e-16, -3.425485619677219e-16, 1.7725601330565263e-15, 3.8116806693526224e-15,
+    -9.554846698828307e-15, -4.150569347287222e-14, 1.54008621752141e-14, 3.8527783827421426e-13,
+    7.180124451383666e-13, -1.7941785315068062e-12, -1.3215811840447713e-11, -3.1499165279632416e-11,
+    1.1889147107846439e-11, 4.94060238822497e-10, 3.3962320257083865e-09, 2.266668990498178e-08,
+    2.0489185894690638e-07, 2.8913705208347567e-06, 6.889758346916825e-05, 0.0033691164782556943, 0.8044904110141088,
+)
+
+@implements(np.polyval)
+def polyval(p: Any, x: Any) -> Any:
+    """p at x, by Horner's scheme."""
+    c, at = dynamic(p), dynamic(x)
+    y = wrap(full(at.type.shape, 0, at.type.dtype))
+    for k in range(c.shape[0]):
+        y = y * at + c[k]  # type: ignore[operator]
+    return y
+
+
+@implements(np.polyadd)
+def polyadd(a1: Any, a2: Any) -> Any:
+    """Sum of two polynomials."""
+    return _combined(np.add, a1, a2)
+
+
+@implements(np.polysub)
+def polysub(a1: Any, a2: Any) -> Any:
+    """Difference of two polynomials."""
+    return _combined(np.subtract, a1, a2)
+
+
+def _combined(f: Any, a1: Any, a2: Any) -> Any:
+    a, b = np.atleast_1d(dynamic(a1)), np.atleast_1d(dynamic(a2))
+    n = max(a.shape[0], b.shape[0])
+    a, b = [x if x.shape[0] == n else np.concatenate([np.zeros(n - x.shape[0], x.dtype), x]) for x in (a, b)]
+    return f(a, b)
+
+
+@implements(np.polymul)
+def polymul(a1: Any, a2: Any) -> Any:
+    """Product of two polynomials."""
+    return np.convolve(np.atleast_1d(dynamic(a1)), np.atleast_1d(dynamic(a2)))
+
+
+@implements(np.polyder)
+def polyder(p: Any, m: int = 1) -> Any:
+    """m-th derivative of a polynomial."""
+    if m < 0:
+        raise ValueError("Order of derivative must be positive (see polyint)")
+    c = dynamic(p)
+    for _ in range(m):
+        n = c.shape[0] - 1
+        c = c[:-1] * np.arange(n, 0, -1)
+    return c
+
+
+@implements(np.polyint)
+def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
+    """m-th antiderivative of a polynomial, with integration constants k."""
+    if m < 0:
+        raise ValueError("Order of integral must be positive (see polyder)")
+    constants = dynamic(np.zeros(m) if k is None else k).reshape(-1).astype(float)
+    if constants.shape[0] == 1 and m > 1:
+        constants = np.broadcast_to(constants, (m,))
+    if constants.shape[0] < m:
+        raise ValueError("k must be a scalar or a rank-1 array of length 1 or >m.")
+    c = dynamic(p)
+    for i in range(m):
+        c = np.concatenate([c / np.arange(c.shape[0], 0, -1), constants[i : i + 1]])
+    return c
+
+
+@implements(np.poly)
+def poly(seq_of_zeros: Any) -> Any:
+    """The monic polynomial with the given zeros."""
+    zeros = np.atleast_1d(dynamic(seq_of_zeros))
+    if zeros.ndim != 1:
+        from stager.errors import UnsupportedError, describe
+
+        raise UnsupportedError(describe("np.poly of a matrix needs its eigenvalues, which is not supported on traced arrays"))
+    c: Any = dynamic(np.ones(1, zeros.dtype))
+    for i in range(zeros.shape[0]):
+        c = np.convolve(c, np.stack([dynamic(zeros.dtype.type(1)), -zeros[i]]))
+    return c
+
+
+@implements(np.vander)
+def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:
+    """Rows of powers of x."""
+    a = dynamic(x)
+    if a.ndim != 1:
+        raise ValueError("x must be a one-dimensional array or sequence.")
+    n = a.shape[0] if N is None else N
+    d = np.promote_types(a.dtype, int)
+    a = a.astype(d)
+    columns = [wrap(full(a.type.shape, 1, a.type.dtype))]
+    for _ in range(1, n):
+        columns.append(columns[-1] * a)  # type: ignore[operator]
+    if n == 0:
+        return wrap(full((a.type.shape[0], 0), 1, a.type.dtype))
+    return np.stack(columns if increasing else columns[::-1], axis=1)  # type: ignore[call-overload]
+
+
+def _chebyshev(x: Any, coefficients: tuple[float, ...]) -> Any:
+    b0: Any = coefficients[0]
+    b1: Any = 0.0
+    b2: Any = 0.0
+    for c in coefficients[1:]:
+        b2 = b1
+        b1 = b0
+        b0 = x * b1 - b2 + c
+    return 0.5 * (b0 - b2)
+
+
+@implements(np.i0)
+def i0(x: Any) -> Any:
+    """The modified Bessel function of the first kind, order 0."""
+    a = dynamic(x)
+    a = a if a.type.dtype.is_float else a.astype(result_dtype(a, 0.0).np)
+    a = np.abs(a)
+    far = a > 8.0
+    near_at, far_at = np.where(far, 1.0, a), np.where(far, a, 9.0)
+    near = np.exp(near_at) * _chebyshev(near_at / 2.0 - 2.0, _I0_NEAR)
+    away = np.exp(far_at) * _chebyshev(32.0 / far_at - 2.0, _I0_FAR) / np.sqrt(far_at)
+    return np.where(far, away, near)
