@@ -29,10 +29,10 @@ def load_function(target: str) -> Any:
 def show(options: argparse.Namespace) -> None:
     """Print what stands after a stage."""
     from stager.explain import stage_text
+    from stager.library import plain_function
     from stager.transforms.shapes import trace_types
 
-    fn = load_function(options.function)
-    fn = getattr(fn, "__wrapped__", fn)
+    fn = plain_function(load_function(options.function))
     if options.transform:
         import stager as st
 

@@ -79,6 +79,14 @@ def _leaf_names(prefix: str, s: Structure) -> list[str]:
     return out
 
 
+def plain_function(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The Python function behind a compiled one; any other callable (a transform of a function, say) itself."""
+    from stager.runtime.function import is_compiled_function
+
+    plain: Callable[..., Any] = fn.__wrapped__ if is_compiled_function(fn) else fn  # type: ignore[attr-defined]
+    return plain
+
+
 def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, target: Any) -> tuple[Any, Any]:
     """(the function as codegen takes it, its graph): traced, optimised and compiled to LLVM."""
     from dataclasses import replace
@@ -89,7 +97,7 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, ta
     from stager.pipeline import optimize
     from stager.transforms.shapes import trace_types
 
-    fn = getattr(fn, "__wrapped__", fn)
+    fn = plain_function(fn)
     parameters = list(inspect.signature(fn).parameters)
     if len(specs) > len(parameters):
         raise BuildError(f"{name}: {len(specs)} specs came for {len(parameters)} parameters")
@@ -120,7 +128,7 @@ def transformed(fn: Callable[..., Any], kind: str) -> Callable[..., Any]:
     """The function that a library holds beside f: its gradient, batched form, jvp or vjp."""
     import stager as st
 
-    fn = getattr(fn, "__wrapped__", fn)
+    fn = plain_function(fn)
     if kind == "jvp":
         return lambda primals, tangents: st.jvp(fn, primals, tangents)
     if kind == "vjp":

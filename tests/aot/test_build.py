@@ -123,7 +123,7 @@ def test_every_bad_argument_is_answered(library):
     assert call() == 0
     np.testing.assert_allclose(out, predict(params, x), rtol=1e-12)
     assert call(w=None) == code["NULL"] and call(out=None) == code["NULL"]
-    assert call(n=-1) == code["SIZE"] and call(n=1 << 62) == code["SIZE"] and call(n=1 << 39) in (code["SIZE"], code["NO_MEMORY"])
+    assert call(n=-1) == code["SIZE"] and call(n=1 << 62) == code["SIZE"]
     assert call(x=x.ctypes.data + 1) == code["ALIGNMENT"]
     assert call(out=x) == code["OVERLAP"]
     assert call(n=0, x=None, out=None) == 0
