@@ -1,0 +1,45 @@
+"""Every row of the table by NumPy, as a plain traced call, and compiled: dtype, shape and value agree."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stager as st
+from stager.runtime.structure import flatten
+from tests.numpy.cases import CASES, Case
+
+
+def wanted(case: Case) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return case.f(*[a.copy() for a in case.args])
+
+
+def agree(got: Any, want: Any, rtol: float) -> None:
+    ours, theirs = flatten(got)[0], flatten(want)[0]
+    assert len(ours) == len(theirs)
+    for g, w in zip(ours, theirs, strict=True):
+        if isinstance(w, np.ndarray | np.generic):
+            assert np.shape(g) == np.shape(w)
+            assert np.asarray(g).dtype == w.dtype
+        if isinstance(w, np.ndarray | np.generic | float | int):
+            np.testing.assert_allclose(g, w, rtol=rtol, atol=rtol)
+        else:
+            assert g == w
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_plain(case: Case) -> None:
+    got = st.functionalize(case.f)(*[a.copy() for a in case.args])
+    agree(got, wanted(case), case.rtol)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
+def test_compiled(case: Case) -> None:
+    f = st.compile(case.f)
+    for _ in range(2):
+        agree(f(*[a.copy() for a in case.args]), wanted(case), case.rtol)
