@@ -17,7 +17,7 @@ import numpy as np
 
 from stager.array import Array, as_array, raw
 from stager.capture import operators
-from stager.capture.places import Place, PlaceNeededError
+from stager.capture.places import Place, PlaceNeededError, check_store
 from stager.capture.operators import BREAK, CONTINUE, Jump, Return
 from stager.capture.session import UNBOUND, cell_value
 from stager.errors import ConcretizationError, ControlFlowError, describe
@@ -86,6 +86,13 @@ class Variables:
             cell.cell_contents = value
         elif cell_value(cell) is not UNBOUND:
             del cell.cell_contents
+
+    def assign(self, name: str, value: Any) -> None:
+        """Set a variable to what a node gave. A place that the region around has to carry first is an error for it."""
+        place = self.places.get(name)
+        if place is not None:
+            check_store(place.session, place.obj, place.step, value)
+        self.set(name, value)
 
     def snapshot(self) -> dict[str, Any]:
         values = {name: cell_value(cell) for name, cell in self.cells.items()}
@@ -446,8 +453,8 @@ class Merged:
             return [first]
         for x in column:
             if not is_traceable(x):
-                shown = " and ".join(dict.fromkeys(shown(c) for c in column))
-                raise MismatchError(describe(f"{what} is {shown}, depending on a traced condition",
+                kinds = " and ".join(dict.fromkeys(shown(c) for c in column))
+                raise MismatchError(describe(f"{what} is {kinds}, depending on a traced condition",
                                         remedy="set it to an array or number on every path"))  # fmt: skip
         return join(what, [leaf_type(x) for x in column])
 
@@ -516,7 +523,7 @@ def _merge(
         results = bind(switch_op, as_raw(condition, i64), *captured, regions=graphs)
     raws = iter(results)
     for n in changed:
-        variables.set(n, merged[n].rebuild(raws) if n in merged else UNBOUND)
+        variables.assign(n, merged[n].rebuild(raws) if n in merged else UNBOUND)
     for cell in written:
         cell.write(next(raws))
     value = returned.rebuild(raws) if returned is not None else UNBOUND

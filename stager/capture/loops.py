@@ -43,7 +43,7 @@ from stager.capture.branches import (
 from stager.capture.carries import Spec, UnsteadyError
 from stager.capture.iterables import Indexed, TracedRange, indexed
 from stager.capture.operators import BREAK, CONTINUE, Return
-from stager.capture.session import UNBOUND, Session, holds_tracer
+from stager.capture.session import UNBOUND, Session
 from stager.cells import Cell
 from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import bind
@@ -120,18 +120,17 @@ _INERT = (
 
 def _touches_traced(body: Closure, depth: int = 3) -> bool:
     """Whether a loop body can reach traced arrays: through its variables, or globals that are not plain constants."""
-    for cell in Variables(body).cells.values():
-        try:
-            value = cell.cell_contents
-        except ValueError:
-            continue
-        if holds_tracer(value):
-            return True
-        if type(value) is FunctionType and depth and value.__closure__ and _touches_traced(value, depth - 1):
-            return True
-        if not isinstance(value, (*_INERT, list, tuple, dict, range, set)):
-            return True
-    return _reads_arrays(body.__code__, body.__globals__)
+    values = Variables(body).snapshot().values()
+    return any(_may_hold(v, depth) for v in values if v is not UNBOUND) or _reads_arrays(body.__code__, body.__globals__)
+
+
+def _may_hold(x: Any, depth: int) -> bool:
+    """Whether a value is, or may lead to, a traced array."""
+    if isinstance(x, list | tuple | set | dict):
+        return not depth or any(_may_hold(v, depth - 1) for v in (x.values() if isinstance(x, dict) else x))
+    if type(x) is FunctionType:
+        return depth > 0 and x.__closure__ is not None and _touches_traced(x, depth - 1)
+    return not isinstance(x, _INERT)
 
 
 def _reads_arrays(code: Any, namespace: dict[str, Any]) -> bool:
@@ -204,17 +203,20 @@ def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | Non
 
     try:
         signal = with_places(variables, names, attempt)
-    except (UnsteadyError, OnceError, NameError):  # NameError: a variable that the first iteration makes
+    except (UnsteadyError, OnceError, NameError) as e:  # NameError: a variable that the first iteration makes
         variables.restore(before)
-        if ahead >= 3 or course.count == 0:
+        if ahead >= 3 or course.count == 0 or (course.count is None and orelse is not None):
             raise
+        first = e
+    else:
+        return _after_loop(signal, orelse, names)
+    try:
         if course.count is not None:
             return _one_ahead(course, body, names, orelse, jumps, ahead)
-        if orelse is not None:
-            raise
         start = as_bool(course.goes_on(course.lower))
         return stage_branches(start, (None, lambda: _one_ahead(course, body, names, None, jumps, ahead)), names, [body])
-    return _after_loop(signal, orelse, names)
+    except UnsteadyError:
+        raise first from None  # an iteration ahead did not help: the first reason is the one to read
 
 
 def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int) -> Any:
@@ -301,9 +303,9 @@ def _zeros(late: Late) -> list[Any]:
 
 def _assign(spec: Spec, late: Late, carried: Sequence[Cell], results: Any, variables: Variables) -> None:
     for c in spec.carries:
-        variables.set(c.name, c.leave(results))
+        variables.assign(c.name, c.leave(results))
     for n, m in late:
-        variables.set(n, m.rebuild(results))
+        variables.assign(n, m.rebuild(results))
     for cell in carried:
         cell.write(next(results))
     spec.give_back(spec.count)
@@ -474,10 +476,10 @@ class _WhileNode:
         if self.flagged:
             next(results)
         for c in spec.carries:
-            variables.set(c.name, c.leave(results))
+            variables.assign(c.name, c.leave(results))
         value = returned.rebuild(results) if returned is not None else UNBOUND
         for n, m in late:
-            variables.set(n, m.rebuild(results))
+            variables.assign(n, m.rebuild(results))
         for cell in carried:
             cell.write(next(results))
         return True, self._signal(codes, code_after, value)

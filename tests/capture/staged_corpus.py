@@ -446,3 +446,132 @@ def matrix_power(m, n):
         m = m @ m
         n //= 2
     return result
+
+
+class Walker:
+    def __init__(self, x):
+        self.n = 0
+        self.position = x * 0
+        self.energy = None
+        self.history = [0.0, 1.0]
+
+    def step(self, x):
+        self.position = self.position + x
+        self.n += 1
+        self.energy = self.position.sum()
+        self.history[1] = self.history[0] + self.energy
+        if self.energy > 3:
+            self.n += 10
+            self.flag = 1.0
+        else:
+            self.flag = self.energy
+
+
+@case(x5, ops={"for", "switch"})
+def object_state(x):
+    w = Walker(x)
+    for i in range(10):
+        w.step(x * i)
+    return w.position, w.n, w.energy, w.history, w.flag
+
+
+class Particle:
+    def __init__(self, x, v):
+        self.x = x
+        self.v = v
+
+
+@case(x5, ops={"for"})
+def particles(x):
+    ps = [Particle(x, x * 2), Particle(x + 1, -x)]
+    for _ in range(20):
+        for p in ps:
+            p.x = p.x + 0.1 * p.v
+        a = ps[0].x - ps[1].x
+        ps[0].v -= a
+        ps[1].v += a
+    return [p.x for p in ps]
+
+
+@case(x8, ops={"for", "switch"})
+def dict_counters(x):
+    c = {"n": 0, "s": 0.0}
+    for v in x:
+        if v > 0.5:
+            c["n"] += 1
+            c["s"] += v
+    return c
+
+
+@case(x8, ops={"for"})
+def counted_by_a_closure(x):
+    total = 0.0
+
+    def add(v):
+        nonlocal total
+        total += v
+
+    for v in x:
+        add(v)
+    return total
+
+
+@case(x8, ops={"for"})
+def boundary_then_rebound(x):
+    u = x.copy()
+    for _ in range(8):
+        u[0] = 1.0
+        u = u + 0.1 * (x - u)
+    return u
+
+
+@case(x8, ops={"for"})
+def boundary_of_an_argument(u):
+    for _ in range(8):
+        u[0] = 1.0
+        u = u + 0.1 * u
+    return u
+
+
+@case(x8, x8 + 1, ops={"for"})
+def traded_arguments(u, un):
+    for _ in range(9):
+        un[1:-1] = 0.5 * (u[2:] + u[:-2])
+        u, un = un, u
+    return u * 1
+
+
+@case(x8, ops={"for"})
+def alias_before_the_loop(x):
+    v = x.copy()
+    w = v
+    for _ in range(8):
+        v[0] = v[0] + 1.0
+        v = v * 2
+    return v, w
+
+
+@case(x8, ops={"switch"})
+@case(-x8)
+def rebound_then_written(x):
+    y = x * 2
+    if x[-1] > 0:
+        y = y + 1
+    y[0] = 9
+    return y
+
+
+@case(x8, 5, ops={"for"})
+def size_from_an_int(x, n):
+    for i in range(6):
+        y = np.zeros(n)
+        x = x + y.sum() + i
+    return x
+
+
+@case(x8, 5)
+@case(x8, 2)
+def branch_on_an_int(x, n):
+    if n > 3:
+        return np.zeros(n)
+    return x

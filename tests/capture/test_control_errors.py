@@ -1,0 +1,167 @@
+"""What cannot be staged says so: the user's line, the variable, the reason and a remedy; loops fall back where they can."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import stager as st
+from stager.errors import ControlFlowError, MutationError, UnsupportedError
+from stager.tracing import trace
+
+X = np.linspace(1.0, 2.0, 6)
+
+
+def refused(f, *args, error=ControlFlowError):
+    with pytest.raises(error) as caught:
+        st.make_graph(f)(*args)
+    return str(caught.value)
+
+
+def test_different_shapes() -> None:
+    def f(x):
+        y = x
+        if x[0] > 0:
+            y = y[:3]
+        return y
+
+    text = refused(f, X)
+    assert "'y' has different shapes: f64[6] and f64[3]" in text
+    assert "remedy: give it the same shape on every path" in text
+    assert "test_control_errors.py" in text
+
+
+def test_value_and_none() -> None:
+    def f(x):
+        if x[0] > 0:
+            return x
+
+    assert "returns a value on one path and None on another" in refused(f, X)
+
+
+def test_array_and_text() -> None:
+    def f(x):
+        y = "none"
+        if x[0] > 0:
+            y = x
+        return y
+
+    assert "'y' is 'none' and an array f64[6], depending on a traced condition" in refused(f, X)
+
+
+def test_append_under_a_condition() -> None:
+    def f(x):
+        out = []
+        if x[0] > 0:
+            out.append(x)
+        return out
+
+    text = refused(f, X)
+    assert "list.append inside a traced branch or loop would happen once, while tracing" in text
+    assert "remedy: keep the values in an array" in text
+
+
+def test_return_out_of_a_with() -> None:
+    def f(x):
+        with np.errstate(all="ignore"):
+            if x[0] > 0:
+                return x
+        return -x
+
+    assert "leaves a with, try or match statement" in refused(f, X)
+
+
+def test_a_variable_that_changes_its_shape() -> None:
+    def f(x, n):
+        y = x
+        for _ in range(n):
+            y = np.concatenate([y, x])
+        return y
+
+    with pytest.raises(ControlFlowError, match=r"'y' changes in a traced loop: it is f64\[6\] before an iteration"):
+        st.make_graph(lambda x, n: f(x, np.sum(n)))(X, np.array([3]))
+
+
+def test_a_write_into_one_of_two_arrays() -> None:
+    def f(x):
+        a, b = np.zeros(3), np.ones(3)
+        c = a if x[0] > 0 else b
+        c[0] = 7
+        return a, b
+
+    text = refused(f, X, error=MutationError)
+    assert "one of several arrays, chosen by traced control flow" in text
+    assert "remedy: write into a copy of it" in text
+
+
+def test_python_state_that_compiled_code_depends_on() -> None:
+    class Counter:
+        n = 0
+
+    counter = Counter()
+
+    def f(x):
+        counter.n += 1
+        return x * counter.n
+
+    assert "reads counter.n and assigns it" in refused(f, X, error=UnsupportedError)
+
+
+def test_asserts_and_raises_become_checks() -> None:
+    def f(x):
+        assert x[0] > 0, "must be positive"
+        if x[1] > 10:
+            raise ValueError("too large: {x}")
+        return np.sqrt(x)
+
+    np.testing.assert_allclose(st.compile(f)(X), np.sqrt(X))
+    with pytest.raises(AssertionError, match="must be positive"):
+        st.compile(f)(-X)
+    with pytest.raises(ValueError, match=r"too large: \{x\}"):
+        st.compile(f)(X * 100)
+
+
+def test_a_loop_that_cannot_be_staged_is_unrolled_and_says_why() -> None:
+    def f(x):
+        out = []
+        for i in range(6):
+            out.append(x[i] * i)
+        return out
+
+    traced = trace(f, (X,), {})
+    ((file, line, reason),) = traced.session.declined
+    assert file == __file__
+    assert line == f.__code__.co_firstlineno + 2
+    assert reason.startswith("list.append")
+
+
+def test_too_long_to_unroll() -> None:
+    def f(x):
+        out = []
+        for i in range(100_000):
+            out.append(x[0] * i)
+        return out
+
+    assert "list.append" in refused(f, X)
+
+
+def test_ambiguous_truth_is_numpys_error() -> None:
+    with pytest.raises(ValueError, match="ambiguous"):
+        st.make_graph(lambda x: 1 if x > 0 else 2)(X)
+
+
+def test_nothing_changes_when_staging_fails() -> None:
+    class Box:
+        total = 0.0
+
+    def f(x):
+        box = Box()
+        out = []
+        for i in range(6):
+            box.total += x[i]
+            out.append(box.total)
+        return out, box.total
+
+    out, total = st.compile(f)(X)
+    np.testing.assert_allclose(out, np.cumsum(X))
+    np.testing.assert_allclose(total, X.sum())
