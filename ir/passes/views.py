@@ -3,7 +3,8 @@
 The canonical order of what stays, from the source outwards: slice, reshape, transpose, broadcast. A reshape that only
 adds or drops axes of extent 1 moves through other views; a transpose that moves only such axes is a reshape; a
 broadcast that repeats nothing is one too. Views of literals are literals. Elementwise ops of operands that are all
-broadcast in one way run before the broadcast: on fewer elements, with the same results.
+broadcast in one way run before the broadcast: on fewer elements, with the same results; so they do before reshapes and
+transposes that all operands share, which then meet the views behind.
 
 All rows are exact: they move elements and compute nothing. Extents are compared as dims, so that symbolic ones match
 when they are the same expression. Not here: updates and concatenations (`updates.py`).
@@ -333,6 +334,29 @@ def before_broadcast(rw: Rewriter, node: Node) -> Replacement:
     return tuple(rw.emit("broadcast", r, shape=widest.params["shape"], axes=axes) for r in results)
 
 
+def before_layout(rw: Rewriter, node: Node) -> Replacement:
+    """f(reshape x, reshape y, c) -> reshape f(x, y, c), and so for transposes, when x and y are laid out alike"""
+    first: Node | None = None
+    for a in node.args:
+        n = a.node
+        if n.op is fill_op:
+            continue
+        if n.op.name not in ("reshape", "transpose"):
+            return None
+        if first is None:
+            first = n
+        elif n.op is not first.op or n.params != first.params or n.args[0].type.shape != first.args[0].type.shape:
+            return None
+    if first is None:
+        return None
+    source = first.args[0].type.shape
+    args = [
+        rw.fill(a.node.params["value"], Type(a.type.dtype, source)) if a.node.op is fill_op else a.node.args[0]
+        for a in node.args
+    ]
+    return tuple(rw.emit(first.op, r, **first.params) for r in rw.emit_all(node.op, *args, **node.params))
+
+
 def converted_iota(rw: Rewriter, node: Node) -> Replacement:
     """convert(iota n) -> iota n in the other dtype, when that counts so far"""
     (x,), dtype = node.args, node.params["dtype"]
@@ -397,7 +421,7 @@ VIEWS: Rules = {
     "slice": (slice_,),
     "dot": (dot,),
     "convert": (converted_iota,),
-    "family:elementwise": (before_broadcast,),
+    "family:elementwise": (before_broadcast, before_layout),
     **{f"reduce_{name}": (reduction,) for name in ("sum", "prod", "max", "min", "or", "and")},
     **dict.fromkeys(("cumsum", "cumprod", "cummax", "cummin"), (scan_of_one,)),
 }

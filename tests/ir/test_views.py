@@ -76,6 +76,14 @@ def case_elementwise_before_broadcast(b: Build, x: Value) -> Value:
     return b.mul(x, scale)
 
 
+def case_elementwise_before_reshape_and_transpose(b: Build, x: Value) -> Value:
+    s = b.reshape(b.reduce_sum(x, axes=(1,)), shape=(4, 1))
+    mean = b.mul(s, b.fill(0.25, (4, 1)))
+    y = b.sub(x, b.broadcast(b.sqrt(b.add(mean, s)), shape=(4, n), axes=(0, 1)))
+    t = b.transpose(y, perm=(1, 0))
+    return b.transpose(b.mul(b.sin(t), b.add(t, b.fill(1.0, ("n", 4)))), perm=(1, 0))
+
+
 def case_dot_takes_transposes_in(b: Build, x: Value) -> Value:
     y = b.dot(b.transpose(x, perm=(1, 0)), x, contract=((1,), (0,)), batch=((), ()))
     return b.transpose(y, perm=(1, 0))
