@@ -20,7 +20,13 @@ def c_parameters(f: Function) -> list[tuple[str, str, str]]:
     out: list[tuple[str, str, str]] = []
     for name, i in zip(f.inputs, f.abi.inputs, strict=True):
         const = "" if i.written else "const "
-        out.append((f"{const}{C_TYPES[i.type.dtype.name]} *", name, f"{'in and out' if i.written else 'in'}: {i.type}, {_layout(i.type)}"))
+        out.append(
+            (
+                f"{const}{C_TYPES[i.type.dtype.name]} *",
+                name,
+                f"{'in and out' if i.written else 'in'}: {i.type}, {_layout(i.type)}",
+            )
+        )
     for name, (_, o) in zip(f.outputs, f.results, strict=True):
         out.append((f"{C_TYPES[o.type.dtype.name]} *", name, f"out: {o.type}, {_layout(o.type)}"))
     for s in f.sizes:
@@ -66,7 +72,10 @@ def header(library: str, functions: Sequence[Function], version: str) -> str:
         "#define STAGER_ERRORS",
         "enum {",
         "    STAGER_OK = 0,",
-        *[f"    STAGER_ERROR_{name} = {code}{',' if k < len(ERRORS) - 1 else ''} /* {text} */" for k, (name, (code, text)) in enumerate(ERRORS.items())],
+        *[
+            f"    STAGER_ERROR_{name} = {code}{',' if k < len(ERRORS) - 1 else ''} /* {text} */"
+            for k, (name, (code, text)) in enumerate(ERRORS.items())
+        ],
         "};",
         "#endif",
         "",
@@ -102,9 +111,12 @@ def _declaration(f: Function) -> list[str]:
 
 def example(library: str, f: Function) -> str:
     """A C program that calls a function once on zeros; a test compiles and runs it."""
-    sizes = {s: 3 for s in f.sizes}
+    sizes = dict.fromkeys(f.sizes, 3)
     lines = ["#include <stdio.h>", f'#include "{library}.h"', "", "int main(void) {"]
-    for name, t in [*zip(f.inputs, [i.type for i in f.abi.inputs], strict=True), *zip(f.outputs, [o.type for _, o in f.results], strict=True)]:
+    for name, t in [
+        *zip(f.inputs, [i.type for i in f.abi.inputs], strict=True),
+        *zip(f.outputs, [o.type for _, o in f.results], strict=True),
+    ]:
         count = 1
         for d in t.shape:
             n = substitute(d, sizes) if symbols_of(d) else d

@@ -103,8 +103,14 @@ def emit_entry(module: Any, f: Function) -> None:
     """The C entry of one function, `NAME_workspace` and `NAME_error`."""
     for _, o in enumerate(f.abi.outputs):
         if o.kind not in ("fresh", "input"):
-            raise UnsupportedResultError(f"{f.name}: a result that is a {o.kind.replace('_', ' of an ')} cannot be built; return a copy")
-    params = [(f"in_{n}", PTR) for n in f.inputs] + [(f"out_{n}", PTR) for n in f.outputs] + [(f"size_{s}", I64) for s in f.sizes]
+            raise UnsupportedResultError(
+                f"{f.name}: a result that is a {o.kind.replace('_', ' of an ')} cannot be built; return a copy"
+            )
+    params = (
+        [(f"in_{n}", PTR) for n in f.inputs]
+        + [(f"out_{n}", PTR) for n in f.outputs]
+        + [(f"size_{s}", I64) for s in f.sizes]
+    )
     c = Code(module, f.name, I32, [*params, ("workspace", PTR), ("workspace_bytes", I64)])
     env = {s: c.arg(f"size_{s}") for s in f.sizes}
     for s in f.sizes:
@@ -141,7 +147,9 @@ def _bytes(c: Code, t: Any, env: dict[str, Any]) -> Any:
 
 def _check_overlap(c: Code, inputs: Sequence[Any], results: Sequence[Any]) -> None:
     """Outputs (and inputs that are written) may not share memory with anything else."""
-    everything = [(p, size, record.written if isinstance(record, InputAbi) else True) for p, record, size in [*inputs, *results]]
+    everything = [
+        (p, size, record.written if isinstance(record, InputAbi) else True) for p, record, size in [*inputs, *results]
+    ]
     for i, (p, size, written) in enumerate(everything):
         for q, other, also in everything[:i]:
             if written or also:

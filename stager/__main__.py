@@ -53,7 +53,9 @@ def build(options: argparse.Namespace) -> None:
         if kind not in TRANSFORMS:
             raise SystemExit(f"stager: --with knows {', '.join(TRANSFORMS)}, not {kind!r}")
         if kind in ("jvp", "vjp", "vmap"):
-            raise SystemExit(f"stager: --with {kind} needs specs of its own; write a function that calls st.{kind} and build that")
+            raise SystemExit(
+                f"stager: --with {kind} needs specs of its own; write a function that calls st.{kind} and build that"
+            )
         functions[f"{name}_{kind}"] = (transformed(fn, kind), options.spec)
     built = build_library(
         functions, options.output, name=name, target=options.target, shared=not options.no_shared, static=options.static,
@@ -71,16 +73,36 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="command")
     shown = commands.add_parser("show", help="print a function at a stage of its way to machine code")
     shown.add_argument("function", help="module:function")
-    shown.add_argument("--spec", action="append", default=[], metavar="TYPE", help="the type of an argument, like 'f64[3,4]'; once per argument")
+    shown.add_argument(
+        "--spec",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="the type of an argument, like 'f64[3,4]'; once per argument",
+    )
     shown.add_argument("--stage", default="passes", choices=("graph", "passes", "kernels", "mlir", "llvm", "asm"))
-    shown.add_argument("--transform", action="append", default=[], choices=("vmap", "grad", "value_and_grad", "functionalize", "hessian"), help="apply a transform first; the last one given is outermost")
+    shown.add_argument(
+        "--transform",
+        action="append",
+        default=[],
+        choices=("vmap", "grad", "value_and_grad", "functionalize", "hessian"),
+        help="apply a transform first; the last one given is outermost",
+    )
     shown.set_defaults(run=show)
     built = commands.add_parser("build", help="build a function into an object, a shared library and a C header")
     built.add_argument("function", help="module:function")
-    built.add_argument("--spec", action="append", default=[], metavar="TYPE", help="the type (or nesting of types) of an argument, like 'f64[n,784]'; once per argument")
+    built.add_argument(
+        "--spec",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="the type (or nesting of types) of an argument, like 'f64[n,784]'; once per argument",
+    )
     built.add_argument("-o", "--output", default="out", help="the folder to write to")
     built.add_argument("--name", help="the function's name in C")
-    built.add_argument("--with", dest="with_", default="", metavar="LIST", help="transforms to build beside it: grad,value_and_grad")
+    built.add_argument(
+        "--with", dest="with_", default="", metavar="LIST", help="transforms to build beside it: grad,value_and_grad"
+    )
     built.add_argument("--target", default="host", help="host or a target of the table")
     built.add_argument("--static", action="store_true", help="a static library too")
     built.add_argument("--no-shared", action="store_true", help="the object and the header only")

@@ -17,18 +17,17 @@ from typing import Any, overload
 import numpy as np
 
 from stager import guards
+from stager.dynamic import dynamic_types
 from stager.errors import StagerError, UnsupportedError, describe
 from stager.interpreters.stack import active
 from stager.ir.abi import OutputAbi
-from stager.dynamic import dynamic_types
 from stager.ir.dims import contiguous_strides, symbol
+from stager.leaves import Leaf
 from stager.pipeline import Executable, executable
 from stager.runtime import patterns as p
 from stager.runtime.structure import Structure, flatten, one_level
-from stager.leaves import Leaf
 from stager.tracebacks import trimmed
 from stager.tracing import Traced, trace
-
 
 MOST_ENTRIES = 256  # specialisations of one function that are kept
 
@@ -112,7 +111,9 @@ class Compiler:
 class Compilation:
     """One specialisation: its code and how arguments and results map to it. Keeps no argument alive."""
 
-    def __init__(self, compiler: Compiler, traced: Traced, code: Executable, bound: inspect.BoundArguments, reason: str) -> None:
+    def __init__(
+        self, compiler: Compiler, traced: Traced, code: Executable, bound: inspect.BoundArguments, reason: str
+    ) -> None:
         self.code = code
         self.reason = reason
         self.structure = traced.structure
@@ -172,7 +173,9 @@ class _Mapping:
         """The ABI with views as outputs of their own, and the tree that builds the result."""
         traced, abi = self.traced, self.code.abi
         extra: list[OutputAbi] = []
-        position = {leaf_index: k for k, leaf_index in enumerate(i for i, l in enumerate(traced.leaves) if l.input is not None)}
+        position = {
+            leaf_index: k for k, leaf_index in enumerate(i for i, l in enumerate(traced.leaves) if l.input is not None)
+        }
         leaves: list[p.Result] = []
         for r in traced.results:
             if r.kind == "static":
@@ -209,10 +212,19 @@ class _PatternWalker:
             case "none":
                 return p.Is(None)
             case "tuple" | "namedtuple":
-                items = [self.pattern(c, None if source is None else p.Item(source, i)) for i, c in enumerate(s.children)]
+                items = [
+                    self.pattern(c, None if source is None else p.Item(source, i)) for i, c in enumerate(s.children)
+                ]
                 return p.TupleOf(tuple(items), s.cls or tuple)
             case "list":
-                return p.ListOf(tuple([self.pattern(c, None if source is None else p.Item(source, i)) for i, c in enumerate(s.children)]))
+                return p.ListOf(
+                    tuple(
+                        [
+                            self.pattern(c, None if source is None else p.Item(source, i))
+                            for i, c in enumerate(s.children)
+                        ]
+                    )
+                )
             case "dict" if s.cls is dict:
                 return p.DictOf(tuple([(k, self.pattern(c, None if source is None else p.Item(source, k)))
                                        for k, c in zip(s.keys, s.children, strict=True)]))  # type: ignore[call-overload]  # fmt: skip
@@ -247,7 +259,11 @@ def opened_container(x: Any) -> tuple[Any, ...]:
 
 
 def _static_pattern(x: Any) -> p.Pattern:
-    return p.Equal(x) if isinstance(x, str | bytes | bool | int | float | complex | tuple | frozenset | slice | np.dtype | type(None)) else p.Is(x)
+    return (
+        p.Equal(x)
+        if isinstance(x, str | bytes | bool | int | float | complex | tuple | frozenset | slice | np.dtype | type(None))
+        else p.Is(x)
+    )
 
 
 def _result_tree(s: Structure, leaves: Any) -> p.Result:
@@ -301,9 +317,11 @@ def _set_signature(traced: Traced) -> None:
     position = {leaf.input: k for k, leaf in enumerate(l for l in traced.leaves if l.input is not None)}
     for leaf in traced.leaves:
         x = leaf.value
-        if leaf.input is not None and isinstance(x, np.ndarray) and not x.flags.c_contiguous:
-            if any(s != c and d > 1 for s, c, d in zip(x.strides, contiguous_strides(x.shape, x.itemsize), x.shape, strict=True)):
-                graph.signature.layouts[position[leaf.input]] = tuple(x.strides)
+        if leaf.input is not None and isinstance(x, np.ndarray) and not x.flags.c_contiguous and any(
+            s != c and d > 1
+            for s, c, d in zip(x.strides, contiguous_strides(x.shape, x.itemsize), x.shape, strict=True)
+        ):
+            graph.signature.layouts[position[leaf.input]] = tuple(x.strides)
     graph.signature.writes = tuple([(position[traced.leaves[i].input], k) for i, k in traced.writes])
 
 
@@ -313,7 +331,12 @@ def _refuse_overlap(traced: Traced) -> None:
     for i, _ in traced.writes:
         written = traced.leaves[i].value
         if sum(np.shares_memory(written, x) for x in arrays if np.may_share_memory(written, x)) > 1:
-            raise ValueError(describe("two arguments share memory and one of them is written", remedy="pass a copy, or one array and slice it inside the function"))
+            raise ValueError(
+                describe(
+                    "two arguments share memory and one of them is written",
+                    remedy="pass a copy, or one array and slice it inside the function",
+                )
+            )
 
 
 def _signature(fn: Callable[..., Any]) -> inspect.Signature:
@@ -335,8 +358,17 @@ def _plain_arrays(bound: inspect.BoundArguments) -> tuple[inspect.BoundArguments
     for i, x in enumerate(leaves):
         if isinstance(x, np.ndarray) and (type(x) is not np.ndarray or not x.dtype.isnative or not x.flags.aligned):
             if isinstance(x, np.ma.MaskedArray | np.matrix):
-                raise UnsupportedError(describe(f"an argument is a {type(x).__name__}, whose operations differ from ndarray's", remedy="pass np.asarray(x)"))
-            plain = np.ascontiguousarray(x.view(np.ndarray).astype(x.dtype.newbyteorder("="))) if not (x.dtype.isnative and x.flags.aligned) else x.view(np.ndarray)
+                raise UnsupportedError(
+                    describe(
+                        f"an argument is a {type(x).__name__}, whose operations differ from ndarray's",
+                        remedy="pass np.asarray(x)",
+                    )
+                )
+            plain = (
+                np.ascontiguousarray(x.view(np.ndarray).astype(x.dtype.newbyteorder("=")))
+                if not (x.dtype.isnative and x.flags.aligned)
+                else x.view(np.ndarray)
+            )
             plain = plain.reshape(x.shape)
             plain.setflags(write=x.flags.writeable)
             originals.append((x, plain))
@@ -365,10 +397,14 @@ def _through_copies(function: Any, bound: inspect.BoundArguments, originals: lis
 @overload
 def compile(fn: Callable[..., Any], *, threads: int = ..., freeze: bool = ..., dynamic: Any = ...) -> Any: ...
 @overload
-def compile(fn: None = ..., *, threads: int = ..., freeze: bool = ..., dynamic: Any = ...) -> Callable[[Callable[..., Any]], Any]: ...
+def compile(
+    fn: None = ..., *, threads: int = ..., freeze: bool = ..., dynamic: Any = ...
+) -> Callable[[Callable[..., Any]], Any]: ...
 
 
-def compile(fn: Callable[..., Any] | None = None, *, threads: int = 0, freeze: bool = False, dynamic: Any = None) -> Any:
+def compile(
+    fn: Callable[..., Any] | None = None, *, threads: int = 0, freeze: bool = False, dynamic: Any = None
+) -> Any:
     """Compile a NumPy function to native code; usable as a decorator, with or without options.
 
     The first call with new argument types traces `fn` and compiles; later ones go straight to machine code. Arguments

@@ -38,7 +38,11 @@ class Concrete:
 
     def run(self, wanted: list[Value]) -> list[np.ndarray[Any, Any]]:
         """The values of `wanted`, running only what has not been run, and the effects that stand before."""
-        effects = [n for n in self.graph.nodes if n.op.ordered and n not in self.effects_done] if self.graph._last_ordered else []
+        effects = (
+            [n for n in self.graph.nodes if n.op.ordered and n not in self.effects_done]
+            if self.graph._last_ordered
+            else []
+        )
         missing = [v for v in dict.fromkeys(wanted) if v not in self.values]
         if missing or effects:
             needed = self._needed([*[v.node for v in missing], *effects])
@@ -82,7 +86,15 @@ class Concrete:
         for node in self.graph.nodes:
             if node not in needed:
                 continue
-            copy = Node(node.op, tuple([operand(a) for a in node.args]), node.params, node.types, node.regions, node.loc, node.path)
+            copy = Node(
+                node.op,
+                tuple([operand(a) for a in node.args]),
+                node.params,
+                node.types,
+                node.regions,
+                node.loc,
+                node.path,
+            )
             graph.add(copy)
             here.update(zip(node.outputs, copy.outputs, strict=True))
             for name, d in self.graph.symbols.items():
@@ -168,13 +180,16 @@ def concrete_value(x: Array, use: str) -> np.ndarray[Any, Any]:
     if found is not None and getattr(found[0], "concrete", None) is not None:
         value: np.ndarray[Any, Any] = found[0].concrete.run([found[1]])[0]
         if use == "bool()" and value.size != 1:
-            raise ValueError("The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()")
+            raise ValueError(
+                "The truth value of an array with more than one element is ambiguous. Use a.any() or a.all()"
+            )
         return value
     if found is not None:
         known = _from_ints(found[0], found[1])
         if known is not None:
             return known
     _no_value(x, use, hidden)
+    return None
 
 
 def _from_ints(stage: Any, value: Value) -> np.ndarray[Any, Any] | None:
@@ -215,13 +230,19 @@ def _no_value(x: Array, use: str, hidden: str) -> NoReturn:
     while not isinstance(value, Value):
         value = value.value
     made = f"; it was made at {value.node.loc}" if value.node.loc else ""
-    reason = "it differs between the lanes of a vmap" if hidden == "vmap" else "it has no value while the function is compiled"
+    reason = (
+        "it differs between the lanes of a vmap"
+        if hidden == "vmap"
+        else "it has no value while the function is compiled"
+    )
     remedy = (
         "use np.where or st.cond so that both outcomes are traced"
         if use == "bool()"
         else "keep it an array (NumPy functions take it as it is), or compute it outside the traced function"
     )
-    raise ConcretizationError(describe(f"{use} needs the value of a traced {x.type}, but {reason}{made}", remedy=remedy))
+    raise ConcretizationError(
+        describe(f"{use} needs the value of a traced {x.type}, but {reason}{made}", remedy=remedy)
+    )
 
 
 def refuse_derivative(x: Array, use: str) -> None:

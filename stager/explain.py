@@ -73,7 +73,9 @@ class Explanation:
         lines.append("  kernels:")
         kernels = self.stats.get("kernels", [])
         for k in kernels:
-            lines.append("    " + "  ".join(f"{key}={value}" for key, value in k.items()) if isinstance(k, dict) else f"    {k}")
+            lines.append(
+                "    " + "  ".join(f"{key}={value}" for key, value in k.items()) if isinstance(k, dict) else f"    {k}"
+            )
         rest = {k: v for k, v in self.stats.items() if k != "kernels"}
         for key, value in rest.items():
             lines.append(f"  {key}: {value}")

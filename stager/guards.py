@@ -41,7 +41,9 @@ def _default(fn: Any, parameter: str) -> p.Source:
     keyword_only = [q.name for q in parameters if q.kind is inspect.Parameter.KEYWORD_ONLY]
     if parameter in keyword_only:
         return p.Item(p.Attribute(p.Constant(fn), "__kwdefaults__"), parameter)
-    with_default = [q.name for q in parameters if q.default is not inspect.Parameter.empty and q.name not in keyword_only]
+    with_default = [
+        q.name for q in parameters if q.default is not inspect.Parameter.empty and q.name not in keyword_only
+    ]
     return p.Item(p.Attribute(p.Constant(fn), "__defaults__"), with_default.index(parameter))
 
 

@@ -47,7 +47,9 @@ def _broadcast(layout: Layout, *, shape: Sequence[Dim], axes: Sequence[int]) -> 
     return layout.offset, tuple(strides)
 
 
-def _slice(layout: Layout, *, starts: Sequence[Dim], sizes: Sequence[Dim], steps: Sequence[int]) -> tuple[Dim, tuple[Dim, ...]]:
+def _slice(
+    layout: Layout, *, starts: Sequence[Dim], sizes: Sequence[Dim], steps: Sequence[int]
+) -> tuple[Dim, tuple[Dim, ...]]:
     offset = layout.offset
     for start, stride in zip(starts, layout.strides, strict=True):
         offset = offset + start * stride

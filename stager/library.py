@@ -103,13 +103,17 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, ta
         raise BuildError(f"{name}: {len(specs)} specs came for {len(parameters)} parameters")
     traced = trace_types(fn, tuple(specs), {})
     if any(r.kind == "view" for r in traced.results):
-        raise BuildError(f"{name}: a result is a view of an argument; a built function returns memory of its own", )
+        raise BuildError(
+            f"{name}: a result is a view of an argument; a built function returns memory of its own",
+        )
     graph = traced.graph
     graph.signature.writes = tuple([(next(k for k, l in enumerate([x for x in traced.leaves if x.input is not None]) if l is traced.leaves[i]), o)
                                     for i, o in traced.writes])  # fmt: skip
     if traced.session.hidden:
         names = ", ".join(str(p[-1]) for p, _ in traced.session.hidden)
-        raise BuildError(f"{name}: captured arrays ({names}) are arguments in a built library; pass them, or build with weights='embed'")
+        raise BuildError(
+            f"{name}: captured arrays ({names}) are arguments in a built library; pass them, or build with weights='embed'"
+        )
     optimized = optimize(graph)
     compiled = compile_graph(optimized, target, name=f"{name}_kernel")
     inputs = [n for p, spec in zip(parameters, specs, strict=False) for n in _leaf_names(p, flatten(spec)[1])]
@@ -220,7 +224,17 @@ def _write(path: Path, content: bytes) -> None:
 
 def _link(compiler: str, object: Path, library: Path) -> None:
     temporary = library.with_name(f".{library.name}.{os.getpid()}")
-    command = [compiler, "-shared", "-o", str(temporary), str(object), "-Wl,--no-undefined", "-Wl,--build-id=none", "-lm", "-pthread"]
+    command = [
+        compiler,
+        "-shared",
+        "-o",
+        str(temporary),
+        str(object),
+        "-Wl,--no-undefined",
+        "-Wl,--build-id=none",
+        "-lm",
+        "-pthread",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         temporary.unlink(missing_ok=True)
@@ -276,7 +290,9 @@ def load(path: str | os.PathLike[str], function: str | None = None) -> Any:
         wanted = ", ".join(f"{n}: {i.type}" for n, i in zip(names, abi.inputs, strict=True))
         raise UnsupportedError(f"{record['name']} of {os.path.basename(path)} takes ({wanted}), C-contiguous")
 
-    made = make_function(miss, name=record["name"], signature=signature, module=None, reduce=lambda self: (load, (path, record["name"])))
+    made = make_function(
+        miss, name=record["name"], signature=signature, module=None, reduce=lambda self: (load, (path, record["name"]))
+    )
     fresh = tuple([p.Output(k) for k, o in enumerate(abi.outputs) if o.kind == "fresh"])
     result = fresh[0] if len(fresh) == 1 else p.MakeTuple(fresh)
     leaves = tuple([p.Leaf(k) for k in range(len(names))])

@@ -38,7 +38,9 @@ def reduce(function: Any) -> tuple[Any, ...]:
     for made in compiler.history:
         spec = made.spec
         if any(_is_local(source) for source, pattern in spec.hidden if not isinstance(pattern, p.Leaf)):
-            spec = replace(spec, hidden=tuple([(s, q) for s, q in spec.hidden if isinstance(q, p.Leaf) or not _is_local(s)]))
+            spec = replace(
+                spec, hidden=tuple([(s, q) for s, q in spec.hidden if isinstance(q, p.Leaf) or not _is_local(s)])
+            )
         spec = replace(spec, hidden=tuple([(_portable(s), q) for s, q in spec.hidden if _keeps(q)]),
                        absent=tuple([(_Module(d["__name__"]), n) for d, n in spec.absent if "__name__" in d]))  # fmt: skip
         parts = {f.name: getattr(spec, f.name) for f in fields(spec) if f.name not in ("abi", "kernel", "keepalive")}
@@ -102,7 +104,9 @@ def restore(state: dict[str, Any]) -> Any:
     from stager.runtime.function import add_entry
 
     if state["format"] != FORMAT:
-        raise UnsupportedError(f"this pickle of a compiled function has format {state['format']}, this stager reads {FORMAT}")
+        raise UnsupportedError(
+            f"this pickle of a compiled function has format {state['format']}, this stager reads {FORMAT}"
+        )
     about = state["about"]
     fn = _function(about, state["signature"])
     function = compile(fn, threads=state["threads"], freeze=state["freeze"])

@@ -74,7 +74,9 @@ def _key_words(key: Array, shape: tuple[Dim, ...]) -> list[Any]:
 def _checked(key: Any) -> Array:
     k = as_array(np.asarray(key) if not isinstance(key, Array) else key)
     if k.type.dtype is not u64 or k.type.shape != (2,):
-        raise TypeError(describe(f"st.random takes a key, a u64[2]; {k.type} was given", remedy="make one with st.random.key(seed)"))
+        raise TypeError(
+            describe(f"st.random takes a key, a u64[2]; {k.type} was given", remedy="make one with st.random.key(seed)")
+        )
     return k
 
 

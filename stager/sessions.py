@@ -32,7 +32,9 @@ class TraceSession(Session):
     def captured_array(self, path: Path, array: np.ndarray[Any, Any]) -> Any:
         """A hidden argument, owned by level 0 wherever it is met."""
         if isinstance(array, np.ma.MaskedArray | np.matrix):
-            raise UnsupportedError(describe(f"the captured {path_text(path)} is a {type(array).__name__}", remedy="use np.asarray of it"))
+            raise UnsupportedError(
+                describe(f"the captured {path_text(path)} is a {type(array).__name__}", remedy="use np.asarray of it")
+            )
         if type(array) is not np.ndarray or not array.dtype.isnative or not array.flags.aligned:
             return wrap(nearest_stage().lift(np.array(array)))
         if self.freeze:

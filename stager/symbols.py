@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stager.array import Array
+from stager.errors import ConcretizationError, describe
 from stager.ir.dims import Dim, evaluate, symbols_of
 from stager.ir.dtypes import i64
 from stager.ops.elementwise import convert
@@ -32,7 +33,9 @@ def decide(op: str, left: Any, right: Any) -> bool:
     missing = symbols_of(difference) - hints.keys()
     if missing:
         raise ConcretizationError(
-            describe(f"the comparison {left} {op} {right} depends on the size {sorted(missing)[0]}, which is known only at run time")
+            describe(
+                f"the comparison {left} {op} {right} depends on the size {sorted(missing)[0]}, which is known only at run time"
+            )
         )
     value = evaluate(difference, hints)
     answer = _HOLDS[op](value)

@@ -15,7 +15,11 @@ TOLERANCE = {"float64": (1e-5, 1e-6), "float32": (2e-2, 2e-2)}
 
 def _random_like(x: Any, rng: np.random.Generator) -> Any:
     a = np.asarray(x)
-    return np.asarray(rng.standard_normal(a.shape), dtype=a.dtype)[()] if a.ndim == 0 else rng.standard_normal(a.shape).astype(a.dtype)
+    return (
+        np.asarray(rng.standard_normal(a.shape), dtype=a.dtype)[()]
+        if a.ndim == 0
+        else rng.standard_normal(a.shape).astype(a.dtype)
+    )
 
 
 def check_grads(
@@ -48,21 +52,38 @@ def check_grads(
     tangents = unflatten(structure, direction)
 
     def moved(h: float) -> list[Any]:
-        return flatten(f(*unflatten(structure, [x + np.asarray(x).dtype.type(h) * t for x, t in zip(leaves, direction, strict=True)])))[0]
+        return flatten(
+            f(
+                *unflatten(
+                    structure, [x + np.asarray(x).dtype.type(h) * t for x, t in zip(leaves, direction, strict=True)]
+                )
+            )
+        )[0]
 
-    numeric = [(np.asarray(p, float) - np.asarray(m, float)) / (2 * step) for p, m in zip(moved(step), moved(-step), strict=True)]
+    numeric = [
+        (np.asarray(p, float) - np.asarray(m, float)) / (2 * step)
+        for p, m in zip(moved(step), moved(-step), strict=True)
+    ]
     out, forward = st.jvp(f, tuple(args), tangents)
     got = flatten(forward)[0]
     if "fwd" in modes:
         for k, (g, n) in enumerate(zip(got, numeric, strict=True)):
-            np.testing.assert_allclose(g, n, rtol=rtol, atol=atol, err_msg=f"jvp of output {k} against central differences")
+            np.testing.assert_allclose(
+                g, n, rtol=rtol, atol=atol, err_msg=f"jvp of output {k} against central differences"
+            )
     if "rev" in modes:
         _, back = st.vjp(f, *args)
         cts = [_random_like(o, rng) for o in flatten(out)[0]]
         pulled = flatten(back(unflatten(flatten(out)[1], cts)))[0]
         left = sum(float(np.vdot(c, n)) for c, n in zip(cts, numeric, strict=True))
         right = sum(float(np.vdot(p, t)) for p, t in zip(pulled, direction, strict=True))
-        np.testing.assert_allclose(right, left, rtol=rtol, atol=atol * max(1, sum(np.size(c) for c in cts)), err_msg="vjp against central differences")
+        np.testing.assert_allclose(
+            right,
+            left,
+            rtol=rtol,
+            atol=atol * max(1, sum(np.size(c) for c in cts)),
+            err_msg="vjp against central differences",
+        )
     if order > 1:
 
         def along(*args: Any) -> Any:
@@ -71,7 +92,14 @@ def check_grads(
         check_grads(along, args, order - 1, modes, rtol, atol, eps, seed + 1)
 
 
-def check_vmap(f: Callable[..., Any], args: tuple[Any, ...], in_dims: Any = 0, out_dims: Any = 0, rtol: float = 1e-10, atol: float = 1e-12) -> None:
+def check_vmap(
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+    in_dims: Any = 0,
+    out_dims: Any = 0,
+    rtol: float = 1e-10,
+    atol: float = 1e-12,
+) -> None:
     """Check that `vmap(f)` is a loop over lanes of f.
 
     >>> import numpy as np, stager as st
@@ -122,4 +150,6 @@ def check_against_numpy(f: Callable[..., Any], *args: Any, rtol: float = 1e-12, 
         for k, (g, w) in enumerate(zip(got, want, strict=True)):
             for j, (a, b) in enumerate(zip(given, expected, strict=True)):
                 if isinstance(a, np.ndarray) and isinstance(g, np.ndarray):
-                    assert np.shares_memory(g, a) == np.shares_memory(w, b), f"output {k} and argument {j} share memory in one and not the other"
+                    assert np.shares_memory(g, a) == np.shares_memory(w, b), (
+                        f"output {k} and argument {j} share memory in one and not the other"
+                    )

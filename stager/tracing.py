@@ -25,7 +25,6 @@ from stager.layouts import Layout, follow
 from stager.leaves import Leaf, classify, leaf_type
 from stager.runtime.structure import Structure, flatten, unflatten
 
-
 ATOMS = (str, bytes, bool, int, float, complex, type(None))  # what a guard compares by value
 
 
@@ -90,13 +89,17 @@ def trace(
                 session.add_argument(leaf.value, leaf.array, ())
             elif leaf.kind == "static" and not isinstance(leaf.value, ATOMS):
                 session.add_root(leaf.value)
-        call_args, call_kwargs = unflatten(structure, [leaf.value if leaf.array is None else leaf.array for leaf in leaves])
+        call_args, call_kwargs = unflatten(
+            structure, [leaf.value if leaf.array is None else leaf.array for leaf in leaves]
+        )
         out = convert(fn, session)(*call_args, **call_kwargs)
         results, result_structure = flatten(out)
         session.finish()
         count = len(leaves)
         leaves.extend([leaf for _, leaf in session.hidden])
-        traced = Traced(stage.graph, leaves, structure, [], result_structure, stage=stage, session=session, arguments=count)
+        traced = Traced(
+            stage.graph, leaves, structure, [], result_structure, stage=stage, session=session, arguments=count
+        )
         _deliver(traced, results)
     return traced
 
@@ -105,7 +108,9 @@ def _enter(stage: StageInterpreter, x: Any, static: bool, type: Type | None) -> 
     kind = "static" if static else classify(x)
     if kind == "static":
         if callable(getattr(x, "__array__", None)):
-            raise UnsupportedError(describe(f"an argument is a {x.__class__.__name__}, not an ndarray", remedy="pass np.asarray(x)"))
+            raise UnsupportedError(
+                describe(f"an argument is a {x.__class__.__name__}, not an ndarray", remedy="pass np.asarray(x)")
+            )
         return Leaf(kind, x)
     value = stage.input(leaf_type(x) if type is None else type)
     if type is not None:
@@ -124,7 +129,9 @@ def _define_symbols(stage: StageInterpreter, value: Value, x: Any) -> None:
     for axis, d in enumerate(value.type.shape):
         for name in symbols_of(d):
             if d != symbol(name):
-                raise UnsupportedError(describe(f"the dim {d} in the type {value.type} of an argument must be a plain symbol"))
+                raise UnsupportedError(
+                    describe(f"the dim {d} in the type {value.type} of an argument must be a plain symbol")
+                )
             if name not in stage.graph.symbols:
                 hint = int(x.shape[axis]) if isinstance(x, np.ndarray) else None
                 stage.graph.symbols[name] = SymbolDef("shape", value.node.params["index"], axis, hint)

@@ -56,7 +56,7 @@ def test_containers_in_and_out(arg):
         return map_leaves(lambda leaf: leaf * 2, x), [x]
 
     for _ in range(2):
-        got, same = f(arg)
+        got, _same = f(arg)
         assert flatten(got)[1] == flatten(arg)[1]
         for g, x in zip(flatten(got)[0], flatten(arg)[0], strict=True):
             np.testing.assert_array_equal(g, np.asarray(x) * 2)
@@ -288,7 +288,8 @@ def test_shape_error_names_line_and_transforms():
         st.compile(st.vmap(st.grad(loss)))(np.ones((2, 3)))
     lines = message(e.value)
     assert lines[0] == "add: cannot broadcast operands of shapes (3,) with (4,)"
-    assert "test_compile.py" in lines[1] and lines[1].endswith("in loss")
+    assert "test_compile.py" in lines[1]
+    assert lines[1].endswith("in loss")
     assert lines[2] == "  under vmap of grad"
 
 
@@ -343,7 +344,8 @@ def test_index_out_of_bounds_from_native_code():
 
 
 def test_errors_derive_from_one_class():
-    assert issubclass(ShapeError, StagerError) and issubclass(ShapeError, ValueError)
+    assert issubclass(ShapeError, StagerError)
+    assert issubclass(ShapeError, ValueError)
 
 
 # -- life ---------------------------------------------------------------------------------------------------------
@@ -366,7 +368,8 @@ def test_pickle_runs_without_the_function():
     again = pickle.loads(pickle.dumps(f))
     x = np.ones(3)
     out = again(x)
-    assert out["y"] == 9.0 and out["x"] is x
+    assert out["y"] == 9.0
+    assert out["x"] is x
     with pytest.raises(UnsupportedError, match="unpickled"):
         again(np.ones(4))
 
@@ -384,7 +387,8 @@ def test_pickle_of_a_module_function_traces_again():
 
 
 def test_copies_are_the_same_function():
-    assert copy.copy(top_level) is top_level and copy.deepcopy(top_level) is top_level
+    assert copy.copy(top_level) is top_level
+    assert copy.deepcopy(top_level) is top_level
 
 
 def test_many_threads_at_once():
@@ -418,7 +422,8 @@ def test_graph_and_explain():
     f(np.ones(3))
     assert "exp" in str(f.graph(np.ones(3)))
     page = str(f.explain())
-    assert "first call" in page and "kernels" in page
+    assert "first call" in page
+    assert "kernels" in page
     f(np.ones(4))
     assert "float64[3] to float64[4]" in f.explain().reason
 

@@ -108,6 +108,14 @@ class GradInterpreter(Interpreter):
 
         Runs at the level below: the caller is under `self.lower()` (or the level has ended).
         """
+        s = stack()
+        s.backward += 1
+        try:
+            return self._backward(seeds, wanted)
+        finally:
+            s.backward -= 1
+
+    def _backward(self, seeds: Sequence[tuple[int, Any]], wanted: Sequence[int]) -> list[Any]:
         from stager.ops.cotangents import Totals, accumulate
 
         cts: dict[int, Any] = {}

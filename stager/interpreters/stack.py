@@ -24,13 +24,14 @@ from stager.ir.types import Type
 
 
 class Stack:
-    """The levels of one context. `nodiff` counts are kept by grad modes (see `modes.py`)."""
+    """The levels of one context. `backward` counts the backward passes that are being emitted."""
 
-    __slots__ = ("depth", "fwd_grad_enabled", "grad_enabled", "levels")
+    __slots__ = ("backward", "depth", "fwd_grad_enabled", "grad_enabled", "levels")
 
     def __init__(self) -> None:
         self.levels: list[Interpreter] = []
         self.depth = 0
+        self.backward = 0
         self.grad_enabled = True
         self.fwd_grad_enabled = True
 
@@ -178,7 +179,9 @@ def bind(op: Op, *args: Any, **params: Any) -> Any:
     """Hand an op on raw values to the interpreter at the top of the stack."""
     s = stack()
     if not s.depth:
-        raise EscapedTracerError(f"{op.name}: no trace is active (a traced value is used outside the call that made it)")
+        raise EscapedTracerError(
+            f"{op.name}: no trace is active (a traced value is used outside the call that made it)"
+        )
     return s.levels[s.depth - 1].process(op, args, params)
 
 

@@ -110,7 +110,8 @@ def literal(x: Any, dtype: DType) -> Any:
 
 
 def _path(s: Stack) -> tuple[str, ...]:
-    return tuple([i.key.lower() for i in s.levels if not i.implicit])
+    path = tuple([i.key.lower() for i in s.levels if not i.implicit])
+    return (*path, "backward") if s.backward else path
 
 
 def _foreign_value(op: Op, value: Value) -> None:

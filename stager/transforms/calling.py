@@ -120,4 +120,3 @@ def write_back(entered: Sequence[Entered], lower: Callable[[Any], Any]) -> None:
 def leave(value: Any) -> Array:
     """A fresh handle of the level in force."""
     return wrap(value)
-

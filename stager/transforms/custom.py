@@ -56,7 +56,10 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, regions: tuple[Grap
         pairs = [interp.unwrap(o) for o in outs]
         return tuple([p for p, _ in pairs]), tuple([t for _, t in pairs])
     n = rules.count
-    filled = [zeros_like(p) if t is None and p.type.dtype.is_inexact else t for p, t in zip(primals[:n], tangents[:n], strict=True)]
+    filled = [
+        zeros_like(p) if t is None and p.type.dtype.is_inexact else t
+        for p, t in zip(primals[:n], tangents[:n], strict=True)
+    ]
     return rules.jvp(list(primals[:n]), filled)
 
 
@@ -83,7 +86,9 @@ def _jvp_by_transpose(primals: Sequence[Any], tangents: Sequence[Any], regions: 
         return tuple(outs), (None,) * len(outs)
     from stager.ops.families import full_like
 
-    found = iter(interp.backward([(slot, full_like(interp.unwrap(total)[0], 1))], [u.slot for u in us if u is not None]))
+    found = iter(
+        interp.backward([(slot, full_like(interp.unwrap(total)[0], 1))], [u.slot for u in us if u is not None])
+    )
     return tuple(outs), tuple([next(found) if u is not None else None for u in us])
 
 
@@ -94,7 +99,9 @@ def _pullback(args: Sequence[Any], needs: Sequence[bool], *, regions: tuple[Grap
         outs, residuals = rules.forward(list(args[:n]))
 
         def back(cts: Sequence[Any]) -> list[Any]:
-            filled = [zeros_like(o) if ct is None and o.type.dtype.is_inexact else ct for o, ct in zip(outs, cts, strict=True)]
+            filled = [
+                zeros_like(o) if ct is None and o.type.dtype.is_inexact else ct for o, ct in zip(outs, cts, strict=True)
+            ]
             assert rules.backward is not None
             return [*rules.backward(residuals, filled), *[None] * (len(args) - n)]
 
@@ -196,7 +203,13 @@ def _mapped_rules(rules: Rules, mapped: Callable[..., Any]) -> Rules:
         out: list[Any] = mapped(run)(*residuals, *cts)
         return out
 
-    return Rules(rules.count, jvp if rules.jvp else None, forward if rules.forward else None, backward if rules.backward else None, None)
+    return Rules(
+        rules.count,
+        jvp if rules.jvp else None,
+        forward if rules.forward else None,
+        backward if rules.backward else None,
+        None,
+    )
 
 
 custom_op = register(Op("custom_call", "control", _types, _reference, jvp=_jvp, pullback=_pullback, batch=_batch, multiple_results=True,
@@ -265,7 +278,13 @@ class _Call:
 
     def _arguments(self, raws: Sequence[Any], missing: Any = None) -> tuple[Any, ...]:
         given = iter(raws)
-        out: tuple[Any, ...] = unflatten(self.structure, [_handle(next(given)) if t else (x if missing is None else missing[0]) for x, t in zip(self.leaves, self.traced, strict=True)])
+        out: tuple[Any, ...] = unflatten(
+            self.structure,
+            [
+                _handle(next(given)) if t else (x if missing is None else missing[0])
+                for x, t in zip(self.leaves, self.traced, strict=True)
+            ],
+        )
         return out
 
     def _outputs(self, out: Any) -> list[Any]:
@@ -277,7 +296,9 @@ class _Call:
 
     def jvp(self, primals: list[Any], tangents: list[Any]) -> Any:
         assert self.custom.jvp_rule is not None
-        out, moved = call_user(self.custom.jvp_rule, (self._arguments(primals), self._arguments(tangents, missing=(None,))))
+        out, moved = call_user(
+            self.custom.jvp_rule, (self._arguments(primals), self._arguments(tangents, missing=(None,)))
+        )
         outs = self._outputs(out)
         leaves, structure = flatten(moved)
         if len(leaves) != len(outs):
@@ -295,14 +316,20 @@ class _Call:
         return outs, [x.raw() for x in leaves if isinstance(x, Array)]
 
     def backward(self, residuals: list[Any], cts: list[Any]) -> list[Any]:
-        assert self.custom.backward_rule is not None and self.residuals is not None and self.out is not None
+        assert self.custom.backward_rule is not None
+        assert self.residuals is not None
+        assert self.out is not None
         given = iter(residuals)
         kept = unflatten(self.residuals, [wrap(next(given)) if x is None else x for x in self.static])
         ct = unflatten(self.out, [_handle(c) for c in cts])
         found = call_user(self.custom.backward_rule, (kept, ct))
         items = found if isinstance(found, tuple) else (found,)
         if len(items) != len(self.structure.children):
-            raise TransformError(describe(f"custom_vjp: the backward rule must return one cotangent per argument ({len(self.structure.children)}), it returned {len(items)}"))
+            raise TransformError(
+                describe(
+                    f"custom_vjp: the backward rule must return one cotangent per argument ({len(self.structure.children)}), it returned {len(items)}"
+                )
+            )
         out: list[Any] = []
         for item, s in zip(items, self.structure.children, strict=True):
             leaves = [None] * s.leaves if item is None else flatten(item)[0]
@@ -372,5 +399,3 @@ def custom_vmap(f: Callable[..., Any]) -> Any:
     array([3., 3.])
     """
     return _Custom(f)
-
-

@@ -16,7 +16,9 @@ from stager.runtime.structure import Structure, flatten, unflatten
 class Selected:
     """The arguments of one call, split into the leaves that are differentiated and the rest."""
 
-    def __init__(self, name: str, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], argnums: Any) -> None:
+    def __init__(
+        self, name: str, f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], argnums: Any
+    ) -> None:
         self.single = not isinstance(argnums, tuple | list)
         self.keys = [_key(name, f, a, args, kwargs) for a in ([argnums] if self.single else argnums)]
         self.args = list(args)
@@ -80,7 +82,10 @@ def checked(name: str, x: Any) -> Array:
     a = as_array(x)
     if not a.type.dtype.is_inexact:
         raise TransformError(
-            describe(f"{name}: differentiated arguments must be floating-point; one is {a.type}", remedy="convert it, for example x.astype(float), or leave it out of argnums")
+            describe(
+                f"{name}: differentiated arguments must be floating-point; one is {a.type}",
+                remedy="convert it, for example x.astype(float), or leave it out of argnums",
+            )
         )
     return a
 
@@ -88,10 +93,21 @@ def checked(name: str, x: Any) -> Array:
 def scalar_output(name: str, results: list[Any]) -> Any:
     """The one scalar floating-point result that a gradient needs."""
     if len(results) != 1:
-        raise TransformError(describe(f"{name}: the function must return one scalar; it returned {len(results)} arrays", remedy="has_aux=True for a (value, aux) pair"))
+        raise TransformError(
+            describe(
+                f"{name}: the function must return one scalar; it returned {len(results)} arrays",
+                remedy="has_aux=True for a (value, aux) pair",
+            )
+        )
     out = as_array(results[0])
     if out.type.shape != ():
-        raise TransformError(describe(f"{name}: the function must return a scalar; it returned {out.type}", remedy="sum it, or use st.jacrev"))
+        raise TransformError(
+            describe(
+                f"{name}: the function must return a scalar; it returned {out.type}", remedy="sum it, or use st.jacrev"
+            )
+        )
     if not out.type.dtype.is_inexact:
-        raise TransformError(describe(f"{name}: the function must return a floating-point scalar; it returned {out.type}"))
+        raise TransformError(
+            describe(f"{name}: the function must return a floating-point scalar; it returned {out.type}")
+        )
     return out

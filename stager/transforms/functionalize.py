@@ -55,6 +55,9 @@ def functionalize(f: Callable[..., Any], *, remove: str = "mutations") -> Callab
             raise
         cells.commit_overlays(interp)
         write_back([e for e in entered if e is not None], interp.lower_value)
-        return unflatten(result_structure, [wrap(v, x.weak) if isinstance(x, Array) else x for v, x in zip(values, results, strict=True)])
+        return unflatten(
+            result_structure,
+            [wrap(v, x.weak) if isinstance(x, Array) else x for v, x in zip(values, results, strict=True)],
+        )
 
     return pure

@@ -35,7 +35,9 @@ class Recorded:
                 aux = None
                 if has_aux:
                     if not isinstance(out, tuple) or len(out) != 2:
-                        raise TransformError(describe(f"{name}: has_aux=True wants the function to return a pair (value, aux)"))
+                        raise TransformError(
+                            describe(f"{name}: has_aux=True wants the function to return a pair (value, aux)")
+                        )
                     out, aux = out
                 results, self.structure = flatten(out)
                 if scalar:
@@ -59,7 +61,9 @@ class Recorded:
 
     def pull_back(self, cts: Sequence[Any]) -> list[Array]:
         """Cotangents of the inputs for raw cotangents of the results; the level around the record is in force."""
-        seeds = [(slot, ct) for slot, ct in zip(self.out_slots, cts, strict=True) if slot is not None and ct is not None]
+        seeds = [
+            (slot, ct) for slot, ct in zip(self.out_slots, cts, strict=True) if slot is not None and ct is not None
+        ]
         found = self.interp.backward(seeds, self.slots)
         return [wrap(zeros_like(x) if ct is None else ct) for x, ct in zip(self.inputs, found, strict=True)]
 
@@ -153,7 +157,9 @@ def _cotangents(record: Recorded, ct: Any) -> list[Any]:
     for x, v in zip(leaves, record.values, strict=True):
         c = operand(as_array(x), v.type.dtype)
         if c.type.shape != v.type.shape:
-            raise TransformError(describe(f"vjp: a cotangent of shape {tuple(c.type.shape)} came for a result {v.type}"))
+            raise TransformError(
+                describe(f"vjp: a cotangent of shape {tuple(c.type.shape)} came for a result {v.type}")
+            )
         out.append(c)
     return out
 
@@ -192,5 +198,3 @@ def _vjp_plain(f: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool) -
         return tuple(selected.trees([own(a) for a in arrays]))
 
     return (out, pull_back, aux) if has_aux else (out, pull_back)
-
-

@@ -28,7 +28,9 @@ def unit_vectors(t: Type) -> Array:
     return wrap(reshape(eye, shape=(n, *t.shape)))
 
 
-def jacfwd(f: Callable[..., Any], argnums: Any = 0, has_aux: bool = False, *, chunk_size: int | None = None) -> Callable[..., Any]:
+def jacfwd(
+    f: Callable[..., Any], argnums: Any = 0, has_aux: bool = False, *, chunk_size: int | None = None
+) -> Callable[..., Any]:
     """The Jacobian of f by forward mode: best for few inputs and many outputs.
 
     For each output of shape o and each differentiated argument of shape i an array of shape o + i, nested as the outputs
@@ -73,7 +75,9 @@ def _grown(x: Array, shape: Any) -> Array:
     return wrap(reshape(x.raw(), shape=shape))
 
 
-def jacrev(f: Callable[..., Any], argnums: Any = 0, has_aux: bool = False, *, chunk_size: int | None = None) -> Callable[..., Any]:
+def jacrev(
+    f: Callable[..., Any], argnums: Any = 0, has_aux: bool = False, *, chunk_size: int | None = None
+) -> Callable[..., Any]:
     """The Jacobian of f by reverse mode: best for many inputs and few outputs. Results as `jacfwd`.
 
     >>> import numpy as np, stager as st
@@ -102,7 +106,9 @@ def jacrev(f: Callable[..., Any], argnums: Any = 0, has_aux: bool = False, *, ch
     return jacobian_of
 
 
-def jacobian(f: Callable[..., Any], argnums: Any = 0, has_aux: bool = False, *, chunk_size: int | None = None) -> Callable[..., Any]:
+def jacobian(
+    f: Callable[..., Any], argnums: Any = 0, has_aux: bool = False, *, chunk_size: int | None = None
+) -> Callable[..., Any]:
     """The Jacobian of f, by the mode that needs fewer passes: forward unless f has fewer outputs than inputs."""
 
     @functools.wraps(f)
@@ -125,7 +131,9 @@ def _output_size(f: Callable[..., Any], args: Any, kwargs: Any, has_aux: bool) -
     return sum(n for n in (product(t.shape) for t in leaves) if isinstance(n, int))
 
 
-def hessian(f: Callable[..., Any], argnums: Any = 0, has_aux: bool = False, *, chunk_size: int | None = None) -> Callable[..., Any]:
+def hessian(
+    f: Callable[..., Any], argnums: Any = 0, has_aux: bool = False, *, chunk_size: int | None = None
+) -> Callable[..., Any]:
     """The Hessian of a scalar function: forward mode over reverse mode.
 
     >>> import numpy as np, stager as st
@@ -145,5 +153,3 @@ def hvp(f: Callable[..., Any], primals: Any, tangents: Any) -> Any:
     """
     argnums: Any = 0 if len(primals) == 1 else tuple(range(len(primals)))
     return jvp(grad(f, argnums), primals, tangents)
-
-

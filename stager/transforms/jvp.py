@@ -44,7 +44,9 @@ def _jvp(f: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
             raise TransformError(describe(f"jvp: tangents have structure {structure}, primals {expected}"))
         values, moved, out_structure, aux = push_forward(f, selected, _tangents(selected, flat_tangents), has_aux)
         out = unflatten(out_structure, [wrap(v) for v in values])
-        tangent = unflatten(out_structure, [wrap(zeros_like(v) if t is None else t) for v, t in zip(values, moved, strict=True)])
+        tangent = unflatten(
+            out_structure, [wrap(zeros_like(v) if t is None else t) for v, t in zip(values, moved, strict=True)]
+        )
         return (out, tangent, aux) if has_aux else (out, tangent)
 
     return pushed
@@ -70,7 +72,9 @@ def push_forward(f: Callable[..., Any], selected: Selected, tangents: list[Any],
     enabled, s.fwd_grad_enabled = s.fwd_grad_enabled, True
     try:
         with push(interp):
-            entered = [enter(interp, x, interp.wrap(r, t)) for x, r, t in zip(selected.leaves, raws, tangents, strict=True)]
+            entered = [
+                enter(interp, x, interp.wrap(r, t)) for x, r, t in zip(selected.leaves, raws, tangents, strict=True)
+            ]
             out = selected.call(f, [e.inner for e in entered])
             aux = None
             if has_aux:

@@ -46,12 +46,16 @@ class Linearized:
         """Raw tangents of the results for tangents nested as the primals."""
         flat, structure = flatten(tangents)
         if len(flat) != len(self.types):
-            raise TransformError(describe(f"linearize: the tangents have structure {structure}, which is not that of the primals"))
+            raise TransformError(
+                describe(f"linearize: the tangents have structure {structure}, which is not that of the primals")
+            )
         raws = []
         for x, t in zip(flat, self.types, strict=True):
             r = operand(as_array(x), t.dtype)
             if r.type.shape != t.shape:
-                raise TransformError(describe(f"linearize: a tangent of shape {tuple(r.type.shape)} came for a primal {t}"))
+                raise TransformError(
+                    describe(f"linearize: a tangent of shape {tuple(r.type.shape)} came for a primal {t}")
+                )
             raws.append(r)
         return replay(self.linear, [*raws, *self.residuals])
 
@@ -79,7 +83,9 @@ def _split(graph: Graph, n_own: int, n_out: int) -> tuple[Graph, list[Value], Gr
     for node in graph.nodes:
         if node.op.name == "input":
             continue
-        builder, operands = (rest, [residual(a) for a in node.args]) if node in dependent else (first, [here[a] for a in node.args])
+        builder, operands = (
+            (rest, [residual(a) for a in node.args]) if node in dependent else (first, [here[a] for a in node.args])
+        )
         copied = Node(node.op, tuple(operands), node.params, node.types, node.regions, node.loc, node.path)
         builder.graph.add(copied)
         (there if node in dependent else here).update(zip(node.outputs, copied.outputs, strict=True))
@@ -102,7 +108,12 @@ def linearize(f: Callable[..., Any], *primals: Any) -> Any:
         made = Linearized(f, primals)
         out = unflatten(made.structure, [wrap(v) for v in made.values])
         return out, lambda *tangents: unflatten(made.structure, [wrap(t) for t in made.push(tangents)])
-    return _plain(lambda *p: Linearized(f, p), primals, lambda made: (made.structure, made.values), lambda made, x: (made.structure, made.push(x)))
+    return _plain(
+        lambda *p: Linearized(f, p),
+        primals,
+        lambda made: (made.structure, made.values),
+        lambda made, x: (made.structure, made.push(x)),
+    )
 
 
 def _plain(make: Callable[..., Any], primals: tuple[Any, ...], results: Any, apply: Any) -> Any:
@@ -151,5 +162,3 @@ def linear_transpose(f: Callable[..., Any], *primals: Any) -> Callable[..., Any]
         return tuple(selected.trees(record.pull_back(_cotangents(record, ct))))
 
     return transposed
-
-

@@ -7,13 +7,12 @@ from typing import Any
 
 from stager.array import Array
 from stager.interpreters.stack import active
-from stager.ir.graph import Graph
 from stager.ir.dims import substitute, symbols_of
+from stager.ir.graph import Graph
 from stager.ir.types import Type, parse_type
 from stager.runtime.structure import flatten, unflatten
 from stager.tracing import trace
 from stager.transforms.calling import call_user
-
 
 HINT = 1000  # the size that a symbolic dim is taken to have where only types are given
 
@@ -27,8 +26,8 @@ def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     >>> st.eval_shape(lambda x: x.sum(axis=0), np.ones((3, 2)))
     f64[2]
     """
-    from stager.interpreters.stage import StageInterpreter
     from stager.interpreters.stack import push
+    from stager.interpreters.stage import StageInterpreter
 
     if active():
         with push(StageInterpreter()):
@@ -50,7 +49,9 @@ def _fresh(args: Any, kwargs: Any) -> tuple[list[Any], Any]:
 
     leaves, structure = flatten((args, kwargs))
     stage = nearest_stage()
-    return [wrap(stage.input(type_of(x))) if not isinstance(x, str) else wrap(stage.input(parse_type(x))) for x in leaves], structure
+    return [
+        wrap(stage.input(type_of(x))) if not isinstance(x, str) else wrap(stage.input(parse_type(x))) for x in leaves
+    ], structure
 
 
 def trace_types(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

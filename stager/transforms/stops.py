@@ -51,7 +51,9 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, regions: tuple[Grap
     return tuple([p for p, _ in pairs]), tuple([t for _, t in pairs])
 
 
-def _vjp(cts: Any, outs: Any, args: Sequence[Any], needs: Sequence[bool], *, regions: tuple[Graph, ...], policy: Any) -> list[Any]:
+def _vjp(
+    cts: Any, outs: Any, args: Sequence[Any], needs: Sequence[bool], *, regions: tuple[Graph, ...], policy: Any
+) -> list[Any]:
     """Runs the function again, on operands that common subexpressions cannot join with the first run, then back."""
     from stager.ops.elementwise import barrier
 
@@ -70,7 +72,9 @@ def _vjp(cts: Any, outs: Any, args: Sequence[Any], needs: Sequence[bool], *, reg
 def _batch(interp: Any, args: Sequence[Any], bdims: Sequence[Any], *, regions: tuple[Graph, ...], policy: Any) -> Any:
     inner = interp.again()
     with push(inner):
-        outs = [inner.unwrap(o) for o in replay(regions[0], [inner.wrap(a, d) for a, d in zip(args, bdims, strict=True)])]
+        outs = [
+            inner.unwrap(o) for o in replay(regions[0], [inner.wrap(a, d) for a, d in zip(args, bdims, strict=True)])
+        ]
     return tuple([o for o, _ in outs]), tuple([d for _, d in outs])
 
 
@@ -113,5 +117,3 @@ def checkpoint(f: Callable[..., Any], *, policy: str = "nothing") -> Callable[..
         return unflatten(kept["structure"], [wrap(o) for o in outs])
 
     return checkpointed
-
-

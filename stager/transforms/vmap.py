@@ -69,7 +69,12 @@ def _mapped(args: tuple[Any, ...], kwargs: dict[str, Any], in_dims: Any) -> tupl
     flat, structure = flatten((args, kwargs))
     named: dict[str, Any] = {}
     positional = in_dims
-    if isinstance(in_dims, tuple | list) and in_dims and isinstance(in_dims[-1], dict) and len(in_dims) == len(args) + 1:
+    if (
+        isinstance(in_dims, tuple | list)
+        and in_dims
+        and isinstance(in_dims[-1], dict)
+        and len(in_dims) == len(args) + 1
+    ):
         positional, named = tuple(in_dims[:-1]), dict(in_dims[-1])
     if isinstance(positional, tuple | list) and len(positional) != len(args):
         raise ValueError(f"vmap: in_dims has {len(positional)} items for {len(args)} arguments")
@@ -98,7 +103,11 @@ def _ndim(x: Any) -> int:
 
 
 def _batch_size(flat: list[Any], dims: list[int | None], axis_size: Dim | None) -> Dim:
-    sizes = [(x.shape[d] if isinstance(x, Array) else np.shape(x)[d]) for x, d in zip(flat, dims, strict=True) if d is not None]
+    sizes = [
+        (x.shape[d] if isinstance(x, Array) else np.shape(x)[d])
+        for x, d in zip(flat, dims, strict=True)
+        if d is not None
+    ]
     if axis_size is not None:
         sizes.append(axis_size)
     if not sizes:
@@ -111,7 +120,9 @@ def _batch_size(flat: list[Any], dims: list[int | None], axis_size: Dim | None) 
 class _Once:
     """The batched call, without chunks."""
 
-    def __init__(self, f: Callable[..., Any], structure: Any, out_dims: Any, randomness: str, axis_name: str | None) -> None:
+    def __init__(
+        self, f: Callable[..., Any], structure: Any, out_dims: Any, randomness: str, axis_name: str | None
+    ) -> None:
         self.f = f
         self.structure = structure
         self.out_dims = out_dims
@@ -143,12 +154,16 @@ class _Once:
         for e, d in entered:
             write_back([e], lambda v, d=d: materialize_batch(interp, *interp.unwrap(v), to=d))
         to = broadcast_prefix(self.out_dims, result_structure, name="vmap: out_dims")
-        return unflatten(result_structure, [self._out(interp, v, b, d) for (v, b), d in zip(unwrapped, to, strict=True)])
+        return unflatten(
+            result_structure, [self._out(interp, v, b, d) for (v, b), d in zip(unwrapped, to, strict=True)]
+        )
 
     def _out(self, interp: VmapInterpreter, value: Any, bdim: int | None, to: Any) -> Any:
         if to is None:
             if bdim is not None:
-                raise TransformError(describe("vmap: out_dims is None for a result that differs between lanes", remedy="give it an axis"))
+                raise TransformError(
+                    describe("vmap: out_dims is None for a result that differs between lanes", remedy="give it an axis")
+                )
             return wrap(value)
         rank = len(value.type.shape) + (bdim is None)
         if not isinstance(to, int) or not -rank <= to < rank:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import stager as st
-from stager.library import BuildError, parse_spec
 from stager.codegen.library import ERRORS
+from stager.library import BuildError, parse_spec
 
 CC = shutil.which("cc") or shutil.which("gcc")
 needs_cc = pytest.mark.skipif(CC is None, reason="no C compiler on this machine")
@@ -122,8 +122,10 @@ def test_every_bad_argument_is_answered(library):
     code = {name: value for name, (value, _) in ERRORS.items()}
     assert call() == 0
     np.testing.assert_allclose(out, predict(params, x), rtol=1e-12)
-    assert call(w=None) == code["NULL"] and call(out=None) == code["NULL"]
-    assert call(n=-1) == code["SIZE"] and call(n=1 << 62) == code["SIZE"]
+    assert call(w=None) == code["NULL"]
+    assert call(out=None) == code["NULL"]
+    assert call(n=-1) == code["SIZE"]
+    assert call(n=1 << 62) == code["SIZE"]
     assert call(x=x.ctypes.data + 1) == code["ALIGNMENT"]
     assert call(out=x) == code["OVERLAP"]
     assert call(n=0, x=None, out=None) == 0
