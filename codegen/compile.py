@@ -14,8 +14,10 @@ from typing import Any
 from stager.codegen.program import Program
 from stager.codegen.target import Target
 from stager.ir.abi import Abi, InputAbi, OutputAbi, SymbolAbi
-from stager.ir.dims import Dim, contiguous_strides, symbols_of
+from stager.ir.dims import Dim, contiguous_strides, substitute, symbols_of
 from stager.ir.graph import Graph
+
+TYPICAL_SIZE = 1024  # elements, of a dim that only the data decides
 
 
 @dataclass(slots=True)
@@ -41,8 +43,11 @@ class Compiled:
         return str(_machine(self.target).emit_assembly(_optimised(self.text, self.target)))
 
 
-def compile_graph(graph: Graph, target: Target, *, name: str = "f", threads: bool = True) -> Compiled:
-    """Compiles a verified graph. The ABI's names are those of `stager/ir/abi.py`."""
+def compile_graph(
+    graph: Graph, target: Target, *, name: str = "f", threads: bool = True, blas: bool = False
+) -> Compiled:
+    """Compiles a verified graph. The ABI's names are those of `stager/ir/abi.py`. `blas`: the functions of
+    `runtime/blas.py` are there where the code will run; without them large products are generated too."""
     from stager.codegen.arena import plan
     from stager.codegen.fuse import fuse
     from stager.codegen.inplace import share
@@ -51,7 +56,7 @@ def compile_graph(graph: Graph, target: Target, *, name: str = "f", threads: boo
     from stager.codegen.schedule import schedule
 
     clock = _Clock()
-    program = lower(graph, name)
+    program = lower(graph, name, target, blas=blas)
     clock("lower")
     fuse(program)
     share(program)
@@ -60,7 +65,7 @@ def compile_graph(graph: Graph, target: Target, *, name: str = "f", threads: boo
     clock("schedule")
     plan(program)
     clock("plan")
-    emitted = emit_program(program, target, threads=threads)
+    emitted = emit_program(program, target, threads=threads, blas=blas)
     clock("emit")
     text = str(emitted.module)
     clock("print")
@@ -137,6 +142,6 @@ def _abi(graph: Graph, name: str, program: Program, statuses: Any, externals: tu
         if d.kind != "data":
             source = d.source if isinstance(d.source, int) else position[id(d.source.node)]
             symbols.append(SymbolAbi(s, d.kind, source, d.axis))
-    return Abi(
-        name, tuple(inputs), tuple(outputs), tuple(symbols), program.arena_bytes, statuses, externals, program.work
-    )
+    # the caller decides by `work` before the data has said any size: typical ones stand in
+    work = substitute(program.work, {s: TYPICAL_SIZE for s, d in graph.symbols.items() if d.kind == "data"})
+    return Abi(name, tuple(inputs), tuple(outputs), tuple(symbols), program.arena_bytes, statuses, externals, work)
