@@ -220,11 +220,19 @@ def type_of(x: Any) -> Type:
     return Type(dtype_of(a.dtype), a.shape)
 
 
+def dims_of(shape: Any) -> list[Any]:
+    """The dims of a shape argument: one, a sequence of them, or an array of them."""
+    if isinstance(shape, tuple | list):
+        return list(shape)
+    if isinstance(shape, Array | np.ndarray) and len(shape.shape):
+        return list(shape)  # type: ignore[arg-type]
+    return [shape]
+
+
 def check_shape(shape: Any) -> tuple[Dim, ...]:
     """A shape argument as a tuple of dims."""
-    items = shape if isinstance(shape, tuple | list) else (shape,)
     out: list[Dim] = []
-    for d in items:
+    for d in dims_of(shape):
         if isinstance(d, Expr):
             out.append(d)
         else:

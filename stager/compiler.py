@@ -340,6 +340,9 @@ def _refuse_overlap(traced: Traced) -> None:
 
 
 def _signature(fn: Callable[..., Any]) -> inspect.Signature:
+    if isinstance(fn, np.ufunc):  # its keywords exclude one another: none has a default that may be passed
+        names = "xyzw"[: fn.nin] if fn.nin <= 4 else []
+        return inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY) for n in names])
     try:
         return inspect.signature(fn)
     except (ValueError, TypeError):
