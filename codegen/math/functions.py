@@ -135,7 +135,11 @@ class MathFunctions:
                 function.attributes.add(attribute)
         b.builder = ir.IRBuilder(function.append_basic_block("entry"))
         args = [Val(a, d) for a, d in zip(function.args, dtypes, strict=True)]
-        wide = min((k[1] for k in self._made if k[0] == record.name and k[2:] == key[2:] and k[1] > 1), default=0)
+        # a finished vector form: one that is being emitted lane by lane asks for this very scalar
+        wide = min(
+            (k[1] for k, f in self._made.items() if k[0] == key[0] and k[2:] == key[2:] and k[1] > 1 and _finished(f)),
+            default=0,
+        )
         if width == 1 and wide and not record.cold:
             out = self._one_lane(b.with_width(wide), record.name, args)
         else:
@@ -146,3 +150,7 @@ class MathFunctions:
     def _one_lane(self, b: ScalarBuilder, name: str, args: list[Val]) -> Val:
         b.inline = "call"
         return b.extract(self.call(b, name, *(b.insert(b.const(a.dtype, 1), 0, a) for a in args)), 0)
+
+
+def _finished(function: Any) -> bool:
+    return bool(function.blocks) and bool(function.blocks[-1].is_terminated)
