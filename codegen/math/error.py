@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from stager.codegen.math.exponential import exp_pair, exp_tail, power_of_two, reduce_exp, scale
-from stager.codegen.math.expr import Expr, estrin, fits, fma, horner, smaller, where
+from stager.codegen.math.exponential import exp_pair, power_of_two, reduce_exp, scale
+from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, smaller, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import Pair, fast_two_sum, two_product
 from stager.codegen.scalar import ScalarBuilder, Val
@@ -19,12 +19,12 @@ from stager.ir.dtypes import f64
 @math_function()
 def erf(b: ScalarBuilder, v: Val) -> Val:
     x = Expr(b, v)
-    a = smaller(abs(x), 6.0 if x.dtype is f64 else 4.0)
+    a = smaller(abs(x), 5.95 if x.dtype is f64 else 4.0)
     z = x * x
-    near = fma(x, estrin(z, fits("ERF", x)), x)
-    g = estrin(a, fits("ERFC_LOG", x))
-    k_bits, _, r = reduce_exp(-g)
-    e = fma(r * r, exp_tail(r), r) + 1.0
+    near = fma(x, even_odd(z, fits("ERF", x)), x)
+    g = even_odd(a, fits("ERFC_LOG", x))
+    k_bits, r = reduce_exp(-g)
+    e = fma(r * r, even_odd(r, fits("EXP_ERF", r)), r) + 1.0  # erfc is below 0.16: a few digits less do
     far = (1.0 - e * power_of_two(k_bits, x.dtype)).copysign(x)
     return where(a < 1.0, near, far).v
 
@@ -33,7 +33,7 @@ def erf(b: ScalarBuilder, v: Val) -> Val:
 def erfc(b: ScalarBuilder, v: Val) -> Val:
     x = Expr(b, v)
     center = 4.0 if x.dtype is f64 else 2.0
-    near = (1.0 - x) - x * estrin(x * x, fits("ERF", x))
+    near = (1.0 - x) - x * even_odd(x * x, fits("ERF", x))
     a = smaller(abs(x), 28.0 if x.dtype is f64 else 11.0)
     square, square_low = two_product(a, a)
     e, k_bits = exp_pair(Pair(-square, -square_low))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stager.codegen.math.expr import Expr, estrin, fits, fma, larger, smaller, where
+from stager.codegen.math.expr import Expr, even_odd, fits, fma, larger, smaller, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import Pair, fast_two_sum
 from stager.codegen.scalar import ScalarBuilder, Val
@@ -50,13 +50,12 @@ def round_to_bits(x: Expr) -> tuple[Expr, Expr]:
     return shifted.bits(), shifted - magic
 
 
-def reduce_exp(x: Expr) -> tuple[Expr, Expr, Expr]:
-    """Bits whose low part is k, k as a float, and r = x - k*ln2."""
+def reduce_exp(x: Expr) -> tuple[Expr, Expr]:
+    """Bits whose low part is k, and r = x - k*ln2."""
     fmt = exp_format(x.dtype)
     shifted = fma(x, LOG2E, fmt.magic)
     k = shifted - fmt.magic
-    r = fma(k, -fmt.ln2_lo, fma(k, -fmt.ln2_hi, x))
-    return shifted.bits(), k, r
+    return shifted.bits(), fma(k, -fmt.ln2_lo, fma(k, -fmt.ln2_hi, x))
 
 
 def reduce_exp_pair(x: Expr, lo: Expr | None = None) -> tuple[Expr, Expr, Expr]:
@@ -72,7 +71,7 @@ def reduce_exp_pair(x: Expr, lo: Expr | None = None) -> tuple[Expr, Expr, Expr]:
 
 def exp_tail(r: Expr) -> Expr:
     """(exp(r) - 1 - r) / r**2."""
-    return estrin(r, fits("EXP", r))
+    return even_odd(r, fits("EXP", r))
 
 
 def power_of_two(k_bits: Expr, dtype: DType) -> Expr:
@@ -98,8 +97,8 @@ def exp_of_pair(x: Pair) -> tuple[Expr, Expr]:
 def exp_short(x: Expr) -> Expr:
     """exp of a float64 to a little more than float32's digits, clamped to float32's range."""
     fmt = exp_format(x.dtype)
-    k_bits, _, r = reduce_exp(smaller(larger(x, -110.0), 110.0))
-    e = fma(r * r, estrin(r, fits("EXP_SHORT", r)), r) + 1.0
+    k_bits, r = reduce_exp(smaller(larger(x, -110.0), 110.0))
+    e = fma(r * r, even_odd(r, fits("EXP_SHORT", r)), r) + 1.0
     return (e.bits() + (k_bits << fmt.mantissa)).as_float(x.dtype)
 
 
@@ -117,7 +116,7 @@ def exp_pair(x: Pair, lowest: float | None = None, highest: float | None = None)
 def exp(b: ScalarBuilder, v: Val) -> Val:
     x = Expr(b, v)
     fmt = exp_format(x.dtype)
-    k_bits, _, r = reduce_exp(smaller(larger(x, fmt.lowest), fmt.highest))
+    k_bits, r = reduce_exp(smaller(larger(x, fmt.lowest), fmt.highest))
     return scale(fma(r * r, exp_tail(r), r) + 1.0, k_bits).v
 
 
@@ -127,7 +126,7 @@ def exp2(b: ScalarBuilder, v: Val) -> Val:
     x = smaller(larger(x, -1076.0), 1025.0) if x.dtype is f64 else smaller(larger(x, -151.0), 129.0)
     k_bits, k = round_to_bits(x)
     r = x - k
-    return scale(fma(r, estrin(r, fits("EXP2", r)), 1.0), k_bits).v
+    return scale(fma(r, even_odd(r, fits("EXP2", r)), 1.0), k_bits).v
 
 
 @math_function()

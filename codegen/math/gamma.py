@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from stager.codegen.math.exponential import exp_pair, exp_short, hexadecimal, scale
-from stager.codegen.math.expr import Expr, estrin, fits, fma, horner, when_any, where
+from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, when_any, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.logarithm import log_of_pair, log_pair, log_short
 from stager.codegen.math.split import Pair, fast_two_sum, two_product, two_sum
@@ -119,7 +119,7 @@ def digamma_short(single: Expr) -> Expr:
     small = x < 1.0
     y = where(small, x, x - 1.0)
     root_hi, root_lo = DIGAMMA_ROOT_LESS_ONE
-    near = ((y - root_hi) - root_lo) * estrin(y - 0.5, fits("DIGAMMA_ROOT_SHORT", x))
+    near = ((y - root_hi) - root_lo) * even_odd(y - 0.5, fits("DIGAMMA_ROOT_SHORT", x))
     out = where(x >= 2.0, above, where(small, near - u, near))
     out = where(x == 0.0, -u, where(x < math.inf, out, x))
     return _lane_by_lane(x < 0.0, out, "digamma_scalar", x).to(single.dtype)
@@ -229,7 +229,7 @@ def digamma(b: ScalarBuilder, v: Val) -> Val:
     small = a < 1.0
     y = where(small, a, a - 1.0)
     root_hi, root_lo = DIGAMMA_ROOT_LESS_ONE
-    near = ((y - root_hi) - root_lo) * estrin(y - 0.5, fits("DIGAMMA_ROOT", x))
+    near = ((y - root_hi) - root_lo) * even_odd(y - 0.5, fits("DIGAMMA_ROOT", x))
     out = where(a >= 2.0, above, where(small, near - u, near))
     out = where(x == 0.0, -u.copysign(x), out)
     out = where(x.isnan(), x, out)

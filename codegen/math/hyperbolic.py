@@ -9,30 +9,43 @@ from __future__ import annotations
 import math
 
 from stager.codegen.math.exponential import exp_tail, power_of_two, reduce_exp, reduce_exp_pair
-from stager.codegen.math.expr import Expr, fits, fma, horner, smaller, where
+from stager.codegen.math.expr import Expr, fits, fma, horner, larger, smaller, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.logarithm import log_format, log_of_pair
 from stager.codegen.math.split import Pair, fast_two_sum, two_product, two_sum
+from stager.codegen.math.trigonometric import sign_bit
 from stager.codegen.scalar import ScalarBuilder, Val
-from stager.ir.dtypes import f64
+from stager.ir.dtypes import f32, f64
 
 TANH_SMALL = 0.55
 
 
 @math_function()
 def tanh(b: ScalarBuilder, v: Val) -> Val:
-    # below 0.55: x + x*z*P(z)/Q(z) with z = x*x; above: 1 - 2/(exp(2|x|) + 1); one division serves both
     x = Expr(b, v)
-    a = smaller(abs(x), 22.0)
+    if x.dtype is f32 and b.target.has_fma:
+        return _tanh_quotient(x).v
+    # below 0.55: x + x*z*P(z)/Q(z) with z = x*x; above: 1 - 2/(exp(2|x|) + 1); one division serves both
+    a = abs(x)
     small = a < TANH_SMALL
-    k_bits, _, r = reduce_exp(a + a)
-    e = fma(r * r, exp_tail(r), r) + 1.0
-    e = e * power_of_two(k_bits, x.dtype)
+    bounded = smaller(a, 22.0)
+    k_bits, r = reduce_exp(bounded + bounded)
+    s = power_of_two(k_bits, x.dtype)
+    p = fma(r * r, exp_tail(r), r)
     z = a * a
     numerator = where(small, a * z * horner(z, fits("TANH_P", x)), -2.0)
-    denominator = where(small, horner(z, fits("TANH_Q", x)), e + 1.0)
+    denominator = where(small, horner(z, fits("TANH_Q", x)), fma(s, p, s + 1.0))
     out = where(small, a, 1.0) + numerator / denominator
-    return out.copysign(x).v
+    return (out.bits() | sign_bit(x)).as_float(x.dtype).v
+
+
+def _tanh_quotient(x: Expr) -> Expr:
+    """(1 - e)/(1 + e) with e = exp(-2|x|) = s + s*p: 1.96 units of error in float32 with FMA, beyond 2 in the other forms."""
+    k_bits, r = reduce_exp(larger(abs(x) * -2.0, -20.0))
+    s = power_of_two(k_bits, x.dtype)
+    p = fma(r * r, exp_tail(r), r)
+    out = fma(-s, p, 1.0 - s) / fma(s, p, s + 1.0)
+    return (out.bits() | sign_bit(x)).as_float(x.dtype)
 
 
 def _even_and_odd(a: Expr) -> tuple[Expr, Expr, Expr, Expr, Expr]:

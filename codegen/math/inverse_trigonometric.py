@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from stager.codegen.math.expr import Expr, estrin, fits, fma, smaller, where
+from stager.codegen.math.expr import Expr, even_odd, fits, fma, smaller, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import fast_two_sum, two_product
 from stager.codegen.math.trigonometric import TRIG_F32, TRIG_F64, sign_bit
@@ -22,7 +22,7 @@ def _half_angle(a: Expr) -> tuple[Expr, Expr, Expr]:
     big = a > 0.5
     z = where(big, (1.0 - a) * 0.5, a * a)
     r = where(big, z.sqrt(), a)
-    return big, r, r * z * estrin(z, fits("ASIN", a))
+    return big, r, r * z * even_odd(z, fits("ASIN", a))
 
 
 @math_function()
@@ -66,7 +66,7 @@ def _atan_of_ratio(n: Expr, d: Expr) -> tuple[Expr, Expr]:
     p, e = two_product(q, d)
     q_low = ((((n - p) - e) + n_low) - q * d_low) * inverse
     z = q * q
-    rest = fma(q * z, estrin(z, fits("ATAN", q)), q_low)
+    rest = fma(q * z, even_odd(z, fits("ATAN", q)), q_low)
     hi, lo = _pi(q, 0.25)
     s, e = fast_two_sum(where(turn, q.const(hi), 0.0), q)
     return fast_two_sum(s, e + (rest + where(turn, q.const(lo), 0.0)))

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from stager.codegen.math.exponential import exp_format, hexadecimal, power_of_two
-from stager.codegen.math.expr import Expr, estrin, fits, fma, horner, where
+from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import Pair, fast_two_sum, two_product, two_sum
 from stager.codegen.scalar import ScalarBuilder, Val
@@ -91,7 +91,7 @@ def log(b: ScalarBuilder, v: Val) -> Val:
     s = f / (f + 2.0)
     z = s * s
     half = f * f * 0.5
-    r = z * horner(z, fits("LOG", x))
+    r = z * even_odd(z, fits("LOG", x))
     out = fma(k, fmt.ln2_hi, f - (half - fma(s, half + r, k * fmt.ln2_lo)))
     return log_specials(x, out).v
 
@@ -104,7 +104,7 @@ def log_short(x: Expr) -> Expr:
     s = f / (f + 2.0)
     z = s * s
     half = f * f * 0.5
-    return fma(k, fmt.ln2_hi + fmt.ln2_lo, f - (half - s * (half + z * estrin(z, fits("LOG_SHORT", x)))))
+    return fma(k, fmt.ln2_hi + fmt.ln2_lo, f - (half - s * (half + z * even_odd(z, fits("LOG_SHORT", x)))))
 
 
 def _log_to_base(b: ScalarBuilder, v: Val, scale: tuple[float, float], two: tuple[float, float]) -> Val:

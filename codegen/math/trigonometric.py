@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from stager.codegen.math.exponential import exp_format
-from stager.codegen.math.expr import Expr, estrin, fits, fma, horner, when_any, where
+from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, when_any, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import fast_two_sum, two_product, upper_half
 from stager.codegen.scalar import ScalarBuilder, Val
@@ -80,7 +80,7 @@ def sin_kernel(r: Expr, lo: Expr) -> Expr:
     z = r * r
     lo = fma(lo * z, -4 / math.pi**2, lo)  # times cos(r), to a twentieth
     c0, *rest = fits("SIN_PI", r)
-    p = fma(z, estrin(z, rest), c0)
+    p = fma(z, even_odd(z, rest), c0)
     if r.b.target.has_fma:
         cube = r * z
         cube_low = fma(r, fma(r, r, -z), fma(r, z, -cube))
