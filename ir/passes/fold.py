@@ -41,6 +41,15 @@ def static_dim(rw: Rewriter, node: Node) -> Replacement:
     return None if isinstance(d, Expr) else rw.fill(d, node.types[0])
 
 
+def empty(rw: Rewriter, node: Node) -> Replacement:
+    """what has no elements -> a literal, whatever would be in them"""
+    if not node.args or node.op.family not in FAMILIES or node.params.get("mode") == "check":
+        return None
+    if any(0 not in t.shape for t in node.types):
+        return None
+    return tuple([rw.fill(0, t) for t in node.types])
+
+
 def fold_literals(rw: Rewriter, node: Node) -> Replacement:
     """An elementwise op of literals is a literal: computed once, on scalars."""
     args = node.args
@@ -180,5 +189,5 @@ FOLD: Rules = {
     **dict.fromkeys(COMPARISONS, (fold_dim_comparison,)),
     **{f"reduce_{name}": (reduced_literal,) for name in ("sum", "prod", "max", "min", "or", "and")},
     "family:elementwise": (fold_literals,),
-    "*": (fold_arrays,),
+    "*": (empty, fold_arrays),
 }

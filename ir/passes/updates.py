@@ -314,22 +314,59 @@ UPDATES: Rules = {
 # -- chains of updates -------------------------------------------------------------------------------------------------
 
 
+class _Chains:
+    """Chains of updates: `single` are those that nothing but the next update reads, `ends` the last of each chain."""
+
+    def __init__(self, graph: Graph) -> None:
+        updates = [n for n in graph.nodes if n.op.name == "slice_update"]
+        self.single: set[Node] = set()
+        self.ends: list[Node] = []
+        if len(updates) < 2:
+            return
+        users = graph.users()
+        outputs = {v.node for v in graph.outputs}
+        self.single = {n for n in updates if len(users.get(Value(n), ())) == 1 and n not in outputs}
+        based = {n.args[0].node for n in updates if n.args[0].node in self.single}
+        self.ends = [n for n in updates if n not in based]
+
+
+def drop_overwritten(graph: Graph, fast_math: bool = False) -> Graph:
+    """Without updates whose elements are all written again before anything reads them."""
+    chains = _Chains(graph)
+    dropped: set[Node] = set()
+    for end in chains.ends:
+        shape = end.types[0].shape
+        later: list[list[Span]] = []
+        exact: set[tuple[Span, ...]] = set()
+        node = end
+        while True:
+            region = spans(node, shape)
+            if tuple(region) in exact or any(_within(region, w) for w in later[-UPDATES_LOOKED_THROUGH:]):
+                dropped.add(node)
+            else:
+                exact.add(tuple(region))
+                later.append(region)
+            if node.args[0].node not in chains.single:
+                break
+            node = node.args[0].node
+    if dropped:
+
+        def drop(rw: Rewriter, node: Node) -> Replacement:
+            return node.args[0] if rw.current in dropped else None
+
+        graph = rebuild(graph, drop)
+    return map_regions(graph, drop_overwritten, fast_math)
+
+
 def join_updates(graph: Graph, fast_math: bool = False) -> Graph:
     """A chain of updates that cover their base along one axis -> concatenate of what they write.
 
     Only where nothing else reads the arrays between, for then they need not exist.
     """
-    updates = [n for n in graph.nodes if n.op.name == "slice_update"]
-    if len(updates) < 2:
-        return map_regions(graph, join_updates, fast_math)
-    users = graph.users()
-    outputs = {v.node for v in graph.outputs}
-    single = {n for n in updates if len(users.get(Value(n), ())) == 1 and n not in outputs}
-    inner = {n.args[0].node for n in updates if n.args[0].node in single and n.args[1].node is not n.args[0].node}
+    chains = _Chains(graph)
     replaced: dict[Node, tuple[int, list[Value]]] = {}
-    for end in updates:
-        if end in inner:
-            continue
+    single = chains.single
+    for end in chains.ends:
         pieces = _covering(end, single)
         if pieces is not None:
             replaced[end] = pieces

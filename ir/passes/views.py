@@ -121,6 +121,29 @@ def _transposed_dot(rw: Rewriter, x: Value, perm: Sequence[int]) -> Replacement:
     return rw.emit("dot", b, a, contract=(contract[1], contract[0]), batch=(batch[1], batch[0]))
 
 
+def product_without_sum(rw: Rewriter, node: Node) -> Replacement:
+    """dot over nothing, or over one element -> a product of broadcasts; over an empty axis -> 0"""
+    contract, batch = node.params["contract"], node.params["batch"]
+    x, y = node.args
+    extents = [x.type.shape[k] for k in contract[0]]
+    t = node.types[0]
+    if any(d == 0 for d in extents):
+        return rw.fill(0, t)
+    if any(d != 1 for d in extents):
+        return None
+    n = len(batch[0])
+    sides = []
+    place = n
+    for side, operand in enumerate((x, y)):
+        free = [k for k in range(operand.type.ndim) if k not in contract[side] and k not in batch[side]]
+        laid_out = rw.emit("transpose", operand, perm=(*batch[side], *free, *contract[side]))
+        kept = laid_out.type.shape[: n + len(free)]
+        axes = (*range(n), *range(place, place + len(free)))
+        sides.append(rw.emit("broadcast", rw.emit("reshape", laid_out, shape=kept), shape=t.shape, axes=axes))
+        place += len(free)
+    return rw.emit("and_" if t.dtype.kind == "b" else "mul", *sides)
+
+
 def dot(rw: Rewriter, node: Node) -> Replacement:
     """dot(transpose a, b) -> dot(a, b) on other axes, when a's free axes keep their order"""
     contract, batch = node.params["contract"], node.params["batch"]
@@ -419,7 +442,7 @@ VIEWS: Rules = {
     "transpose": (transpose,),
     "broadcast": (broadcast,),
     "slice": (slice_,),
-    "dot": (dot,),
+    "dot": (product_without_sum, dot),
     "convert": (converted_iota,),
     "family:elementwise": (before_broadcast, before_layout),
     **{f"reduce_{name}": (reduction,) for name in ("sum", "prod", "max", "min", "or", "and")},

@@ -29,6 +29,7 @@ TABLES: dict[str, Callable[..., Graph]] = {
         pipeline.resolve_views,
         pipeline.resolve_updates,
         pipeline.simplify,
+        pipeline.drop_overwritten,
         pipeline.join_updates,
         run_pipeline,
     )

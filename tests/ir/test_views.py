@@ -120,6 +120,24 @@ def case_overwritten_update(b: Build, x: Value) -> Value:
     return b.slice_update(y, b.fill(2.0, (2, "n")), starts=(1, 0), sizes=(2, n), steps=(1, 1))
 
 
+def case_overwritten_behind_another(b: Build, x: Value) -> Value:
+    y = set_row(b, x, 1, b.fill(1.0, ("n",)))
+    y = set_row(b, y, 3, b.fill(2.0, ("n",)))
+    return set_row(b, y, 1, row(b, x, 0))
+
+
+def case_products_without_a_sum(b: Build, x: Value) -> Value:
+    s, t = b.reduce_sum(x, axes=(0,)), b.reduce_sum(x, axes=(1,))
+    outer = b.dot(t, s, contract=((), ()), batch=((), ()))
+    column = b.reshape(t, shape=(1, 4))
+    same = b.dot(column, b.reshape(s, shape=(1, n)), contract=((0,), (0,)), batch=((), ()))
+    none = b.slice(x, starts=(0, 0), sizes=(0, n), steps=(1, 1))
+    zero = b.dot(none, none, contract=((0,), (0,)), batch=((), ()))
+    outer = b.add(outer, b.broadcast(b.reduce_sum(zero, axes=(0,)), shape=(4, n), axes=(1,)))
+    lanes = b.dot(x, x, contract=((), ()), batch=((0,), (0,)))
+    return b.add(b.add(outer, same), b.add(x, b.reduce_sum(lanes, axes=(2,))))
+
+
 def case_update_with_what_is_there(b: Build, x: Value) -> Value:
     region = {"starts": (1, 0), "sizes": (2, n), "steps": (1, 1)}
     return b.slice_update(x, b.slice(x, **region), **region)
