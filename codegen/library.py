@@ -1,12 +1,12 @@
-"""Built libraries: kernels, their C entries, the thread pool and the buffers, linked into one LLVM module and one object.
+"""Built libraries: kernels, their C entries, the thread pool and the buffers, linked into one module.
 
-A C entry validates every argument, computes what the kernel's ABI wants and calls it. It is the same for every function:
+A C entry validates every argument, computes what the kernel's ABI wants and calls it. All look alike:
 
     int32_t NAME(const T *in0, ..., T *out0, ..., int64_t n, ..., void *workspace, int64_t workspace_bytes)
 
-Errors are negative for bad arguments (`ERRORS`), positive for what the computation found (`Abi.statuses`, from 1). After a
-positive one the thread's numbers for the text stand in the caller's `stager_error`, if it set one up. Nothing here is
-known of Python; the object needs libc, libm and pthread.
+Errors are negative for bad arguments (`ERRORS`), positive for what the computation found (`Abi.statuses`, from 1);
+the thread that called keeps the numbers for the text. Nothing here is known of Python; the object needs libc, libm
+and pthread.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def _emit_workspace(module: Any, f: Function) -> None:
 
 
 def _emit_error(module: Any, f: Function) -> None:
-    """const char *NAME_error(int32_t code, char *text, int64_t size): the text of a code, with the numbers of this thread's last error."""
+    """int32_t NAME_error(int32_t code, char *text, int64_t size): writes the text of a code, with this thread's numbers."""
     c = Code(module, f"{f.name}_error", I32, [("code", I32), ("text", PTR), ("size", I64)])
     c.ret_if(c.or_(c.is_null(c.arg("text")), c.lt(c.arg("size"), 1)), ERRORS["NULL"][0])
     texts = {0: ("no error", False), **{code: (text, False) for code, text in ERRORS.values()}}

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def load_function(target: str) -> Any:
-    """The object that `module:name` names; the current folder is importable. SystemExit with a text when there is none."""
+    """The object that `module:name` names; the current folder is importable. SystemExit when there is none."""
     module_name, _, name = target.partition(":")
     if not name:
         raise SystemExit(f"stager: {target!r} does not read like module:function")
@@ -58,7 +58,8 @@ def build(options: argparse.Namespace) -> None:
             )
         functions[f"{name}_{kind}"] = (transformed(fn, kind), options.spec)
     built = build_library(
-        functions, options.output, name=name, target=options.target, shared=not options.no_shared, static=options.static,
+        functions, options.output, name=name, target=options.target,
+        weights=options.weights, shared=not options.no_shared, static=options.static,
         llvm="llvm" in options.emit, assembly="asm" in options.emit,
         progress=lambda text: print(f"stager: {text}", file=sys.stderr),
     )  # fmt: skip
@@ -104,6 +105,9 @@ def main(argv: list[str] | None = None) -> int:
         "--with", dest="with_", default="", metavar="LIST", help="transforms to build beside it: grad,value_and_grad"
     )
     built.add_argument("--target", default="host", help="host or a target of the table")
+    built.add_argument(
+        "--weights", default="argument", choices=("argument", "embed"), help="captured arrays: arguments or constants"
+    )
     built.add_argument("--static", action="store_true", help="a static library too")
     built.add_argument("--no-shared", action="store_true", help="the object and the header only")
     built.add_argument("--emit", action="append", default=[], choices=("llvm", "asm"), help="also write this form")

@@ -149,7 +149,7 @@ class _Mapping:
 
         traced = self.traced
         sources: dict[int, p.Source] = {}
-        inputs = {leaf.input: k for k, leaf in enumerate(l for l in traced.leaves if l.input is not None)}
+        inputs = {leaf.input: k for k, leaf in enumerate(x for x in traced.leaves if x.input is not None)}
         walker = _PatternWalker(traced.leaves[: traced.arguments], inputs, sources)
         named = {q.name: i for i, q in enumerate(bound_parameters(compiler.signature))}
         patterns: list[Any] = [None] * len(named)
@@ -166,7 +166,8 @@ class _Mapping:
         hidden, absent = guards.hidden(traced, inputs, sources, compiler.signature)
         abi, result = self._results(sources)
         return EntrySpec(abi, self.code.address, tuple(patterns), result, varargs=varargs, varkw=varkw, hidden=hidden,
-                         absent=absent, dim_guards=_dim_guards(traced), forms={r.index: "python" for r in traced.results if r.python},
+                         absent=absent, dim_guards=_dim_guards(traced),
+                         forms={r.index: "python" for r in traced.results if r.python},
                          threads=compiler.threads, keepalive=(self.code,))  # fmt: skip
 
     def _results(self, sources: dict[int, p.Source]) -> tuple[Any, p.Result]:
@@ -174,7 +175,7 @@ class _Mapping:
         traced, abi = self.traced, self.code.abi
         extra: list[OutputAbi] = []
         position = {
-            leaf_index: k for k, leaf_index in enumerate(i for i, l in enumerate(traced.leaves) if l.input is not None)
+            leaf_index: k for k, leaf_index in enumerate(i for i, x in enumerate(traced.leaves) if x.input is not None)
         }
         leaves: list[p.Result] = []
         for r in traced.results:
@@ -314,12 +315,17 @@ def _dim_guards(traced: Traced) -> tuple[Any, ...]:
 def _set_signature(traced: Traced) -> None:
     """What the graph must know of the caller's arrays: layouts and writes."""
     graph = traced.graph
-    position = {leaf.input: k for k, leaf in enumerate(l for l in traced.leaves if l.input is not None)}
+    position = {leaf.input: k for k, leaf in enumerate(x for x in traced.leaves if x.input is not None)}
     for leaf in traced.leaves:
         x = leaf.value
-        if leaf.input is not None and isinstance(x, np.ndarray) and not x.flags.c_contiguous and any(
-            s != c and d > 1
-            for s, c, d in zip(x.strides, contiguous_strides(x.shape, x.itemsize), x.shape, strict=True)
+        if (
+            leaf.input is not None
+            and isinstance(x, np.ndarray)
+            and not x.flags.c_contiguous
+            and any(
+                s != c and d > 1
+                for s, c, d in zip(x.strides, contiguous_strides(x.shape, x.itemsize), x.shape, strict=True)
+            )
         ):
             graph.signature.layouts[position[leaf.input]] = tuple(x.strides)
     graph.signature.writes = tuple([(position[traced.leaves[i].input], k) for i, k in traced.writes])
@@ -414,9 +420,9 @@ def compile(
     and results are any nesting of containers around ndarrays and scalars; writes into arguments reach the caller.
     threads: at most this many threads for one call (0: as many as the process may use).
     freeze: captured arrays are constants instead of being read at each call.
-    dynamic: compile once for any size. True: every dim of at least 2 of every array argument (dims that are equal in the
-    call that traces are one symbol); or a type per parameter, by name or position: {"x": "f64[n,3]"}. Sizes 0 and 1, and
-    sizes for which a comparison in the code would come out differently, get code of their own.
+    dynamic: compile once for any size. True: every dim of at least 2 of every array argument (dims that are
+    equal in the call that traces are one symbol); or a type per parameter, by name or position: {"x": "f64[n,3]"}.
+    Sizes 0 and 1, and sizes for which a comparison in the code would come out differently, get code of their own.
 
     >>> import numpy as np, stager as st
     >>> @st.compile

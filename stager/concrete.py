@@ -16,7 +16,6 @@ from stager.interpreters.grad import GradInterpreter
 from stager.interpreters.jvp import JvpInterpreter
 from stager.interpreters.stack import stack
 from stager.interpreters.vmap import BatchTracer, VmapInterpreter
-from stager.ir.core_ops import input_op
 from stager.ir.dims import symbols_of
 from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
 
@@ -52,15 +51,6 @@ class Concrete:
             self.values.update(zip(made, results, strict=True))
             self.effects_done.update(effects)
         return [self.values[v] for v in wanted]
-
-    def pure(self, value: Value, needed: set[Node]) -> np.ndarray[Any, Any]:
-        """The value, of nodes without effects, by the reference evaluator."""
-        from stager.ir.evaluate import evaluate_graph
-
-        if value in self.values:
-            return self.values[value]
-        segment, known, _ = self._segment(needed, [value])
-        return evaluate_graph(segment, [self.values[v] for v in known])[0]
 
     def _needed(self, roots: list[Node]) -> set[Node]:
         """The nodes that must run. Does not recurse: graphs may be deep."""
@@ -195,18 +185,16 @@ def concrete_value(x: Array, use: str) -> np.ndarray[Any, Any]:
             )
         return value
     if found is not None:
-        known = _from_ints(found[0], found[1])
+        known = _from_known(found[0], found[1])
         if known is not None:
             return known
     _no_value(x, use, hidden)
     return None
 
 
-def _from_ints(stage: Any, value: Value) -> np.ndarray[Any, Any] | None:
-    """The value where it follows from Python int arguments alone: the code is specialised on them."""
+def _from_known(stage: Any, value: Value) -> np.ndarray[Any, Any] | None:
+    """The value where it follows from constants and Python int arguments alone: the code is specialised on the ints."""
     ints = {leaf.input: leaf for leaf in stage.leaves if leaf.kind == "int"}
-    if not ints:
-        return None
     used: dict[Value, Any] = {}
     order: dict[Node, None] = {}
     todo = [value.node]
@@ -223,8 +211,6 @@ def _from_ints(stage: Any, value: Value) -> np.ndarray[Any, Any] | None:
                 return None
             used[Value(node, 0)] = leaf
         todo += [a.node for a in node.args]
-    if not used:
-        return None
     from stager.ir.evaluate import evaluate_node
 
     values = {v: np.asarray(leaf.value) for v, leaf in used.items()}
@@ -233,33 +219,6 @@ def _from_ints(stage: Any, value: Value) -> np.ndarray[Any, Any] | None:
     for leaf in used.values():
         leaf.specialized = True
     return values[value]
-
-
-MOST_KNOWN = 256  # nodes that are run to find a value that does not depend on the arguments' data
-
-
-def _known_while_tracing(interp: Any, value: Value) -> np.ndarray[Any, Any] | None:
-    """The value of what is made of constants and Python int arguments alone: the code is specialised on the latter."""
-    given = {leaf.input: leaf for leaf in interp.leaves if leaf.kind == "int" and leaf.input is not None}
-    needed: set[Node] = set()
-    used = []
-    pending = [value]
-    while pending:
-        v = pending.pop()
-        node = v.node
-        if v in given:
-            used.append(v)
-        elif node not in needed:
-            symbolic = symbols_of(v.shape) | symbols_of(tuple(node.params.values()))
-            if node.op is input_op or node.op.ordered or node.regions or symbolic or len(needed) >= MOST_KNOWN:
-                return None
-            needed.add(node)
-            pending.extend(node.args)
-    run = Concrete(interp.graph)
-    for v in used:
-        given[v].specialized = True
-        run.values[v] = np.asarray(given[v].value, v.type.dtype.np)
-    return run.pure(value, needed)
 
 
 def _no_value(x: Array, use: str, hidden: str) -> NoReturn:
@@ -294,7 +253,7 @@ def refuse_derivative(x: Array, use: str) -> None:
                     describe(
                         f"{use} of a traced {x.type} would drop its derivative: {interp.key.lower()} differentiates it",
                         remedy="use st.stop_gradient(x) if the derivative is meant to be zero here; "
-                        "otherwise keep it an array (write into an array made by the traced function, use np.* instead of math.*)",
+                        "otherwise keep it an array (write into one made by the traced function, use np.* instead of math.*)",
                     )
                 )
             value = inner

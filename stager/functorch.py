@@ -2,7 +2,7 @@
 
 | original | here |
 |---|---|
-| `FuncTorchInterpreter`, `VmapInterpreter`, `GradInterpreter`, `JvpInterpreter`, `FunctionalizeInterpreter` | `stager.interpreters` |
+| `FuncTorchInterpreter` and the Vmap, Grad, Jvp and Functionalize interpreters | `stager.interpreters` |
 | `CInterpreter`, `coerce_cinterpreter` | a frozen state, `coerce_interpreter` |
 | `dispatch_functorch` | `dispatch_functorch(op, args, params)`: `bind` |
 | `retrieve_current_functorch_interpreter`, `retrieve_all_functorch_interpreters` | the same without `functorch` |
@@ -45,7 +45,8 @@ def dispatch_functorch(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
 
 __all__ = [
-    "CInterpreter", "FuncTorchInterpreter", "FunctionalizeInterpreter", "GradInterpreter", "JvpInterpreter", "VmapInterpreter",
+    "CInterpreter", "FuncTorchInterpreter", "FunctionalizeInterpreter", "GradInterpreter", "JvpInterpreter",
+    "VmapInterpreter",
     "coerce_cinterpreter", "compare_functorch_state", "dispatch_functorch", "nested",
     "retrieve_all_functorch_interpreters", "retrieve_current_functorch_interpreter",
     "temporarily_clear_interpreter_stack", "temporarily_pop_interpreter_stack", "temporarily_restore_interpreter_stack",

@@ -87,10 +87,12 @@ def plain_function(fn: Callable[..., Any]) -> Callable[..., Any]:
     return plain
 
 
-def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, target: Any) -> tuple[Any, Any]:
-    """(the function as codegen takes it, its graph): traced, optimised and compiled to LLVM."""
-    from dataclasses import replace
+WEIGHTS = ("argument", "embed")
 
+
+def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, target: Any, weights: str) -> Any:
+    """The function as codegen takes it: traced, optimised and compiled to LLVM."""
+    from stager.capture.session import path_text
     from stager.codegen.compile import compile_graph
     from stager.codegen.library import Function
     from stager.ir.hash import structural_hash
@@ -101,28 +103,29 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, ta
     parameters = list(inspect.signature(fn).parameters)
     if len(specs) > len(parameters):
         raise BuildError(f"{name}: {len(specs)} specs came for {len(parameters)} parameters")
-    traced = trace_types(fn, tuple(specs), {})
+    traced = trace_types(fn, tuple(specs), {}, freeze=weights == "embed")
     if any(r.kind == "view" for r in traced.results):
-        raise BuildError(
-            f"{name}: a result is a view of an argument; a built function returns memory of its own",
-        )
+        raise BuildError(f"{name}: a result is a view of an argument; a built function returns memory of its own")
     graph = traced.graph
-    graph.signature.writes = tuple([(next(k for k, l in enumerate([x for x in traced.leaves if x.input is not None]) if l is traced.leaves[i]), o)
-                                    for i, o in traced.writes])  # fmt: skip
-    if traced.session.hidden:
-        names = ", ".join(str(p[-1]) for p, _ in traced.session.hidden)
-        raise BuildError(
-            f"{name}: captured arrays ({names}) are arguments in a built library; pass them, or build with weights='embed'"
-        )
-    optimized = optimize(graph)
-    compiled = compile_graph(optimized, target, name=f"{name}_kernel")
+    position = {id(x): k for k, x in enumerate(x for x in traced.leaves if x.input is not None)}
+    graph.signature.writes = tuple([(position[id(traced.leaves[i])], o) for i, o in traced.writes])
+    compiled = compile_graph(optimize(graph), target, name=f"{name}_kernel")
     inputs = [n for p, spec in zip(parameters, specs, strict=False) for n in _leaf_names(p, flatten(spec)[1])]
+    inputs += [_c_name(path_text(path), inputs) for path, _ in traced.session.hidden]
     results = _leaf_names("out", traced.result_structure)
     fresh = [k for k, o in enumerate(compiled.abi.outputs) if o.kind == "fresh"]
     by_index = {r.index: n for n, r in zip(results, traced.results, strict=True) if r.kind == "value"}
     outputs = tuple([by_index.get(k, f"out_{k}") for k in fresh])
-    function = Function(name, compiled.abi, compiled.text, tuple(inputs), outputs, structural_hash(graph))
-    return replace(function), compiled
+    return Function(name, compiled.abi, compiled.text, tuple(inputs), outputs, structural_hash(graph))
+
+
+def _c_name(text: str, taken: Sequence[str]) -> str:
+    """A C name for a captured array (`model.layers[0].w` is `model_layers_0_w`), different from those taken."""
+    name = "_".join(filter(None, "".join(ch if ch.isalnum() else " " for ch in text).split()))
+    name = name if name and not name[0].isdigit() else f"captured_{name}"
+    while name in taken:
+        name += "_"
+    return name
 
 
 TRANSFORMS = ("grad", "value_and_grad", "vmap", "jvp", "vjp")
@@ -147,6 +150,7 @@ def build(
     *,
     name: str | None = None,
     target: str = "host",
+    weights: str = "argument",
     shared: bool = True,
     static: bool = False,
     llvm: bool = False,
@@ -156,7 +160,8 @@ def build(
     """Write an object file, a header and (where the system has `cc`) a shared library.
 
     functions: public name -> (function, one type or nesting of types per parameter). Types may name sizes ('f64[n,3]'),
-    which the C caller passes. BuildError says what cannot be built.
+    which the C caller passes. weights: captured arrays are arguments of the C function ("argument", behind the others)
+    or constants in the object ("embed"). BuildError says what cannot be built.
 
     >>> import tempfile, numpy as np, stager as st
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -171,6 +176,8 @@ def build(
     from stager.ir.abi_json import to_json
 
     start = time.perf_counter()
+    if weights not in WEIGHTS:
+        raise ValueError(f"weights is {' or '.join(map(repr, WEIGHTS))}, not {weights!r}")
     machine_target = Target.named(target)
     library = name or next(iter(functions))
     folder = Path(out)
@@ -181,11 +188,13 @@ def build(
             raise BuildError(f"{public!r} is no name for a C function")
         progress(f"compiling {public}")
         given = [parse_spec(s) if isinstance(s, str) else s for s in specs]
-        function, _ = library_function(fn, given, public, machine_target)
-        made.append(function)
+        made.append(library_function(fn, given, public, machine_target, weights))
     metadata = {
         "format": METADATA_FORMAT, "stager": stager.__version__,
-        "functions": [{"name": f.name, "abi": to_json(f.abi), "inputs": f.inputs, "outputs": f.outputs, "graph": f.graph_hash} for f in made],
+        "functions": [
+            {"name": f.name, "abi": to_json(f.abi), "inputs": f.inputs, "outputs": f.outputs, "graph": f.graph_hash}
+            for f in made
+        ],
     }  # fmt: skip
     progress("emitting the library")
     module = emit_library(made, machine_target, metadata=json.dumps(metadata, sort_keys=True).encode())

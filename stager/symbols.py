@@ -34,7 +34,7 @@ def decide(op: str, left: Any, right: Any) -> bool:
     if missing:
         raise ConcretizationError(
             describe(
-                f"the comparison {left} {op} {right} depends on the size {sorted(missing)[0]}, which is known only at run time"
+                f"the comparison {left} {op} {right} depends on {sorted(missing)[0]}, a size known only at run time"
             )
         )
     value = evaluate(difference, hints)

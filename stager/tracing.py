@@ -69,7 +69,7 @@ def trace(
 ) -> Traced:
     """Run `fn` once on tracers. With `concrete`, values ride along (plain calls of transforms).
 
-    types: the leaves' types where they differ from the given arrays'. static: leaves that are guards, whatever they are.
+    types: the leaves' types where they differ from the given arrays'. static: leaves that are guards.
     freeze: captured arrays are constants instead of hidden arguments.
     """
     import stager.numpy.methods  # noqa: F401  (attaches NumPy's surface to Array)
@@ -184,7 +184,7 @@ def _of_argument(x: Array, index: int, leaf: Leaf, output: Callable[[Any], int])
 
 
 def _of_fresh(x: Array, results: Sequence[Any], graph: Graph, seen: dict[int, int]) -> Result:
-    """A view of an array made inside: a view of another result where its whole base is one, else an array of its own."""
+    """A view of an array made inside: of another result where its whole base is one, else an array of its own."""
     siblings = [r for r in results if type(r) is Array and r.cell is x.cell]
     if len(siblings) > 1:
         base = Array(x.cell, (), x.cell.type)

@@ -249,7 +249,8 @@ def misaligned():
     "x",
     [
         np.arange(12.0).reshape(3, 4).T, np.arange(12.0)[::-2], np.arange(4.0).astype(">f8"), misaligned(),
-        np.zeros((0, 3)), np.array(2.0), np.broadcast_to(np.ones(3), (2, 3)), np.arange(24.0).reshape(2, 3, 4)[:, ::2, 1],
+        np.zeros((0, 3)), np.array(2.0), np.broadcast_to(np.ones(3), (2, 3)),
+        np.arange(24.0).reshape(2, 3, 4)[:, ::2, 1],
         np.ones(2).view(type("Sub", (np.ndarray,), {})),
     ],
     ids=["transposed", "reversed", "swapped", "misaligned", "empty", "0-d", "broadcast", "strided", "subclass"],

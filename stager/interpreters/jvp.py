@@ -1,4 +1,4 @@
-"""`JvpInterpreter`: forward mode. A `JvpTracer` carries a primal and a tangent of the level below; no tangent is zero."""
+"""`JvpInterpreter`: forward mode. A `JvpTracer` carries a primal and a tangent from below; no tangent is zero."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The public transforms: each pushes its interpreter, runs the user's function on handles of that level, and unwraps."""
+"""The public transforms: each pushes its interpreter, runs the user's function on its handles, and unwraps."""

@@ -1,4 +1,4 @@
-"""What every transform shares: plain calls on concrete arrays, entering a level with handles, leaving it with values."""
+"""What every transform shares: plain calls on concrete arrays, entering a level, leaving it."""
 
 from __future__ import annotations
 

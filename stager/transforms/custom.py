@@ -212,7 +212,8 @@ def _mapped_rules(rules: Rules, mapped: Callable[..., Any]) -> Rules:
     )
 
 
-custom_op = register(Op("custom_call", "control", _types, _reference, jvp=_jvp, pullback=_pullback, batch=_batch, multiple_results=True,
+custom_op = register(Op("custom_call", "control", _types, _reference, jvp=_jvp, pullback=_pullback, batch=_batch,
+                        multiple_results=True,
                         facts=("inline",)))  # fmt: skip
 
 
@@ -234,7 +235,7 @@ class _Custom:
         return rule
 
     def defvjp(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
-        """forward(*args) -> (output, residuals); backward(residuals, cotangent) -> one cotangent (or None) per argument."""
+        """forward(*args) -> (output, residuals); backward(residuals, ct) -> one cotangent (or None) per argument."""
         self.forward_rule, self.backward_rule = forward, backward
 
     def defvmap(self, rule: Callable[..., Any]) -> Callable[..., Any]:
@@ -327,7 +328,8 @@ class _Call:
         if len(items) != len(self.structure.children):
             raise TransformError(
                 describe(
-                    f"custom_vjp: the backward rule must return one cotangent per argument ({len(self.structure.children)}), it returned {len(items)}"
+                    f"custom_vjp: the backward rule must return one cotangent per argument "
+                    f"({len(self.structure.children)}), it returned {len(items)}"
                 )
             )
         out: list[Any] = []

@@ -33,8 +33,8 @@ def jacfwd(
 ) -> Callable[..., Any]:
     """The Jacobian of f by forward mode: best for few inputs and many outputs.
 
-    For each output of shape o and each differentiated argument of shape i an array of shape o + i, nested as the outputs
-    and in them as the arguments. chunk_size: unit vectors at a time.
+    For each output of shape o and each differentiated argument of shape i an array of shape o + i, nested as the
+    outputs and in them as the arguments. chunk_size: unit vectors at a time.
 
     >>> import numpy as np, stager as st
     >>> st.jacfwd(lambda x: x ** 2)(np.array([1.0, 2.0]))

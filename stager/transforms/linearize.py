@@ -1,4 +1,4 @@
-"""`linearize` and `linear_transpose`: the derivative at a point as a function of its own, and linear functions turned round."""
+"""`linearize` and `linear_transpose`: the derivative as a function of its own, linear functions turned round."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stager.transforms.jvp import push_forward
 
 
 class Linearized:
-    """f at a point: raw results, and the linear part as a graph of tangents and residuals. Levels around are in force."""
+    """f at a point: raw results, and the linear part as a graph of tangents and residuals."""
 
     def __init__(self, f: Callable[..., Any], primals: tuple[Any, ...]) -> None:
         self.selected = Selected("linearize", f, primals, {}, tuple(range(len(primals))))

@@ -54,7 +54,7 @@ def _fresh(args: Any, kwargs: Any) -> tuple[list[Any], Any]:
     ], structure
 
 
-def trace_types(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def trace_types(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, freeze: bool = False) -> Any:
     """A trace of f on arrays or on types given as text."""
     import numpy as np
 
@@ -66,7 +66,7 @@ def trace_types(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
             leaves[i] = np.zeros(substitute(t.shape, dict.fromkeys(symbols_of(t.shape), HINT)), t.dtype.np)
         types.append(t)
     a, k = unflatten(structure, leaves)
-    return trace(f, a, k, name=getattr(f, "__name__", "main"), types=types)
+    return trace(f, a, k, name=getattr(f, "__name__", "main"), types=types, freeze=freeze)
 
 
 def make_graph(f: Callable[..., Any]) -> Callable[..., Graph]:

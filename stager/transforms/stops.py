@@ -78,7 +78,8 @@ def _batch(interp: Any, args: Sequence[Any], bdims: Sequence[Any], *, regions: t
     return tuple([o for o, _ in outs]), tuple([d for _, d in outs])
 
 
-checkpoint_op = register(Op("checkpoint", "control", _types, _reference, jvp=_jvp, vjp=_vjp, batch=_batch, multiple_results=True,
+checkpoint_op = register(Op("checkpoint", "control", _types, _reference, jvp=_jvp, vjp=_vjp, batch=_batch,
+                            multiple_results=True,
                             facts=("inline",)))  # fmt: skip
 
 

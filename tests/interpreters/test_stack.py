@@ -1,4 +1,4 @@
-"""The interpreter stack: its verbs, its escape hatches, its states, and the defects of the original that it must not have."""
+"""The interpreter stack: its verbs, its escape hatches, its states, and the original's defects, which it must not have."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_escaped_tracer_names_its_level():
         return x.sum()
 
     st.grad(f)(np.ones(3))
-    with pytest.raises(EscapedTracerError, match="Grad level 1.*ended"):
+    with pytest.raises(EscapedTracerError, match=r"Grad level 1.*ended"):
         st.vmap(lambda x: x + kept[0])(np.ones(3))
 
 
