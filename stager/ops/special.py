@@ -39,7 +39,31 @@ def _gamma(x: float) -> float:
         return math.inf if x > 0 or math.floor(x) % 2 == 0 else -math.inf
 
 
+def _zeta_minus_one(k: int) -> float:
+    """The sum of n**-k over n >= 2: some terms, then Euler and Maclaurin's tail."""
+    n = 64
+    tail = n ** (1 - k) / (k - 1) - n**-k / 2 + k * n ** (-k - 1) / 12 - k * (k + 1) * (k + 2) * n ** (-k - 3) / 720
+    tail += k * (k + 1) * (k + 2) * (k + 3) * (k + 4) * n ** (-k - 5) / 30240
+    return math.fsum([m**-k for m in range(n, 1, -1)] + [tail])
+
+
+_EULER_GAMMA = 0.57721566490153286061
+_LGAMMA_SERIES = [(-1) ** k * _zeta_minus_one(k) / k for k in range(2, 32)]
+
+
+def _lgamma_about_two(z: float) -> float:
+    """lgamma(2 + z) for |z| <= 1/2, with full relative accuracy at its zero."""
+    total = 0.0
+    for c in reversed(_LGAMMA_SERIES):
+        total = total * z + c
+    return z * (1.0 - _EULER_GAMMA) + total * z * z
+
+
 def _lgamma(x: float) -> float:
+    if 0.5 < x < 1.5:  # math.lgamma loses digits next to the zeros at 1 and 2
+        return _lgamma_about_two(x - 1.0) - math.log1p(x - 1.0)
+    if 1.5 <= x < 2.5:
+        return _lgamma_about_two(x - 2.0)
     try:
         return math.lgamma(x)
     except (ValueError, OverflowError):

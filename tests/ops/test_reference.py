@@ -99,3 +99,8 @@ def test_fma_rounds_once() -> None:
     a, b, c = np.float32(1 + 2.0**-23), np.float32(1 + 2.0**-23), np.float32(2.0**-60)
     assert special.fma(a, b, c) == np.float32(1 + 2.0**-22)  # exact value just above a tie is no tie in double
     assert special.fma(np.float32(3e38), np.float32(2), np.float32(-3e38)) == np.float32(3e38)
+
+
+def test_lgamma_keeps_its_digits_next_to_its_zeros() -> None:
+    x = np.r_[np.linspace(0.55, 2.45, 96), 1 + 1e-9, 2 - 1e-9, 1.0, 2.0]
+    np.testing.assert_allclose(special.lgamma(x), [float(mpmath.loggamma(v)) for v in x], rtol=2e-15)
