@@ -327,11 +327,11 @@ def lower_check(w: Walk, node: Node) -> None:
 
 
 def lower_dot(w: Walk, node: Node) -> None:
-    """A contraction that no routine takes: a plain reduction of products."""
+    """A routine takes it, or it is a plain reduction of products."""
     from stager.codegen import routines
 
-    if routines.find(node) is not None:
-        lower_routine(w, node)
+    routine = routines.find(node)
+    if routine is not None and routine.lower is not None and routine.lower(w, node):
         return
     x, y = node.args
     (xc, yc), (xb, yb) = node.params["contract"], node.params["batch"]

@@ -70,6 +70,7 @@ class ModuleEmitter:
         self.constants: dict[int, Any] = {}
         self.bodies = 0
         self.threads = True
+        self.blas = False
 
     def external(self, name: str, result: Any, params: Sequence[Any]) -> Any:
         """A C function that the loader binds."""

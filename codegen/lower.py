@@ -18,6 +18,7 @@ import numpy as np
 from stager.codegen.index import DYNAMIC, Facts, Ix, variable
 from stager.codegen.program import Buffer, Instr, Move, Program, Read, Reduction, Scalar, Storage, Store
 from stager.codegen.pull import StageBuilder, diagonal_index, value_key
+from stager.codegen.target import Target
 from stager.ir.dims import Dim, Expr, contiguous_strides, substitute, symbol, symbols_of
 from stager.ir.dtypes import DType, b1, i64
 from stager.ir.graph import Graph, Node, Value
@@ -43,8 +44,10 @@ REDUCTIONS = {
 class Lowering:
     """The state of one lowering: shared by the graph and all of its regions."""
 
-    def __init__(self, graph: Graph, name: str) -> None:
+    def __init__(self, graph: Graph, name: str, target: Target, blas: bool) -> None:
         self.graph = graph
+        self.target = target
+        self.blas = blas
         self.name = name
         self.facts = Facts()
         self.buffers: dict[int, Buffer] = {}  # values in memory
@@ -696,11 +699,11 @@ LOWER: dict[str, Callable[[Walk, Node], None]] = {
 """By op name, or by family for ops that have no row of their own. `codegen/control.py` and `routines` add theirs."""
 
 
-def lower(graph: Graph, name: str = "f") -> Program:
-    """The unfused program of a graph."""
+def lower(graph: Graph, name: str, target: Target, *, blas: bool = False) -> Program:
+    """The unfused program of a graph. `blas`: large products may call it."""
     from stager.codegen import control  # noqa: F401  (adds its rows to LOWER)
 
-    return Lowering(graph, name).run()
+    return Lowering(graph, name, target, blas).run()
 
 
 def new_symbol(ctx: Lowering, hint: str) -> Expr:

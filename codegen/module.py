@@ -29,10 +29,11 @@ from stager.ir.dims import product
 from stager.ir.dtypes import i64 as dtype_i64
 
 
-def emit_program(program: Program, target: Target, *, threads: bool = True) -> ModuleEmitter:
+def emit_program(program: Program, target: Target, *, threads: bool = True, blas: bool = False) -> ModuleEmitter:
     """The module of a scheduled and planned program."""
     m = ModuleEmitter(program.name, target)
     m.threads = threads
+    m.blas = blas
     e = FunctionEmitter(m, program.name)
     for n, name in enumerate(program.symbols):
         place = e.entry.gep(e.symbol_values, [i64(8 * n)], source_etype=I8, inbounds=True)

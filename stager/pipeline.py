@@ -74,7 +74,14 @@ def generate(graph: Graph) -> Any:
     from stager.codegen.compile import compile_graph
     from stager.codegen.target import Target
 
-    return compile_graph(graph, Target.host(), name="stager_kernel")
+    return compile_graph(graph, Target.host(), name="stager_kernel", blas=_has_blas())
+
+
+def _has_blas() -> bool:
+    """Whether compiled code finds NumPy's BLAS in this process."""
+    from stager.runtime import blas
+
+    return blas.provides("stager_blas_dgemm") and blas.provides("stager_blas_sgemm")
 
 
 def executable(graph: Graph, key: str | None = None) -> Executable:
@@ -107,6 +114,8 @@ def _from_disk(graph: Graph, key: str) -> Executable | None:
     if entry is None:
         return None
     object, abi = entry
+    if not _has_blas() and any(x.startswith("stager_blas_") for x in abi.externals):
+        return None  # made for another build of NumPy
     return _load(graph, key, object, abi, "disk", {"disk": time.perf_counter() - start})
 
 

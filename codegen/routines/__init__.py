@@ -1,14 +1,16 @@
-"""Ops that are code of their own instead of loop nests over affine maps: sort, scans, large matrix products, BLAS, ...
+"""Ops that are code of their own instead of loop nests over affine maps: sort, scans, large matrix products, BLAS,
+...
 
 A routine is a module `codegen/routines/<name>.py` with
 
     ROUTINE = RoutineSpec(name, ops, emit, accepts, scratch, strided, lower)
 
 - `ops`: names of the ops it takes. `accepts(node) -> bool` may decline one node (a tiny `dot` is better as a loop nest).
-- `strided`: operands may be strided views (`Buffer.strides`, in bytes, dims); otherwise they come C-contiguous. Results and
-  scratch are always C-contiguous.
+- `strided`: operands may be strided views (`Buffer.strides`, in bytes, dims); otherwise they come C-contiguous. Results
+  and scratch are always C-contiguous.
 - `scratch(node) -> [(dtype, shape), ...]`: work memory, planned in the arena with everything else.
-- `lower(w, node)`: where given, it brings operands and results into memory and appends the `program.Routine` itself.
+- `lower(w, node)`: where given, it brings operands and results into memory and appends the `program.Routine` itself;
+  False when it declines.
 - `emit(e, call)`: writes the code at the current place. `e` is `codegen.emit.FunctionEmitter`; what a routine uses of it:
     e.b                      the llvmlite IRBuilder (blocks may be appended: `e.b.append_basic_block`)
     e.module, e.target       the module and the Target; `e.scalars(width)` a ScalarBuilder at this place
@@ -36,7 +38,7 @@ from stager.ir.dims import Dim
 from stager.ir.dtypes import DType
 from stager.ir.graph import Node
 
-MODULES: tuple[str, ...] = ("scan", "sort")
+MODULES: tuple[str, ...] = ("scan", "sort", "dot")
 """The modules of this package that hold a `ROUTINE` (or several, in `ROUTINES`)."""
 
 
@@ -50,7 +52,7 @@ class RoutineSpec:
     accepts: Callable[[Node], bool] = lambda node: True
     scratch: Callable[[Node], Sequence[tuple[DType, tuple[Dim, ...]]]] = lambda node: ()
     strided: bool = False
-    lower: Callable[[Any, Node], None] | None = None
+    lower: Callable[[Any, Node], bool] | None = None
 
 
 @cache

@@ -26,14 +26,19 @@ Emit = Callable[[FunctionEmitter, list[Any], list[Any]], None]
 class Lines:
     """Axes with their extents and, per operand, byte strides; extents of 1 are dropped, joinable neighbours joined."""
 
-    def __init__(self, extents: Sequence[Dim], strides: Sequence[Sequence[Dim]], *, join: bool = True) -> None:
+    def __init__(
+        self, extents: Sequence[Dim], strides: Sequence[Sequence[Dim]], *, join: bool = True, keep: int = 0
+    ) -> None:
+        """`keep`: the last so many axes stay what they are."""
         self.extents: list[Dim] = []
         self.strides: list[list[Dim]] = [[] for _ in strides]
         for k, extent in enumerate(extents):
-            if extent == 1:
+            kept = k >= len(extents) - keep
+            if extent == 1 and not kept:
                 continue
             steps = [s[k] for s in strides]
-            if join and self.extents and all(mine[-1] == step * extent for mine, step in zip(self.strides, steps, strict=True)):
+            joins = all(s[-1:] == [step * extent] for s, step in zip(self.strides, steps, strict=True))
+            if join and not kept and self.extents and joins:
                 self.extents[-1] = self.extents[-1] * extent
                 for mine, step in zip(self.strides, steps, strict=True):
                     mine[-1] = step
@@ -58,13 +63,15 @@ def lines_of(buffers: Sequence[Buffer], inner: Sequence[int]) -> Lines:
     return Lines([buffers[0].shape[k] for k in keep], [[b.strides[k] for k in keep] for b in buffers])
 
 
-def each_line(e: FunctionEmitter, lines: Lines, buffers: Sequence[Buffer], cost: float, points: Dim, emit: Emit) -> None:
-    """Runs `emit` for every line, by the pool when `points` (elements of one line) times `cost` ns make it worth while."""
+def each_line(
+    e: FunctionEmitter, lines: Lines, buffers: Sequence[Buffer], cost: float, points: Dim, emit: Emit
+) -> None:
+    """Runs `emit` for every line, by the pool when `points` (of one line) times `cost` ns make it worth while."""
     total = lines.count
     work = total * points
     if not e.m.threads or e.parent is not None or total == 1 or (isinstance(work, int) and work * cost < PARALLEL_NS):
         with e.scope():
-            _walk(e, lines, [e.pointer(b) for b in buffers], [], emit)
+            walk(e, lines, [e.pointer(b) for b in buffers], [], emit)
         return
     piece = max(1, int(PIECE_NS / cost))
     grain = max(1, piece // max(points, 1)) if isinstance(points, int) else dim_max(1, floordiv(piece, dim_max(points, 1)))
@@ -82,15 +89,15 @@ def each_line(e: FunctionEmitter, lines: Lines, buffers: Sequence[Buffer], cost:
     e.call_body(body, total, grain, many)
 
 
-def _walk(e: FunctionEmitter, lines: Lines, bases: list[Any], index: list[Any], emit: Emit) -> None:
-    """Nested loops."""
+def walk(e: FunctionEmitter, lines: Lines, bases: list[Any], index: list[Any], emit: Emit) -> None:
+    """Runs `emit` for every line here, in nested loops."""
     k = len(index)
     if k == len(lines.extents):
         emit(e, bases, index)
         return
     with e.loop(0, lines.extents[k], name=f"l{k}") as i:
         moved = [moved_by(e, p, i, s[k]) for p, s in zip(bases, lines.strides, strict=True)]
-        _walk(e, lines, moved, [*index, i], emit)
+        walk(e, lines, moved, [*index, i], emit)
 
 
 def _flat(e: FunctionEmitter, lines: Lines, bases: list[Any], u: Any, emit: Emit) -> None:

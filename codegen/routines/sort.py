@@ -273,14 +273,14 @@ class _Line:
 # -- the routine ----------------------------------------------------------------------------------------------------------
 
 
-def lower_sort(w: Walk, node: Node) -> None:
+def lower_sort(w: Walk, node: Node) -> bool:
     """The sorted axis is brought last: as a copy when it is not."""
     axis, ndim = node.params["axis"], node.args[0].type.ndim
     results = [Value(node, k) for k in range(len(node.args))]
     if node.types[0].size == 0:
         for v in results:
             w.result(v)
-        return
+        return True
     perm = [*(k for k in range(ndim) if k != axis), axis]
     straight = axis == ndim - 1
     inputs = [_dense(w, v) if straight else _permuted(w, v, perm) for v in node.args]
@@ -308,6 +308,7 @@ def lower_sort(w: Walk, node: Node) -> None:
         index = [sb.axis(d) for d in v.shape]
         sb.stores.append(Store(out, sb.address(out, index), sb.load(b, sb.address(b, [index[k] for k in perm]))))
         w.steps.append(sb.finish("sorted"))
+    return True
 
 
 def _dense(w: Walk, v: Value) -> Buffer:

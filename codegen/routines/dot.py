@@ -1,0 +1,467 @@
+"""`dot`: which code multiplies, and what operands look like to it.
+
+A contraction becomes batches of plain matrix products c[m, n] = sum over k of a[m, k] b[k, n], with byte strides, so views and
+transposes cost nothing. By size it is then
+- a loop nest (one of m and n is 1): fuses with its neighbours like any reduction;
+- *stripes*: few rows times a large matrix, which streams through once;
+- *direct*: register tiles that read the operands where they are (small and medium sizes, columns of b adjacent);
+- BLAS, when the caller allows it (large f32 and f64), one thread per piece, pieces on stager's pool;
+- *packed*: Goto's method in generated code, for all else.
+Symbolic sizes choose while running. Invariant: the choice and the order of every sum depend on shapes, layouts and target,
+never on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import llvmlite.ir as ir
+
+from stager.codegen.emit import I32, I64, PTR, FunctionEmitter, i64
+from stager.codegen.program import Buffer, Routine, Storage
+from stager.codegen.pull import value_key
+from stager.codegen.routines import RoutineSpec
+from stager.codegen.routines.gemm import (
+    BLOCK_COLUMNS,
+    BLOCK_ROWS,
+    Matrices,
+    Ring,
+    direct,
+    multiply_function,
+    pack_function,
+    packed_tile,
+    panels,
+)
+from stager.codegen.routines.lines import Lines, each_line, moved_by, smaller, walk, when
+from stager.codegen.routines.stripes import STRIPE, stripe
+from stager.codegen.target import Target
+from stager.ir.abi import CONTEXT_BYTES, CONTEXT_THREADS
+from stager.ir.dims import Dim, Expr, contiguous_strides, floordiv, product
+from stager.ir.dtypes import f32, f64
+from stager.ir.graph import Node, Value
+from stager.ir.types import Type
+
+if TYPE_CHECKING:
+    from stager.codegen.lower import Walk
+
+BLAS_ENTER, BLAS_LEAVE = "stager_blas_enter", "stager_blas_leave"
+POOL_THREADS = "stager_pool_threads"
+DIRECT_WORK = 64**3
+"""Products of at least this many terms go to BLAS or are packed."""
+BLAS_LEAST = 8
+"""BLAS is slow when an extent is less."""
+STREAM_BYTES = 1 << 17
+"""A matrix of at least this size is read in the order in which it lies."""
+STRIPE_ROWS = 4
+PRODUCT_NS = 0.03
+"""Time of one term on one thread."""
+THREAD_WORK = 1 << 20
+"""Terms that make a second thread worth while."""
+ROWS_OF_PIECE = 16
+"""A product is divided among threads at multiples of this many rows: BLAS adds the same way then."""
+
+
+@dataclass(slots=True)
+class Groups:
+    """The axes of a contraction by their role: (x axis, y axis) pairs, x axes, y axes."""
+
+    batch: list[tuple[int, int]]
+    rows: list[int]
+    columns: list[int]
+    inner: list[tuple[int, int]]
+
+
+def groups_of(node: Node) -> Groups:
+    """The roles; the contracted pairs in the order of x's axes."""
+    x, y = node.args
+    (xc, yc), (xb, yb) = node.params["contract"], node.params["batch"]
+    rows = [d for d in range(x.type.ndim) if d not in xc and d not in xb]
+    columns = [d for d in range(y.type.ndim) if d not in yc and d not in yb]
+    return Groups(list(zip(xb, yb, strict=True)), rows, columns, sorted(zip(xc, yc, strict=True)))
+
+
+def joined(b: Buffer, axes: list[int]) -> tuple[Dim, Dim] | None:
+    """Extent and stride of some axes taken as one, in their order; None when memory does not allow it."""
+    extent: Dim = 1
+    stride: Dim = 0
+    for a in reversed(axes):
+        if b.shape[a] == 1:
+            continue
+        if extent == 1:
+            extent, stride = b.shape[a], b.strides[a]
+        elif b.strides[a] == stride * extent:
+            extent = extent * b.shape[a]
+        else:
+            return None
+    return extent, stride
+
+
+def matrices(node: Node, x: Buffer, y: Buffer) -> Matrices:
+    """The plain product, of operands whose axes join."""
+    g = groups_of(node)
+    rows, inner = joined(x, g.rows), joined(x, [a for a, _ in g.inner])
+    columns, inner_y = joined(y, g.columns), joined(y, [b for _, b in g.inner])
+    assert rows and inner and columns and inner_y
+    size = x.dtype.itemsize
+    c_row = columns[0] * size
+    if columns[0] == 1 and rows[0] != 1 and rows[1] == size:  # a matrix, transposed, times a vector
+        return Matrices(1, rows[0], inner[0], 0, inner_y[1], inner[1], rows[1], c_row, swapped=True)
+    return Matrices(rows[0], columns[0], inner[0], rows[1], inner[1], inner_y[1], columns[1], c_row)
+
+
+def methods(node: Node, p: Matrices, target: Target, blas: bool) -> tuple[str, str]:
+    """How to multiply when the work is small, and when it is not."""
+    dtype = node.types[0].dtype
+    adjacent = p.n == 1 or p.b_column == dtype.itemsize
+    if isinstance(p.m, int) and p.m <= STRIPE_ROWS and adjacent:
+        size = p.n * p.k * dtype.itemsize
+        if isinstance(size, Expr) or size >= STREAM_BYTES:
+            return "stripes", "stripes"
+    if p.m == 1 or p.n == 1:
+        return "nest", "nest"
+    small = "direct" if adjacent else "packed"
+    large = "packed"
+    if blas and dtype in (f32, f64) and _blas_takes(p, dtype.itemsize):
+        large = "blas"
+    work = p.m * p.n * p.k
+    if isinstance(work, int):
+        if work <= 32:
+            return "nest", "nest"
+        least = min(d for d in (p.m, p.n, p.k) if isinstance(d, int))
+        if large == "blas" and least < BLAS_LEAST:
+            large = small
+        return (small, small) if work < DIRECT_WORK else (large, large)
+    return small, large
+
+
+def _blas_takes(p: Matrices, size: int) -> bool:
+    """Whether BLAS can express the strides."""
+
+    def plain(row: Dim, column: Dim, rows: Dim, columns: Dim) -> bool:
+        if column == size:
+            return _leading(row, columns, size)
+        return row == size and _leading(column, rows, size)
+
+    return plain(p.a_row, p.a_step, p.m, p.k) and plain(p.b_step, p.b_column, p.k, p.n)
+
+
+def _leading(stride: Dim, extent: Dim, size: int) -> bool:
+    if isinstance(stride, int) and isinstance(extent, int):
+        return stride % size == 0 and stride >= extent * size
+    return stride == extent * size
+
+
+# -- lowering -------------------------------------------------------------------------------------------------------
+
+
+def lower_dot(w: Walk, node: Node) -> bool:
+    """Operands into memory, in an order whose axes join; views stay views where they do. False: better a loop nest."""
+    x, y = node.args
+    g = groups_of(node)
+    x_groups = [[a for a, _ in g.batch], g.rows, [a for a, _ in g.inner]]
+    y_groups = [[b for _, b in g.batch], [b for _, b in g.inner], g.columns]
+    m, n = product(x.shape[a] for a in g.rows), product(y.shape[b] for b in g.columns)
+    k = product(x.shape[a] for a, _ in g.inner)
+    if any(d == 0 for d in (*x.shape, *y.shape)) or k == 1 or (m == 1 and n == 1):
+        return False
+    if m == 1 or n == 1:
+        guess = [_layout(w, x, x_groups), _layout(w, y, y_groups)]
+        if any(joined(b, axes) is None for b, parts in zip(guess, (x_groups, y_groups), strict=True) for axes in parts[1:]):
+            return False  # a vector times a tensor whose axes do not join as they stand
+    else:
+        guess = [_operand(w, x, x_groups), _operand(w, y, y_groups)]
+    ways = methods(node, matrices(node, *guess), w.ctx.target, w.ctx.blas)
+    if ways[0] == "nest":
+        return False
+    inputs = [_operand(w, x, x_groups), _operand(w, y, y_groups)] if m == 1 or n == 1 else guess
+    out = Value(node)
+    home = w.homes.get(id(node) << 20)
+    if home is not None and any(home.storage is b.storage for b in inputs):  # never over what it reads
+        result = w.ctx.buffers[id(node) << 20] = w.ctx.temp(out.type)
+    else:
+        result = w.result(out)
+    scratch = []
+    p = matrices(node, *inputs)
+    if "packed" in methods(node, p, w.ctx.target, w.ctx.blas):
+        batch = tuple(x.shape[a] for a, _ in g.batch)
+        mr, nr = packed_tile(w.ctx.target, Ring(x.type.dtype))
+        for extent, width in ((p.m, mr), (p.n, nr)):
+            scratch.append(w.ctx.temp(Type(x.type.dtype, (*batch, panels(extent, width) * width * p.k)), "w"))
+    w.steps.append(Routine("dot", node, inputs, [result], scratch))
+    return True
+
+
+def _layout(w: Walk, v: Value, groups: list[list[int]]) -> Buffer:
+    """How an operand lies in memory, or would lie: nothing is computed for it."""
+    root = w.origin(v)
+    while root.node.op.family == "view" and value_key(root) not in w.ctx.buffers:
+        root = w.origin(root.node.args[0])
+    dense = Buffer(Storage("temp", "layout", 0), v.type.dtype, v.shape)
+    b = w.as_buffer(v) if value_key(root) in w.ctx.buffers else dense
+    return b if all(joined(b, axes) is not None for axes in groups[1:]) else dense
+
+
+def _operand(w: Walk, v: Value, groups: list[list[int]]) -> Buffer:
+    """A buffer in which the axes of each group but the batch's join; a copy when they do not."""
+    b = w.as_buffer(v)
+    if all(joined(b, axes) is not None for axes in groups[1:]):
+        return b
+    order = [a for axes in groups for a in axes]
+    dense = contiguous_strides(tuple(v.shape[a] for a in order), v.type.dtype.itemsize)
+    made = w.ctx.temp(v.type)
+    strides = tuple(dense[order.index(a)] for a in range(v.type.ndim))
+    copy = Buffer(made.storage, v.type.dtype, v.shape, strides)
+    w.write(w.origin(v), copy)
+    return copy
+
+
+# -- emission -------------------------------------------------------------------------------------------------------
+
+
+def emit_dot(e: FunctionEmitter, call: Routine) -> None:
+    """The code of one contraction."""
+    _Product(e, call).emit(e)
+
+
+class _Product:
+    def __init__(self, e: FunctionEmitter, call: Routine) -> None:
+        self.node = call.node
+        g = groups_of(call.node)
+        x, y = call.inputs
+        self.p = p = matrices(call.node, x, y)
+        self.ring = Ring(x.dtype)
+        self.out = call.outputs[0]
+        self.a, self.b = (y, x) if p.swapped else (x, y)
+        self.scratch = call.scratch
+        self.ways = methods(call.node, p, e.target, e.m.blas)
+        a_axes, b_axes = [a for a, _ in g.batch], [b for _, b in g.batch]
+        if p.swapped:
+            a_axes, b_axes = b_axes, a_axes
+        self.extents = [self.a.shape[k] for k in a_axes]
+        count = len(self.extents)
+        self.strides = [
+            [self.a.strides[k] for k in a_axes],
+            [self.b.strides[k] for k in b_axes],
+            list(self.out.strides[:count]),
+            *(list(s.strides[:count]) for s in self.scratch),
+        ]
+        self.buffers = [self.a, self.b, self.out, *self.scratch]
+
+    def batches(self, operands: Sequence[int]) -> Lines:
+        return Lines(self.extents, [self.strides[k] for k in operands])
+
+    def emit(self, e: FunctionEmitter) -> None:
+        small, large = self.ways
+        if small == large:
+            getattr(self, small)(e)
+            return
+        b = e.b
+        work = e.dim(self.p.m * self.p.n * self.p.k)
+        much = b.icmp_signed(">=", work, i64(DIRECT_WORK))
+        if large == "blas":
+            for d in (self.p.m, self.p.n, self.p.k):
+                much = b.and_(much, b.icmp_signed(">=", e.dim(d), i64(BLAS_LEAST)))
+        with when(e, much):
+            getattr(self, large)(e)
+        with when(e, b.not_(much)):
+            getattr(self, small)(e)
+
+    def when_some(self, e: FunctionEmitter) -> Any:
+        """i1: whether there is a sum to add up at all."""
+        return e.b.icmp_signed(">", e.dim(self.p.k), i64(0))
+
+    # -- small ones -------------------------------------------------------------------------------------------------
+
+    def direct(self, e: FunctionEmitter) -> None:
+        p, ring = self.p, self.ring
+        lines = self.batches([0, 1, 2])
+        points = p.m * p.n * p.k
+        rows = self._rows_of_unit(lines.count)
+        if rows is None:
+
+            def whole(e: FunctionEmitter, at: list[Any], _: list[Any]) -> None:
+                direct(e, ring, p, *at)
+
+            each_line(e, lines, self.buffers[:3], PRODUCT_NS, points, whole)
+            return
+        blocks = panels(p.m, rows)
+        units = Lines(
+            [*lines.extents, blocks],
+            [[*s, step * rows] for s, step in zip(lines.strides, (p.a_row, 0, p.c_row), strict=True)],
+            join=False,
+        )
+
+        def unit(e: FunctionEmitter, at: list[Any], index: list[Any]) -> None:
+            left = e.b.sub(e.dim(p.m), e.b.mul(index[-1], i64(rows))) if blocks != 1 else e.dim(p.m)
+            direct(e, ring, p, *at, m=smaller(e, left, i64(rows)))
+
+        each_line(e, units, self.buffers[:3], PRODUCT_NS, p.n * p.k * rows, unit)
+
+    def _rows_of_unit(self, count: Dim) -> int | None:
+        """Rows of a piece for one thread; None to divide by batches only."""
+        p = self.p
+        if isinstance(count, Expr) or count >= 8:
+            return None
+        if isinstance(p.m, int) and isinstance(p.n, int) and isinstance(p.k, int):
+            if p.m * p.n * p.k * count < THREAD_WORK:
+                return None
+        return 24
+
+    def stripes(self, e: FunctionEmitter) -> None:
+        p, ring = self.p, self.ring
+        lines = self.batches([0, 1, 2])
+        units = Lines(
+            [*lines.extents, panels(p.n, STRIPE)],
+            [[*s, step * STRIPE] for s, step in zip(lines.strides, (0, ring.size, ring.size), strict=True)],
+            join=False,
+        )
+        single = isinstance(p.n, int) and p.n <= STRIPE
+
+        def unit(e: FunctionEmitter, at: list[Any], index: list[Any]) -> None:
+            columns: Any = p.n
+            if not single:
+                columns = smaller(e, e.b.sub(e.dim(p.n), e.b.mul(index[-1], i64(STRIPE))), i64(STRIPE))
+            stripe(e, ring, p, *at, columns)
+
+        each_line(e, units, self.buffers[:3], 0.3, p.k * (p.n if single else STRIPE), unit)
+
+    # -- packed -----------------------------------------------------------------------------------------------------
+
+    def packed(self, e: FunctionEmitter) -> None:
+        p, ring, size = self.p, self.ring, self.ring.size
+        mr, nr = packed_tile(e.target, ring)
+        for source, to, extent, width, across, along in (
+            (0, 3, p.m, mr, p.a_row, p.a_step),
+            (1, 4, p.n, nr, p.b_column, p.b_step),
+        ):
+            self._pack(e, source, to, extent, width, across, along)
+        multiply = multiply_function(e, ring)
+        lines = self.batches([2, 3, 4])
+        by_rows = [p.c_row * BLOCK_ROWS, p.k * (BLOCK_ROWS * size), 0]
+        by_columns = [BLOCK_COLUMNS * size, 0, p.k * (BLOCK_COLUMNS * size)]
+        units = Lines(
+            [*lines.extents, panels(p.m, BLOCK_ROWS), panels(p.n, BLOCK_COLUMNS)],
+            [[*s, r, c] for s, r, c in zip(lines.strides, by_rows, by_columns, strict=True)],
+            join=False,
+            keep=2,
+        )
+
+        def unit(e: FunctionEmitter, at: list[Any], index: list[Any]) -> None:
+            b = e.b
+            m = smaller(e, b.sub(e.dim(p.m), b.mul(index[-2], i64(BLOCK_ROWS))), i64(BLOCK_ROWS))
+            n = smaller(e, b.sub(e.dim(p.n), b.mul(index[-1], i64(BLOCK_COLUMNS))), i64(BLOCK_COLUMNS))
+            c, a_panels, b_panels = at
+            b.call(multiply, [a_panels, b_panels, c, e.dim(p.c_row), m, n, e.dim(p.k)])
+
+        points = _least(p.m, BLOCK_ROWS) * _least(p.n, BLOCK_COLUMNS) * p.k
+        each_line(e, units, [self.out, *self.scratch], PRODUCT_NS, points, unit)
+
+    def _pack(
+        self, e: FunctionEmitter, source: int, to: int, extent: Dim, width: int, across: Dim, along: Dim
+    ) -> None:
+        function = pack_function(e, self.ring, width)
+        lines = self.batches([source, to])
+        length = self.p.k
+        units = Lines(
+            [*lines.extents, panels(extent, width)],
+            [[*s, step] for s, step in zip(lines.strides, (across * width, length * (width * self.ring.size)), strict=True)],
+            join=False,
+            keep=1,
+        )
+
+        def unit(e: FunctionEmitter, at: list[Any], index: list[Any]) -> None:
+            count = smaller(e, e.b.sub(e.dim(extent), e.b.mul(index[-1], i64(width))), i64(width))
+            e.b.call(function, [at[0], e.dim(across), e.dim(along), at[1], count, e.dim(length)])
+
+        each_line(e, units, [self.buffers[source], self.buffers[to]], 0.5, length * width, unit)
+
+    # -- BLAS -------------------------------------------------------------------------------------------------------
+
+    def blas(self, e: FunctionEmitter) -> None:
+        p = self.p
+        lines = self.batches([0, 1, 2])
+        work = p.m * p.n * p.k
+        if lines.extents and (isinstance(lines.count, Expr) or lines.count >= 4 or not isinstance(work, int)):
+
+            def product_of(e: FunctionEmitter, at: list[Any], _: list[Any]) -> None:
+                self._call(e, at, p.m, p.n)
+
+            each_line(e, lines, self.buffers[:3], PRODUCT_NS, work, product_of)
+            return
+        if lines.extents:
+            with e.scope():
+                walk(e, lines, [e.pointer(b) for b in self.buffers[:3]], self._divided)
+            return
+        self._divided(e, [e.pointer(b) for b in self.buffers[:3]], [])
+
+    def _divided(self, e: FunctionEmitter, at: list[Any], _: list[Any]) -> None:
+        """One large product: a part of the rows, or of the columns, for each thread."""
+        p, b = self.p, e.b
+        if not e.m.threads or e.parent is not None:
+            self._call(e, at, p.m, p.n)
+            return
+        work = p.m * p.n * p.k
+        if isinstance(work, int) and work < THREAD_WORK:
+            self._call(e, at, p.m, p.n)
+            return
+        by_rows = not (isinstance(p.m, int) and isinstance(p.n, int) and p.m < p.n)
+        extent = p.m if by_rows else p.n
+        allowed = b.load(e.offset(e.context, CONTEXT_THREADS), typ=I32, align=4)
+        available = b.call(e.external(POOL_THREADS, I32, []), [])
+        threads = b.sext(b.select(b.icmp_signed(">", allowed, I32(0)), allowed, available), I64)
+        n = e.dim(extent)
+        share = b.udiv(b.add(n, b.sub(threads, i64(1))), threads)
+        share = b.and_(b.add(share, i64(ROWS_OF_PIECE - 1)), i64(-ROWS_OF_PIECE))
+        pieces = b.udiv(b.add(n, b.sub(share, i64(1))), share)
+        body = e.body()
+        with body.scope():
+            mine = body.capture(("share", id(self)), I64, lambda parent: share)
+            places = [body.capture(("matrix", id(self), k), PTR, lambda parent, x=x: x) for k, x in enumerate(at)]
+            size = body.b.mul(body.begin, mine)
+            stop = smaller(body, body.b.mul(body.end, mine), body.dim(extent))
+            steps = (p.a_row, 0, p.c_row) if by_rows else (0, p.b_column, self.ring.size)
+            here = [moved_by(body, x, size, s) for x, s in zip(places, steps, strict=True)]
+            part = body.b.sub(stop, size)
+            self._call(body, here, part if by_rows else p.m, p.n if by_rows else part)
+        body.finish()
+        many = b.icmp_signed(">", threads, i64(1))
+        if isinstance(work, Expr):
+            many = b.and_(many, b.icmp_signed(">=", e.dim(work), i64(THREAD_WORK)))
+        e.call_body(body, pieces, 1, many)
+
+    def _call(self, e: FunctionEmitter, at: Sequence[Any], m: Any, n: Any) -> None:
+        """gemm on one thread. `m`, `n`: dims or i64 values."""
+        p, b, size = self.p, e.b, self.ring.size
+        letter, real = ("d", ir.DoubleType()) if self.ring.dtype is f64 else ("s", ir.FloatType())
+        gemm = e.external(
+            f"stager_blas_{letter}gemm",
+            ir.VoidType(),
+            [I32, I32, I32, I64, I64, I64, real, PTR, I64, PTR, I64, real, PTR, I64],
+        )
+        enter, leave = e.external(BLAS_ENTER, I32, [PTR]), e.external(BLAS_LEAVE, ir.VoidType(), [])
+        context = e.alloca(ir.ArrayType(I64, CONTEXT_BYTES // 8), "alone", 8)
+        b.store(I32(1), e.offset(context, CONTEXT_THREADS))
+        held = b.call(enter, [context])
+
+        def operand(row: Dim, column: Dim) -> tuple[Any, Any]:
+            if column == size:
+                return I32(111), e.dim(floordiv(row, size))
+            return I32(112), e.dim(floordiv(column, size))
+
+        a_way, lda = operand(p.a_row, p.a_step)
+        b_way, ldb = operand(p.b_step, p.b_column)
+        extents = [x if isinstance(x, ir.Value) else e.dim(x) for x in (m, n, p.k)]
+        a, bb, c = at
+        ldc = e.dim(floordiv(p.c_row, size))
+        b.call(gemm, [I32(101), a_way, b_way, *extents, real(1.0), a, lda, bb, ldb, real(0.0), c, ldc])
+        with when(e, b.icmp_signed("!=", held, I32(0))):
+            b.call(leave, [])
+
+
+def _least(d: Dim, bound: int) -> Dim:
+    return min(d, bound) if isinstance(d, int) else bound
+
+
+ROUTINE = RoutineSpec("dot", ("dot",), emit_dot, lower=lower_dot)

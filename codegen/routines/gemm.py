@@ -1,0 +1,354 @@
+"""Generated matrix products: register tiles, straight from the operands or from packed panels.
+
+`Tile` multiplies a few rows by a few vectors of columns and keeps the sums in registers; everything else here is loops around
+it. `direct` reads both operands where they are and wants the second one's columns next to each other; `packed` first
+copies both into panels (Goto's method) and takes any strides. Invariant: every sum runs over the contracted axis in order,
+in blocks that depend on its length only. Works for every dtype: integers wrap, booleans are or-ed ands.
+
+Method: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34 (2008).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.ir as ir
+
+from stager.codegen.emit import I64, PTR, FunctionEmitter, i64
+from stager.codegen.routines.lines import moved_by, smaller, when
+from stager.codegen.scalar import ScalarBuilder, Val, memory_type
+from stager.codegen.target import Target
+from stager.ir.dims import Dim, Expr, floordiv
+from stager.ir.dtypes import DTYPES, DType, b1
+
+DEPTH = 256
+"""Terms of a sum that are added in registers before they go to memory (packed products)."""
+BLOCK_ROWS = 96
+BLOCK_COLUMNS = 512
+"""One unit of a packed product: its part of the first operand stays in the second cache."""
+
+Piece = tuple[int, int]
+"""First column and width of one vector of a tile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """How elements of a dtype are multiplied and added."""
+
+    dtype: DType
+
+    @property
+    def stored(self) -> DType:
+        """The dtype in memory and in registers: booleans are bytes."""
+        return DTYPES["u8"] if self.dtype is b1 else self.dtype
+
+    @property
+    def size(self) -> int:
+        return self.dtype.itemsize
+
+    def spread(self, sb: ScalarBuilder, x: Val) -> Val:
+        """A factor of the first operand for all lanes; of a boolean, a mask."""
+        if self.dtype is not b1:
+            return sb.splat(x)
+        one = sb.with_width(1)
+        return sb.splat(one.select(one.ne(x, one.const(x.dtype, 0)), one.const(x.dtype, 255), one.const(x.dtype, 0)))
+
+    def add_product(self, sb: ScalarBuilder, total: Val, x: Val, y: Val) -> Val:
+        if self.dtype is b1:
+            return sb.or_(total, sb.and_(x, y))
+        if self.dtype.kind == "f":
+            return sb.fma(x, y, total)
+        return sb.add(total, sb.mul(x, y))
+
+    def result(self, sb: ScalarBuilder, total: Val) -> Val:
+        """What is stored of a sum."""
+        if self.dtype is not b1:
+            return total
+        return sb.select(sb.ne(total, sb.const(total.dtype, 0)), sb.const(total.dtype, 1), sb.const(total.dtype, 0))
+
+
+def lanes_of(target: Target, ring: Ring) -> int:
+    return target.lanes(ring.dtype)
+
+
+def pieces_of(columns: int, lanes: int) -> list[Piece]:
+    """Vectors that cover a number of columns: full ones, then halves."""
+    out, at, width = [], 0, lanes
+    while at < columns:
+        while width > columns - at:
+            width //= 2
+        out.append((at, width))
+        at += width
+    return out
+
+
+class Tile:
+    """`rows` times `pieces` of sums in registers."""
+
+    def __init__(self, e: FunctionEmitter, ring: Ring, rows: int, pieces: Sequence[Piece]) -> None:
+        self.e, self.ring, self.rows, self.pieces = e, ring, rows, pieces
+        self.builders = [e.scalars(w) for _, w in pieces]
+        self.sums = [[e.alloca(sb.type(ring.stored), "sum") for sb in self.builders] for _ in range(rows)]
+
+    def clear(self) -> None:
+        for row in self.sums:
+            for sb, slot in zip(self.builders, row, strict=True):
+                self.e.b.store(sb.const(self.ring.stored, 0).ir, slot)
+
+    def load(self, c: Any, c_row: Dim, unless: Any) -> None:
+        """Starts from what stands in the result, from zero when the i1 holds."""
+        for r, row in enumerate(self.sums):
+            for (at, _), sb, slot in zip(self.pieces, self.builders, row, strict=True):
+                old = sb.load(self.place(c, c_row, r, at), self.ring.stored)
+                self.e.b.store(self.e.b.select(unless, sb.const(self.ring.stored, 0).ir, old.ir), slot)
+
+    def place(self, c: Any, c_row: Dim, r: int, at: int) -> Any:
+        return self.e.offset(moved_by(self.e, c, r, c_row), at * self.ring.size)
+
+    def store(self, c: Any, c_row: Dim) -> None:
+        for r, row in enumerate(self.sums):
+            for (at, _), sb, slot in zip(self.pieces, self.builders, row, strict=True):
+                total = Val(self.e.b.load(slot, typ=sb.type(self.ring.stored)), self.ring.stored)
+                sb.store(self.ring.result(sb, total), self.place(c, c_row, r, at))
+
+    def step(self, a_rows: Sequence[Any], b: Any) -> None:
+        """Adds the products of one column of the first operand (an address per row) and one row of the second."""
+        e, ring = self.e, self.ring
+        one = e.scalars(1)
+        ys = [sb.load(e.offset(b, at * ring.size), ring.stored) for (at, _), sb in zip(self.pieces, self.builders, strict=True)]
+        for a, row in zip(a_rows, self.sums, strict=True):
+            x = one.load(a, ring.stored)
+            spread: dict[int, Val] = {}
+            for sb, y, slot in zip(self.builders, ys, row, strict=True):
+                if sb.width not in spread:
+                    spread[sb.width] = ring.spread(sb, x)
+                total = Val(e.b.load(slot, typ=sb.type(ring.stored)), ring.stored)
+                e.b.store(ring.add_product(sb, total, spread[sb.width], y).ir, slot)
+
+    def run(self, length: Any, a: Any, a_row: Dim, a_step: Dim, b: Any, b_step: Dim, unroll: int = 2) -> None:
+        """All terms: `length` an int or an i64."""
+        e = self.e
+        rows = [moved_by(e, a, r, a_row) for r in range(self.rows)]
+
+        def at(k: Any) -> None:
+            self.step([moved_by(e, p, k, a_step) for p in rows], moved_by(e, b, k, b_step))
+
+        if isinstance(length, int) and length <= 8:
+            for k in range(length):
+                at(k)
+            return
+        if isinstance(length, int):
+            whole: Any = length // unroll * unroll
+        else:
+            whole = e.b.and_(length, i64(-unroll))
+        with e.loop(0, whole, unroll, name="k") as k:
+            for u in range(unroll):
+                at(e.b.add(k, i64(u), flags=("nsw",)) if u else k)
+        if not (isinstance(whole, int) and whole == length):
+            with e.loop(whole, length, name="k") as k:
+                at(k)
+
+
+# -- straight from the operands -------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Matrices:
+    """One product: extents and byte strides. `c` rows are `c_row` apart, its columns next to each other."""
+
+    m: Dim
+    n: Dim
+    k: Dim
+    a_row: Dim
+    a_step: Dim  # along the contracted axis
+    b_step: Dim
+    b_column: Dim
+    c_row: Dim
+    swapped: bool = False  # a is the second operand
+
+
+def tile_shape(ring: Ring, lanes: int, m: Dim, n: Dim) -> tuple[int, int]:
+    """Rows and vectors of a tile: 8 to 12 sums hide the latency of their additions."""
+    vectors = 1 if isinstance(n, int) and n < 2 * lanes else 2
+    rows = 8 if vectors == 1 else 6
+    if isinstance(m, int):
+        if m % rows:
+            rows = 4 if m % 4 == 0 and m < 96 else rows
+        rows = min(rows, m)
+    return rows, vectors
+
+
+def direct(e: FunctionEmitter, ring: Ring, p: Matrices, a: Any, b: Any, c: Any, m: Any = None) -> None:
+    """c = a b for one pair of matrices. `m`: an i64 that stands for the number of rows."""
+    lanes = lanes_of(e.target, ring)
+    rows, vectors = tile_shape(ring, lanes, p.m if m is None else 64, p.n)
+    k = p.k if isinstance(p.k, int) else e.dim(p.k)
+
+    def panel(at: Any, pieces: Sequence[Piece]) -> None:
+        here_b, here_c = moved_by(e, b, at, ring.size), moved_by(e, c, at, ring.size)
+
+        def block(i: Any, count: int) -> None:
+            tile = Tile(e, ring, count, pieces)
+            tile.clear()
+            tile.run(k, moved_by(e, a, i, p.a_row), p.a_row, p.a_step, here_b, p.b_step)
+            tile.store(moved_by(e, here_c, i, p.c_row), p.c_row)
+
+        _in_blocks(e, p.m if m is None else m, rows, block)
+
+    width = vectors * lanes
+    if isinstance(p.n, int):
+        whole = p.n // width * width
+        if whole == width:
+            panel(0, pieces_of(width, lanes))
+        elif whole:
+            with e.loop(0, whole, width, name="j") as j:
+                panel(j, pieces_of(width, lanes))
+        if whole < p.n:
+            panel(whole, pieces_of(p.n - whole, lanes))
+        return
+    n = e.dim(p.n)
+    done: Any = i64(0)
+    for w in dict.fromkeys((width, lanes, 1)):
+        top = e.b.sub(n, e.b.srem(n, i64(w)))
+        with e.loop(done, top, w, name="j") as j:
+            panel(j, pieces_of(w, lanes))
+        done = top
+
+
+def _in_blocks(e: FunctionEmitter, m: Any, rows: int, block: Any) -> None:
+    """block(first row, number of rows) over m rows: an int, a dim or an i64."""
+    if isinstance(m, int):
+        whole = m // rows * rows
+        if whole == rows:
+            block(0, rows)
+        elif whole:
+            with e.loop(0, whole, rows, name="i") as i:
+                block(i, rows)
+        if whole < m:
+            block(whole, m - whole)
+        return
+    m = e.dim(m) if isinstance(m, Expr) else m
+    whole = e.b.sub(m, e.b.srem(m, i64(rows)))
+    with e.loop(0, whole, rows, name="i") as i:
+        block(i, rows)
+    with e.loop(whole, m, name="i") as i:
+        block(i, 1)
+
+
+# -- packed -----------------------------------------------------------------------------------------------------------------
+
+
+def packed_tile(target: Target, ring: Ring) -> tuple[int, int]:
+    """Rows and columns of the tile of packed products."""
+    return (6, 2 * lanes_of(target, ring)) if target.vector_bits else (4, 4)
+
+
+def panels(extent: Dim, width: int) -> Dim:
+    """How many panels cover an extent."""
+    return floordiv(extent + (width - 1), width)
+
+
+def pack_function(e: FunctionEmitter, ring: Ring, width: int) -> Any:
+    """`void (from, across, along, to, count, length)`: a panel to[k][j] = from[j*across + k*along], zeros for j >= count."""
+    name = f"stager_pack_{ring.dtype}_{width}"
+    found = e.module.globals.get(name)
+    if found is not None:
+        return found
+    from stager.codegen.structured import VOID, Code
+
+    params = [("from", PTR), ("across", I64), ("along", I64), ("to", PTR), ("count", I64), ("length", I64)]
+    c = Code(e.module, name, VOID, params, linkage="internal")
+    t, size = memory_type(ring.stored), ring.size
+    source, across, along, to, n = (c.arg(x) for x in ("from", "across", "along", "to", "length"))
+    zero = ir.Constant(t, 0.0 if ring.dtype.kind == "f" else 0)
+    with c.if_(c.eq(c.arg("count"), width)):
+        with c.if_(c.eq(across, size)):
+            lanes = lanes_of(e.target, ring)
+            pieces = pieces_of(width, lanes)
+            with c.for_range(0, n) as k:
+                row, place = c.offset(source, c.mul(k, along)), c.offset(to, c.mul(k, width * size))
+                for at, w in pieces:
+                    sb = ScalarBuilder(c.b, w, e.target, e.m.functions)
+                    sb.store(sb.load(c.offset(row, at * size), ring.stored), c.offset(place, at * size))
+            c.ret()
+        rows = [c.offset(source, c.mul(across, j)) for j in range(width)]
+        with c.for_range(0, n) as k:
+            by, place = c.mul(k, along), c.offset(to, c.mul(k, width * size))
+            for j, row in enumerate(rows):
+                c.store(c.load(c.offset(row, by), t, align=size), c.offset(place, j * size), align=size)
+        c.ret()
+    with c.for_range(0, n) as k:
+        row, place = c.offset(source, c.mul(k, along)), c.offset(to, c.mul(k, width * size))
+        for j in range(width):
+            slot = c.var(t, zero)
+            with c.if_(c.gt(c.arg("count"), j)):
+                slot.set(c.load(c.offset(row, c.mul(across, j)), t, align=size))
+            c.store(slot.get(), c.offset(place, j * size), align=size)
+    c.ret()
+    return c.finish()
+
+
+def multiply_function(e: FunctionEmitter, ring: Ring) -> Any:
+    """`i32 (a panels, b panels, c, c_row, rows, columns, length)`: one unit of a packed product."""
+    name = f"stager_multiply_{ring.dtype}"
+    found = e.module.globals.get(name)
+    if found is not None:
+        return found
+    mr, nr = packed_tile(e.target, ring)
+    f = FunctionEmitter(e.m, name, params=[PTR, PTR, PTR, I64, I64, I64, I64])
+    a, b, c, c_row, m, n, length = f.fn.args
+    size = ring.size
+    bb = f.b
+    spare = f.alloca(ir.ArrayType(ir.IntType(8), mr * nr * size), "spare", 64)
+    pieces = pieces_of(nr, max(1, lanes_of(e.target, ring)))
+    a_panel, b_panel = bb.mul(length, i64(mr * size)), bb.mul(length, i64(nr * size))
+    once = bb.select(bb.icmp_signed("<", length, i64(1)), i64(1), length)  # an empty sum is stored too
+    with f.loop(0, once, DEPTH, name="block") as start:
+        depth = smaller(f, bb.sub(length, start), i64(DEPTH))
+        first = bb.icmp_signed("==", start, i64(0))
+        a_here = f.offset(a, bb.mul(start, i64(mr * size)))
+        b_here = f.offset(b, bb.mul(start, i64(nr * size)))
+        with f.loop(0, n, nr, name="j") as j:
+            columns = smaller(f, bb.sub(n, j), i64(nr))
+            b_at = f.offset(b_here, bb.mul(bb.udiv(j, i64(nr)), b_panel))
+            with f.loop(0, m, mr, name="i") as i:
+                rows = smaller(f, bb.sub(m, i), i64(mr))
+                a_at = f.offset(a_here, bb.mul(bb.udiv(i, i64(mr)), a_panel))
+                c_at = f.offset(f.offset(c, bb.mul(i, c_row)), bb.mul(j, i64(size)))
+                whole = bb.and_(bb.icmp_signed("==", rows, i64(mr)), bb.icmp_signed("==", columns, i64(nr)))
+                part = bb.not_(whole)
+                with when(f, part):
+                    _copy_tile(f, ring, c_at, c_row, spare, i64(nr * size), rows, columns)
+                # a tile over the edge is computed whole, beside the result
+                to, to_row = bb.select(whole, c_at, spare), bb.select(whole, c_row, i64(nr * size))
+                tile = _StridedTile(f, ring, mr, pieces, to_row)
+                tile.load(to, 0, first)
+                tile.run(depth, a_at, size, mr * size, b_at, nr * size, unroll=4)
+                tile.store(to, 0)
+                with when(f, part):
+                    _copy_tile(f, ring, spare, i64(nr * size), c_at, c_row, rows, columns)
+    f.finish()
+    return f.fn
+
+
+class _StridedTile(Tile):
+    """A tile whose rows of the result are an i64 apart."""
+
+    def __init__(self, e: FunctionEmitter, ring: Ring, rows: int, pieces: Sequence[Piece], step: Any) -> None:
+        super().__init__(e, ring, rows, pieces)
+        self.by = step
+
+    def place(self, c: Any, c_row: Dim, r: int, at: int) -> Any:
+        e = self.e
+        row = e.offset(c, e.b.mul(self.by, i64(r))) if r else c
+        return e.offset(row, at * self.ring.size)
+
+
+def _copy_tile(e: FunctionEmitter, ring: Ring, a: Any, a_row: Any, b: Any, b_row: Any, rows: Any, columns: Any) -> None:
+    t, size = memory_type(ring.stored), ring.size
+    with e.loop(0, rows, name="r") as r, e.loop(0, columns, name="s") as s:
+        by = e.b.mul(s, i64(size))
+        x = e.b.load(e.offset(e.offset(a, e.b.mul(r, a_row)), by), typ=t, align=size)
+        e.b.store(x, e.offset(e.offset(b, e.b.mul(r, b_row)), by), align=size)
