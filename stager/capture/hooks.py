@@ -16,6 +16,7 @@ import numpy as np
 from stager.capture import operators
 from stager.capture.resolve import convert_user, property_of, resolve, still_stable
 from stager.capture.session import _CURRENT, CONTAINERS, TRACERS, UNBOUND, Path, Session, cell_value, holds_tracer
+from stager.capture.table import SUBSTITUTES
 from stager.capture.users import is_user_module
 from stager.cells import REGIONS
 from stager.staged import decline, refuse_change, region_in_force
@@ -129,7 +130,8 @@ class Hooks:
             return _Item(s, obj)
         if isinstance(obj, list | tuple | dict | np.ndarray):
             return operators.subscripted(obj)
-        return obj
+        stand_in: Any = SUBSTITUTES.get(obj)  # `np.r_`, `np.c_`
+        return obj if stand_in is None else stand_in
 
     def item_place(self, obj: Any) -> Any:
         """The object whose item is written or deleted."""

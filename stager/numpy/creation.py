@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture.table import substitute
 from stager.array import Array, as_array, check_shape, wrap
+from stager.capture.table import substitute
 from stager.errors import ConcretizationError, describe
 from stager.interpreters.stack import nearest_stage
 from stager.ir.dtypes import DType, dtype_of, f64
-from stager.numpy.promotion import operand, result_dtype
+from stager.numpy.promotion import broadcast_raw, operand, result_dtype
 from stager.numpy.registry import implements
 from stager.ops import elementwise as op
 from stager.ops.families import full as full_raw
 from stager.ops.structural import stack_
-from stager.numpy.promotion import broadcast_raw
 
 
 def _dtype(dtype: Any, default: DType = f64) -> DType:
@@ -51,6 +50,21 @@ def ones_like(x: Any, dtype: Any = None, order: str = "K", subok: bool = True, s
     """Ones of x's shape and dtype."""
     x = as_array(x)
     return ones(x.shape if shape is None else shape, x.dtype if dtype is None else dtype)
+
+
+@implements(np.full_like)
+def full_like(a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None) -> Array:
+    """One value in x's shape and dtype."""
+    x = as_array(a)
+    d = x.type.dtype if dtype is None else dtype_of(dtype)
+    raw = op.convert(as_array(fill_value).raw(), dtype=d)
+    return wrap(broadcast_raw(raw, check_shape(x.shape if shape is None else shape)))
+
+
+@implements(np.empty_like)
+def empty_like(prototype: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None) -> Array:
+    """An array like x whose elements the function is to write; zeros until then."""
+    return zeros_like(prototype, dtype, shape=shape)
 
 
 def array(object: Any, dtype: Any = None, *, copy: bool | None = True, order: str = "K", subok: bool = False, ndmin: int = 0,

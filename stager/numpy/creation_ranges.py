@@ -117,6 +117,7 @@ def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = float, order: str = "C",
     from stager.array import check_shape
 
     shape = check_shape((N, N if M is None else M))
+    k = k.__index__()
     rows, cols = iota_along(shape, 0), iota_along(shape, 1)
     return wrap(op.convert(op.eq(op.add(rows, k) if k else rows, cols), dtype=dtype_of(dtype)))
 
@@ -160,6 +161,7 @@ def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = 
 def triangle(m: Any, k: int, lower: bool) -> Array:
     """The elements on one side of a diagonal, zero elsewhere."""
     m = handle(m)
+    k = k.__index__()
     r = m.raw() if m.ndim > 1 else broadcast_raw(m.raw(), (m.type.shape[0], m.type.shape[0]))
     shape = r.type.shape
     rows, cols = iota_along(shape[-2:], 0), iota_along(shape[-2:], 1)

@@ -7,8 +7,8 @@ from stager.numpy import (  # noqa: F401  (they fill the tables)
     creation_ranges,
     einsums,
     joining,
-    linear,
     linalg,
+    linear,
     masks,
     nan_functions,
     polynomials,
@@ -20,6 +20,7 @@ from stager.numpy import (  # noqa: F401  (they fill the tables)
     shaping,
     sorting,
     statistics,
+    subscripted,
 )
 from stager.numpy.registry import FUNCTIONS, METHODS, PROPERTIES, unsupported_function
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stager.array import Array, raw, wrap
+from stager.bounds import lower, simplify, upper
 from stager.cells import PickStep
 from stager.errors import ConcretizationError, ShapeError, describe
 from stager.ir.dims import Dim, Expr, dim_max, dim_min, floordiv
@@ -78,19 +79,15 @@ def normalize_slice(s: slice, n: Dim) -> tuple[Dim, Dim, int]:
         r = range(*slice(start, stop, step).indices(n))
         return r.start, len(r), step
     if step > 0:
-        first = 0 if start is None else _clamp(start, n)
-        last = n if stop is None else _clamp(stop, n)
-        count = last - first if step == 1 else floordiv(last - first + (step - 1), step)
+        first = 0 if start is None else _clamp(start, n, 0)
+        last = n if stop is None else _clamp(stop, n, 0)
+        span = last - first
     else:
-        first = n - 1 if start is None else dim_min(_wrapped(start, n), n - 1)
-        last = -1 if stop is None else _wrapped(stop, n)
-        count = floordiv(first - last + (-step - 1), -step)
-    return first, count if not isinstance(count, Expr) or _plainly_positive(first, last, n) else dim_max(0, count), step
-
-
-def _plainly_positive(first: Dim, last: Dim, n: Dim) -> bool:
-    """No clamping at zero is needed where one end is the end of the axis."""
-    return (first == 0 and last == n) or (last == -1 and first == n - 1)
+        first = n - 1 if start is None else _clamp(start, n, 1)
+        last = -1 if stop is None else _clamp(stop, n, 1)
+        span = first - last
+    span = simplify(dim_max(0, span))
+    return first, span if abs(step) == 1 else floordiv(span + (abs(step) - 1), abs(step)), step
 
 
 def _bound(b: Any) -> Any:
@@ -106,16 +103,14 @@ def _bound(b: Any) -> Any:
     return b.__index__()
 
 
-def _wrapped(b: Dim, n: Dim) -> Dim:
-    return b + n if isinstance(b, int) and b < 0 else b
-
-
-def _clamp(b: Dim, n: Dim) -> Dim:
-    if isinstance(b, int) and b == 0:
-        return 0
-    if isinstance(b, int) and b < 0:
-        return dim_max(0, b + n)
-    return dim_min(b, n)
+def _clamp(b: Dim, n: Dim, backward: int) -> Dim:
+    """A slice bound as Python takes it: negative ones count from the end, all are cut to [0, n] ([-1, n-1] backward)."""
+    least, greatest = lower(b), upper(b)
+    if least is None or least < 0:
+        negative = greatest is not None and greatest < 0
+        # -1 where b is negative, else 0: a bound of unknown sign wraps only then
+        b = b + n if negative else b - n * dim_min(0, dim_max(-1, b))
+    return simplify(dim_max(-backward, dim_min(b, n - backward)))
 
 
 def plan(index: Any, shape: tuple[Dim, ...]) -> Plan:

@@ -398,7 +398,7 @@ def rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Array:
 
     a = handle(m)
     i, j = axes
-    turns = k % 4
+    turns = k.__index__() % 4
     if turns == 0:
         return a
     if turns == 2:

@@ -50,7 +50,7 @@ def nonzero_of(mask: Array) -> tuple[Array, ...]:
     rank = cumsum(op.convert(flat, dtype=i64), axis=0, reverse=False)
     count = _count(flat)
     # every true element writes its position at its rank, every other one past the end
-    slot = op.select(flat, op.sub(rank, 1), full((size,), size, i64))
+    slot = op.select(flat, op.sub(rank, 1), _dims(size, flat))
     blank = full((size + 1,), 0, i64)
     found = scatter(blank, iota(size), slot, axes=(0,), batch_dims=0, mode="promise", combine="set")
     position = views.slice_(found, starts=(0,), sizes=(count,), steps=(1,))

@@ -12,8 +12,8 @@ from stager.errors import UnsupportedError, describe
 from stager.numpy.array_methods import SETTERS
 from stager.numpy.functions import FUNCTIONS, METHODS, PROPERTIES, unsupported_function
 from stager.numpy.indexing import getitem, setitem
-from stager.numpy.ufuncs import apply_operator, apply_ufunc
 from stager.numpy.ufunc_methods import apply_ufunc_method
+from stager.numpy.ufuncs import apply_operator, apply_ufunc
 
 BINARY = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "floordiv": np.floor_divide,

@@ -123,7 +123,7 @@ def nanvar(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: A
     x, mask = replaced(a, 0)
     if mask is None:
         return np.var(x, axis=axis, dtype=dtype, out=out, ddof=ddof, **_passed(keepdims=keepdims, where=where, mean=mean, correction=correction))
-    ddof = ddof if correction is _NO else correction
+    ddof = float(ddof if correction is _NO else correction)
     among = _passed(where=where)
     count = np.sum(~mask, axis=axis, dtype=np.intp, keepdims=True, **among)
     center = mean if mean is not _NO else np.sum(x, axis=axis, dtype=dtype, keepdims=True, **among)

@@ -69,6 +69,7 @@ def polymul(a1: Any, a2: Any) -> Any:
 @implements(np.polyder)
 def polyder(p: Any, m: int = 1) -> Any:
     """m-th derivative of a polynomial."""
+    m = m.__index__()
     if m < 0:
         raise ValueError("Order of derivative must be positive (see polyint)")
     c = dynamic(p)
@@ -81,6 +82,7 @@ def polyder(p: Any, m: int = 1) -> Any:
 @implements(np.polyint)
 def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
     """m-th antiderivative of a polynomial, with integration constants k."""
+    m = m.__index__()
     if m < 0:
         raise ValueError("Order of integral must be positive (see polyder)")
     constants = dynamic(np.zeros(m) if k is None else k).reshape(-1).astype(float)
@@ -114,7 +116,7 @@ def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:
     a = dynamic(x)
     if a.ndim != 1:
         raise ValueError("x must be a one-dimensional array or sequence.")
-    n = a.shape[0] if N is None else N
+    n = a.shape[0] if N is None else N.__index__()
     d = np.promote_types(a.dtype, int)
     a = a.astype(d)
     columns = [wrap(full(a.type.shape, 1, a.type.dtype))]

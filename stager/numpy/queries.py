@@ -189,6 +189,7 @@ def diag(v: Any, k: int = 0) -> Any:
         return np.diagonal(a, k)
     if a.ndim != 1:
         raise ValueError("Input must be 1- or 2-d.")
+    k = k.__index__()
     n = a.type.shape[0] + abs(k)
     return wrap(diagonal_update(full((n, n), 0, a.type.dtype), a.raw(), axis1=0, axis2=1, offset=k))
 

@@ -67,8 +67,8 @@ def masked(a: Array, where: Any, identity: Any) -> Array:
     """`a` with what `where=` leaves out replaced by the reduction's identity."""
     if where is _NO or where is True:
         return a
-    from stager.numpy.promotion import broadcast_raw, operand
     from stager.ir.dtypes import b1
+    from stager.numpy.promotion import broadcast_raw, operand
     from stager.ops.families import full_like
 
     r = a.raw()
@@ -190,7 +190,7 @@ def var(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: floa
         mean: Any = _NO, correction: Any = _NO) -> Array:  # fmt: skip
     """Variance over axes, two passes as NumPy: the mean first, then the squared deviations."""
     a = as_array(as_array_like(a))
-    ddof = ddof if correction is _NO else correction
+    ddof = float(ddof if correction is _NO else correction)  # known while tracing
     d = dtype_of(dtype) if dtype is not None else (a.type.dtype if a.type.dtype.is_inexact else f64)
     center = MEAN(a, axis, d.np, None, True, where=where) if mean is _NO else mean
     deviation = apply_ufunc(np.subtract, a, center, dtype=d.np)

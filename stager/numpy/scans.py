@@ -72,6 +72,7 @@ def cumulative_prod(x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any 
 def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append: Any = np._NoValue) -> Array:  # type: ignore[attr-defined]
     """The n-th difference along an axis."""
     a = handle(a)
+    n = n.__index__()
     if n < 0:
         raise ValueError(f"order must be non-negative but got {n!r}")
     k = axis_of(axis, a.ndim)

@@ -13,7 +13,9 @@ from stager.numpy.comparisons import dynamic
 from stager.numpy.masks import flatnonzero
 from stager.numpy.promotion import result_dtype
 from stager.numpy.registry import implements
+from stager.ops import views
 from stager.ops.families import full
+from stager.ops.indexed import scatter
 
 
 class _Ordered(NamedTuple):
@@ -33,6 +35,15 @@ def _ordered(a: Any, equal_nan: bool) -> _Ordered:
     start = wrap(full((1,), True, result_dtype(np.True_)))
     first = fresh if n == 0 else np.concatenate([start, fresh])
     return _Ordered(values, order, first)
+
+
+def _counts(first: Any, at: Any) -> Any:
+    """How many elements each distinct one stands for."""
+    n = first.type.shape[0]
+    rank = np.cumsum(first) - 1
+    ones, none = full((n,), 1, i64), full((n,), 0, i64)
+    counts = scatter(none, ones, rank.raw(), axes=(0,), batch_dims=0, mode="promise", combine="add")
+    return wrap(views.slice_(counts, starts=(0,), sizes=at.type.shape, steps=(1,)))
 
 
 @implements(np.unique)
@@ -57,7 +68,7 @@ def unique(ar: Any, return_index: bool = False, return_inverse: bool = False, re
             inverse[order] = rank  # type: ignore[index]
             found[2] = inverse.reshape(a.shape)  # type: ignore[attr-defined]
         if return_counts:
-            found[3] = np.diff(at, append=dynamic(a.type.size))
+            found[3] = _counts(first, at)
     wanted = [found[0]] + [f for f, asked in zip(found[1:], (return_index, return_inverse, return_counts), strict=True) if asked]
     return wanted[0] if len(wanted) == 1 else tuple(wanted)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.array import Array, as_array, check_shape, wrap
+from stager.array import Array, as_array, check_shape, dims_of, wrap
 from stager.cells import ViewStep
 from stager.errors import ShapeError, describe
 from stager.ir.dims import Dim, Expr, floordiv, product
@@ -18,8 +18,8 @@ from stager.numpy.promotion import broadcast_shapes, operand, result_dtype
 from stager.numpy.reductions import normalize_axes
 from stager.numpy.registry import array_property, implements
 from stager.numpy.ufuncs import as_array_like
-from stager.ops import structural, views
 from stager.ops import elementwise as op
+from stager.ops import structural, views
 
 
 class Locked(ViewStep):
@@ -70,7 +70,7 @@ def _shown_by_strides(a: Array, shape: Sequence[Dim]) -> bool:
 
 def resolve_shape(shape: Any, size: Dim) -> tuple[Dim, ...]:
     """A shape argument with its one -1 worked out."""
-    items = list(shape) if isinstance(shape, tuple | list) else [shape]
+    items = dims_of(shape)
     out: list[Dim] = [d if isinstance(d, Expr) else d.__index__() for d in items]
     unknown = [k for k, d in enumerate(out) if isinstance(d, int) and d < 0]
     if len(unknown) > 1 or any(isinstance(d, int) and d < -1 for d in out):
@@ -166,8 +166,8 @@ def swapaxes(a: Any, axis1: int, axis2: int) -> Array:
 def moveaxis(a: Any, source: Any, destination: Any) -> Array:
     """Axes moved, the others in their order: a view."""
     a = handle(a)
-    sources = [axis_of(s, a.ndim) for s in (source if isinstance(source, tuple | list) else (source,))]
-    targets = [axis_of(d, a.ndim) for d in (destination if isinstance(destination, tuple | list) else (destination,))]
+    sources = [axis_of(s, a.ndim) for s in (source if np.iterable(source) else (source,))]
+    targets = [axis_of(d, a.ndim) for d in (destination if np.iterable(destination) else (destination,))]
     if len(sources) != len(targets):
         raise ValueError("`source` and `destination` arguments must have the same number of elements")
     perm = [k for k in range(a.ndim) if k not in sources]
@@ -226,7 +226,7 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
     i, j = axis_of(axis1, a.ndim), axis_of(axis2, a.ndim)
     if i == j:
         raise ValueError("axis1 and axis2 cannot be the same")
-    return locked(a.view_by(views.diagonal.op, axis1=i, axis2=j, offset=offset))
+    return locked(a.view_by(views.diagonal.op, axis1=i, axis2=j, offset=offset.__index__()))
 
 
 @implements(np.lib.stride_tricks.sliding_window_view)

@@ -98,7 +98,7 @@ ROWS: list[tuple[Any, ...]] = [
     ("uint8 wraps", lambda x: x + x * 3, (U,)), ("uint8 plus int", lambda x: x + 1, (U,)), ("int division", lambda x, y: x / y, (I, J)),
     ("bool plus bool", lambda x: x + x, (B,)), ("bool times float", lambda x: x * 2.5, (B,)), ("float32 scalar", lambda x: x * 2.0 + 1, (S,)),
     ("int power", lambda x: x**2, (I,)), ("uint8 shift", lambda x: x << 2, (U,)), ("negative uint8", lambda x: -x, (U,)),
-    ("mixed", lambda x, y: x + y, (S, I[:1, :3])), ("invert", lambda x: ~x, (I,)), ("0-d", lambda x: x.sum() + np.float32(1), (S,)),
+    ("mixed", lambda x, y: x + y, (S, I[:1, :3])), ("invert", lambda x: ~x, (I,)), ("0-d", lambda x: x.sum() + np.float32(1), (S,), 1e-5),
     # means and spreads
     ("average", np.average, (F,)), ("average weights", lambda x, w: np.average(x, weights=w), (F, P)),
     ("average axis", lambda x, w: np.average(x, axis=1, weights=w), (F, P[0])), ("average returned", lambda x, w: np.average(x, axis=0, weights=w, returned=True), (F, P)),
