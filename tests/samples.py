@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 
-import tests.control_samples  # noqa: F401  (rows too)
+import stager.collectives
+import stager.random
+import stager.transforms.custom
+import stager.transforms.stops  # noqa: F401
+import tests.control_samples  # noqa: F401
 from stager.ir.dtypes import DType, dtype_of, f64, i32, i64
 from tests.sampling import ALL, FLOATS, INTEGERS, NUMBERS, ROWS, UNSIGNED, Bad, Sample, call, row, sample, values
 
-__all__ = ["EFFECTS", "ROWS", "Sample", "call"]
+__all__ = ["CALLS", "EFFECTS", "ROWS", "Sample", "call"]
 
 # -- elementwise ------------------------------------------------------------------------------------------------------
 
@@ -116,6 +120,15 @@ pointwise("polygamma", [POSITIVE], params={"n": 2})
 for name in ("atan2", "hypot", "logaddexp", "logaddexp2"):
     pointwise(name, [REAL, REAL])
 pointwise("fma", [REAL, REAL, REAL])
+
+
+@row("mulhi", ("uint64",), flat=True)
+def _(rng: Any, dtype: Any) -> list[Sample]:
+    def oracle(x: Any, y: Any) -> Any:
+        return (x.astype(object) * y.astype(object) >> 64).astype(np.uint64)
+
+    words = [rng.integers(0, 2**64, s, dtype=np.uint64) for s in ((7,), (7,), (2, 3), (2, 3))]
+    return [sample("mulhi", *words[:2], oracle=oracle), sample("mulhi", *words[2:], oracle=oracle)]
 
 
 @row("select", ALL)
@@ -655,5 +668,8 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
 
 
 # -- effects: no results to compare; tests/ops/test_effects.py ---------------------------------------------------------
+
+# Ops that mean something under a transform only; tests/transforms tests them.
+CALLS = ("psum", "pmax", "all_gather", "custom_call", "checkpoint")
 
 EFFECTS = ("check", "print", "callback")

@@ -207,7 +207,7 @@ class Part:
                 self.know(Value(node, k), o)
 
     def _run_on_zeros(self, node: Node) -> bool:
-        """A node of the backward part all of whose cotangents are zero gives zero; a sum with zero is the other term."""
+        """A backward node all of whose cotangents are zero gives zero; a sum with zero is the other term."""
         zeros = [self.is_zero(a) for a in node.args]
         if not any(zeros):
             return False

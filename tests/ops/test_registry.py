@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stager.ir.op import OPS
-from tests.samples import EFFECTS, ROWS
+from tests.samples import CALLS, EFFECTS, ROWS
 
 ONE_MODE = ("stop_reverse", "stop_forward")
 SOURCES = [name for name, op in OPS.items() if op.family == "source"]
@@ -15,12 +15,12 @@ OWN = [name for name, op in OPS.items() if op.type_rule.__module__.startswith("s
 @pytest.mark.parametrize("name", [n for n in OWN if n not in SOURCES])
 def test_every_op_has_all_rules_and_samples(name: str) -> None:
     op = OPS[name]
-    assert name in ROWS or name in EFFECTS, f"tests/samples.py has no row for {name}"
+    assert name in (*ROWS, *EFFECTS, *CALLS), f"tests/samples.py has no row for {name}"
     assert op.batch is not None
     assert op.reference is not None
     if op.family == "elementwise":
         assert op.lower is not None
-    if name in EFFECTS:
+    if name in (*EFFECTS, *CALLS):
         return
     if name in ONE_MODE:
         return
