@@ -41,6 +41,7 @@ class UserRegion(RegionInterpreter):
         self.relied: set[Cell] = set()  # cells whose value from around was used as a dim or a concrete number
         self.older: dict[int, Any] = {}  # Python containers and objects from around, by id
         self.places: frozenset[Any] = frozenset()  # which of their attributes and items the region carries
+        self.bounds: dict[int, tuple[Any, Any]] = {}  # input -> least and greatest value, as dims (`bounds.py`)
         self.declared = dict.fromkeys(declared)  # type: dict[Cell, Value | None]
 
     def touch(self, cell: Cell) -> Raw:
@@ -86,6 +87,10 @@ class UserRegion(RegionInterpreter):
         if found is not None:
             self.relied |= {c for c, k in self.touched.items() if self.inputs[k] == value}
         return found
+
+    def takes_symbol(self, name: str) -> bool:
+        """Whether a symbol is one of a level around, captured under its name."""
+        return name in self.captures.raw
 
     def written(self) -> dict[Cell, Value]:
         """Older cells with a new value, and that value."""

@@ -82,23 +82,35 @@ def plan_for(
         if length <= FEW:
             return None
         return lambda orelse: _with_fallback(s, Course(0, length, 1, found.at), iterable, body, names, orelse, jumps)
-    return lambda orelse: stage_for(_of_traced(found), body, names, orelse, jumps)
+    return lambda orelse: _with_fallback(s, _of_traced(found), found, body, names, orelse, jumps)
 
 
 def _with_fallback(
     s: Session, course: Course, iterable: Any, body: Closure, names: Names, orelse: Closure | None, jumps: bool
 ) -> Any:
+    """Stage the loop; where that fails and the number of iterations can be had, run it in Python."""
     variables = Variables(body, orelse)
     own = unshared(variables, names)
     before = variables.snapshot()
     try:
         return stage_for(course, body, names, orelse, jumps, 0, own)
     except (ControlFlowError, ConcretizationError) as e:
-        if len(iterable) > MOST:
-            raise
         variables.restore(before)
+        known = _known_range(iterable)
+        if known is None or len(known) > MOST:
+            raise
         s.declined.append((body.__code__.co_filename, body.__code__.co_firstlineno, str(e).partition("\n")[0]))
-    return operators.plain_for(iter(iterable), body, names, orelse)
+    return operators.plain_for(iter(known), body, names, orelse)
+
+
+def _known_range(iterable: Any) -> Any:
+    """The iterable with a known length: Python int arguments are specialised for it. None where there is none."""
+    if not isinstance(iterable, TracedRange):
+        return None if isinstance(iterable, Indexed) and type(iterable.length) is not int else iterable
+    try:
+        return range(iterable.start.__index__(), iterable.stop.__index__(), iterable.step)
+    except (ConcretizationError, TypeError):
+        return None
 
 
 _INERT = (
@@ -165,8 +177,26 @@ class Course:
     def goes_on(self, i: Any) -> Any:
         return i < self.upper if self.step > 0 else i > self.upper
 
+    def bounds(self) -> tuple[Any, Any]:
+        """The least and the greatest index of an iteration that runs, as dims; None where unknown."""
+        ends = [_as_dim(x) for x in (self.lower, self.upper)]
+        if self.step < 0:
+            return (None if ends[1] is None else ends[1] + 1), ends[0]
+        return ends[0], (None if ends[1] is None else ends[1] - 1)
+
     def rest(self) -> Course:
         return Course(self.lower + self.step, self.upper, self.step, self.at)
+
+
+def _as_dim(x: Any) -> Any:
+    if not isinstance(x, Array):
+        return x
+    from stager.symbols import dim_of
+
+    try:
+        return dim_of(x)
+    except ConcretizationError:
+        return None
 
 
 def _of_range(r: range) -> Course:
@@ -250,11 +280,13 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
 
     spec = Spec(variables, names, fresh, course.count)
     start = variables.snapshot()
+    bounds = course.bounds()
     for _ in range(ATTEMPTS):
         variables.restore(start)
         region = UserRegion("body", Captures(), spec.declared)
         with inside(region):
             i = region.input(I64)
+            region.bounds[0] = bounds
             values = spec.inputs(region)
             region.declare()
             signal = settle(body(course.at(handle(i, True))))
@@ -378,6 +410,7 @@ class _WhileNode:
         self.signal = signal
         self.flagged = False
         self.never_falls = False
+        self.bounds = None if course is None else course.bounds()
 
     def stage(self) -> Any:
         """Trace, bind, assign; the signal of how the loop ended: FELL when its test failed, BROKE, or RETURNED."""
@@ -434,6 +467,8 @@ class _WhileNode:
         variables.restore(start)
         with inside(main):
             own, index, _, _ = self._enter(main)
+            if self.bounds is not None:
+                main.bounds[0] = self.bounds
             ended = settle(self.body() if course is None else self.body(course.at(index)))
             codes = codes_of(ended)
             if not codes & {FELL, CONTINUED}:

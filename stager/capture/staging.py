@@ -25,7 +25,8 @@ from stager.capture.branches import (
 )
 from stager.capture.branches import check as check_error
 from stager.capture.iterables import Indexed, TracedRange
-from stager.capture.loops import plan_for, stage_while
+from stager.capture.loops import MOST, plan_for, stage_while
+from stager.capture.session import current
 from stager.cells import discard_overlays
 from stager.errors import ConcretizationError, ControlFlowError
 from stager.ir.dims import Expr
@@ -46,8 +47,42 @@ def if_(test: Any, body: Closure, orelse: Closure | None, names: Names) -> None:
 
 
 def while_(value: Any, test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
-    """A `while` whose test is traced."""
-    return stage_while(test, body, names, orelse, jumps, None)
+    """A `while` whose test is traced. Where staging fails and the test has a value, the loop runs in Python."""
+    variables = Variables(test, body, orelse)
+    before = variables.snapshot()
+    try:
+        return stage_while(test, body, names, orelse, jumps, None)
+    except (ControlFlowError, ConcretizationError) as e:
+        variables.restore(before)
+        known = _known_truth(value)
+        if known is None:
+            raise
+        s = current()
+        if s is not None:
+            s.declined.append((body.__code__.co_filename, body.__code__.co_firstlineno, str(e).partition("\n")[0]))
+        first = e
+    for _ in range(MOST):
+        if not known:
+            return None if orelse is None else orelse()
+        signal = body()
+        if type(signal) is operators.Return:
+            return signal
+        if signal is operators.BREAK:
+            return None
+        if signal is not None and signal is not operators.CONTINUE:
+            return rest_of_while(signal, test, body, names, orelse)
+        value = test()
+        known = bool(value) if type(value) is not Array else _known_truth(value)
+        if known is None:
+            return stage_while(test, body, names, orelse, jumps, None)
+    raise first
+
+
+def _known_truth(value: Any) -> bool | None:
+    try:
+        return bool(value)
+    except ConcretizationError:
+        return None
 
 
 def rest_of_while(signal: Any, test: Closure, body: Closure, names: Names, orelse: Closure | None) -> Any:

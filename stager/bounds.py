@@ -1,0 +1,141 @@
+"""What is known of the values of dims: a loop index lies in its range, an extent is not negative.
+
+With these facts clamps vanish: `A[i, :j]` inside `for j in range(i)` needs none. `lower` and `upper` give a constant bound
+of a dim that holds whenever the code in force runs, or None; `simplify` drops minima and maxima that they decide.
+
+Bounds of a symbol may mention symbols of the levels around, never of its own level or deeper ones, so taking them in
+turn ends. Not here: what a symbol is (`ir/dims.py`), where it is defined (`Graph.symbols`).
+"""
+
+from __future__ import annotations
+
+from stager.interpreters.stack import stack
+from stager.ir.dims import Apply, Atom, Dim, Expr, Monomial, Sym, dim_max, dim_min, floordiv, mod, product
+
+Bounds = tuple[Dim | None, Dim | None]
+_DEPTH = 12
+_UNKNOWN: Bounds = (None, None)
+
+
+def bounds_of_symbol(name: str) -> Bounds:
+    """(least, greatest) value of a symbol as dims of the levels around; None where nothing is known."""
+    s = stack()
+    for level in reversed(s.levels[: s.depth]):
+        if level.key != "Stage":
+            continue
+        definition = level.graph.symbols.get(name)  # type: ignore[attr-defined]
+        if definition is None:
+            continue
+        if definition.kind == "shape":
+            return 0, None
+        if definition.kind == "value":
+            known: Bounds | None = getattr(level, "bounds", {}).get(definition.source)
+            if known is not None:
+                return known
+            if getattr(level, "takes_symbol", lambda n: False)(name):
+                continue  # the symbol of a level around, under its own name
+        return _UNKNOWN
+    return _UNKNOWN
+
+
+def lower(d: Dim) -> int | None:
+    """A constant that d is never below, or None."""
+    return _extreme(d, -1, _DEPTH)
+
+
+def upper(d: Dim) -> int | None:
+    """A constant that d is never above, or None."""
+    return _extreme(d, 1, _DEPTH)
+
+
+def at_most(a: Dim, b: Dim) -> bool:
+    """Whether a <= b is certain."""
+    found = upper(a - b)
+    return found is not None and found <= 0
+
+
+def _extreme(d: Dim, sign: int, depth: int) -> int | None:
+    """The greatest (sign 1) or least (-1) value of d, if it is known."""
+    if not isinstance(d, Expr):
+        return d
+    if not depth:
+        return None
+    for monomial, c in d.terms:  # functions first: their operands share symbols with the rest
+        if len(monomial) == 1 and monomial[0][1] == 1 and isinstance(monomial[0][0], Apply):
+            return _of_function(d, monomial, monomial[0][0], c, sign, depth)
+    best: int | None = None
+    for monomial, c in d.terms:
+        if not monomial:
+            continue
+        if len(monomial) == 1 and monomial[0][1] == 1:
+            atom = monomial[0][0]
+            assert isinstance(atom, Sym)
+            bound = bounds_of_symbol(atom.name)[1 if c * sign > 0 else 0]
+        else:  # a product of what is not negative is not negative
+            bound = 0 if c * sign < 0 and all(_extreme(_dim(a), -1, depth - 1) in _NATURAL for a, _ in monomial) else None
+        if bound is None:
+            continue
+        found = _extreme(_without(d, monomial, c) + bound * c, sign, depth - 1)
+        if found is not None and (best is None or found * sign < best * sign):
+            best = found
+    return best
+
+
+class _Natural:
+    def __contains__(self, x: object) -> bool:
+        return isinstance(x, int) and x >= 0
+
+
+_NATURAL = _Natural()
+
+
+def _of_function(d: Expr, monomial: Monomial, f: Apply, c: int, sign: int, depth: int) -> int | None:
+    rest = _without(d, monomial, c)
+    if f.fn == "mod" and isinstance(f.b, int) and f.b > 0:
+        return _extreme(rest + (c * (f.b - 1) if c * sign > 0 else 0), sign, depth - 1)
+    if f.fn not in ("min", "max"):
+        return None
+    found = [_extreme(rest + c * x, sign, depth - 1) for x in (f.a, f.b)]
+    # min(a, b) is at most each of the two (either bound will do), and is one of the two (both have to hold)
+    either = (f.fn == "min") == (c * sign > 0)
+    known = [x for x in found if x is not None]
+    if either:
+        return (min(known) if sign > 0 else max(known)) if known else None
+    if len(known) < 2:
+        return None
+    return max(known) if sign > 0 else min(known)
+
+
+def _dim(atom: Atom) -> Dim:
+    return Expr(((((atom, 1),), 1),))
+
+
+def _without(d: Expr, monomial: Monomial, c: int) -> Dim:
+    return d - c * product([_dim(a) for a, power in monomial for _ in range(power)])
+
+
+def simplify(d: Dim) -> Dim:
+    """d without the minima and maxima that known bounds decide."""
+    if not isinstance(d, Expr):
+        return d
+    total: Dim = 0
+    for monomial, c in d.terms:
+        total = total + c * product([_simple_atom(a) for a, power in monomial for _ in range(power)])
+    return total
+
+
+_BUILD = {"floordiv": floordiv, "mod": mod, "min": dim_min, "max": dim_max}
+
+
+def _simple_atom(atom: Atom) -> Dim:
+    if isinstance(atom, Sym):
+        return _dim(atom)
+    a, b = simplify(atom.a), simplify(atom.b)
+    if atom.fn in ("min", "max"):
+        if at_most(a, b):
+            return a if atom.fn == "min" else b
+        if at_most(b, a):
+            return b if atom.fn == "min" else a
+    return _BUILD[atom.fn](a, b)
+
+
