@@ -115,8 +115,12 @@ def emit_entry(module: Any, f: Function) -> None:
     env = {s: c.arg(f"size_{s}") for s in f.sizes}
     for s in f.sizes:
         c.ret_if(c.or_(c.lt(env[s], 0), c.gt(env[s], 1 << 40)), ERRORS["SIZE"][0])
-    inputs = [(c.arg(f"in_{n}"), i, _bytes(c, i.type, env)) for n, i in zip(f.inputs, f.abi.inputs, strict=True)]
-    results = [(c.arg(f"out_{n}"), o, _bytes(c, o.type, env)) for n, (_, o) in zip(f.outputs, f.results, strict=True)]
+    inputs: list[Any] = [
+        (c.arg(f"in_{n}"), i, _bytes(c, i.type, env)) for n, i in zip(f.inputs, f.abi.inputs, strict=True)
+    ]
+    results: list[Any] = [
+        (c.arg(f"out_{n}"), o, _bytes(c, o.type, env)) for n, (_, o) in zip(f.outputs, f.results, strict=True)
+    ]
     for pointer, _, size in [*inputs, *results]:
         # a null pointer is fine where there is nothing to read or write
         c.ret_if(c.and_(c.is_null(pointer), c.gt(size, 0)), ERRORS["NULL"][0])

@@ -58,13 +58,12 @@ _PUBLIC = {
     "set_fwd_grad_enabled": "stager.interpreters.modes",
     "is_grad_enabled": "stager.interpreters.modes",
     "Array": "stager.array",
-    "do_not_convert": "stager.capture",
     "register_container": "stager.runtime.structure",
 }
 
 _MODULES = ("functorch", "numpy", "random", "testing")
 
-__all__ = sorted([*_PUBLIC, *_MODULES])
+__all__ = sorted([*_PUBLIC, *_MODULES])  # noqa: PLE0605  (the table above is the list)
 
 
 def __getattr__(name: str) -> _Any:

@@ -97,7 +97,7 @@ class Array:
             raise TypeError("len() of unsized object")
         n = self.type.shape[0]
         if isinstance(n, Expr):
-            raise ConcretizationError(describe(f"len() of an array whose first dim is the symbol {n}", remedy="use x.shape[0]"))
+            raise ConcretizationError(describe(f"len() of an array whose first dim is {n}", remedy="use x.shape[0]"))
         return n
 
     def __repr__(self) -> str:
@@ -166,7 +166,7 @@ def _escaped(x: Array) -> NoReturn:
     raise EscapedTracerError(
         describe(
             f"a traced array {x.type} is used after the {x.cell.owner!r} that made it had ended",
-            remedy="return the value from the traced function instead of keeping it in a global, an attribute or a list",
+            remedy="return the value from the traced function; do not keep it in a global, an attribute or a list",
         )
     )
 

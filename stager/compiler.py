@@ -87,7 +87,7 @@ class Compiler:
         """The trace of a call."""
         name = getattr(self.fn, "__name__", "main")
         static: frozenset[int] = frozenset()
-        types = dynamic_types(self.dynamic, bound) if self.dynamic else None
+        types: Any = dynamic_types(self.dynamic, bound) if self.dynamic else None
         while True:
             traced = trace(self.fn, bound.args, bound.kwargs, name=name, static=static, freeze=self.freeze, types=types)
             needed = {i for i, leaf in enumerate(traced.leaves) if leaf.specialized}
@@ -230,7 +230,7 @@ class _PatternWalker:
                 return p.DictOf(tuple([(k, self.pattern(c, None if source is None else p.Item(source, k)))
                                        for k, c in zip(s.keys, s.children, strict=True)]))  # type: ignore[call-overload]  # fmt: skip
             case "dataclass":
-                return p.Attributes(s.cls, tuple([(k, self.pattern(c, None if source is None else p.Attribute(source, k)))
+                return p.Attributes(s.cls, tuple([(k, self.pattern(c, source and p.Attribute(source, k)))
                                                   for k, c in zip(s.keys, s.children, strict=True)]))  # type: ignore[call-overload]  # fmt: skip
         return self._opened(s)
 

@@ -189,7 +189,6 @@ def concrete_value(x: Array, use: str) -> np.ndarray[Any, Any]:
         if known is not None:
             return known
     _no_value(x, use, hidden)
-    return None
 
 
 def _from_known(stage: Any, value: Value) -> np.ndarray[Any, Any] | None:

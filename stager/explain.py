@@ -72,10 +72,7 @@ class Explanation:
         lines.extend(f"    {i}: {text}" for i, text in enumerate(self.entries))
         lines.append("  kernels:")
         kernels = self.stats.get("kernels", [])
-        for k in kernels:
-            lines.append(
-                "    " + "  ".join(f"{key}={value}" for key, value in k.items()) if isinstance(k, dict) else f"    {k}"
-            )
+        lines.extend("    " + "  ".join(f"{key}={value}" for key, value in k.items()) for k in kernels)
         rest = {k: v for k, v in self.stats.items() if k != "kernels"}
         for key, value in rest.items():
             lines.append(f"  {key}: {value}")

@@ -68,6 +68,10 @@ def _windows(layout: Layout, *, axis: int, size: Dim, step: int) -> tuple[Dim, t
     return layout.offset, (*s[:axis], s[axis] * step, *s[axis + 1 :], s[axis])
 
 
+def _ints(dims: Sequence[Dim]) -> tuple[int, ...]:
+    return tuple([d for d in dims if isinstance(d, int)])
+
+
 def _reshape(layout: Layout, *, shape: Sequence[Dim]) -> tuple[Dim, tuple[Dim, ...]] | None:
     old, item = layout.type.shape, layout.type.dtype.itemsize
     if layout.strides == contiguous_strides(old, item):
@@ -75,16 +79,16 @@ def _reshape(layout: Layout, *, shape: Sequence[Dim]) -> tuple[Dim, tuple[Dim, .
     # unit axes come and go freely; otherwise NumPy itself is asked, on concrete dims
     kept = [(d, s) for d, s in zip(old, layout.strides, strict=True) if d != 1]
     if [d for d, _ in kept] == [d for d in shape if d != 1]:
-        strides, rest = [], list(kept)
-        for d in shape:
-            strides.append(rest.pop(0)[1] if d != 1 else item)
-        return layout.offset, tuple(strides)
+        rest = iter(kept)
+        return layout.offset, tuple([next(rest)[1] if d != 1 else item for d in shape])
     if not all(isinstance(v, int) for v in (*old, *layout.strides, *shape)):
         return None
-    probe = np.lib.stride_tricks.as_strided(np.empty(0, layout.type.dtype.np), old, layout.strides, writeable=False)
+    probe = np.lib.stride_tricks.as_strided(
+        np.empty(0, layout.type.dtype.np), _ints(old), _ints(layout.strides), writeable=False
+    )
     try:
         view = probe.view()
-        view.shape = tuple(shape)  # type: ignore[assignment]
+        view.shape = _ints(shape)
     except AttributeError:
         return None
     return layout.offset, view.strides

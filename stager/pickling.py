@@ -41,11 +41,12 @@ def reduce(function: Any) -> tuple[Any, ...]:
             spec = replace(
                 spec, hidden=tuple([(s, q) for s, q in spec.hidden if isinstance(q, p.Leaf) or not _is_local(s)])
             )
-        spec = replace(spec, hidden=tuple([(_portable(s), q) for s, q in spec.hidden if _keeps(q)]),
-                       absent=tuple([(_Module(d["__name__"]), n) for d, n in spec.absent if "__name__" in d]))  # fmt: skip
+        absent: Any = tuple([(_Module(d["__name__"]), n) for d, n in spec.absent if "__name__" in d])
+        spec = replace(spec, hidden=tuple([(_portable(s), q) for s, q in spec.hidden if _keeps(q)]), absent=absent)
         parts = {f.name: getattr(spec, f.name) for f in fields(spec) if f.name not in ("abi", "kernel", "keepalive")}
         entries.append({
-            "abi": to_json(made.code.abi), "outputs": to_json(spec.abi), "object": made.code.object, "key": made.code.key,
+            "abi": to_json(made.code.abi), "outputs": to_json(spec.abi), "object": made.code.object,
+            "key": made.code.key,
             "graph": print_graph(made.code.graph), "spec": parts, "types": made.types, "structure": made.structure,
             "arguments": made.arguments,
         })  # fmt: skip
@@ -149,7 +150,7 @@ def _function(about: dict[str, Any], signature: Any) -> Callable[..., Any]:
 
     def gone(*args: Any, **kwargs: Any) -> Any:
         raise UnsupportedError(
-            f"{about['__qualname__']} was unpickled without its Python function and has no specialisation for these arguments"
+            f"{about['__qualname__']} was unpickled without its Python function; no specialisation takes these arguments"
         )
 
     gone.__signature__ = signature  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -92,8 +92,8 @@ def executable(graph: Graph, key: str | None = None) -> Executable:
     with _lock:
         found = _memory.get(key)
     if found is not None:
-        return Executable(found.abi, found.address, key, graph, found.object, found.loaded, "memory", {"hash": hashed - start},
-                          found._optimized, found._compiled)  # fmt: skip
+        times = {"hash": hashed - start}
+        return replace(found, graph=graph, origin="memory", times=times)
     made = _from_disk(graph, key) or _compile(graph, key)
     made.times["hash"] = hashed - start
     made.times["total"] = time.perf_counter() - start

@@ -197,7 +197,7 @@ def uniform(key: Any, shape: Any = (), low: Any = 0.0, high: Any = 1.0, dtype: A
     u = wrap(_unit(_for_lanes(_checked(key)), check_shape(shape), d))
     if type(low) is float and type(high) is float and (low, high) == (0.0, 1.0):
         return u
-    return (low + u * (high - low)).astype(d.np)  # type: ignore[operator]
+    return (low + u * (high - low)).astype(d.np)
 
 
 @plainly
@@ -210,7 +210,7 @@ def normal(key: Any, shape: Any = (), loc: Any = 0.0, scale: Any = 1.0, dtype: A
     z = wrap(x)
     if type(loc) is float and type(scale) is float and (loc, scale) == (0.0, 1.0):
         return z
-    return (loc + z * scale).astype(d.np)  # type: ignore[operator]
+    return (loc + z * scale).astype(d.np)
 
 
 @plainly

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from stager.errors import EscapedTracerError
@@ -92,7 +93,7 @@ class Interpreter(ABC):
 
     def lower(self) -> contextlib.AbstractContextManager[None]:
         """Context in which ops go to the level below this one."""
-        return _Lowered(self.position)  # type: ignore[return-value]
+        return _Lowered(self.position)
 
     def facts(self) -> tuple[tuple[str, Any], ...]:
         """The settings that belong to the state."""
@@ -226,12 +227,12 @@ def is_internal(filename: str, module: str) -> bool:
 
 def user_location(skip: int = 1) -> Location | None:
     """The innermost frame that belongs to the user: neither stager's nor NumPy's."""
-    frame = sys._getframe(skip)
+    frame: FrameType | None = sys._getframe(skip)
     while frame is not None:
         code = frame.f_code
         if not is_internal(code.co_filename, frame.f_globals.get("__name__") or ""):
             return Location(code.co_filename, frame.f_lineno, code.co_name)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None
 
 

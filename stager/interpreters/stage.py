@@ -121,7 +121,7 @@ def _foreign_value(op: Op, value: Value) -> None:
     raise EscapedTracerError(
         describe(
             f"{op.name}: an operand {value.type} belongs to another trace{made}",
-            remedy="return the value from the traced function instead of keeping it in a global, an attribute or a list",
+            remedy="return the value from the traced function; do not keep it in a global, an attribute or a list",
         )
     )
 

@@ -130,7 +130,7 @@ def _pullback_by_transpose(args: Sequence[Any], needs: Sequence[bool], rules: Ru
     n = rules.count
     interp = GradInterpreter()
     with push(interp):
-        ts = [interp.track(zeros_like(a)) if need else (zeros_like(a) if a.type.dtype.is_inexact else None)
+        ts: list[Any] = [interp.track(zeros_like(a)) if need else (zeros_like(a) if a.type.dtype.is_inexact else None)
               for a, need in zip(args[:n], needs[:n], strict=True)]  # fmt: skip
         outs, moved = rules.jvp(list(args[:n]), ts)  # type: ignore[misc]
         slots = [None if t is None else interp.unwrap(t)[1] for t in moved]
@@ -261,8 +261,13 @@ class _Custom:
         captures = Captures()
         region = trace_region(call.run, [x.type for x in own], captures, getattr(self.f, "__name__", "custom"))
         regions, captured = finish([region], len(own))
-        rules = Rules(len(own), call.jvp if self.jvp_rule else None, call.forward if self.forward_rule else None,
-                      call.backward if self.backward_rule else None, call.batch if self.batch_rule else None)  # fmt: skip
+        rules = Rules(
+            len(own),
+            call.jvp if self.jvp_rule else None,
+            call.forward if self.forward_rule else None,
+            call.backward if self.backward_rule else None,
+            call.batch if self.batch_rule else None,
+        )
         outs = bind(custom_op, *[x.raw() for x in own], *captured, regions=regions, rules=rules)
         assert call.out is not None
         return unflatten(call.out, [wrap(o) for o in outs])

@@ -36,7 +36,7 @@ def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             leaves, out = flatten(call_user(f, a, k))
             return unflatten(out, [x.type if isinstance(x, Array) else x for x in leaves])
     traced = trace_types(f, args, kwargs)
-    found = [traced.leaves[r.index].array.type if r.kind == "input" else  # type: ignore[union-attr]
+    found = [traced.leaves[r.index].array.type if r.kind == "input" else
              traced.graph.outputs[r.index].type if r.kind == "value" else
              r.layout.type if r.layout is not None else r.value for r in traced.results]  # fmt: skip
     return unflatten(traced.result_structure, found)

@@ -114,7 +114,13 @@ def _batch_size(flat: list[Any], dims: list[int | None], axis_size: Dim | None) 
         raise ValueError("vmap: no argument is mapped; give in_dims an axis or say axis_size")
     if any(s != sizes[0] for s in sizes):
         raise ValueError(f"vmap: mapped axes must have one size, they have {', '.join(map(str, sizes))}")
-    return sizes[0]
+    size: Dim = sizes[0]
+    return size
+
+
+def _batched_at(interp: VmapInterpreter, to: int, value: Any) -> Any:
+    """A value of the level below with all lanes along axis `to`."""
+    return materialize_batch(interp, *interp.unwrap(value), to=to)
 
 
 class _Once:
@@ -152,7 +158,7 @@ class _Once:
             raise
         cells.commit_overlays(interp)
         for e, d in entered:
-            write_back([e], lambda v, d=d: materialize_batch(interp, *interp.unwrap(v), to=d))
+            write_back([e], functools.partial(_batched_at, interp, d))
         to = broadcast_prefix(self.out_dims, result_structure, name="vmap: out_dims")
         return unflatten(
             result_structure, [self._out(interp, v, b, d) for (v, b), d in zip(unwrapped, to, strict=True)]
