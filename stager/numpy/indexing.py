@@ -194,6 +194,8 @@ def basic_view(x: Array, p: Plan) -> Array:
 
 def getitem(x: Array, index: Any) -> Array:
     """`x[index]`: a scalar where every axis has an integer, a view for a basic index, else a fresh array."""
+    if _is_bool(index) and not getattr(index, "ndim", 0):  # one axis more, of one element or none
+        return getitem(_led(x), _listed(index))
     p = plan(index, x.type.shape)
     base = basic_view(x, p)
     if not p.arrays:
@@ -207,6 +209,15 @@ def getitem(x: Array, index: Any) -> Array:
         return Array(x.cell, (*base.path, step), Type(x.type.dtype, rest), x.weak)
     taken = gather(base.raw(), *positions, axes=axes, batch_dims=0, mode="check")
     return wrap(_place(taken, len(index_shape), axes, p.front), x.weak)
+
+
+def _led(x: Array) -> Array:
+    return x.view_by(_reshape.op, shape=(1, *x.type.shape))
+
+
+def _listed(index: Any) -> Any:
+    """A single truth value as a mask of one element."""
+    return wrap(reshape(index.raw(), shape=(1,))) if type(index) is Array else np.array([bool(index)])
 
 
 def _has_ellipsis(index: Any) -> bool:
@@ -242,13 +253,15 @@ def setitem(x: Array, index: Any, value: Any) -> None:
 
 def combined_write(x: Array, index: Any, value: Any, combine: str) -> None:
     """`x[index] = value`, or what is there and value combined ("add", "mul", "min", "max"), each position in turn."""
+    if _is_bool(index) and not getattr(index, "ndim", 0):
+        return combined_write(_led(x), _listed(index), value, combine)
     p = plan(index, x.type.shape)
     base = basic_view(x, p)
     dtype = x.type.dtype
     if not p.arrays:
         new = _fit(as_value(value, dtype), base.type.shape)
         base.write(new if combine == "set" else COMBINED[combine](base.raw(), new))
-        return
+        return None
     from stager.ops.indexed import scatter
 
     axes, positions, index_shape = _aligned(p)
@@ -259,6 +272,7 @@ def combined_write(x: Array, index: Any, value: Any, combine: str) -> None:
     update = _fit(as_value(value, dtype), result_shape)
     update = transpose(update, perm=(*range(before, before + k), *range(before), *range(before + k, len(result_shape))))
     base.write(scatter(base.raw(), update, *positions, axes=axes, batch_dims=0, mode="check", combine=combine))
+    return None
 
 
 COMBINED = {"add": op.add, "mul": op.mul, "min": op.minimum, "max": op.maximum}

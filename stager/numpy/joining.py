@@ -99,6 +99,8 @@ def block(arrays: Any) -> Array:
 
 
 def _split_points(n: Any, sections: Any, equal: bool) -> list[tuple[int, int]]:
+    if isinstance(sections, Array):
+        sections = sections.__index__() if not sections.ndim else list(sections)  # type: ignore[call-overload]
     if isinstance(sections, int | np.integer):
         count = int(sections)
         if count <= 0:
@@ -109,7 +111,7 @@ def _split_points(n: Any, sections: Any, equal: bool) -> list[tuple[int, int]]:
         sizes = [size + 1] * extra + [size] * (count - extra)
         ends = np.cumsum([0, *sizes])
         return [(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-    points = [0, *[int(p) for p in sections], None]
+    points = [0, *[p.__index__() for p in sections], None]
     return [slice(a, b).indices(n)[:2] for a, b in zip(points[:-1], points[1:], strict=True)]
 
 

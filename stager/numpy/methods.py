@@ -25,7 +25,7 @@ UNARY = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": n
 
 
 def _is_operand(x: Any) -> bool:
-    return isinstance(x, Array | np.ndarray | np.generic | bool | int | float | list | tuple) or hasattr(x, "terms")
+    return isinstance(x, Array | np.ndarray | np.generic | bool | int | float | complex | list | tuple) or hasattr(x, "terms")
 
 
 def _binary(ufunc: Any) -> Callable[..., Any]:

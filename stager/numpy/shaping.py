@@ -107,7 +107,18 @@ def reshape_method(self: Array, *shape: Any, order: str = "C", copy: bool | None
 @implements(np.ravel, method="ravel")
 def ravel(a: Any, order: str = "C") -> Array:
     """One axis; a view where it can be."""
-    return reshape(a, -1, order="C" if order == "K" else order)
+    a = handle(a)
+    if order == "K":
+        return reshaped(_in_memory_order(a), [a.type.size])
+    return reshape(a, -1, order=order)
+
+
+def _in_memory_order(a: Array) -> Array:
+    """The axes by falling stride, so that the elements come as they stand in memory."""
+    found = follow(Layout.contiguous(a.cell.type), list(a.path))
+    if found is None or not all(isinstance(s, int) and s > 0 for s in found.strides):
+        return a
+    return permuted(a, sorted(range(a.ndim), key=lambda k: -found.strides[k]))  # type: ignore[operator]
 
 
 @implements(method="flatten")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from stager.array import Array, as_array, wrap
-from stager.errors import ShapeError, UnsupportedError, describe
+from stager.errors import DTypeError, ShapeError, UnsupportedError, describe
 from stager.ir.dtypes import dtype_of
 from stager.numpy.promotion import broadcast_raw, broadcast_shapes, kind_of, operand, resolve
 from stager.ops import elementwise as op
@@ -182,7 +182,7 @@ def apply_ufunc(ufunc: Any, *inputs: Any, out: Any = None, where: Any = True, dt
     rule = UFUNCS.get(ufunc)
     if rule is None:
         _unsupported(ufunc)
-    operands = [x if type(x) in (Array, bool, int, float) else as_array_like(x) for x in inputs]
+    operands = [x if type(x) in (Array, bool, int, float, complex) else as_array_like(x) for x in inputs]
     in_dtypes, out_dtypes = resolve(ufunc, tuple([kind_of(x) for x in operands]), dtype)
     raws = [operand(x, d) for x, d in zip(operands, in_dtypes, strict=True)]
     shapes = [r.type.shape for r in raws]
@@ -231,6 +231,8 @@ def as_array_like(x: Any) -> Any:
     """Operands given as lists or other array-likes."""
     if type(x) is Array or isinstance(x, bool | int | float):
         return x
+    if isinstance(x, complex):
+        raise DTypeError(describe(f"complex numbers such as {x} are not supported", remedy="keep real and imaginary parts as arrays of their own"))
     if isinstance(x, np.generic | np.ndarray):
         return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
     if isinstance(x, list | tuple):
