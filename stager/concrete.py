@@ -79,10 +79,11 @@ class Concrete:
             return here[v]
 
         for name, d in self.graph.symbols.items():
-            if d.kind == "data" and d.source in self.values:
+            source = d.source if d.kind == "data" else self.graph.inputs[d.source] if d.kind == "value" else None
+            if source is not None and source in self.values:
                 graph.symbols[name] = SymbolDef("value", len(known))
-                builder.input(d.source.type)
-                known.append(d.source)
+                builder.input(source.type)
+                known.append(source)
         for node in self.graph.nodes:
             if node not in needed:
                 continue
