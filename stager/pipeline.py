@@ -122,13 +122,18 @@ def _from_disk(graph: Graph, key: str) -> Executable | None:
 def _compile(graph: Graph, key: str) -> Executable:
     from stager.runtime.cache import disk_cache
 
+    from stager.progress import Progress
+
     times: dict[str, float] = {}
-    start = time.perf_counter()
-    optimized = optimize(graph)
-    times["passes"] = time.perf_counter() - start
-    start = time.perf_counter()
-    compiled = generate(optimized)
-    times["codegen"] = time.perf_counter() - start
+    with Progress(f"compiling {graph.name} ({len(graph)} ops)") as progress:
+        start = time.perf_counter()
+        progress.phase = "passes"
+        optimized = optimize(graph)
+        times["passes"] = time.perf_counter() - start
+        start = time.perf_counter()
+        progress.phase = "code generation"
+        compiled = generate(optimized)
+        times["codegen"] = time.perf_counter() - start
     cache = disk_cache()
     if cache is not None:
         cache.put(key, compiled.object, compiled.abi)

@@ -465,3 +465,25 @@ def test_one_symbol_for_equal_sizes():
     assert traces(g) == 1
     with pytest.raises(ValueError, match="broadcast"):
         g(np.ones(7), np.ones(8))
+
+
+def test_long_compiles_show_progress(monkeypatch, capsys):
+    from stager import progress
+
+    monkeypatch.setenv("STAGER_PROGRESS", "1")
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    monkeypatch.setattr(progress, "EVERY", 0.001)
+    st.compile(lambda x: np.exp(x) + 41.5)(np.ones(3))
+    assert "stager: compiling" in capsys.readouterr().err
+    monkeypatch.setenv("STAGER_PROGRESS", "0")
+    st.compile(lambda x: np.exp(x) + 42.5)(np.ones(3))
+    assert capsys.readouterr().err == ""
+
+
+def test_explain_counts_flops_bytes_and_names_what_was_fused():
+    f = st.compile(lambda x: np.exp(x - x.max(axis=-1, keepdims=True)))
+    f(np.ones((10, 20)))
+    (kernel,) = f.explain().stats["kernels"]
+    assert kernel["fused"] == "reduce_max+sub+exp"
+    assert kernel["flops"] == 3 * 200
+    assert kernel["bytes"] == 2 * 200 * 8
