@@ -1,7 +1,7 @@
 """What is known of the values of dims: a loop index lies in its range, an extent is not negative.
 
-With these facts clamps vanish: `A[i, :j]` inside `for j in range(i)` needs none. `lower` and `upper` give a constant bound
-of a dim that holds whenever the code in force runs, or None; `simplify` drops minima and maxima that they decide.
+With these facts clamps vanish: `A[i, :j]` inside `for j in range(i)` needs none. `lower` and `upper` give a constant
+bound of a dim that holds whenever the code in force runs, or None; `simplify` drops minima and maxima that they decide.
 
 Bounds of a symbol may mention symbols of the levels around, never of its own level or deeper ones, so taking them in
 turn ends. Not here: what a symbol is (`ir/dims.py`), where it is defined (`Graph.symbols`).
@@ -72,7 +72,9 @@ def _extreme(d: Dim, sign: int, depth: int) -> int | None:
             assert isinstance(atom, Sym)
             bound = bounds_of_symbol(atom.name)[1 if c * sign > 0 else 0]
         else:  # a product of what is not negative is not negative
-            bound = 0 if c * sign < 0 and all(_extreme(_dim(a), -1, depth - 1) in _NATURAL for a, _ in monomial) else None
+            bound = (
+                0 if c * sign < 0 and all(_extreme(_dim(a), -1, depth - 1) in _NATURAL for a, _ in monomial) else None
+            )
         if bound is None:
             continue
         found = _extreme(_without(d, monomial, c) + bound * c, sign, depth - 1)
@@ -137,5 +139,3 @@ def _simple_atom(atom: Atom) -> Dim:
         if at_most(b, a):
             return b if atom.fn == "min" else a
     return _BUILD[atom.fn](a, b)
-
-

@@ -17,8 +17,8 @@ import numpy as np
 
 from stager.array import Array, as_array, raw
 from stager.capture import operators
-from stager.capture.places import Place, PlaceNeededError, check_store
 from stager.capture.operators import BREAK, CONTINUE, Jump, Return
+from stager.capture.places import Place, PlaceNeededError, check_store
 from stager.capture.session import UNBOUND, cell_value
 from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import bind
@@ -370,7 +370,9 @@ def stage_branches(condition: Any, closures: tuple[Closure | None, ...], names: 
     return with_places(variables, names, lambda names: _attempt(condition, closures, variables, names, own))
 
 
-def _attempt(condition: Any, closures: Sequence[Closure | None], variables: Variables, names: Names, own: frozenset[int]) -> Any:
+def _attempt(
+    condition: Any, closures: Sequence[Closure | None], variables: Variables, names: Names, own: frozenset[int]
+) -> Any:
     before = variables.snapshot()
     captures = Captures()
     sides: list[Side] = []
@@ -494,7 +496,9 @@ def _merge(
         if all(v is UNBOUND for v in values):
             continue
         kept = before[n]
-        merged[n] = Merged(variables.text(n), values, kept.cell if type(kept) is Array and id(kept.cell) in own else None)
+        merged[n] = Merged(
+            variables.text(n), values, kept.cell if type(kept) is Array and id(kept.cell) in own else None
+        )
     codes = [codes_of(side.signal) for side in sides]
     one_code = codes[0] if all(c == codes[0] for c in codes) and len(codes[0]) == 1 else None
     values = [value_of(side.signal) for side in sides]

@@ -133,7 +133,9 @@ _INERT = (
 def _touches_traced(body: Closure, depth: int = 3) -> bool:
     """Whether a loop body can reach traced arrays: through its variables, or globals that are not plain constants."""
     values = Variables(body).snapshot().values()
-    return any(_may_hold(v, depth) for v in values if v is not UNBOUND) or _reads_arrays(body.__code__, body.__globals__)
+    return any(_may_hold(v, depth) for v in values if v is not UNBOUND) or _reads_arrays(
+        body.__code__, body.__globals__
+    )
 
 
 def _may_hold(x: Any, depth: int) -> bool:
@@ -305,8 +307,8 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
             region.close()
         graphs, cell_raws, captured = close_regions([region], [[i, *values]], carried)
         operands = [*spec.starts(), *_zeros(late), *[c.read() for c in spec.declared], *cell_raws]
-        bounds = [as_raw(b, i64) for b in (course.lower, course.upper)]
-        results = bind(for_op, *bounds, *operands, *captured, step=course.step, n_carry=len(operands), regions=graphs)
+        ends = [as_raw(b, i64) for b in (course.lower, course.upper)]
+        results = bind(for_op, *ends, *operands, *captured, step=course.step, n_carry=len(operands), regions=graphs)
         _assign(spec, late, carried, iter(results), variables)
         return
     raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))

@@ -64,7 +64,7 @@ class Place:
         if path is not None and s.store(obj, self.step, (*path, self.step), value):
             return
         if kind == "attr":
-            object.__setattr__(obj, name, value) if type(obj).__setattr__ is object.__setattr__ else setattr(obj, name, value)
+            setattr(obj, name, value)
         else:
             obj[name] = value
 

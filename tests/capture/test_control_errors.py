@@ -1,4 +1,4 @@
-"""What cannot be staged says so: the user's line, the variable, the reason and a remedy; loops fall back where they can."""
+"""What cannot be staged says so: line, variable, reason, remedy; loops fall back to Python where they can."""
 
 from __future__ import annotations
 
@@ -35,8 +35,15 @@ def test_value_and_none() -> None:
     def f(x):
         if x[0] > 0:
             return x
+        return None
 
-    assert "returns a value on one path and None on another" in refused(f, X)
+    def g(x):
+        for i in range(6):
+            if x[i] > 1.5:
+                return i
+
+    assert "the returned value has a different structure on each side of a traced condition: None and *" in refused(f, X)
+    assert "returns a value on one path and None on another" in refused(g, X)
 
 
 def test_array_and_text() -> None:
