@@ -30,7 +30,7 @@ from stager.codegen.program import (
     walk,
 )
 from stager.codegen.target import Target
-from stager.ir.dims import Dim, Expr, dim_max, floordiv, product
+from stager.ir.dims import Dim, Expr, dim_max, floordiv, product, symbols_of
 from stager.ir.dtypes import b1
 
 PARALLEL_NS = 60_000
@@ -50,7 +50,7 @@ def schedule(program: Program, target: Target, *, threads: bool = True) -> None:
     """Decides how every nest of a program runs."""
     s = _Scheduler(program, target, threads)
     program.steps = s.steps(program.steps, nested=False)
-    program.work = s.work
+    program.work = s.total(program.steps)
 
 
 class _Scheduler:
@@ -59,7 +59,7 @@ class _Scheduler:
         self.target = target
         self.threads = threads
         self.count = 0
-        self.work: Dim = 0
+        self.entry = set(program.symbols)
 
     def steps(self, steps: list[Any], nested: bool) -> list[Any]:
         out: list[Any] = []
@@ -69,10 +69,8 @@ class _Scheduler:
                     out.extend(self.nest(s, nested))
                     continue
                 case MapLanes():
-                    before = self.work
                     s.body = self.steps(s.body, True)
                     self._map(s, nested, self.body_work(s.body))
-                    self.work = before
                 case Loop():
                     s.body = self.steps(s.body, nested)
                     s.period = _period(self.body_work(s.body))
@@ -104,6 +102,33 @@ class _Scheduler:
                 case _:
                     total += 100.0
         return total
+
+    def total(self, steps: list[Any]) -> Dim:
+        """The nanoseconds of one run as a dim of the function's own symbols."""
+        total: Dim = 0
+        for s in steps:
+            match s:
+                case Nest():
+                    total = total + floordiv(self._known(_points(s)) * max(1, int(_cost(s) * 16)), 16)
+                case Loop():
+                    turns: Dim = 100
+                    if not isinstance(s.lower, Buffer) and not isinstance(s.upper, Buffer):
+                        turns = self._known(floordiv(s.upper - s.lower, s.step))
+                    total = total + turns * self.total(s.body)
+                case MapLanes():
+                    total = total + self._known(s.size) * self.total(s.body)
+                case While():
+                    total = total + 100 * (self.total(s.test) + self.total(s.body))
+                case Switch():
+                    total = total + (self.total(s.branches[-1]) if s.branches else 0)
+                case Routine():
+                    total = total + self._known(product(s.outputs[0].shape) if s.outputs else 1)
+        return total
+
+    def _known(self, d: Dim) -> Dim:
+        """A bound in the function's own symbols; a hundred where there is none."""
+        bound = self.program.facts.maximum(d)
+        return bound if symbols_of(bound) <= self.entry else 100
 
     def _map(self, s: MapLanes, nested: bool, lane: float) -> None:
         total = _guess(s.size) * lane
@@ -227,7 +252,6 @@ class _Scheduler:
     def _parallel(self, nest: Nest, nested: bool) -> list[Nest]:
         points = _points(nest)
         cost = _cost(nest)
-        self.work = self.work + points * max(1, int(cost * 16)) // 16 if not nested else self.work
         first = nest.outer[0] if nest.outer else nest.leaves[0].loops[0] if nest.leaves[0].loops else None
         if first is None:
             return [nest]
