@@ -38,6 +38,7 @@ _PUBLIC = {
     "pmin": "stager.collectives",
     "all_gather": "stager.collectives",
     "axis_index": "stager.collectives",
+    "elementwise_op": "stager.extend",
     "build": "stager.library",
     "load": "stager.library",
     "eval_shape": "stager.transforms.shapes",

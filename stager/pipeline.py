@@ -120,9 +120,8 @@ def _from_disk(graph: Graph, key: str) -> Executable | None:
 
 
 def _compile(graph: Graph, key: str) -> Executable:
-    from stager.runtime.cache import disk_cache
-
     from stager.progress import Progress
+    from stager.runtime.cache import disk_cache
 
     times: dict[str, float] = {}
     with Progress(f"compiling {graph.name} ({len(graph)} ops)") as progress:
