@@ -25,8 +25,8 @@ def elementwise_op(
     """A new elementwise op as a function on arrays: promoted and broadcast as NumPy ufuncs are, in every transform.
 
     name: unique among ops. reference(*arrays): NumPy's answer, the oracle of tests and the constant folder.
-    lower(b, *scalars): the scalar code, through the builder (`b.mul`, `b.exp`, `b.select`, ...; `codegen/scalar.py` lists
-    them); it is vectorised as it stands. d: per operand `(t, out, *operands) -> t times the partial derivative` on
+    lower(b, *scalars): the scalar code, through the builder (`b.mul`, `b.exp`, `b.select`; `codegen/scalar.py` has the
+    list); it is vectorised as it stands. d: per operand `(t, out, *operands) -> t times the partial derivative` on
     traced arrays, or None for zero; both modes and all orders follow. ValueError when the name is taken.
 
     >>> import numpy as np, stager as st
