@@ -1,67 +1,68 @@
-"""What a program does, in numbers: for `explain` and for the decisions of its caller.
+"""What a program does, in numbers: for `explain`.
 
-flops count one for every arithmetic instruction of a body and every element that a reduction takes in; bytes are those
-of the arrays that a kernel touches outside its own row storage, each once. Both are dims: sizes may be symbols. Inside
-loops they are for one iteration.
+Counts are per call where sizes are known, else dims of the function's symbols. Bytes are those of the arrays that a
+kernel reads and writes once each: what it must move, not what its loops touch.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from stager.codegen.program import Move, Nest, Program, Routine, domain_size, walk
+from stager.codegen.program import Leaf, Move, Nest, Program, Stage, walk
 from stager.ir.dims import Dim, product
 
 
 def describe(program: Program) -> dict[str, Any]:
-    """Per kernel: its name, the ops that are fused in it, flops and bytes; and the copies that remain."""
+    """Per kernel its name, points, operations, bytes and what was fused; the copies that remain."""
     kernels: list[dict[str, Any]] = []
     copies: list[str] = []
 
     def visit(step: object) -> None:
         if isinstance(step, Nest):
-            kernels.append(_nest(step))
-        elif isinstance(step, Routine):
-            buffers = {id(b.storage): product(b.shape) * b.dtype.itemsize for b in (*step.inputs, *step.outputs)}
-            kernels.append(
-                {"name": step.name, "fused": step.node.op.name, "flops": _routine_flops(step), "bytes": _total(buffers)}
-            )
-        elif isinstance(step, Move) and not step.swap:
-            size = product(step.target.shape) * step.target.dtype.itemsize
-            copies.append(f"{step.source} -> {step.target}: {size} bytes")
+            kernels.append(_kernel(step))
+        elif isinstance(step, Move) and product(step.target.shape) != 1:
+            copies.append(f"{'swap' if step.swap else 'copy'} {step.target.name} <- {step.source.name}")
 
     walk(program.steps, visit)
     return {"kernels": kernels, "copies": copies}
 
 
-def _nest(nest: Nest) -> dict[str, Any]:
+def _kernel(nest: Nest) -> dict[str, Any]:
     flops: Dim = 0
-    fused: list[str] = []
-    buffers: dict[int, Dim] = {}
-    for stage in nest.stages():
-        arithmetic = [i for i in stage.body if i.op == "apply"]
-        flops = flops + domain_size(stage.axes) * (len(arithmetic) + len(stage.reductions))
-        fused += [i.data.op.name for i in arithmetic] + [f"reduce_{r.kind}" for r in stage.reductions]
-        touched = [b for b, _ in stage.loads] + [s.buffer for s in stage.stores] + [r.buffer for r in stage.reductions]
-        for b in touched:
-            if id(b.storage) not in nest.scratch:
-                buffers[id(b.storage)] = product(b.shape) * b.dtype.itemsize
+    ops: dict[str, int] = {}
+    for leaf in nest.leaves:
+        points = _points(nest, leaf)
+        flops = flops + points * (leaf.stage.ops() + len(leaf.stage.reductions))
+        for name in _names(leaf.stage):
+            ops[name] = ops.get(name, 0) + 1
     return {
-        "name": nest.name, "fused": "+".join(fused) or "copy", "flops": flops, "bytes": _total(buffers),
-        "passes": len(nest.leaves), "parallel": nest.parallel,
-    }  # fmt: skip
+        "name": nest.name,
+        "flops": flops,
+        "bytes": _bytes(nest),
+        "fused": " ".join(name if n == 1 else f"{n}*{name}" for name, n in ops.items()) or "copy",
+        "parallel": nest.parallel,
+    }
 
 
-def _routine_flops(step: Routine) -> Dim:
-    """Two per multiply-add of a product; for the others the elements that come in."""
-    if step.node.op.name == "dot":
-        (summed, _) = step.node.params["contract"]
-        inner = product(step.node.args[0].shape[k] for k in summed)
-        return product(step.node.types[0].shape) * inner * 2
-    return product(step.inputs[0].shape) if step.inputs else 0
+def _points(nest: Nest, leaf: Leaf) -> Dim:
+    """How often the body of a leaf runs."""
+    extents = {a.var: a.extent for a in (*nest.outer, *leaf.loops)}
+    return product(extents.values())
 
 
-def _total(sizes: dict[int, Dim]) -> Dim:
+def _names(stage: Stage) -> list[str]:
+    names = [i.data.op.name if i.op == "apply" else i.op for i in stage.body if i.op in ("apply", "mul", "bound")]
+    return names + [r.kind for r in stage.reductions]
+
+
+def _bytes(nest: Nest) -> Dim:
+    """The arrays that are read and written, once each; rows that stay in the cache do not count."""
+    sizes: dict[int, Dim] = {}
+    for stage in nest.stages():
+        buffers = [b for b, _ in stage.loads] + [s.buffer for s in stage.stores] + [r.buffer for r in stage.reductions]
+        for b in buffers:
+            if id(b.storage) not in nest.scratch and b.storage.kind != "stack":
+                sizes[id(b.storage)] = b.storage.nbytes
     total: Dim = 0
     for size in sizes.values():
         total = total + size
