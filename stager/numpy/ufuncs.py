@@ -16,6 +16,7 @@ from stager.array import Array, as_array, wrap
 from stager.errors import DTypeError, ShapeError, UnsupportedError, describe
 from stager.ir.dtypes import dtype_of
 from stager.numpy.promotion import broadcast_raw, broadcast_shapes, kind_of, operand, resolve
+from stager.numpy.scipy_ufuncs import scipy_rule
 from stager.ops import elementwise as op
 from stager.ops.families import full_like
 
@@ -179,7 +180,7 @@ def apply_operator(ufunc: Any, *inputs: Any) -> Any:
 def apply_ufunc(ufunc: Any, *inputs: Any, out: Any = None, where: Any = True, dtype: Any = None, casting: str = "same_kind",
                 order: str = "K", subok: bool = True) -> Any:  # fmt: skip
     """A ufunc call on traced arrays, with NumPy's promotion, broadcasting, `out=`, `where=` and `dtype=`."""
-    rule = UFUNCS.get(ufunc)
+    rule = UFUNCS.get(ufunc) or scipy_rule(ufunc)
     if rule is None:
         _unsupported(ufunc)
     operands = [x if type(x) in (Array, bool, int, float, complex) else as_array_like(x) for x in inputs]
