@@ -17,6 +17,7 @@ from itertools import repeat
 from typing import Any
 
 SAMPLE_SECONDS = 400e-6  # a sample repeats a short call until it lasts about this long
+LONG_SECONDS = 0.05  # calls that are announced
 SETTLE_SECONDS = 2e-3  # with several threads: time for other libraries' idle workers to stop spinning
 
 
@@ -60,11 +61,19 @@ class Candidate:
         return _loop(len(self.args))(self.call, count, time.perf_counter_ns, self.args) * 1e-9 / count
 
 
-def interleaved(candidates: list[Candidate], budget: Budget, settle: bool) -> dict[str, list[float]]:
-    """Samples of seconds per call. Candidates must have been called before (compiled, warm)."""
+def interleaved(
+    candidates: list[Candidate], budget: Budget, settle: bool, announce: Callable[[str], None] = lambda name: None
+) -> dict[str, list[float]]:
+    """Samples of seconds per call. Candidates must have been called before (compiled, warm).
+
+    `announce(name)` is called before anything that may take long, so that whoever waits knows what is running.
+    """
     if not candidates:
         return {}
-    estimate = {c.name: min(c.sample(1), c.sample(1)) for c in candidates}
+    estimate: dict[str, float] = {}
+    for c in candidates:
+        announce(c.name)
+        estimate[c.name] = min(c.sample(1), c.sample(1))
     count = {n: max(1, math.ceil(SAMPLE_SECONDS / max(t, 1e-9))) for n, t in estimate.items()}
     for c in candidates:  # a second estimate where the first was one short call
         if count[c.name] > 1:
@@ -81,6 +90,8 @@ def interleaved(candidates: list[Candidate], budget: Budget, settle: bool) -> di
             for c in candidates[shift:] + candidates[:shift]:
                 if estimate[c.name] > budget.slow and len(samples[c.name]) >= 2:
                     continue
+                if estimate[c.name] > LONG_SECONDS:
+                    announce(c.name)
                 if settle:
                     time.sleep(SETTLE_SECONDS)
                 if estimate[c.name] < 0.05:

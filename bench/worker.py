@@ -108,7 +108,11 @@ def call_row(
             traceback.print_exc()
             failed[name] = reason(error)
     phase("timing")
-    times = measure.medians(measure.interleaved(candidates, budget, settle=threads > 1))
+
+    def announce(name: str) -> None:
+        phase("stager" if name == AGAIN else name)
+
+    times = measure.medians(measure.interleaved(candidates, budget, threads > 1, announce))
     return finished(times, failed, setup=setup)
 
 
@@ -217,7 +221,9 @@ def scaling_row(record: Scaling, names: list[str], budget: measure.Budget, phase
         except Exception as error:
             traceback.print_exc()
             failed[name] = reason(error)
-    return {"times": {n: c[-1] for n, c in curves.items()}, "failed": failed, "exponents": exponents, "curves": curves}
+    common = min((len(c) for c in curves.values()), default=0)  # times at the largest size that all of them ran
+    times = {n: c[common - 1] for n, c in curves.items()}
+    return {"times": times, "failed": failed, "exponents": exponents, "curves": curves}
 
 
 if __name__ == "__main__":
