@@ -13,7 +13,7 @@ from typing import Any
 import llvmlite.ir as ir
 
 from stager.codegen.emit import FunctionEmitter
-from stager.codegen.lower import identity
+from stager.codegen.families import identity
 from stager.codegen.scalar import ScalarBuilder, Val
 from stager.ir.dtypes import DType, i64
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from stager.codegen.families import fill_with
 from stager.codegen.index import Ix
-from stager.codegen.lower import LOWER, Walk, fill_with, instantiate, new_symbol
+from stager.codegen.lower import LOWER, Walk, instantiate, new_symbol
 from stager.codegen.program import (
     Buffer,
     Check,
-    Instr,
     Loop,
     MapLanes,
     Move,
@@ -403,11 +403,6 @@ def _dense(w: Walk, v: Value) -> Buffer:
     return copy
 
 
-def pure(instr: Instr) -> bool:
-    """Whether an instruction can be left out when unused."""
-    return instr.op != "bound"
-
-
 LOWER.update(
     {
         "for": lower_for,
@@ -422,5 +417,3 @@ LOWER.update(
         "foreign": lower_routine,
     }
 )
-
-__all__ = ["LOWER", "Store"]

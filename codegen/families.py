@@ -1,0 +1,229 @@
+"""Reductions, updates, joins and indexed ops -> stages: rows of `lower.LOWER`.
+
+Each writes its result into the buffer that the walk gives it; updates take the buffer of their dead operand
+(`Walk.take`). A gather stays lazy, what it reads from is in memory. Invariant: a stage never reads a place of the
+buffer that it writes unless it is the very place that it writes at that point.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stager.codegen.index import DYNAMIC, Ix
+from stager.codegen.lower import DEAR, LOWER, Walk, loads_of
+from stager.codegen.program import Buffer, Reduction, Store
+from stager.codegen.pull import StageBuilder, diagonal_index, value_key
+from stager.ir.dims import Dim, Expr
+from stager.ir.dtypes import DType, b1, i64
+from stager.ir.graph import Node, Value
+
+REDUCTIONS = {
+    "reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "reduce_min": "min",
+    "reduce_or": "or", "reduce_and": "and", "argmax": "argmax", "argmin": "argmin",
+}  # fmt: skip
+
+
+def lower_reduction(w: Walk, node: Node) -> None:
+    """reduce_* over `axes`, argmax and argmin along `axis`."""
+    (x,) = node.args
+    kind = REDUCTIONS[node.op.name]
+    axes = node.params["axes"] if "axes" in node.params else (node.params["axis"],)
+    out = w.result(Value(node))
+    sb = w.stage()
+    if x.type.size == 0:
+        fill_with(w, out, identity(kind, x.type.dtype))
+        return
+    index = tuple(sb.axis(d, reduce=k in axes) for k, d in enumerate(x.shape))
+    value = sb.pull(x, index)
+    at = sb.address(out, [i for k, i in enumerate(index) if k not in axes])
+    if any(b.storage is out.storage for b, _ in loads_of(sb.body)):
+        w.homes.pop(id(node) << 20, None)
+        out = w.result(Value(node))
+        at = sb.address(out, [i for k, i in enumerate(index) if k not in axes])
+    if all(not a.reduce for a in sb.axes):  # axes of extent 1 only
+        if kind.startswith("arg"):
+            value = sb.const(i64, 0)
+        sb.stores.append(Store(out, at, value))
+    else:
+        position = index[axes[0]] if kind.startswith("arg") else None
+        sb.reductions.append(Reduction(kind, out, at, value, position))
+    w.steps.append(sb.finish())
+
+
+def identity(kind: str, dtype: DType) -> Any:
+    """The neutral element of a monoid."""
+    if kind in ("sum", "or"):
+        return 0
+    if kind == "prod":
+        return 1
+    if kind == "and":
+        return True if dtype is b1 else -1 if dtype.kind == "i" else (1 << dtype.bits) - 1
+    if dtype.kind == "f":
+        return -np.inf if kind in ("max", "argmax") else np.inf
+    if dtype is b1:
+        return kind in ("min", "argmin")
+    info = np.iinfo(dtype.np)
+    return int(info.min if kind in ("max", "argmax") else info.max)
+
+
+def fill_with(w: Walk, target: Buffer, value: Any) -> None:
+    """A stage that fills a buffer with a literal."""
+    if target.storage.nbytes == 0 or any(d == 0 for d in target.shape):
+        return
+    sb = w.stage()
+    index = [sb.axis(d) for d in target.shape]
+    sb.stores.append(Store(target, sb.address(target, index), sb.const(target.dtype, value)))
+    w.steps.append(sb.finish())
+
+
+def lower_slice_update(w: Walk, node: Node) -> None:
+    base, value = node.args
+    p = node.params
+    out = w.take(base, node, Value(node))
+    w.ctx.buffers[id(node) << 20] = out
+
+    def at(index: tuple[Ix, ...]) -> tuple[Ix, ...]:
+        return tuple(i.scale(step).shift(start) for i, start, step in zip(index, p["starts"], p["steps"], strict=True))
+
+    w.write(w.origin(value), out, at)
+
+
+def lower_diagonal_update(w: Walk, node: Node) -> None:
+    base, value = node.args
+    p = node.params
+    out = w.take(base, node, Value(node))
+    w.ctx.buffers[id(node) << 20] = out
+    w.write(
+        w.origin(value), out, lambda index: diagonal_index(index, base.type.ndim, p["axis1"], p["axis2"], p["offset"])
+    )
+
+
+def lower_concatenate(w: Walk, node: Node) -> None:
+    axis = node.params["axis"]
+    out = w.result(Value(node))
+    start: Dim = 0
+    for x in node.args:
+
+        def at(index: tuple[Ix, ...], start: Dim = start) -> tuple[Ix, ...]:
+            return (*index[:axis], index[axis].shift(start), *index[axis + 1 :])
+
+        w.write(w.origin(x), out, at)
+        start = start + x.shape[axis]
+
+
+def lower_pad(w: Walk, node: Node) -> None:
+    x, value = node.args
+    low, high, interior = node.params["low"], node.params["high"], node.params["interior"]
+    out = w.result(Value(node))
+    shape = node.types[0].shape
+    sb = w.stage()
+    index = tuple(sb.axis(d) for d in shape)
+    filler = sb.pull(value, ())
+    dilated = any(i for i in interior)
+    if dilated:
+        sb.stores.append(Store(out, sb.address(out, index), filler))
+        w.steps.append(sb.finish())
+    else:
+        # slabs: before axis d everything is inside, after it everything is out
+        for d in range(len(shape)):
+            for start, extent in ((0, low[d]), (low[d] + x.shape[d], high[d])):
+                if not isinstance(extent, Expr) and extent <= 0:
+                    continue
+                s = w.stage()
+                slab = []
+                for k, n in enumerate(shape):
+                    if k < d:
+                        slab.append(s.axis(x.shape[k]).shift(low[k]))
+                    else:
+                        slab.append(s.axis(extent).shift(start) if k == d else s.axis(n))
+                s.stores.append(Store(out, s.address(out, slab), s.pull(value, ())))
+                w.steps.append(s.finish())
+    if x.type.size != 0:
+        w.write(
+            w.origin(x),
+            out,
+            lambda ix: tuple(i.scale(g + 1).shift(lo) for i, lo, g in zip(ix, low, interior, strict=True)),
+        )
+
+
+def lower_gather(w: Walk, node: Node) -> None:
+    """Stays lazy; what it reads from is in memory."""
+    x = w.origin(node.args[0])
+    key = id(node) << 20
+    if value_key(x) not in w.ctx.buffers and w.weight.get(value_key(x), 0) > 2:
+        w.realise(x)
+    for i in node.args[1:]:
+        if w.weight.get(value_key(i), 0) >= DEAR:
+            w.realise(i)
+    scalar = node.types[0].size == 1
+    w.ops[key] = 4 + sum(w.ops.get(value_key(a), 0) for a in node.args)
+    w.weight[key] = (2 if scalar else DEAR) + sum(w.weight.get(value_key(a), 0) for a in node.args)
+    w._settle(node)
+
+
+def lower_scatter(w: Walk, node: Node) -> None:
+    x, updates, *idx = node.args
+    p = node.params
+    axes, batch, mode, combine = p["axes"], p["batch_dims"], p["mode"], p["combine"]
+    n_index = idx[0].type.ndim if idx else batch
+    for i in idx:
+        if w.weight.get(value_key(i), 0) >= DEAR:
+            w.realise(i)
+    if mode == "check" and updates.type.size != 0:
+        sb = w.stage()
+        sub = tuple(sb.axis(d) for d in idx[0].shape)
+        for axis, i in zip(axes, idx, strict=True):
+            _position(sb, i, sub, x.shape[axis], axis, "check")
+        if any(i.op == "bound" for i in sb.body):
+            w.steps.append(sb.finish("check", sequential=True))
+    out = w.take(x, node, Value(node))
+    w.ctx.buffers[id(node) << 20] = out
+    if updates.type.size == 0:
+        return
+
+    def build(source: Value | Buffer) -> StageBuilder:
+        sb = w.stage()
+        index = tuple(sb.axis(d) for d in updates.shape)
+        sub, rest = index[:n_index], iter(index[n_index:])
+        to = {
+            axis: _position(sb, i, sub, x.shape[axis], axis, "negative" if mode == "check" else mode)
+            for axis, i in zip(axes, idx, strict=True)
+        }
+        at = [index[d] if d < batch else to[d] if d in to else next(rest) for d in range(x.type.ndim)]
+        value = sb.load(source, sb.address(source, index)) if isinstance(source, Buffer) else sb.pull(source, index)
+        sb.stores.append(Store(out, sb.address(out, at), value, combine))
+        return sb
+
+    source = w.origin(updates)
+    sb = build(source)
+    if any(b.storage is out.storage for b, _ in loads_of(sb.body)) and sb.axes:
+        copy = w.ctx.temp(updates.type)
+        w.write(source, copy)
+        sb = build(copy)
+    order_matters = any(v >= DYNAMIC for v, _ in sb.stores[0].at.terms)
+    w.steps.append(sb.finish("scatter", sequential=order_matters))
+
+
+def _position(sb: StageBuilder, i: Value, sub: tuple[Ix, ...], size: Dim, axis: int, mode: str) -> Ix:
+    p = sb.position(i, sub, size, axis, mode)
+    if isinstance(p, Ix):
+        return p
+    sb.pull(i, sub)
+    p = sb.position(i, sub, size, axis, mode)
+    assert isinstance(p, Ix)
+    return p
+
+
+LOWER.update(
+    {
+        "reduction": lower_reduction,
+        "slice_update": lower_slice_update,
+        "diagonal_update": lower_diagonal_update,
+        "concatenate": lower_concatenate,
+        "pad": lower_pad,
+        "gather": lower_gather,
+        "scatter": lower_scatter,
+    }
+)
