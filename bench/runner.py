@@ -172,6 +172,7 @@ def process_row(record: Process, plan: Plan) -> dict[str, Any]:
                 scripts[name] = Path(folder) / f"run_{name}.py"
                 scripts[name].write_text(text, encoding="utf-8")
         env = {**os.environ, **peers.thread_environment(1), "PYTHONPATH": str(ROOT), **plan.environment}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages have their byte code; a checkout gets it too
         env |= {"STAGER_CACHE_DIR": f"{folder}/stager", "JAX_COMPILATION_CACHE_DIR": f"{folder}/jax"}
         env |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
         env |= {"NUMBA_CACHE_DIR": f"{folder}/numba", "JAX_ENABLE_X64": "1"}
