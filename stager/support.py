@@ -46,6 +46,14 @@ def _blas_threads_object() -> bytes:
     return object_of(emit_blas_threads(Target.host()), Target.host())
 
 
+def _products_object() -> bytes:
+    from stager.codegen.objects import object_of
+    from stager.codegen.products import emit_products
+    from stager.codegen.target import Target
+
+    return object_of(emit_products(Target.host()), Target.host())
+
+
 def _entry_object() -> bytes:
     from stager.codegen.entry import entry_object
     from stager.runtime.layout import python_layout
@@ -60,6 +68,11 @@ BUFFER_SYMBOLS = (
 )  # fmt: skip
 BLAS_SYMBOLS = ("stager_blas_enter", "stager_blas_leave")
 BLAS_EXTERNALS = ("stager_blas_get_threads", "stager_blas_set_threads", "stager_pool_threads")
+PRODUCT_SYMBOLS = ("stager_blas_product_f64", "stager_blas_product_f32")
+PRODUCT_EXTERNALS = (
+    "stager_blas_dgemm", "stager_blas_sgemm", "stager_blas_enter", "stager_blas_leave", "stager_parallel_for",
+    "stager_pool_threads",
+)  # fmt: skip
 
 
 @functools.cache
@@ -74,6 +87,7 @@ def provide_support() -> None:
     e.provide(POOL_SYMBOLS, lambda: _kept("pool", _pool_object), start_pool)
     e.provide(BUFFER_SYMBOLS, lambda: _kept("buffers", _buffers_object), start_buffers)
     e.provide(BLAS_SYMBOLS, lambda: _kept("blas", _blas_threads_object), externals=BLAS_EXTERNALS)
+    e.provide(PRODUCT_SYMBOLS, lambda: _kept("products", _products_object), externals=PRODUCT_EXTERNALS)
     e.provide_by(external_address)
     e.provide_by(blas.external_address)
 

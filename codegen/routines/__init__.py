@@ -5,13 +5,15 @@ A routine is a module `codegen/routines/<name>.py` with
 
     ROUTINE = RoutineSpec(name, ops, emit, accepts, scratch, strided, lower)
 
-- `ops`: names of the ops it takes. `accepts(node) -> bool` may decline one node (a tiny `dot` is better as a loop nest).
+- `ops`: names of the ops it takes. `accepts(node) -> bool` may decline one node (a tiny `dot` is better as a loop
+  nest).
 - `strided`: operands may be strided views (`Buffer.strides`, in bytes, dims); otherwise they come C-contiguous. Results
   and scratch are always C-contiguous.
 - `scratch(node) -> [(dtype, shape), ...]`: work memory, planned in the arena with everything else.
 - `lower(w, node)`: where given, it brings operands and results into memory and appends the `program.Routine` itself;
   False when it declines.
-- `emit(e, call)`: writes the code at the current place. `e` is `codegen.emit.FunctionEmitter`; what a routine uses of it:
+- `emit(e, call)`: writes the code at the current place. `e` is `codegen.emit.FunctionEmitter`; what a routine uses of
+  it:
     e.b                      the llvmlite IRBuilder (blocks may be appended: `e.b.append_basic_block`)
     e.module, e.target       the module and the Target; `e.scalars(width)` a ScalarBuilder at this place
     e.pointer(buffer)        the address of element [0, …, 0] of a buffer
@@ -20,8 +22,8 @@ A routine is a module `codegen/routines/<name>.py` with
     e.alloca(type, name)     a stack slot in the function's entry block
     e.external(name, result, params)   declares an external C function and lists it in `Abi.externals`
     e.fail(exception, text, *details)  returns the status of that error (ends the block)
-    e.parallel(n, grain, body)         body(inner, begin, end) is emitted into a function of its own and run by the pool;
-                                       inside, use `inner` (same interface) instead of `e`
+    e.parallel(n, grain, body)         body(inner, begin, end) is emitted into a function of its own, run by the pool;
+                                       inside, use `inner` (same interface) for `e`
   `call` is `program.Routine`: `call.node` (params), `call.inputs`, `call.outputs`, `call.scratch` (Buffers).
 A routine's result may depend on shape and target only, never on the thread count.
 """

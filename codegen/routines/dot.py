@@ -1,14 +1,14 @@
 """`dot`: which code multiplies, and what operands look like to it.
 
-A contraction becomes batches of plain matrix products c[m, n] = sum over k of a[m, k] b[k, n], with byte strides, so views and
-transposes cost nothing. By size it is then
+A contraction becomes batches of plain matrix products c[m, n] = sum over k of a[m, k] b[k, n], with byte strides, so
+views and transposes cost nothing. By size it is then
 - a loop nest (one of m and n is 1): fuses with its neighbours like any reduction;
 - *stripes*: few rows times a large matrix, which streams through once;
 - *direct*: register tiles that read the operands where they are (small and medium sizes, columns of b adjacent);
 - BLAS, when the caller allows it (large f32 and f64), one thread per piece, pieces on stager's pool;
 - *packed*: Goto's method in generated code, for all else.
-Symbolic sizes choose while running. Invariant: the choice and the order of every sum depend on shapes, layouts and target,
-never on the number of threads.
+Symbolic sizes choose while running. Invariant: the choice and the order of every sum depend on shapes, layouts and
+target, never on the number of threads.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import llvmlite.ir as ir
-
-from stager.codegen.emit import I32, I64, PTR, FunctionEmitter, i64
+from stager.codegen.emit import I32, PTR, FunctionEmitter, i64
+from stager.codegen.products import ARGUMENTS, PRODUCTS
 from stager.codegen.program import Buffer, Routine, Storage
 from stager.codegen.pull import value_key
 from stager.codegen.routines import RoutineSpec
@@ -34,11 +33,10 @@ from stager.codegen.routines.gemm import (
     packed_tile,
     panels,
 )
-from stager.codegen.routines.lines import Lines, each_line, moved_by, smaller, walk, when
+from stager.codegen.routines.lines import Lines, each_line, smaller, walk, when
 from stager.codegen.routines.stripes import STRIPE, stripe
 from stager.codegen.target import Target
-from stager.ir.abi import CONTEXT_BYTES, CONTEXT_THREADS
-from stager.ir.dims import Dim, Expr, contiguous_strides, floordiv, product
+from stager.ir.dims import Dim, Expr, contiguous_strides, product
 from stager.ir.dtypes import f32, f64
 from stager.ir.graph import Node, Value
 from stager.ir.types import Type
@@ -46,8 +44,6 @@ from stager.ir.types import Type
 if TYPE_CHECKING:
     from stager.codegen.lower import Walk
 
-BLAS_ENTER, BLAS_LEAVE = "stager_blas_enter", "stager_blas_leave"
-POOL_THREADS = "stager_pool_threads"
 DIRECT_WORK = 64**3
 """Products of at least this many terms go to BLAS or are packed."""
 BLAS_LEAST = 8
@@ -59,8 +55,7 @@ PRODUCT_NS = 0.03
 """Time of one term on one thread."""
 THREAD_WORK = 1 << 20
 """Terms that make a second thread worth while."""
-ROWS_OF_PIECE = 16
-"""A product is divided among threads at multiples of this many rows: BLAS adds the same way then."""
+CALL_TYPES = tuple(ARGUMENTS.values())
 
 
 @dataclass(slots=True)
@@ -103,7 +98,10 @@ def matrices(node: Node, x: Buffer, y: Buffer) -> Matrices:
     g = groups_of(node)
     rows, inner = joined(x, g.rows), joined(x, [a for a, _ in g.inner])
     columns, inner_y = joined(y, g.columns), joined(y, [b for _, b in g.inner])
-    assert rows and inner and columns and inner_y
+    assert rows
+    assert inner
+    assert columns
+    assert inner_y
     size = x.dtype.itemsize
     c_row = columns[0] * size
     if columns[0] == 1 and rows[0] != 1 and rows[1] == size:  # a matrix, transposed, times a vector
@@ -168,7 +166,9 @@ def lower_dot(w: Walk, node: Node) -> bool:
         return False
     if m == 1 or n == 1:
         guess = [_layout(w, x, x_groups), _layout(w, y, y_groups)]
-        if any(joined(b, axes) is None for b, parts in zip(guess, (x_groups, y_groups), strict=True) for axes in parts[1:]):
+        if any(
+            joined(b, axes) is None for b, parts in zip(guess, (x_groups, y_groups), strict=True) for axes in parts[1:]
+        ):
             return False  # a vector times a tensor whose axes do not join as they stand
     else:
         guess = [_operand(w, x, x_groups), _operand(w, y, y_groups)]
@@ -282,7 +282,7 @@ class _Product:
         if rows is None:
 
             def whole(e: FunctionEmitter, at: list[Any], _: list[Any]) -> None:
-                direct(e, ring, p, *at)
+                direct(e, ring, p, at[0], at[1], at[2])
 
             each_line(e, lines, self.buffers[:3], PRODUCT_NS, points, whole)
             return
@@ -295,7 +295,7 @@ class _Product:
 
         def unit(e: FunctionEmitter, at: list[Any], index: list[Any]) -> None:
             left = e.b.sub(e.dim(p.m), e.b.mul(index[-1], i64(rows))) if blocks != 1 else e.dim(p.m)
-            direct(e, ring, p, *at, m=smaller(e, left, i64(rows)))
+            direct(e, ring, p, at[0], at[1], at[2], smaller(e, left, i64(rows)))
 
         each_line(e, units, self.buffers[:3], PRODUCT_NS, p.n * p.k * rows, unit)
 
@@ -304,9 +304,9 @@ class _Product:
         p = self.p
         if isinstance(count, Expr) or count >= 8:
             return None
-        if isinstance(p.m, int) and isinstance(p.n, int) and isinstance(p.k, int):
-            if p.m * p.n * p.k * count < THREAD_WORK:
-                return None
+        work = p.m * p.n * p.k * count
+        if isinstance(work, int) and work < THREAD_WORK:
+            return None
         return 24
 
     def stripes(self, e: FunctionEmitter) -> None:
@@ -323,7 +323,7 @@ class _Product:
             columns: Any = p.n
             if not single:
                 columns = smaller(e, e.b.sub(e.dim(p.n), e.b.mul(index[-1], i64(STRIPE))), i64(STRIPE))
-            stripe(e, ring, p, *at, columns)
+            stripe(e, ring, p, at[0], at[1], at[2], columns)
 
         each_line(e, units, self.buffers[:3], 0.3, p.k * (p.n if single else STRIPE), unit)
 
@@ -358,15 +358,16 @@ class _Product:
         points = _least(p.m, BLOCK_ROWS) * _least(p.n, BLOCK_COLUMNS) * p.k
         each_line(e, units, [self.out, *self.scratch], PRODUCT_NS, points, unit)
 
-    def _pack(
-        self, e: FunctionEmitter, source: int, to: int, extent: Dim, width: int, across: Dim, along: Dim
-    ) -> None:
+    def _pack(self, e: FunctionEmitter, source: int, to: int, extent: Dim, width: int, across: Dim, along: Dim) -> None:
         function = pack_function(e, self.ring, width)
         lines = self.batches([source, to])
         length = self.p.k
         units = Lines(
             [*lines.extents, panels(extent, width)],
-            [[*s, step] for s, step in zip(lines.strides, (across * width, length * (width * self.ring.size)), strict=True)],
+            [
+                [*s, step]
+                for s, step in zip(lines.strides, (across * width, length * (width * self.ring.size)), strict=True)
+            ],
             join=False,
             keep=1,
         )
@@ -383,81 +384,24 @@ class _Product:
         p = self.p
         lines = self.batches([0, 1, 2])
         work = p.m * p.n * p.k
-        if lines.extents and (isinstance(lines.count, Expr) or lines.count >= 4 or not isinstance(work, int)):
-
-            def product_of(e: FunctionEmitter, at: list[Any], _: list[Any]) -> None:
-                self._call(e, at, p.m, p.n)
-
-            each_line(e, lines, self.buffers[:3], PRODUCT_NS, work, product_of)
-            return
-        if lines.extents:
+        if lines.extents and isinstance(lines.count, int) and lines.count < 4:  # few, so each is divided
             with e.scope():
-                walk(e, lines, [e.pointer(b) for b in self.buffers[:3]], self._divided)
+                walk(e, lines, [e.pointer(b) for b in self.buffers[:3]], [], self._call)
             return
-        self._divided(e, [e.pointer(b) for b in self.buffers[:3]], [])
+        if not lines.extents:
+            self._call(e, [e.pointer(b) for b in self.buffers[:3]], [])
+            return
+        each_line(e, lines, self.buffers[:3], PRODUCT_NS, work, self._call)
 
-    def _divided(self, e: FunctionEmitter, at: list[Any], _: list[Any]) -> None:
-        """One large product: a part of the rows, or of the columns, for each thread."""
-        p, b = self.p, e.b
-        if not e.m.threads or e.parent is not None:
-            self._call(e, at, p.m, p.n)
-            return
-        work = p.m * p.n * p.k
-        if isinstance(work, int) and work < THREAD_WORK:
-            self._call(e, at, p.m, p.n)
-            return
-        by_rows = not (isinstance(p.m, int) and isinstance(p.n, int) and p.m < p.n)
-        extent = p.m if by_rows else p.n
-        allowed = b.load(e.offset(e.context, CONTEXT_THREADS), typ=I32, align=4)
-        available = b.call(e.external(POOL_THREADS, I32, []), [])
-        threads = b.sext(b.select(b.icmp_signed(">", allowed, I32(0)), allowed, available), I64)
-        n = e.dim(extent)
-        share = b.udiv(b.add(n, b.sub(threads, i64(1))), threads)
-        share = b.and_(b.add(share, i64(ROWS_OF_PIECE - 1)), i64(-ROWS_OF_PIECE))
-        pieces = b.udiv(b.add(n, b.sub(share, i64(1))), share)
-        body = e.body()
-        with body.scope():
-            mine = body.capture(("share", id(self)), I64, lambda parent: share)
-            places = [body.capture(("matrix", id(self), k), PTR, lambda parent, x=x: x) for k, x in enumerate(at)]
-            size = body.b.mul(body.begin, mine)
-            stop = smaller(body, body.b.mul(body.end, mine), body.dim(extent))
-            steps = (p.a_row, 0, p.c_row) if by_rows else (0, p.b_column, self.ring.size)
-            here = [moved_by(body, x, size, s) for x, s in zip(places, steps, strict=True)]
-            part = body.b.sub(stop, size)
-            self._call(body, here, part if by_rows else p.m, p.n if by_rows else part)
-        body.finish()
-        many = b.icmp_signed(">", threads, i64(1))
-        if isinstance(work, Expr):
-            many = b.and_(many, b.icmp_signed(">=", e.dim(work), i64(THREAD_WORK)))
-        e.call_body(body, pieces, 1, many)
-
-    def _call(self, e: FunctionEmitter, at: Sequence[Any], m: Any, n: Any) -> None:
-        """gemm on one thread. `m`, `n`: dims or i64 values."""
-        p, b, size = self.p, e.b, self.ring.size
-        letter, real = ("d", ir.DoubleType()) if self.ring.dtype is f64 else ("s", ir.FloatType())
-        gemm = e.external(
-            f"stager_blas_{letter}gemm",
-            ir.VoidType(),
-            [I32, I32, I32, I64, I64, I64, real, PTR, I64, PTR, I64, real, PTR, I64],
+    def _call(self, e: FunctionEmitter, at: Sequence[Any], _: Sequence[Any]) -> None:
+        p = self.p
+        product_of = e.external(PRODUCTS[self.ring.dtype.name], I32, [PTR, *CALL_TYPES])
+        a, b, c = at
+        m, n, k, a_row, a_step, b_row, b_step, c_row = (
+            e.dim(d) for d in (p.m, p.n, p.k, p.a_row, p.a_step, p.b_step, p.b_column, p.c_row)
         )
-        enter, leave = e.external(BLAS_ENTER, I32, [PTR]), e.external(BLAS_LEAVE, ir.VoidType(), [])
-        context = e.alloca(ir.ArrayType(I64, CONTEXT_BYTES // 8), "alone", 8)
-        b.store(I32(1), e.offset(context, CONTEXT_THREADS))
-        held = b.call(enter, [context])
-
-        def operand(row: Dim, column: Dim) -> tuple[Any, Any]:
-            if column == size:
-                return I32(111), e.dim(floordiv(row, size))
-            return I32(112), e.dim(floordiv(column, size))
-
-        a_way, lda = operand(p.a_row, p.a_step)
-        b_way, ldb = operand(p.b_step, p.b_column)
-        extents = [x if isinstance(x, ir.Value) else e.dim(x) for x in (m, n, p.k)]
-        a, bb, c = at
-        ldc = e.dim(floordiv(p.c_row, size))
-        b.call(gemm, [I32(101), a_way, b_way, *extents, real(1.0), a, lda, bb, ldb, real(0.0), c, ldc])
-        with when(e, b.icmp_signed("!=", held, I32(0))):
-            b.call(leave, [])
+        status = e.b.call(product_of, [e.context, m, n, k, a, a_row, a_step, b, b_row, b_step, c, c_row])
+        e.leave_if(e.b.icmp_signed("!=", status, I32(0)), status)
 
 
 def _least(d: Dim, bound: int) -> Dim:

@@ -1,23 +1,24 @@
 """Generated matrix products: register tiles, straight from the operands or from packed panels.
 
-`Tile` multiplies a few rows by a few vectors of columns and keeps the sums in registers; everything else here is loops around
-it. `direct` reads both operands where they are and wants the second one's columns next to each other; `packed` first
-copies both into panels (Goto's method) and takes any strides. Invariant: every sum runs over the contracted axis in order,
-in blocks that depend on its length only. Works for every dtype: integers wrap, booleans are or-ed ands.
+`Tile` multiplies a few rows by a few vectors of columns and keeps the sums in registers; everything else here is
+loops around it. `direct` reads both operands where they are and wants the second one's columns next to each other;
+`packed` first copies both into panels (Goto's method) and takes any strides. Invariant: every sum runs over the
+contracted axis in order, in blocks that depend on its length only. Works for every dtype: integers wrap, booleans are
+or-ed ands.
 
 Method: K. Goto, R. van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34 (2008).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.ir as ir
 
 from stager.codegen.emit import I64, PTR, FunctionEmitter, i64
-from stager.codegen.routines.lines import moved_by, smaller, when
+from stager.codegen.routines.lines import carrying, moved_by, smaller, when
 from stager.codegen.scalar import ScalarBuilder, Val, memory_type
 from stager.codegen.target import Target
 from stager.ir.dims import Dim, Expr, floordiv
@@ -90,68 +91,69 @@ class Tile:
     def __init__(self, e: FunctionEmitter, ring: Ring, rows: int, pieces: Sequence[Piece]) -> None:
         self.e, self.ring, self.rows, self.pieces = e, ring, rows, pieces
         self.builders = [e.scalars(w) for _, w in pieces]
-        self.sums = [[e.alloca(sb.type(ring.stored), "sum") for sb in self.builders] for _ in range(rows)]
+        self.sums = [sb.const(ring.stored, 0) for _ in range(rows) for sb in self.builders]
 
-    def clear(self) -> None:
-        for row in self.sums:
-            for sb, slot in zip(self.builders, row, strict=True):
-                self.e.b.store(sb.const(self.ring.stored, 0).ir, slot)
+    def cells(self) -> Iterator[tuple[int, int, ScalarBuilder]]:
+        """Row, column and builder of each sum."""
+        return ((r, at, sb) for r in range(self.rows) for (at, _), sb in zip(self.pieces, self.builders, strict=True))
 
-    def load(self, c: Any, c_row: Dim, unless: Any) -> None:
+    def load(self, c: Any, c_row: Any, unless: Any) -> None:
         """Starts from what stands in the result, from zero when the i1 holds."""
-        for r, row in enumerate(self.sums):
-            for (at, _), sb, slot in zip(self.pieces, self.builders, row, strict=True):
-                old = sb.load(self.place(c, c_row, r, at), self.ring.stored)
-                self.e.b.store(self.e.b.select(unless, sb.const(self.ring.stored, 0).ir, old.ir), slot)
+        olds = [sb.load(self.place(c, c_row, r, at), self.ring.stored) for r, at, sb in self.cells()]
+        self.sums = [
+            Val(self.e.b.select(unless, zero.ir, old.ir), old.dtype) for zero, old in zip(self.sums, olds, strict=True)
+        ]
 
-    def place(self, c: Any, c_row: Dim, r: int, at: int) -> Any:
-        return self.e.offset(moved_by(self.e, c, r, c_row), at * self.ring.size)
+    def store(self, c: Any, c_row: Any) -> None:
+        for total, (r, at, sb) in zip(self.sums, self.cells(), strict=True):
+            sb.store(self.ring.result(sb, total), self.place(c, c_row, r, at))
 
-    def store(self, c: Any, c_row: Dim) -> None:
-        for r, row in enumerate(self.sums):
-            for (at, _), sb, slot in zip(self.pieces, self.builders, row, strict=True):
-                total = Val(self.e.b.load(slot, typ=sb.type(self.ring.stored)), self.ring.stored)
-                sb.store(self.ring.result(sb, total), self.place(c, c_row, r, at))
+    def place(self, c: Any, c_row: Any, r: int, at: int) -> Any:
+        """Where a sum goes; `c_row` a dim or an i64."""
+        e = self.e
+        by_value = isinstance(c_row, ir.Value)
+        row = (e.offset(c, e.b.mul(c_row, i64(r))) if r else c) if by_value else moved_by(e, c, r, c_row)
+        return e.offset(row, at * self.ring.size)
 
-    def step(self, a_rows: Sequence[Any], b: Any) -> None:
+    def step(self, sums: list[Val], a_rows: Sequence[Any], b: Any) -> list[Val]:
         """Adds the products of one column of the first operand (an address per row) and one row of the second."""
         e, ring = self.e, self.ring
         one = e.scalars(1)
-        ys = [sb.load(e.offset(b, at * ring.size), ring.stored) for (at, _), sb in zip(self.pieces, self.builders, strict=True)]
-        for a, row in zip(a_rows, self.sums, strict=True):
+        ys = [
+            sb.load(e.offset(b, at * ring.size), ring.stored)
+            for (at, _), sb in zip(self.pieces, self.builders, strict=True)
+        ]
+        out = []
+        for r, a in enumerate(a_rows):
             x = one.load(a, ring.stored)
             spread: dict[int, Val] = {}
-            for sb, y, slot in zip(self.builders, ys, row, strict=True):
+            for k, (sb, y) in enumerate(zip(self.builders, ys, strict=True)):
                 if sb.width not in spread:
                     spread[sb.width] = ring.spread(sb, x)
-                total = Val(e.b.load(slot, typ=sb.type(ring.stored)), ring.stored)
-                e.b.store(ring.add_product(sb, total, spread[sb.width], y).ir, slot)
+                out.append(ring.add_product(sb, sums[r * len(ys) + k], spread[sb.width], y))
+        return out
 
-    def run(self, length: Any, a: Any, a_row: Dim, a_step: Dim, b: Any, b_step: Dim, unroll: int = 2) -> None:
+    def run(self, length: Any, a: Any, a_row: Dim, a_step: Dim, b: Any, b_step: Dim, unroll: int = 1) -> None:
         """All terms: `length` an int or an i64."""
         e = self.e
         rows = [moved_by(e, a, r, a_row) for r in range(self.rows)]
 
-        def at(k: Any) -> None:
-            self.step([moved_by(e, p, k, a_step) for p in rows], moved_by(e, b, k, b_step))
+        def terms(k: Any, sums: list[Val], count: int) -> list[Val]:
+            for u in range(count):
+                at = (k + u if isinstance(k, int) else e.b.add(k, i64(u), flags=("nsw",))) if u else k
+                sums = self.step(sums, [moved_by(e, p, at, a_step) for p in rows], moved_by(e, b, at, b_step))
+            return sums
 
-        if isinstance(length, int) and length <= 8:
-            for k in range(length):
-                at(k)
+        whole: Any = length // unroll * unroll if isinstance(length, int) else e.b.and_(length, i64(-unroll))
+        if isinstance(length, int) and length <= 4:
+            self.sums = terms(0, self.sums, length)
             return
-        if isinstance(length, int):
-            whole: Any = length // unroll * unroll
-        else:
-            whole = e.b.and_(length, i64(-unroll))
-        with e.loop(0, whole, unroll, name="k") as k:
-            for u in range(unroll):
-                at(e.b.add(k, i64(u), flags=("nsw",)) if u else k)
-        if not (isinstance(whole, int) and whole == length):
-            with e.loop(whole, length, name="k") as k:
-                at(k)
+        self.sums = carrying(e, 0, whole, unroll, self.sums, lambda k, sums: terms(k, sums, unroll))
+        if unroll > 1:
+            self.sums = carrying(e, whole, length, 1, self.sums, lambda k, sums: terms(k, sums, 1))
 
 
-# -- straight from the operands -------------------------------------------------------------------------------------------
+# -- straight from the operands ---------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -191,7 +193,6 @@ def direct(e: FunctionEmitter, ring: Ring, p: Matrices, a: Any, b: Any, c: Any, 
 
         def block(i: Any, count: int) -> None:
             tile = Tile(e, ring, count, pieces)
-            tile.clear()
             tile.run(k, moved_by(e, a, i, p.a_row), p.a_row, p.a_step, here_b, p.b_step)
             tile.store(moved_by(e, here_c, i, p.c_row), p.c_row)
 
@@ -237,7 +238,7 @@ def _in_blocks(e: FunctionEmitter, m: Any, rows: int, block: Any) -> None:
         block(i, 1)
 
 
-# -- packed -----------------------------------------------------------------------------------------------------------------
+# -- packed -----------------------------------------------------------------------------------------------------------
 
 
 def packed_tile(target: Target, ring: Ring) -> tuple[int, int]:
@@ -251,7 +252,7 @@ def panels(extent: Dim, width: int) -> Dim:
 
 
 def pack_function(e: FunctionEmitter, ring: Ring, width: int) -> Any:
-    """`void (from, across, along, to, count, length)`: a panel to[k][j] = from[j*across + k*along], zeros for j >= count."""
+    """`void (from, across, along, to, count, length)`: panel to[k][j] = from[j*across + k*along], 0 for j >= count."""
     name = f"stager_pack_{ring.dtype}_{width}"
     found = e.module.globals.get(name)
     if found is not None:
@@ -323,27 +324,14 @@ def multiply_function(e: FunctionEmitter, ring: Ring) -> Any:
                     _copy_tile(f, ring, c_at, c_row, spare, i64(nr * size), rows, columns)
                 # a tile over the edge is computed whole, beside the result
                 to, to_row = bb.select(whole, c_at, spare), bb.select(whole, c_row, i64(nr * size))
-                tile = _StridedTile(f, ring, mr, pieces, to_row)
-                tile.load(to, 0, first)
+                tile = Tile(f, ring, mr, pieces)
+                tile.load(to, to_row, first)
                 tile.run(depth, a_at, size, mr * size, b_at, nr * size, unroll=4)
-                tile.store(to, 0)
+                tile.store(to, to_row)
                 with when(f, part):
                     _copy_tile(f, ring, spare, i64(nr * size), c_at, c_row, rows, columns)
     f.finish()
     return f.fn
-
-
-class _StridedTile(Tile):
-    """A tile whose rows of the result are an i64 apart."""
-
-    def __init__(self, e: FunctionEmitter, ring: Ring, rows: int, pieces: Sequence[Piece], step: Any) -> None:
-        super().__init__(e, ring, rows, pieces)
-        self.by = step
-
-    def place(self, c: Any, c_row: Dim, r: int, at: int) -> Any:
-        e = self.e
-        row = e.offset(c, e.b.mul(self.by, i64(r))) if r else c
-        return e.offset(row, at * self.ring.size)
 
 
 def _copy_tile(e: FunctionEmitter, ring: Ring, a: Any, a_row: Any, b: Any, b_row: Any, rows: Any, columns: Any) -> None:

@@ -1,7 +1,7 @@
 """The axes that a routine repeats its work over: joined where memory allows, walked in loops, divided among threads.
 
-A routine works on lines (or on planes); `Lines` holds the axes that are left, with the byte strides of every operand. The
-order of lines never matters, so pieces may run on any thread; what happens inside of one line is the routine's.
+A routine works on lines (or on planes); `Lines` holds the axes that are left, with the byte strides of every operand.
+The order of lines never matters, so pieces may run on any thread; what happens inside of one line is the routine's.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def each_line(
             walk(e, lines, [e.pointer(b) for b in buffers], [], emit)
         return
     piece = max(1, int(PIECE_NS / cost))
-    grain = max(1, piece // max(points, 1)) if isinstance(points, int) else dim_max(1, floordiv(piece, dim_max(points, 1)))
+    grain = (
+        max(1, piece // max(points, 1)) if isinstance(points, int) else dim_max(1, floordiv(piece, dim_max(points, 1)))
+    )
     if isinstance(total, int) and isinstance(grain, int):
         grain = min(grain, -(-total // 2))
     body = e.body()
@@ -142,6 +144,38 @@ def when(e: FunctionEmitter, condition: Any) -> Iterator[None]:
 def smaller(e: FunctionEmitter, x: Any, y: Any) -> Any:
     """min of two i64, signed."""
     return e.b.select(e.b.icmp_signed("<", x, y), x, y)
+
+
+def carrying(
+    e: FunctionEmitter,
+    lower: Any,
+    upper: Any,
+    step: int,
+    initial: Sequence[Val],
+    body: Callable[[Any, list[Val]], list[Val]],
+) -> list[Val]:
+    """A loop whose body makes new values of those of the time before: what they are in the end."""
+    known = isinstance(lower, int) and isinstance(upper, int)
+    if known and lower >= upper:
+        return list(initial)
+    b = e.b
+    before = b.block
+    with e.loop(lower, upper, step, name="k") as i:
+        inside = [b.phi(x.ir.type) for x in initial]
+        made = body(i, [Val(phi, x.dtype) for phi, x in zip(inside, initial, strict=True)])
+        last = b.block
+        for phi, x, y in zip(inside, initial, made, strict=True):
+            phi.add_incoming(x.ir, before)
+            phi.add_incoming(y.ir, last)
+    if known:
+        return made
+    out = []
+    for x, y in zip(initial, made, strict=True):
+        phi = b.phi(x.ir.type)
+        phi.add_incoming(x.ir, before)
+        phi.add_incoming(y.ir, last)
+        out.append(Val(phi, x.dtype))
+    return out
 
 
 def load_step(e: FunctionEmitter, sb: ScalarBuilder, pointer: Any, dtype: DType, step: Dim) -> Val:

@@ -1,8 +1,8 @@
 """cumsum, cumprod, cummax, cummin and recurrence: every prefix along one axis.
 
-Invariant: each line is added up from its first element on, one after the other, as NumPy does it: the same bits, for any
-layout and thread count. Speed comes from lines side by side: a vector of neighbouring lines where the contiguous axis is
-not the scanned one, else a few independent chains at once.
+Invariant: each line is added up from its first element on, one after the other, as NumPy does it: the same bits, for
+any layout and thread count. Speed comes from lines side by side: a vector of neighbouring lines where the contiguous
+axis is not the scanned one, else a few independent chains at once.
 """
 
 from __future__ import annotations
@@ -67,7 +67,14 @@ class _Scan:
             if isinstance(width, Expr) or width > REGISTERS * lanes:
                 self.stripes(e, width, steps, lanes)
             else:
-                each_line(e, lines, self.buffers, 0.5 * width, self.length, lambda e, at, _: self.columns(e, at, width, steps, lanes))
+                each_line(
+                    e,
+                    lines,
+                    self.buffers,
+                    0.5 * width,
+                    self.length,
+                    lambda e, at, _: self.columns(e, at, width, steps, lanes),
+                )
             return
         if not lines.extents:
             with e.scope():
@@ -75,17 +82,28 @@ class _Scan:
             return
         group, steps = lines.pop()
         if isinstance(group, int) and group < CHAINS:
-            each_line(e, lines, self.buffers, 1.0 * group, self.length, lambda e, at, _: self.chains(e, self.start(e, at), group, steps))
+            each_line(
+                e,
+                lines,
+                self.buffers,
+                1.0 * group,
+                self.length,
+                lambda e, at, _: self.chains(e, self.start(e, at), group, steps),
+            )
             return
         self.groups(e, group, steps)
 
-    # -- lines along lanes ----------------------------------------------------------------------------------------------
+    # -- lines along lanes --------------------------------------------------------------------------------------------
 
     def stripes(self, e: FunctionEmitter, width: Dim, steps: list[Dim], lanes: int) -> None:
         """The last results are read back from where they were stored, a row before."""
         lines = self.lines
         count = floordiv(width + (ROW - 1), ROW)
-        whole = Lines([*lines.extents, count], [[*s, step * ROW] for s, step in zip(lines.strides, steps, strict=True)], join=False)
+        whole = Lines(
+            [*lines.extents, count],
+            [[*s, step * ROW] for s, step in zip(lines.strides, steps, strict=True)],
+            join=False,
+        )
         single = count == 1
 
         def stripe(e: FunctionEmitter, at: list[Any], index: list[Any]) -> None:
@@ -124,12 +142,16 @@ class _Scan:
         pieces += [(j, 1) for j in range(width // lanes * lanes, width)]
         self.side_by_side(e, self.start(e, at), pieces, steps)
 
-    # -- lines as chains ------------------------------------------------------------------------------------------------
+    # -- lines as chains ----------------------------------------------------------------------------------------------
 
     def groups(self, e: FunctionEmitter, group: Dim, steps: list[Dim]) -> None:
         lines = self.lines
         blocks = floordiv(group + (CHAINS - 1), CHAINS)
-        whole = Lines([*lines.extents, blocks], [[*s, step * CHAINS] for s, step in zip(lines.strides, steps, strict=True)], join=False)
+        whole = Lines(
+            [*lines.extents, blocks],
+            [[*s, step * CHAINS] for s, step in zip(lines.strides, steps, strict=True)],
+            join=False,
+        )
 
         def block(e: FunctionEmitter, at: list[Any], index: list[Any]) -> None:
             at = self.start(e, at)
@@ -149,7 +171,7 @@ class _Scan:
     def chains(self, e: FunctionEmitter, at: list[Any], count: int, steps: list[Dim]) -> None:
         self.side_by_side(e, at, [(j, 1) for j in range(count)], steps)
 
-    # -- both -----------------------------------------------------------------------------------------------------------
+    # -- both ---------------------------------------------------------------------------------------------------------
 
     def side_by_side(self, e: FunctionEmitter, at: list[Any], pieces: list[tuple[int, int]], steps: list[Dim]) -> None:
         """Scans pieces (first line, lanes) together; their last results are local variables."""

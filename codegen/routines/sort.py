@@ -1,9 +1,9 @@
 """sort and searchsorted.
 
-Sorting is a radix sort over bytes of a key that orders as NumPy orders: `ordered` maps an element to an unsigned integer,
-NaN last, -0.0 equal to 0.0. Elements move unchanged, so equal keys keep their order and their bits. Invariant: the
-permutation is the one stable one, so no choice made here for speed can be seen; only an unstable sort of floats alone
-may tell -0.0 from 0.0.
+Sorting is a radix sort over bytes of a key that orders as NumPy orders: `ordered` maps an element to an unsigned
+integer, NaN last, -0.0 equal to 0.0. Elements move unchanged, so equal keys keep their order and their bits.
+Invariant: the permutation is the one stable one, so no choice made here for speed can be seen; only an unstable sort
+of floats alone may tell -0.0 from 0.0.
 
 Several keys are sorted last key first, each time stably, with the positions as payload.
 """
@@ -70,7 +70,7 @@ def less(b: ScalarBuilder, x: Val, y: Val) -> Any:
 
 
 def line_function(e: FunctionEmitter, key: DType, payload: DType | None = None, stable: bool = True) -> Any:
-    """`void (keys, sorted, work[, payload, sorted, work], n)`, made once per module. Keys may be sorted where they are."""
+    """`void (keys, sorted, work[, payload, sorted, work], n)`, one per module. Keys may be sorted where they are."""
     mapped = key.kind == "f" and payload is None and not stable
     name = f"stager_sort_{key}" + (f"_{payload}" if payload else "") + ("_mapped" if mapped else "")
     found = e.module.globals.get(name)
@@ -226,7 +226,9 @@ class _Line:
     def bring_home(self) -> None:
         """The elements into `to`, with `work` free."""
         c = self.c
-        rows = zip(self.here, self.there, self.after, self.pointers("to"), self.pointers("work"), self.dtypes, strict=True)
+        rows = zip(
+            self.here, self.there, self.after, self.pointers("to"), self.pointers("work"), self.dtypes, strict=True
+        )
         for here, there, after, to, work, d in rows:
             with c.if_(c.ne(here.get(), to)):
                 c.copy(to, here.get(), c.mul(self.n, d.itemsize))
@@ -270,7 +272,7 @@ class _Line:
                 here.set(target)
 
 
-# -- the routine ----------------------------------------------------------------------------------------------------------
+# -- the routine ------------------------------------------------------------------------------------------------------
 
 
 def lower_sort(w: Walk, node: Node) -> bool:
@@ -387,7 +389,7 @@ def gather_function(e: FunctionEmitter, dtype: DType) -> Any:
     return c.finish()
 
 
-# -- searchsorted -----------------------------------------------------------------------------------------------------------
+# -- searchsorted -----------------------------------------------------------------------------------------------------
 
 
 def emit_searchsorted(e: FunctionEmitter, call: Routine) -> None:

@@ -1,7 +1,7 @@
 """A few rows times a large matrix: vector-matrix products and the like, bound by reading the matrix.
 
-The matrix is read once, row after row, in stripes of columns; the sums of a stripe stay in the first cache. Invariant: each
-sum runs over the contracted axis in order.
+The matrix is read once, row after row, in stripes of columns; the sums of a stripe stay in the first cache.
+Invariant: each sum runs over the contracted axis in order.
 """
 
 from __future__ import annotations

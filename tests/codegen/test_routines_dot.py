@@ -11,6 +11,9 @@ from stager.ir.dims import symbol
 from stager.ir.dtypes import DTYPES
 from stager.ir.evaluate import evaluate_graph
 from stager.ir.types import Type
+from stager.pipeline import executable
+from stager.runtime import blas
+from stager.runtime.call import call
 from tests.codegen.build import G
 from tests.codegen.run import compiled
 
@@ -33,7 +36,9 @@ def close(got: Any, want: Any, terms: int = 1) -> None:
         np.testing.assert_array_equal(got, want)
         return
     eps = np.finfo(got.dtype).eps
-    np.testing.assert_allclose(got, want, rtol=4 * eps, atol=8 * eps * np.sqrt(terms) * max(1, np.abs(want).max(initial=0)))
+    np.testing.assert_allclose(
+        got, want, rtol=4 * eps, atol=8 * eps * np.sqrt(terms) * max(1, np.abs(want).max(initial=0))
+    )
 
 
 def matmul(g: G, x: Any, y: Any) -> Any:
@@ -42,7 +47,22 @@ def matmul(g: G, x: Any, y: Any) -> Any:
     return g.emit("dot", x, y, contract=((n - 1,), (y.type.ndim - 2,)), batch=(batch, batch))
 
 
-SIZES = [(2, 3, 4), (1, 7, 5), (7, 1, 5), (5, 9, 1), (8, 8, 8), (6, 16, 12), (13, 17, 19), (4, 33, 65), (65, 2, 9), (32, 32, 32), (3, 40, 300), (70, 70, 70), (97, 65, 101), (130, 530, 300)]
+SIZES = [
+    (2, 3, 4),
+    (1, 7, 5),
+    (7, 1, 5),
+    (5, 9, 1),
+    (8, 8, 8),
+    (6, 16, 12),
+    (13, 17, 19),
+    (4, 33, 65),
+    (65, 2, 9),
+    (32, 32, 32),
+    (3, 40, 300),
+    (70, 70, 70),
+    (97, 65, 101),
+    (130, 530, 300),
+]
 
 
 @pytest.mark.parametrize("dtype", ["f64", "f32", "i64", "i32", "i8", "u16", "b1"])
@@ -59,14 +79,25 @@ def test_sizes(dtype: str) -> None:
             close(got, want, k)
 
 
-@pytest.mark.parametrize("m,n,k", [(9, 10, 11), (70, 90, 80), (1, 300, 200), (300, 1, 200), (3, 400, 100)])
+@pytest.mark.parametrize(("m", "n", "k"), [(9, 10, 11), (70, 90, 80), (1, 300, 200), (300, 1, 200), (3, 400, 100)])
 def test_views(m: int, n: int, k: int) -> None:
     g = G()
     arrays = [sample("f64", s) for s in ((m, k), (k, m), (k, n), (n, k), (2 * m, 3 * k), (k, 2 * n))]
     x, xt, y, yt, wide, gaps = (g.input(Type(DTYPES["f64"], a.shape)) for a in arrays)
-    lefts = [(x, arrays[0]), (g.transpose(xt), arrays[1].T), (g.slice(wide, slice(None, None, 2), slice(None, None, 3)), arrays[4][::2, ::3])]
-    lefts += [(g.slice(x, slice(None), slice(None, None, -1)), arrays[0][:, ::-1]), (g.broadcast(g.slice(x, 0), (m, k)), np.broadcast_to(arrays[0][0], (m, k)))]
-    rights = [(y, arrays[2]), (g.transpose(yt), arrays[3].T), (g.slice(gaps, slice(None), slice(None, n)), arrays[5][:, :n])]
+    lefts = [
+        (x, arrays[0]),
+        (g.transpose(xt), arrays[1].T),
+        (g.slice(wide, slice(None, None, 2), slice(None, None, 3)), arrays[4][::2, ::3]),
+    ]
+    lefts += [
+        (g.slice(x, slice(None), slice(None, None, -1)), arrays[0][:, ::-1]),
+        (g.broadcast(g.slice(x, 0), (m, k)), np.broadcast_to(arrays[0][0], (m, k))),
+    ]
+    rights = [
+        (y, arrays[2]),
+        (g.transpose(yt), arrays[3].T),
+        (g.slice(gaps, slice(None), slice(None, n)), arrays[5][:, :n]),
+    ]
     rights += [(g.slice(gaps, slice(None, None, -1), slice(None, None, 2)), arrays[5][::-1, ::2])]
     outs, wants = [], []
     for a, p in lefts:
@@ -85,7 +116,7 @@ def test_batches_and_orders() -> None:
     cases = [
         (a, b, ((2,), (1,)), ((0,), (0,)), "bmk,bkn->bmn"),
         (c, d, ((3,), (2,)), ((0, 1), (1, 0)), "abmk,bakn->abmn"),
-        (c, d, ((3,), (2,)), ((1,), (0,)), "abmk,bakn->bamn" if False else "xbmk,bykn->bxmyn"),
+        (c, d, ((3,), (2,)), ((1,), (0,)), "xbmk,bykn->bxmyn"),
         (e, f, ((2, 3), (0, 1)), ((), ()), "abcd,cdef->abef"),
         (e, f, ((3, 2), (1, 0)), ((), ()), "abcd,cdef->abef"),
         (e, f, ((1, 2), (2, 0)), ((), ()), "abcd,cxbf->adxf"),
@@ -108,7 +139,18 @@ def test_symbolic(transposed: bool) -> None:
     g.symbol("k", x, 1)
     g.symbol("n", y, 0 if transposed else 1)
     run = compiled(g.output(matmul(g, x, g.transpose(y) if transposed else y)))
-    for sizes in [(1, 1, 1), (0, 3, 4), (3, 0, 4), (3, 4, 0), (5, 6, 7), (33, 1, 20), (1, 33, 20), (64, 64, 64), (100, 90, 81), (7, 700, 90)]:
+    for sizes in [
+        (1, 1, 1),
+        (0, 3, 4),
+        (3, 0, 4),
+        (3, 4, 0),
+        (5, 6, 7),
+        (33, 1, 20),
+        (1, 33, 20),
+        (64, 64, 64),
+        (100, 90, 81),
+        (7, 700, 90),
+    ]:
         a, b = sample("f32", (sizes[0], sizes[2])), sample("f32", (sizes[2], sizes[1]))
         close(run(a, b.T.copy() if transposed else b)[0], a @ b, sizes[2])
 
@@ -136,7 +178,59 @@ def test_result_over_its_operand() -> None:
 def test_no_sums_and_no_results() -> None:
     g = G()
     x, y = g.input("f64[3,0]"), g.input("f64[0,4]")
-    got = compiled(g.output(matmul(g, x, y), matmul(g, y, g.transpose(y)), matmul(g, g.transpose(y), y)))(np.ones((3, 0)), np.ones((0, 4)))
+    got = compiled(g.output(matmul(g, x, y), matmul(g, y, g.transpose(y)), matmul(g, g.transpose(y), y)))(
+        np.ones((3, 0)), np.ones((0, 4))
+    )
     close(got[0], np.zeros((3, 4)))
     assert got[1].shape == (0, 0)
     close(got[2], np.zeros((4, 4)))
+
+
+@pytest.mark.skipif(not blas.provides("stager_blas_dgemm"), reason="NumPy was built without its bundled OpenBLAS")
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+def test_blas(dtype: str) -> None:
+    """Large products as compiled code gets them: every orientation, batches, sizes that threads share unevenly."""
+    g = G()
+    cases = [
+        ((70, 80), (80, 90)),
+        ((300, 130), (130, 520)),
+        ((520, 130), (130, 70)),
+        ((2, 90, 70), (2, 70, 80)),
+        ((5, 90, 70), (5, 70, 80)),
+    ]
+    arrays, outs, wants = [], [], []
+    for sx, sy in cases:
+        for tx in (False, True):
+            for ty in (False, True):
+                x, y = sample(dtype, sx), sample(dtype, sy)
+                values = []
+                for a, flip in ((x, tx), (y, ty)):
+                    stored = np.ascontiguousarray(np.swapaxes(a, -1, -2)) if flip else a
+                    v = g.input(Type(DTYPES[dtype], stored.shape))
+                    n = stored.ndim
+                    values.append(g.transpose(v, *range(n - 2), n - 1, n - 2) if flip else v)
+                    arrays.append(stored)
+                outs.append(matmul(g, *values))
+                wants.append((x @ y, sx[-1]))
+    x = g.input(Type(DTYPES[dtype], (200, 300)))
+    arrays.append(sample(dtype, (200, 300)))
+    part = g.slice(x, slice(20, 120), slice(100, 300))
+    outs.append(matmul(g, part, g.transpose(part)))
+    wants.append((arrays[-1][20:120, 100:300] @ arrays[-1][20:120, 100:300].T, 200))
+    made = executable(g.output(*outs))
+    assert any(name.startswith("stager_blas_product") for name in made.abi.externals)
+    for got, (want, k) in zip(made(arrays), wants, strict=True):
+        close(got, want, k)
+
+
+@pytest.mark.skipif(not blas.provides("stager_blas_dgemm"), reason="NumPy was built without its bundled OpenBLAS")
+def test_blas_gives_the_same_bits_for_any_number_of_threads() -> None:
+    g = G()
+    x, y = g.input("f64[517,300]"), g.input("f64[300,430]")
+    graph = g.output(matmul(g, x, y), matmul(g, g.transpose(y), g.transpose(x)))
+    made = executable(graph)
+    arrays = [sample("f64", (517, 300)), sample("f64", (300, 430))]
+    one, two, three = (call(made.abi, made.address, arrays, threads=n) for n in (1, 2, 3))
+    for a, b, c in zip(one, two, three, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)

@@ -15,7 +15,25 @@ from tests.codegen.run import compiled
 
 rng = np.random.default_rng(3)
 UFUNCS = {"cumsum": np.add, "cumprod": np.multiply, "cummax": np.maximum, "cummin": np.minimum}
-SHAPES = [(0,), (1,), (2,), (13,), (3, 0), (0, 3), (1, 1), (5, 3), (3, 5), (4, 9), (9, 4), (7, 33), (33, 7), (2, 3, 4), (3, 1, 5), (4, 5, 16), (2, 300)]
+SHAPES = [
+    (0,),
+    (1,),
+    (2,),
+    (13,),
+    (3, 0),
+    (0, 3),
+    (1, 1),
+    (5, 3),
+    (3, 5),
+    (4, 9),
+    (9, 4),
+    (7, 33),
+    (33, 7),
+    (2, 3, 4),
+    (3, 1, 5),
+    (4, 5, 16),
+    (2, 300),
+]
 
 
 def expected(op: str, x: np.ndarray, axis: int, reverse: bool) -> Any:
@@ -53,9 +71,8 @@ def test_every_shape(op: str, dtype: str) -> None:
         x = sample(dtype, shape)
         v = g.input(Type(DTYPES[dtype], shape))
         arrays.append(x)
-        for axis in range(len(shape)):
-            for reverse in (False, True):
-                cases.append((g.emit(op, v, axis=axis, reverse=reverse), expected(op, x, axis, reverse)))
+        every = [(axis, reverse) for axis in range(len(shape)) for reverse in (False, True)]
+        cases += [(g.emit(op, v, axis=k, reverse=r), expected(op, x, k, r)) for k, r in every]
     got = compiled(g.output(*(v for v, _ in cases)))(*arrays)
     for a, (_, b) in zip(got, cases, strict=True):
         same(a, b)
@@ -76,7 +93,9 @@ def test_recurrence() -> None:
                 for k in range(len(out)):
                     out[k] = sa[k] * out[k - 1] + sb[k] if k else sb[0]
                 out = np.moveaxis(out, 0, axis)
-                cases.append((g.emit("recurrence", va, vb, axis=axis, reverse=reverse), np.flip(out, axis) if reverse else out))
+                cases.append(
+                    (g.emit("recurrence", va, vb, axis=axis, reverse=reverse), np.flip(out, axis) if reverse else out)
+                )
     got = compiled(g.output(*(v for v, _ in cases)))(*arrays)
     for x, (_, y) in zip(got, cases, strict=True):
         same(x, y)
@@ -85,16 +104,20 @@ def test_recurrence() -> None:
 def test_views_of_buffers_are_read_where_they_are() -> None:
     g = G()
     x = g.input("f64[12,40]")
-    views = [g.transpose(x), g.slice(x, slice(1, None, 2), slice(None, None, -3)), g.slice(x, 3), g.slice(x, slice(None), 7)]
+    views = [
+        g.transpose(x),
+        g.slice(x, slice(1, None, 2), slice(None, None, -3)),
+        g.slice(x, 3),
+        g.slice(x, slice(None), 7),
+    ]
     views.append(g.broadcast(g.slice(x, 2), (5, 40)))
     a = rng.normal(size=(12, 40))
     arrays = [a.T, a[1::2, ::-3], a[3], a[:, 7], np.broadcast_to(a[2], (5, 40))]
     cases = []
     for v, y in zip(views, arrays, strict=True):
         for axis in range(y.ndim):
-            for op in ("cumsum", "cummax"):
-                for reverse in (False, True):
-                    cases.append((g.emit(op, v, axis=axis, reverse=reverse), expected(op, y, axis, reverse)))
+            every = [(op, reverse) for op in ("cumsum", "cummax") for reverse in (False, True)]
+            cases += [(g.emit(op, v, axis=axis, reverse=r), expected(op, y, axis, r)) for op, r in every]
     got = compiled(g.output(*(v for v, _ in cases)))(a)
     for p, (_, q) in zip(got, cases, strict=True):
         same(p, q)

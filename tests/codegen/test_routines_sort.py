@@ -19,7 +19,11 @@ rng = np.random.default_rng(5)
 def sample(dtype: str, shape: tuple[int, ...], few: bool = False) -> np.ndarray:
     d = DTYPES[dtype]
     if d.kind == "f":
-        x = np.rint(rng.normal(size=shape, scale=2)) if few else rng.normal(size=shape) * 10.0 ** rng.integers(-20, 20, shape)
+        x = (
+            np.rint(rng.normal(size=shape, scale=2))
+            if few
+            else rng.normal(size=shape) * 10.0 ** rng.integers(-20, 20, shape)
+        )
         x = np.asarray(x)
         x[rng.random(shape) < 0.05] = np.nan
         x[rng.random(shape) < 0.05] = -np.nan
@@ -122,7 +126,15 @@ def test_result_over_its_operand() -> None:
 def test_searchsorted(dtype: str) -> None:
     g = G()
     arrays, outs, wants = [], [], []
-    for lines, n, vs in [((), 0, (3,)), ((), 1, (5,)), ((), 7, ()), ((), 100, (9, 5)), ((3,), 20, (3, 2, 3)), ((2, 2), 33, (2, 2)), ((5,), 8, (5, 0))]:
+    for lines, n, vs in [
+        ((), 0, (3,)),
+        ((), 1, (5,)),
+        ((), 7, ()),
+        ((), 100, (9, 5)),
+        ((3,), 20, (3, 2, 3)),
+        ((2, 2), 33, (2, 2)),
+        ((5,), 8, (5, 0)),
+    ]:
         a, v = np.sort(sample(dtype, (*lines, n), few=True)), sample(dtype, vs, few=True)
         va, vv = g.input(Type(DTYPES[dtype], a.shape)), g.input(Type(DTYPES[dtype], v.shape))
         arrays += [a, v]
@@ -152,7 +164,11 @@ def test_unstable_floats_alone(dtype: str, few: bool) -> None:
     ins = [g.input(Type(DTYPES[dtype], (n,))) for n in sizes]
     arrays = [sample(dtype, (n,), few) for n in sizes]
     outs = [g.emit("sort", x, axis=0, num_keys=1, stable=False) for x in ins]
-    for got, x in zip(compiled(g.output(*(o if not isinstance(o, list | tuple) else o[0] for o in outs)))(*arrays), arrays, strict=True):
+    for got, x in zip(
+        compiled(g.output(*(o if not isinstance(o, list | tuple) else o[0] for o in outs)))(*arrays),
+        arrays,
+        strict=True,
+    ):
         np.testing.assert_array_equal(got, np.sort(x))
 
 
