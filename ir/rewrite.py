@@ -27,6 +27,7 @@ from stager.ir.dtypes import DType
 from stager.ir.graph import Graph, Node, SymbolDef, Value
 from stager.ir.hash import literal_bits, structural_hash
 from stager.ir.op import Op, op_named
+from stager.ir.ranges import Range, region_ranges
 from stager.ir.regions import first_capture, first_operand, own_inputs
 from stager.ir.types import Type
 
@@ -92,10 +93,12 @@ class Rewriter:
         again: bool = True,
         literals: Mapping[int, Any] | None = None,
         dims: Mapping[str, Dim] | None = None,
+        ranges: Mapping[int, Range] | None = None,
     ) -> None:
-        """`literals`: inputs of a region known to be a literal. `dims`: symbols of it known to be a dim."""
+        """Of a region: `literals`, inputs that are one; `dims`, symbols that are one; `ranges` of integer inputs."""
         self.old = graph
         self._literals = literals or {}
+        self.ranges = ranges or {}
         self.rules = rules
         self.share = share
         self.fast_math = fast_math
@@ -165,13 +168,21 @@ class Rewriter:
                 env[name] = self.dim_of(mapped[node][index])
         return [mapped[v.node][v.index] for v in region.outputs]
 
+    def dim_value(self, v: Value) -> Dim | None:
+        """The dim that an integer scalar is: a literal, a dim node, or what defines a symbol; else None."""
+        known = known_dim(v)
+        if known is not None or not self.symbols:
+            return known
+        source = v.node.params["index"] if v.node.op is input_op else None
+        for name, d in self.symbols.items():
+            if (d.kind == "data" and d.source == v) or (d.kind == "value" and d.source == source):
+                return symbol(name)
+        return None
+
     def dim_of(self, v: Value) -> Dim:
         """The dim that an integer scalar is: known, or a new data symbol."""
-        if (known := known_dim(v)) is not None:
+        if (known := self.dim_value(v)) is not None:
             return known
-        for name, d in self.symbols.items():
-            if d.kind == "data" and d.source == v:
-                return symbol(name)
         taken = {*self.old.symbols, *self.symbols}
         name = next(n for n in (f"s{i}" for i in itertools.count()) if n not in taken)
         self.symbols[name] = SymbolDef("data", v)
@@ -208,14 +219,10 @@ class Rewriter:
         literal = self._literals.get(node.params["index"])
         return node.outputs if literal is None else (self.fill(literal, node.types[0]),)
 
-    def region(
-        self, graph: Graph, literals: Mapping[int, Any] | None = None, dims: Mapping[str, Dim] | None = None
-    ) -> Graph:
-        """A region rewritten by the same rules."""
+    def region(self, graph: Graph, **known: Any) -> Graph:
+        """A region rewritten by the same rules; `known` are the facts that the constructor takes about regions."""
         again = self._max_depth > 1
-        return Rewriter(
-            graph, self.rules, share=self.share, fast_math=self.fast_math, again=again, literals=literals, dims=dims
-        ).run()
+        return Rewriter(graph, self.rules, share=self.share, fast_math=self.fast_math, again=again, **known).run()
 
     def add(self, node: Node) -> tuple[Value, ...]:
         """Put a node into the new graph: what its rules make of it, or an equal node, or itself."""
@@ -289,14 +296,16 @@ class Rewriter:
         literals = {k: args[k + offset].node.params["value"] for k in captures if args[k + offset].node.op is fill_op}
         regions = []
         for r in node.regions:
-            dims: dict[str, Dim] = {}
+            outer: dict[str, Dim] = {}
             for name, d in r.symbols.items():
                 if d.kind in ("value", "shape") and d.source >= first:
                     v = args[d.source + offset]
-                    known = known_dim(v) if d.kind == "value" else v.type.shape[d.axis]
-                    if isinstance(known, int):
-                        dims[name] = known
-            regions.append(self.region(r, literals, dims))
+                    known = self.dim_value(v) if d.kind == "value" else v.type.shape[d.axis]
+                    if known is not None:
+                        outer[name] = known
+            static = {name: d for name, d in outer.items() if isinstance(d, int)}
+            ranges = region_ranges(node, r, args, self.ranges, outer)
+            regions.append(self.region(r, literals=literals, dims=static, ranges=ranges))
         return tuple(regions)
 
     def _define(self, name: str, d: SymbolDef, source: Value) -> None:
@@ -443,12 +452,6 @@ def known_dim(v: Value) -> Dim | None:
 
 def made_by(v: Value, name: str) -> bool:
     return v.node.op.name == name
-
-
-def at_least(a: Dim, b: Dim) -> bool:
-    """True when a >= b is known: their difference is a non-negative int."""
-    d = a - b
-    return not isinstance(d, Expr) and d >= 0
 
 
 # -- patterns ----------------------------------------------------------------------------------------------------------

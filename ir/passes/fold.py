@@ -15,7 +15,8 @@ from stager.ir.core_ops import constant_op, dim_op, fill_op
 from stager.ir.dims import Dim, Expr, dim_max, dim_min, floordiv, mod
 from stager.ir.evaluate import Array, evaluate_node
 from stager.ir.graph import Node
-from stager.ir.rewrite import Replacement, Rewriter, Rules, known_dim
+from stager.ir.ranges import at_least, range_of
+from stager.ir.rewrite import Replacement, Rewriter, Rules
 from stager.ir.types import Type
 
 FOLDED_ELEMENTS = 1 << 16  # results and operands beyond this are left for run time
@@ -121,17 +122,17 @@ COMPARISONS: dict[str, Callable[[int], bool]] = {  # of a - b with 0
 }
 
 
-def _two_dims(node: Node) -> tuple[Dim, Dim] | None:
+def _two_dims(rw: Rewriter, node: Node) -> tuple[Dim, Dim] | None:
     x, y = node.args
     if x.type.shape != () or x.type.dtype.name != "i64" or (x.node.op is not dim_op and y.node.op is not dim_op):
         return None
-    a, b = known_dim(x), known_dim(y)
+    a, b = rw.dim_value(x), rw.dim_value(y)
     return None if a is None or b is None else (a, b)
 
 
 def fold_dims(rw: Rewriter, node: Node) -> Replacement:
     """dim a op dim b -> dim (a op b)"""
-    dims = _two_dims(node)
+    dims = _two_dims(rw, node)
     if dims is None:
         return None
     a, b = dims
@@ -141,12 +142,35 @@ def fold_dims(rw: Rewriter, node: Node) -> Replacement:
 
 
 def fold_dim_comparison(rw: Rewriter, node: Node) -> Replacement:
-    """dim a < dim b -> True when b - a is a known positive number"""
-    dims = _two_dims(node)
-    if dims is None:
+    """dim a < dim b -> True when b - a is a known positive number; i < n where the range of i says so"""
+    dims = _two_dims(rw, node)
+    if dims is not None:
+        d = dims[0] - dims[1]
+        if not isinstance(d, Expr):
+            return rw.fill(COMPARISONS[node.op.name](d), node.types[0])
+    x, y = node.args
+    if x.type.shape != () or x.type.dtype.name != "i64":
         return None
-    d = dims[0] - dims[1]
-    return None if isinstance(d, Expr) else rw.fill(COMPARISONS[node.op.name](d), node.types[0])
+    (a, b), (c, e) = range_of(x, rw.ranges), range_of(y, rw.ranges)
+    relation = "lt" if at_least(c, _more(b)) else "gt" if at_least(a, _more(e)) else "le" if at_least(c, b) else "ge"
+    if relation == "ge" and not at_least(a, e):
+        return None
+    decided = DECIDED.get((node.op.name, relation))
+    return rw.fill(decided, node.types[0]) if decided is not None else None
+
+
+def _more(b: Dim | None) -> Dim | None:
+    return None if b is None else b + 1
+
+
+# What a comparison gives when all of one operand's range stands in a relation to all of the other's.
+DECIDED: dict[tuple[str, str], bool] = {
+    ("lt", "lt"): True, ("le", "lt"): True, ("ne", "lt"): True,
+    ("gt", "lt"): False, ("ge", "lt"): False, ("eq", "lt"): False,
+    ("gt", "gt"): True, ("ge", "gt"): True, ("ne", "gt"): True,
+    ("lt", "gt"): False, ("le", "gt"): False, ("eq", "gt"): False,
+    ("le", "le"): True, ("gt", "le"): False, ("ge", "ge"): True, ("lt", "ge"): False,
+}  # fmt: skip
 
 
 # -- reductions of literals --------------------------------------------------------------------------------------------

@@ -7,9 +7,12 @@ stays, to raise at run time.
 
 from __future__ import annotations
 
-from stager.ir.core_ops import constant_op, dim_op, fill_op
+from collections.abc import Sequence
+
+from stager.ir.core_ops import dim_op, fill_op
 from stager.ir.dims import Dim, Expr
 from stager.ir.graph import Node, Value
+from stager.ir.ranges import range_of, within
 from stager.ir.rewrite import Replacement, Rewriter, Rules, made_by
 from stager.ir.types import Type
 
@@ -59,7 +62,7 @@ def gather(rw: Rewriter, node: Node) -> Replacement:
     x, *indices = node.args
     if made_by(indices[0], "iota"):
         return _gathered_whole(rw, node)
-    if node.params["mode"] == "check" and all(map(_in_bounds, indices, _extents(node))):
+    if _in_bounds(rw, x, indices, node):
         return rw.emit("gather", *node.args, **{**node.params, "mode": "promise"})
     if node.params["batch_dims"] != 0:
         return None
@@ -75,17 +78,12 @@ def gather(rw: Rewriter, node: Node) -> Replacement:
     return rw.emit("broadcast", row, shape=shape, axes=tuple(range(first, len(shape))))
 
 
-def _extents(node: Node) -> list[Dim]:
-    return [node.args[0].type.shape[a] for a in node.params["axes"]]
-
-
-def _in_bounds(index: Value, extent: Dim) -> bool:
-    """True for a constant whose positions are all seen to be in bounds and not negative."""
-    node = index.node
-    if isinstance(extent, Expr) or node.op is not constant_op:
+def _in_bounds(rw: Rewriter, x: Value, indices: Sequence[Value], node: Node) -> bool:
+    """True when positions that are not promised yet are all seen to be in bounds and not negative."""
+    if node.params["mode"] == "promise":
         return False
-    value = node.params["value"]
-    return value.size == 0 or bool(value.min() >= 0 and value.max() < extent)
+    extents = [x.type.shape[a] for a in node.params["axes"]]
+    return all(within(range_of(i, rw.ranges), d) for i, d in zip(indices, extents, strict=True))
 
 
 def _gathered_whole(rw: Rewriter, node: Node) -> Replacement:
@@ -101,6 +99,8 @@ def scatter(rw: Rewriter, node: Node) -> Replacement:
     """scatter to one known position -> slice_update"""
     x, updates, *indices = node.args
     combine = node.params["combine"]
+    if _in_bounds(rw, x, tuple(indices), node):
+        return rw.emit("scatter", *node.args, **{**node.params, "mode": "promise"})
     if node.params["batch_dims"] != 0 or indices[0].type.shape != () or combine not in ("set", "add"):
         return None
     positions = _positions(x, tuple(indices), node)

@@ -16,7 +16,8 @@ from stager.ir.core_ops import fill_op
 from stager.ir.dims import Dim, Expr, is_static
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.hash import literal_bits
-from stager.ir.rewrite import Replacement, Rewriter, Rules, at_least, made_by, map_regions, rebuild
+from stager.ir.ranges import at_least
+from stager.ir.rewrite import Replacement, Rewriter, Rules, made_by, map_regions, rebuild
 from stager.ir.types import Type
 
 UPDATES_LOOKED_THROUGH = 32  # per read: keeps a read after k writes from costing k
@@ -113,7 +114,9 @@ def slice_of_update(rw: Rewriter, node: Node) -> Replacement:
     for _ in range(UPDATES_LOOKED_THROUGH):
         if not made_by(base, "slice_update"):
             return rw.emit("slice", base, **node.params)
-        written = spans(base.node, x.type.shape)
+        written = rw.memo.get(base.node)
+        if written is None:
+            written = rw.memo[base.node] = spans(base.node, x.type.shape)
         if _within(region, written):
             return _slice_of_value(rw, region, written, base.node.args[1])
         if not _apart(region, written):

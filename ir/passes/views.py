@@ -392,14 +392,18 @@ def converted_iota(rw: Rewriter, node: Node) -> Replacement:
 
 
 def reduction(rw: Rewriter, node: Node) -> Replacement:
-    """over no axes -> x; max, min, or, and over repeated axes -> of what is repeated; reduce(reduce x) -> reduce x"""
+    """over no axes -> x; over repeated axes -> of what is repeated (sums of floats round less then: fast maths only);
+    reduce(reduce x) -> reduce x
+    """
     (x,), axes = node.args, node.params["axes"]
     if not axes:
         return x
     if x.node.op is node.op:
         return _reduced_twice(rw, node, x)
     if made_by(x, "broadcast") and node.op.name in ("reduce_max", "reduce_min", "reduce_or", "reduce_and"):
-        return _reduced_broadcast(rw, node, x)
+        return _reduced_broadcast(rw, node, x, None)
+    if made_by(x, "broadcast") and node.op.name == "reduce_sum" and (rw.fast_math or x.type.dtype.is_integer):
+        return _reduced_broadcast(rw, node, x, "mul")
     units = [k for k in axes if x.type.shape[k] == 1]
     if not units:
         return None
@@ -418,8 +422,8 @@ def _reduced_twice(rw: Rewriter, node: Node, x: Value) -> Replacement:
     return rw.emit(node.op, x.node.args[0], axes=tuple(axes))
 
 
-def _reduced_broadcast(rw: Rewriter, node: Node, x: Value) -> Replacement:
-    """max over an axis along which everything is equal, unless that axis is empty"""
+def _reduced_broadcast(rw: Rewriter, node: Node, x: Value, times: str | None) -> Replacement:
+    """max over an axis along which everything is equal, unless that axis is empty; a sum of n equal terms -> n times"""
     (y,), axes = x.node.args, x.node.params["axes"]
     shape, reduced = x.type.shape, node.params["axes"]
     repeated = [k for k in reduced if k not in axes and isinstance(shape[k], int) and shape[k] != 0]
@@ -427,7 +431,10 @@ def _reduced_broadcast(rw: Rewriter, node: Node, x: Value) -> Replacement:
         return None
     kept = [k for k in range(len(shape)) if k not in repeated]
     smaller = rw.emit("broadcast", y, shape=tuple([shape[k] for k in kept]), axes=tuple([kept.index(k) for k in axes]))
-    return rw.emit(node.op, smaller, axes=tuple([kept.index(k) for k in reduced if k not in repeated]))
+    result = rw.emit(node.op, smaller, axes=tuple([kept.index(k) for k in reduced if k not in repeated]))
+    return (
+        result if times is None else rw.emit(times, result, rw.fill(product(shape[k] for k in repeated), result.type))
+    )
 
 
 def scan_of_one(rw: Rewriter, node: Node) -> Replacement:

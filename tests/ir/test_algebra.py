@@ -218,6 +218,19 @@ def test_holds_every_is_numpys_safe_cast() -> None:
         assert holds_every(a, b) == lossless, (a, b)
 
 
+@pytest.mark.parametrize(("dtype", "fast"), [("i64", False), ("f64", False), ("f64", True)])
+def test_sums_of_equal_terms(dtype: str, fast: bool) -> None:
+    b = Build()
+    x = b.input(f"{dtype}[3,n]")
+    repeated = b.broadcast(x, shape=(5, 3, x.type.shape[1], 2), axes=(1, 2))
+    graph = b.done(b.reduce_sum(repeated, axes=(0, 2, 3)))
+    after = simplify(graph, fast)
+    multiplied = [n.op.name for n in after.nodes if n.op.name != "input"] == ["reduce_sum", "fill", "mul"]
+    assert multiplied == (dtype == "i64" or fast)
+    arrays = [np.arange(12).reshape(3, 4).astype(DTYPES[dtype].np)]
+    np.testing.assert_array_equal(evaluate_graph(after, arrays)[0], evaluate_graph(graph, arrays)[0])
+
+
 def test_fast_math_of_literals_and_signs() -> None:
     b = Build()
     x = b.input("f64[3]")

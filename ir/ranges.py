@@ -1,0 +1,165 @@
+"""Ranges of integer values: what an index can be, as inclusive bounds that are dims, or None where nothing is known.
+
+They make checked indices promised ones: `A[i - 1]` in `for i in range(1, n)` reads positions 0 to n-2. A loop's index,
+a map's lane and captured values bring their ranges into regions. Sizes are taken to be far below 2**62, so that sums
+and differences of indices do not wrap. This is about integers of any shape: the range holds for every element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from stager.ir.core_ops import constant_op, dim_op, fill_op, input_op, iota_op
+from stager.ir.dims import Dim, Expr, dim_max, dim_min, substitute, symbol, symbols_of
+from stager.ir.graph import Graph, Node, Value
+from stager.ir.regions import first_capture, first_operand, own_inputs
+
+Bound = Dim | None
+Range = tuple[Bound, Bound]
+UNKNOWN: Range = (None, None)
+DEPTH = 8  # nodes looked through
+LIMIT = 1 << 62
+
+_SAME = frozenset({"reshape", "transpose", "broadcast", "slice", "diagonal", "windows", "copy", "longest", "gather"})
+_JOIN = frozenset({"select", "concatenate", "slice_update", "pad"})
+
+
+def at_least(a: Bound, b: Bound) -> bool:
+    """True when a >= b is known: their difference is a non-negative int."""
+    if a is None or b is None:
+        return False
+    d = a - b
+    return not isinstance(d, Expr) and d >= 0
+
+
+def within(r: Range, extent: Dim) -> bool:
+    """True when every value of the range is known to be a position of an axis."""
+    return at_least(r[0], 0) and at_least(extent - 1, r[1])
+
+
+def range_of(v: Value, inputs: Mapping[int, Range], depth: int = DEPTH) -> Range:
+    """The range of a value, given those of its graph's inputs."""
+    node = v.node
+    if not v.type.dtype.is_integer:
+        return (0, 1) if v.type.dtype.kind == "b" else UNKNOWN
+    op, args = node.op, node.args
+    if op is input_op:
+        return inputs.get(node.params["index"], UNKNOWN)
+    if op is fill_op:
+        value = int(node.params["value"])
+        return _bounded(value, value)
+    if op is dim_op:
+        return node.params["dim"], node.params["dim"]
+    if op is iota_op:
+        return 0, node.params["size"] - 1
+    if op is constant_op:
+        array = node.params["value"]
+        return _bounded(int(array.min()), int(array.max())) if 0 < array.size <= 65536 else UNKNOWN
+    if depth == 0 or v.type.dtype.name != "i64":  # others wrap too soon
+        return UNKNOWN
+
+    def of(k: int) -> Range:
+        return range_of(args[k], inputs, depth - 1)
+
+    name = op.name
+    if name == "add":
+        (a, b), (c, d) = of(0), of(1)
+        return _sum(a, c), _sum(b, d)
+    if name == "sub":
+        (a, b), (c, d) = of(0), of(1)
+        return _sum(a, d, -1), _sum(b, c, -1)
+    if name == "mul" and args[1].node.op is fill_op:
+        (a, b), factor = of(0), int(args[1].node.params["value"])
+        low, high = (a, b) if factor >= 0 else (b, a)
+        return _bounded(None if low is None else low * factor, None if high is None else high * factor)
+    if name in ("minimum", "maximum"):
+        return _extreme(name, of(0), of(1))
+    if name == "mod" and args[1].node.op is fill_op and int(args[1].node.params["value"]) > 0:
+        return 0, int(args[1].node.params["value"]) - 1
+    if name == "convert":
+        return of(0) if args[0].type.dtype.kind in "biu" else UNKNOWN
+    if name in _SAME:
+        return of(0)
+    if name in _JOIN:
+        low, high = of(1 if name == "select" else 0)
+        for k in range(2 if name == "select" else 1, len(args)):
+            other = of(k)
+            low, high = _lower(low, other[0]), _upper(high, other[1])
+        return low, high
+    return UNKNOWN
+
+
+def _bounded(low: Bound, high: Bound) -> Range:
+    """The range, without bounds that arithmetic could wrap."""
+
+    def sane(b: Bound) -> Bound:
+        return b if isinstance(b, Expr) or b is None or abs(b) < LIMIT else None
+
+    return sane(low), sane(high)
+
+
+def _sum(a: Bound, b: Bound, sign: int = 1) -> Bound:
+    if a is None or b is None:
+        return None
+    return _bounded(a + sign * b, None)[0]
+
+
+def _lower(a: Bound, b: Bound) -> Bound:
+    """A bound below both, where one is known to be."""
+    return a if at_least(b, a) else b if at_least(a, b) else None
+
+
+def _upper(a: Bound, b: Bound) -> Bound:
+    return a if at_least(a, b) else b if at_least(b, a) else None
+
+
+def _extreme(name: str, x: Range, y: Range) -> Range:
+    (a, b), (c, d) = x, y
+    choose = dim_min if name == "minimum" else dim_max
+    low = choose(a, c) if a is not None and c is not None else None
+    high = choose(b, d) if b is not None and d is not None else None
+    if name == "minimum" and high is None:
+        high = b if d is None else d
+    if name == "maximum" and low is None:
+        low = a if c is None else c
+    return low, high
+
+
+# -- into regions ------------------------------------------------------------------------------------------------------
+
+
+def region_ranges(
+    node: Node, region: Graph, args: Sequence[Value], inputs: Mapping[int, Range], outer: Mapping[str, Dim]
+) -> dict[int, Range]:
+    """The ranges of a region's inputs. `outer` gives the region's symbols that are dims around it."""
+    names = {symbols_of(d).pop(): symbol(name) for name, d in outer.items() if isinstance(d, Expr) and _is_symbol(d)}
+
+    def inside(r: Range) -> Range:
+        return _renamed(r[0], names), _renamed(r[1], names)
+
+    found: dict[int, Range] = {}
+    if node.op.name == "for":
+        (low, _), (_, high) = range_of(args[0], inputs), range_of(args[1], inputs)
+        if node.params["step"] > 0:
+            found[0] = inside((low, _sum(high, -1)))
+        else:
+            (_, high), (low, _) = range_of(args[0], inputs), range_of(args[1], inputs)
+            found[0] = inside((_sum(low, 1), high))
+    elif node.op.name == "map":
+        found[0] = inside((0, node.params["size"] - 1))
+    offset = first_operand(node) - own_inputs(node)
+    for k in range(first_capture(node), len(region.inputs)):
+        if region.inputs[k].type.dtype.is_integer:
+            found[k] = inside(range_of(args[k + offset], inputs))
+    return {k: r for k, r in found.items() if r != UNKNOWN}
+
+
+def _is_symbol(d: Expr) -> bool:
+    names = symbols_of(d)
+    return len(names) == 1 and d == symbol(next(iter(names)))
+
+
+def _renamed(b: Bound, names: Mapping[str, Dim]) -> Bound:
+    if b is None or not isinstance(b, Expr):
+        return b
+    return substitute(b, names) if symbols_of(b) <= names.keys() else None
