@@ -1,6 +1,6 @@
 """erf, erfc and erfinv.
 
-erf is an odd polynomial below 1 and 1 - exp(-g(x)) above, where g = -log(erfc) is smooth. erfc keeps its relative error
+erf is an odd polynomial below 1.5 and 1 - 1/P(x)**16 above. erfc keeps its relative error
 in the tail: exp(-x*x) with the square as a pair, times a polynomial in (x - c)/(x + c) over x + c.
 """
 
@@ -8,32 +8,36 @@ from __future__ import annotations
 
 import math
 
-from stager.codegen.math.exponential import exp_pair, power_of_two, reduce_exp, scale
+from stager.codegen.math.exponential import exp_pair, scale
 from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, smaller, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import Pair, fast_two_sum, two_product
+from stager.codegen.math.trigonometric import sign_bit
 from stager.codegen.scalar import ScalarBuilder, Val
 from stager.ir.dtypes import f64
+
+
+def _erf_tail(x: Expr) -> Expr:
+    """erf(x)/x - 1 for |x| <= 1.5: a polynomial in x*x about a middle value, where its terms do not cancel."""
+    return even_odd(fma(x, x, x.const(-1.25 if x.dtype is f64 else -1.0)), fits("ERF", x))
 
 
 @math_function()
 def erf(b: ScalarBuilder, v: Val) -> Val:
     x = Expr(b, v)
-    a = smaller(abs(x), 5.95 if x.dtype is f64 else 4.0)
-    z = x * x
-    near = fma(x, even_odd(z, fits("ERF", x)), x)
-    g = even_odd(a, fits("ERFC_LOG", x))
-    k_bits, r = reduce_exp(-g)
-    e = fma(r * r, even_odd(r, fits("EXP_ERF", r)), r) + 1.0  # erfc is below 0.16: a few digits less do
-    far = (1.0 - e * power_of_two(k_bits, x.dtype)).copysign(x)
-    return where(a < 1.0, near, far).v
+    a = smaller(abs(x), 5.95 if x.dtype is f64 else 3.95)
+    p = even_odd(a, fits("ERFC_ROOT", x))
+    for _ in range(4):
+        p = p * p
+    out = where(a < 1.5, fma(a, _erf_tail(a), a), 1.0 - 1.0 / p)
+    return (out.bits() | sign_bit(x)).as_float(x.dtype).v
 
 
 @math_function()
 def erfc(b: ScalarBuilder, v: Val) -> Val:
     x = Expr(b, v)
     center = 4.0 if x.dtype is f64 else 2.0
-    near = (1.0 - x) - x * even_odd(x * x, fits("ERF", x))
+    near = (1.0 - x) - x * _erf_tail(x)
     a = smaller(abs(x), 28.0 if x.dtype is f64 else 11.0)
     square, square_low = two_product(a, a)
     e, k_bits = exp_pair(Pair(-square, -square_low))

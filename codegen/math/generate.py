@@ -122,8 +122,8 @@ def _tanh_tail(z: Any) -> Any:
     return (mpmath.tanh(x) / x - 1) / z
 
 
-def _erfc_log(x: Any) -> Any:
-    return -mpmath.log(mpmath.erfc(x))
+def _erfc_root(x: Any) -> Any:
+    return mpmath.erfc(x) ** (mpf(-1) / 16)
 
 
 def _erfc_mapped(center: int) -> Callable[[Any], Any]:
@@ -197,8 +197,6 @@ FITS: list[Fit | Ratio | Series | Table] = [
     ),
     Fit("LOG_F64", _log_tail, 1e-9, LOG_Z, 6, lambda z: z / 2),
     Fit("LOG_F32", _log_tail, 1e-9, LOG_Z, 2, lambda z: z / 2, single=True),
-    Fit("EXP_ERF_F64", _exp_tail, -LN2_HALF, LN2_HALF, 8, lambda r: r**2 * mpmath.exp(-r)),
-    Fit("EXP_ERF_F32", _exp_tail, -LN2_HALF, LN2_HALF, 4, lambda r: r**2 * mpmath.exp(-r), single=True),
     Fit("EXP_SHORT_F64", _exp_tail, -LN2_HALF, LN2_HALF, 4, lambda r: r**2 * mpmath.exp(-r)),
     Fit("LOG_SHORT_F64", _log_tail, 1e-9, LOG_Z, 3, lambda z: z / 2),
     Fit("EXP2_F64", _exp2_tail, -0.5, 0.5, 10, lambda r: abs(r) * mpf(2) ** -r),
@@ -219,10 +217,10 @@ FITS: list[Fit | Ratio | Series | Table] = [
     Fit("ATAN_F32", _atan_tail, 1e-9, 0.1717, 4, lambda z: z, single=True),
     Fit("CBRT_F64", lambda m: mpmath.cbrt(1 / m), 0.7071, 1.4143, 5, mpmath.cbrt),
     Fit("CBRT_F32", lambda m: mpmath.cbrt(1 / m), 0.7071, 1.4143, 4, mpmath.cbrt, single=True),
-    Fit("ERF_F64", _erf_tail, 1e-9, 1.0, 11),
-    Fit("ERF_F32", _erf_tail, 1e-9, 1.0, 6, single=True),
-    Fit("ERFC_LOG_F64", _erfc_log, 1.0, 5.95, 16, lambda x: mpmath.erfc(x) / mpmath.erf(x)),
-    Fit("ERFC_LOG_F32", _erfc_log, 1.0, 4.0, 7, mpmath.erfc, single=True),
+    Fit("ERF_F64", lambda t: _erf_tail(t + mpf("1.25")), -1.25 + 1e-9, 1.0, 14),
+    Fit("ERF_F32", lambda t: _erf_tail(t + 1), -1.0 + 1e-9, 1.25, 8, single=True),
+    Fit("ERFC_ROOT_F64", _erfc_root, 1.5, 5.95, 14, lambda x: 16 * mpmath.erfc(x) / _erfc_root(x)),
+    Fit("ERFC_ROOT_F32", _erfc_root, 1.5, 3.95, 6, lambda x: 16 * mpmath.erfc(x) / _erfc_root(x), single=True),
     Fit("ERFC_F64", _erfc_mapped(4), -7 / 9, 0.748, 22, lambda t: 1 / _erfc_mapped(4)(t), two_parts=True),
     Fit("ERFC_F32", _erfc_mapped(2), -3 / 5, 0.672, 9, lambda t: 1 / _erfc_mapped(2)(t), single=True, two_parts=True),
     Fit("RGAMMA_F64", _rgamma_tail, -1.0, 1.0, 18, lambda t: mpf(1) / 2),
