@@ -1,7 +1,7 @@
 """NumPy on traced arrays: the functions, methods and operators that user code calls, composed from the op set.
 
-`import stager.numpy as snp` has every NumPy function that is supported. Outside a trace they are NumPy's own; inside one
-they take traced arrays, also where nothing resolves calls (lambdas without source, code run by `exec`).
+`import stager.numpy as snp` has every NumPy function that is supported. Outside a trace they are NumPy's own; inside
+one they take traced arrays, also where nothing resolves calls (lambdas without source, code run by `exec`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Part:
 
 def _supported(original: _Any) -> bool:
     from stager.capture.table import SUBSTITUTES
-    from stager.numpy.methods import FUNCTIONS
+    from stager.numpy.functions import FUNCTIONS
     from stager.numpy.ufuncs import UFUNCS
 
     if isinstance(original, _np.ufunc):
@@ -65,7 +65,7 @@ def _dispatching(original: _Any) -> _Callable[..., _Any]:
             return original(*args, **kwargs)
         from stager.capture.session import holds_tracer
         from stager.capture.table import SUBSTITUTES
-        from stager.numpy.methods import FUNCTIONS
+        from stager.numpy.functions import FUNCTIONS
         from stager.numpy.ufuncs import UFUNCS, apply_ufunc
 
         stand_in = SUBSTITUTES.get(original)

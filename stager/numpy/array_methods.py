@@ -122,7 +122,8 @@ def view(self: Array, dtype: Any = None, type: Any = None) -> Array:
     if dtype is not None and dtype is not np.ndarray and np.dtype(dtype) != self.dtype:
         raise UnsupportedError(
             describe(
-                f"x.view({np.dtype(dtype).name}) of a traced {self.type} reads its bytes as another dtype, which is not supported",
+                f"x.view({np.dtype(dtype).name}) of a traced {self.type} reads its bytes as another dtype, "
+                "which is not supported",
                 remedy="x.astype(dtype) converts the values",
             )
         )
@@ -211,7 +212,9 @@ def setflags(self: Array, write: Any = None, align: Any = None, uic: Any = None)
 def _refused(name: str, reason: str, remedy: str) -> None:
     @method(name)
     def refuse(self: Array, *args: Any, **kwargs: Any) -> NoReturn:
-        raise UnsupportedError(describe(f"x.{name}() of a traced {self.type} is not supported: {reason}", remedy=remedy))
+        raise UnsupportedError(
+            describe(f"x.{name}() of a traced {self.type} is not supported: {reason}", remedy=remedy)
+        )
 
 
 _BYTES = "a traced array has no bytes"
@@ -225,7 +228,7 @@ _refused("resize", "a traced array keeps its size", "np.resize(x, shape) makes a
 @method("__contains__")
 def contains(self: Array, value: Any) -> Any:
     """`value in x`: needs the values (Python makes a bool of it); `(x == value).any()` does not."""
-    return bool((self == value).any())  # type: ignore[attr-defined]
+    return bool((self == value).any())
 
 
 @method("__copy__")

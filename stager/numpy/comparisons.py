@@ -122,9 +122,11 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 def piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **kw: Any) -> Any:
     """The function of the last condition that holds. Functions are applied to all of x, so they must be elementwise."""
     a = dynamic(x)
-    if isinstance(condlist, bool | np.bool_) or (isinstance(condlist, Array) and condlist.ndim == a.ndim):
-        condlist = [condlist]
-    elif not isinstance(condlist, Array) and not isinstance(condlist[0], list | np.ndarray | Array) and a.ndim:
+    if (
+        isinstance(condlist, bool | np.bool_)
+        or (isinstance(condlist, Array) and condlist.ndim == a.ndim)
+        or (not isinstance(condlist, Array) and not isinstance(condlist[0], list | np.ndarray | Array) and a.ndim)
+    ):
         condlist = [condlist]
     conds = [dynamic(c).astype(bool, copy=False) for c in condlist]
     if len(conds) == len(funclist) - 1:
@@ -135,7 +137,7 @@ def piecewise(x: Any, condlist: Any, funclist: Any, *args: Any, **kw: Any) -> An
     elif len(conds) != len(funclist):
         n = len(conds)
         raise ValueError(f"with {n} condition(s), either {n} or {n + 1} functions are expected")
-    out = wrap(full(a.type.shape, 0, a.type.dtype))
+    out: Any = wrap(full(a.type.shape, 0, a.type.dtype))
     for c, f in zip(conds, funclist, strict=True):
         value = f(a, *args, **kw) if callable(f) else f
         np.copyto(out, as_array_like(value), casting="unsafe", where=c)
@@ -151,7 +153,9 @@ def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Array:
     i = dynamic(a)
     if i.type.dtype.kind not in "iub":
         raise TypeError(f"Cannot cast array data from {i.dtype!r} to dtype('int64') according to the rule 'safe'")
-    arrays = [as_array_like(c) for c in (list(dynamic(choices)) if isinstance(choices, Array | np.ndarray) else choices)]
+    arrays = [
+        as_array_like(c) for c in (list(dynamic(choices)) if isinstance(choices, Array | np.ndarray) else choices)
+    ]
     d = result_dtype(*arrays)
     raws = [operand(c, d) for c in arrays]
     shape = broadcast_shapes("choose", [i.type.shape, *[r.type.shape for r in raws]])
@@ -161,8 +165,11 @@ def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Array:
     n = len(raws)
     if mode == "raise":
         inside = op.and_(op.ge(index, 0), op.lt(index, n))
-        check(reduce_and(inside, axes=tuple(range(len(shape)))) if shape else inside, exception="ValueError",
-              text="invalid entry in choice array")  # fmt: skip
+        check(
+            reduce_and(inside, axes=tuple(range(len(shape)))) if shape else inside,
+            exception="ValueError",
+            text="invalid entry in choice array",
+        )
         index = op.minimum(op.maximum(index, 0), n - 1)
     elif mode == "clip":
         index = op.minimum(op.maximum(index, 0), n - 1)
@@ -263,5 +270,3 @@ def sinc(x: Any) -> Any:
 def truths(x: Any) -> Any:
     """The truth of each element."""
     return wrap(truth(dynamic(x).raw()))
-
-

@@ -32,28 +32,43 @@ def ones(shape: Any, dtype: Any = None, order: str = "C", *, device: Any = None,
     return wrap(full_raw(check_shape(shape), 1, _dtype(dtype)))
 
 
-def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", *, device: Any = None, like: Any = None) -> Array:
+def full(
+    shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", *, device: Any = None, like: Any = None
+) -> Array:
     """An array of one value, traced or not."""
     d = result_dtype(fill_value) if dtype is None else dtype_of(dtype)
     return wrap(broadcast_raw(operand(fill_value, d), check_shape(shape)))
 
 
 @implements(np.zeros_like)
-def zeros_like(x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None) -> Array:
+def zeros_like(
+    x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+) -> Array:
     """Zeros of x's shape and dtype."""
     x = as_array(x)
     return zeros(x.shape if shape is None else shape, x.dtype if dtype is None else dtype)
 
 
 @implements(np.ones_like)
-def ones_like(x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None) -> Array:
+def ones_like(
+    x: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+) -> Array:
     """Ones of x's shape and dtype."""
     x = as_array(x)
     return ones(x.shape if shape is None else shape, x.dtype if dtype is None else dtype)
 
 
 @implements(np.full_like)
-def full_like(a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None) -> Array:
+def full_like(
+    a: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
+) -> Array:
     """One value in x's shape and dtype."""
     x = as_array(a)
     d = x.type.dtype if dtype is None else dtype_of(dtype)
@@ -62,13 +77,23 @@ def full_like(a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subo
 
 
 @implements(np.empty_like)
-def empty_like(prototype: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None) -> Array:
+def empty_like(
+    prototype: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, *, device: Any = None
+) -> Array:
     """An array like x whose elements the function is to write; zeros until then."""
     return zeros_like(prototype, dtype, shape=shape)
 
 
-def array(object: Any, dtype: Any = None, *, copy: bool | None = True, order: str = "K", subok: bool = False, ndmin: int = 0,
-          like: Any = None) -> Any:  # fmt: skip
+def array(
+    object: Any,
+    dtype: Any = None,
+    *,
+    copy: bool | None = True,
+    order: str = "K",
+    subok: bool = False,
+    ndmin: int = 0,
+    like: Any = None,
+) -> Any:
     """`np.array`: nested lists and tuples of scalars and traced values become one array."""
     if not _traced(object):
         if type(object) is Array:
@@ -112,20 +137,34 @@ def _stacked(x: Any, dtype: DType) -> Any:
     return operand(x, dtype)
 
 
-
 def empty(shape: Any, dtype: Any = None, order: str = "C", *, device: Any = None, like: Any = None) -> Array:
     """An array whose elements the function is to write; zeros until then, so that nothing is undefined."""
     return zeros(shape, dtype)
 
 
-def asarray(a: Any, dtype: Any = None, order: str | None = None, *, device: Any = None, copy: bool | None = None, like: Any = None) -> Any:
+def asarray(
+    a: Any,
+    dtype: Any = None,
+    order: str | None = None,
+    *,
+    device: Any = None,
+    copy: bool | None = None,
+    like: Any = None,
+) -> Any:
     """`np.asarray`: a traced array of the dtype comes back itself."""
     if type(a) is Array and (dtype is None or dtype_of(dtype) is a.type.dtype):
         return a
     return array(a, dtype)
 
 
-for _original, _ours in ((np.zeros, zeros), (np.ones, ones), (np.full, full), (np.empty, empty), (np.array, array), (np.asarray, asarray)):
+for _original, _ours in (
+    (np.zeros, zeros),
+    (np.ones, ones),
+    (np.full, full),
+    (np.empty, empty),
+    (np.array, array),
+    (np.asarray, asarray),
+):
     substitute(_original)(_ours)
 
 
@@ -134,5 +173,7 @@ def concrete(x: Any, name: str, argument: str) -> Any:
     if type(x) is Array:
         if not x.type.shape and x.type.dtype.is_integer:
             return x.__index__()
-        raise ConcretizationError(describe(f"np.{name}: {argument} must be known while tracing; a traced {x.type} was given"))
+        raise ConcretizationError(
+            describe(f"np.{name}: {argument} must be known while tracing; a traced {x.type} was given")
+        )
     return x

@@ -27,7 +27,15 @@ def constant(x: Any) -> Array:
 
 
 @substitute(np.arange)
-def arange(*args: Any, start: Any = None, stop: Any = None, step: Any = None, dtype: Any = None, device: Any = None, like: Any = None) -> Array:
+def arange(
+    *args: Any,
+    start: Any = None,
+    stop: Any = None,
+    step: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    like: Any = None,
+) -> Array:
     """`np.arange`: bounds may be traced dims; traced values need a known size."""
     given = list(args)
     if len(given) == 1:
@@ -66,14 +74,24 @@ def _as_dim(x: Any) -> Dim:
 
 
 @substitute(np.linspace)
-def linspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retstep: bool = False, dtype: Any = None, axis: int = 0,
-             *, device: Any = None) -> Any:  # fmt: skip
+def linspace(
+    start: Any,
+    stop: Any,
+    num: Any = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+    *,
+    device: Any = None,
+) -> Any:
     """`np.linspace`; start and stop may be traced arrays."""
     n = concrete(num, "linspace", "num")
     if n < 0:
         raise ValueError(f"Number of samples, {n}, must be non-negative.")
     if not any(type(v) is Array for v in (start, stop)):
-        values, step = np.linspace(start, stop, n, endpoint, True, dtype, axis)
+        known: Any = np.linspace
+        values, step = known(start, stop, n, endpoint, True, dtype, axis)
         return (constant(values), step) if retstep else constant(values)
     a, b = handle(start), handle(stop)
     d = result_dtype(a, b, 0.0)
@@ -83,7 +101,9 @@ def linspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, retste
     from stager.numpy.shaping import moveaxis, reshape
 
     ticks = reshape(wrap(op.convert(iota(n), dtype=d)), (n, *(1,) * spread.ndim))
-    values = apply_ufunc(np.add, apply_ufunc(np.multiply, ticks, step) if parts else apply_ufunc(np.multiply, ticks, spread), a)
+    values = apply_ufunc(
+        np.add, apply_ufunc(np.multiply, ticks, step) if parts else apply_ufunc(np.multiply, ticks, spread), a
+    )
     if endpoint and n > 1:
         last = apply_ufunc(np.equal, ticks, float(n - 1))
         from stager.numpy.selection import where
@@ -106,13 +126,30 @@ def _known(original: Any) -> None:
         return tuple([constant(o) for o in out]) if isinstance(out, tuple) else constant(out)
 
 
-for _original in (np.logspace, np.geomspace, np.tri, np.indices, np.hanning, np.hamming, np.blackman, np.bartlett, np.kaiser,
-                  np.tril_indices, np.triu_indices, np.diag_indices, np.fromiter, np.frombuffer, np.fromstring):  # fmt: skip
+for _original in (
+    np.logspace,
+    np.geomspace,
+    np.tri,
+    np.indices,
+    np.hanning,
+    np.hamming,
+    np.blackman,
+    np.bartlett,
+    np.kaiser,
+    np.tril_indices,
+    np.triu_indices,
+    np.diag_indices,
+    np.fromiter,
+    np.frombuffer,
+    np.fromstring,
+):
     _known(_original)
 
 
 @substitute(np.eye)
-def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = float, order: str = "C", *, device: Any = None, like: Any = None) -> Array:
+def eye(
+    N: Any, M: Any = None, k: int = 0, dtype: Any = float, order: str = "C", *, device: Any = None, like: Any = None
+) -> Array:
     """Ones on a diagonal."""
     from stager.array import check_shape
 
@@ -125,7 +162,8 @@ def eye(N: Any, M: Any = None, k: int = 0, dtype: Any = float, order: str = "C",
 @substitute(np.identity)
 def identity(n: Any, dtype: Any = None, *, like: Any = None) -> Array:
     """The identity matrix."""
-    return eye(n, dtype=float if dtype is None else dtype)
+    made: Array = eye(n, dtype=float if dtype is None else dtype)
+    return made
 
 
 @substitute(np.fromfunction)
@@ -181,5 +219,3 @@ def tril(m: Any, k: int = 0) -> Array:
 def triu(m: Any, k: int = 0) -> Array:
     """The upper triangle."""
     return triangle(m, k, False)
-
-

@@ -22,7 +22,7 @@ from stager.ops.effects import check
 from stager.ops.families import full
 from stager.ops.reductions import reduce_and
 
-_NO = np._NoValue  # type: ignore[attr-defined]
+_NO = np._NoValue
 
 # -- products ---------------------------------------------------------------------------------------------------------
 
@@ -34,7 +34,9 @@ def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = 
 
 
 @implements(method="trace")
-def trace_method(self: Array, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
+def trace_method(
+    self: Array, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
+) -> Any:
     """`np.trace(self)`."""
     return trace(self, offset, axis1, axis2, dtype, out)
 
@@ -80,12 +82,14 @@ def linalg_matrix_transpose(x: Any, /) -> Any:
 
 def _vector_product(name: str, x: Any, y: Any, core: str, kwargs: dict[str, Any]) -> Any:
     a, b = dynamic(x), dynamic(y)
-    need = [len(t) for t in core.split("->")[0].split(",")]
+    need = [len(t) for t in core.split("->", maxsplit=1)[0].split(",")]
     if a.ndim < need[0] or b.ndim < need[1]:
         raise ValueError(f"{name}: Input operand does not have enough dimensions")
     axes, axis, out = kwargs.pop("axes", None), kwargs.pop("axis", None), kwargs.pop("out", None)
     if axes is not None:
-        raise UnsupportedError(describe(f"np.{name}: axes= is not supported on traced arrays", remedy="move the axes with np.moveaxis"))
+        raise UnsupportedError(
+            describe(f"np.{name}: axes= is not supported on traced arrays", remedy="move the axes with np.moveaxis")
+        )
     if axis is not None:
         a, b = np.moveaxis(a, axis, -1), np.moveaxis(b, axis, -1)
     left, right = core.split("->")
@@ -140,8 +144,10 @@ def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axi
         raise ValueError("At least one array has zero dimension")
     x, y = np.moveaxis(x, axis_of(axisa, x.ndim), -1), np.moveaxis(y, axis_of(axisb, y.ndim), -1)
     if x.shape[-1] not in (2, 3) or y.shape[-1] not in (2, 3):
-        raise ValueError("Both input arrays must be (arrays of) 3-dimensional vectors, "
-                         f"but they are {x.shape[-1]} and {y.shape[-1]} dimensional instead.")  # fmt: skip
+        raise ValueError(
+            "Both input arrays must be (arrays of) 3-dimensional vectors, "
+            f"but they are {x.shape[-1]} and {y.shape[-1]} dimensional instead."
+        )
     x0, x1, y0, y1 = x[..., 0], x[..., 1], y[..., 0], y[..., 1]
     last = x0 * y1 - x1 * y0
     if x.shape[-1] == 2 and y.shape[-1] == 2:
@@ -163,8 +169,10 @@ def linalg_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     """Vector product of vectors with 3 elements."""
     x, y = dynamic(x1), dynamic(x2)
     if x.shape[axis] != 3 or y.shape[axis] != 3:
-        raise ValueError("Both input arrays must be (arrays of) 3-dimensional vectors, "
-                         f"but they are {x.shape[axis]} and {y.shape[axis]} dimensional instead.")  # fmt: skip
+        raise ValueError(
+            "Both input arrays must be (arrays of) 3-dimensional vectors, "
+            f"but they are {x.shape[axis]} and {y.shape[axis]} dimensional instead."
+        )
     return cross(x, y, axis=axis)
 
 
@@ -179,14 +187,20 @@ def multi_dot(arrays: Any, *, out: Any = None) -> Any:
     mats[0] = items[0].reshape((1, -1)) if row else items[0]
     mats[-1] = items[-1].reshape((-1, 1)) if column else items[-1]
     if any(m.ndim != 2 for m in mats):
-        raise np.linalg.LinAlgError(f"{next(m.ndim for m in mats if m.ndim != 2)}-dimensional array given. Array must be two-dimensional")
-    sizes = [m.shape[0] if isinstance(m.shape[0], int) else 64 for m in mats] + [mats[-1].shape[1] if isinstance(mats[-1].shape[1], int) else 64]
+        raise np.linalg.LinAlgError(
+            f"{next(m.ndim for m in mats if m.ndim != 2)}-dimensional array given. Array must be two-dimensional"
+        )
+    sizes = [m.shape[0] if isinstance(m.shape[0], int) else 64 for m in mats] + [
+        mats[-1].shape[1] if isinstance(mats[-1].shape[1], int) else 64
+    ]
     best: dict[tuple[int, int], tuple[int, Any]] = {(i, i): (0, mats[i]) for i in range(len(mats))}
     order: dict[tuple[int, int], int] = {}
     for width in range(1, len(mats)):
         for i in range(len(mats) - width):
             j = i + width
-            costs = [(best[i, k][0] + best[k + 1, j][0] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)]
+            costs = [
+                (best[i, k][0] + best[k + 1, j][0] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)
+            ]
             cost, k = min(costs)
             best[i, j], order[i, j] = (cost, None), k
 
@@ -225,7 +239,7 @@ def matrix_power(a: Any, n: Any) -> Any:
         x, power = inv(x), -power
     if power == 3:
         return np.matmul(np.matmul(x, x), x)
-    result = None
+    result: Any = None
     z = x
     while power > 0:
         power, bit = divmod(power, 2)
@@ -370,7 +384,7 @@ def _substituted(LU: Any, B: Any) -> Any:
 
 
 def _regular(LU: Any) -> None:
-    pivots = np.diagonal(LU, 0, -2, -1) != 0
+    pivots: Any = np.diagonal(LU, 0, -2, -1) != 0
     ok = reduce_and(pivots.raw(), axes=tuple(range(pivots.ndim)))
     check(ok, exception="ValueError", text="Singular matrix")
 
@@ -415,10 +429,12 @@ def solve(a: Any, b: Any) -> Any:
     vector = B.ndim == 1
     B = B.reshape((-1, 1)) if vector else B  # type: ignore[attr-defined]
     if B.shape[-2] != A.shape[-1]:
-        raise ValueError("solve: Input operand 1 has a mismatch in its core dimension 0, with gufunc signature (m,m),(m,n)->(m,n) "
-                         f"(size {B.shape[-2]} is different from {A.shape[-1]})")  # fmt: skip
+        raise ValueError(
+            "solve: Input operand 1 has a mismatch in its core dimension 0, with gufunc signature (m,m),(m,n)->(m,n) "
+            f"(size {B.shape[-2]} is different from {A.shape[-1]})"
+        )
     lead = np.broadcast_shapes(A.shape[:-2], B.shape[:-2])
-    A, B = np.broadcast_to(A, (*lead, *A.shape[-2:])), np.broadcast_to(B, (*lead, *B.shape[-2:]))  # type: ignore[assignment]
+    A, B = np.broadcast_to(A, (*lead, *A.shape[-2:])), np.broadcast_to(B, (*lead, *B.shape[-2:]))
     X, LU = _each(_solved, A, B)
     _regular(LU)
     return X[..., 0] if vector else X
@@ -453,7 +469,7 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
         return st.fori_loop(0, n, step, (M, wrap(full(M.type.shape, 0, M.type.dtype))))[1]
 
     L = _each(one, np.swapaxes(A, -1, -2) if upper else A)
-    good = np.diagonal(L, 0, -2, -1) > 0
+    good: Any = np.diagonal(L, 0, -2, -1) > 0
     ok = reduce_and(good.raw(), axes=tuple(range(good.ndim)))
     check(ok, exception="ValueError", text="Matrix is not positive definite")
     return np.swapaxes(L, -1, -2) if upper else L
@@ -469,5 +485,21 @@ def _refused(original: Any, reason: str) -> None:
         return _refuse(original.__name__, reason)
 
 
-for _name in ("svd", "svdvals", "eig", "eigh", "eigvals", "eigvalsh", "pinv", "lstsq", "matrix_rank", "cond", "qr", "tensorinv", "tensorsolve"):
-    _refused(getattr(np.linalg, _name), "supported are norm, det, slogdet, inv, solve, cholesky, matrix_power, multi_dot")
+for _name in (
+    "svd",
+    "svdvals",
+    "eig",
+    "eigh",
+    "eigvals",
+    "eigvalsh",
+    "pinv",
+    "lstsq",
+    "matrix_rank",
+    "cond",
+    "qr",
+    "tensorinv",
+    "tensorsolve",
+):
+    _refused(
+        getattr(np.linalg, _name), "supported are norm, det, slogdet, inv, solve, cholesky, matrix_power, multi_dot"
+    )

@@ -22,14 +22,16 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def parse(subscripts: str, ranks: list[int]) -> tuple[list[str], str]:
-    """(labels of each operand, labels of the result), ellipses given letters of their own. ValueError when malformed."""
+    """(labels of each operand, labels of the result), ellipses given letters of their own; ValueError if malformed."""
     text = subscripts.replace(" ", "")
     left, arrow, right = text.partition("->")
     terms = left.split(",")
     if len(terms) != len(ranks):
         raise ValueError(f"einsum: {len(terms)} operands are named in {subscripts!r}, {len(ranks)} were given")
     free = [c for c in LETTERS if c not in text]
-    widest = max((rank - len(t.replace("...", "")) for t, rank in zip(terms, ranks, strict=True) if "..." in t), default=0)
+    widest = max(
+        (rank - len(t.replace("...", "")) for t, rank in zip(terms, ranks, strict=True) if "..." in t), default=0
+    )
     dots = "".join(free[:widest])
     labels = []
     for t, rank in zip(terms, ranks, strict=True):
@@ -50,12 +52,16 @@ def parse(subscripts: str, ranks: list[int]) -> tuple[list[str], str]:
         raise ValueError("einstein sum subscripts string includes output subscript multiple times")
     unknown = [c for c in result if c not in "".join(labels)]
     if unknown:
-        raise ValueError(f"einstein sum subscripts string included output subscript {unknown[0]!r} which never appeared in an input")
+        raise ValueError(
+            f"einstein sum subscripts string included output subscript {unknown[0]!r} which never appeared in an input"
+        )
     return labels, result
 
 
 @implements(np.einsum)
-def einsum(*operands: Any, out: Any = None, dtype: Any = None, order: str = "K", casting: str = "safe", optimize: Any = False) -> Array:
+def einsum(
+    *operands: Any, out: Any = None, dtype: Any = None, order: str = "K", casting: str = "safe", optimize: Any = False
+) -> Array:
     """Sums of products over labelled axes, as `np.einsum`; subscripts as a string or as lists of ints."""
     if not isinstance(operands[0], str):
         operands = _from_lists(operands)
@@ -146,10 +152,11 @@ def _pair(a: tuple[Any, str], b: tuple[Any, str], keep: set[str], sizes: dict[st
         shape = tuple([sizes[c] for c in t])
         return op.mul(_spread(x, tx, t, shape), _spread(y, ty, t, shape)), t
     out = dot(
-        x, y,
+        x,
+        y,
         contract=(tuple([tx.index(c) for c in summed]), tuple([ty.index(c) for c in summed])),
         batch=(tuple([tx.index(c) for c in batch]), tuple([ty.index(c) for c in batch])),
-    )  # fmt: skip
+    )
     labels = "".join(batch) + "".join(c for c in tx if c not in shared) + "".join(c for c in ty if c not in shared)
     return out, labels
 

@@ -38,7 +38,10 @@ class Plan(NamedTuple):
 def expand(index: Any, ndim: int) -> list[Any]:
     """The index as a list with one item per axis, plus None for new axes; booleans still whole."""
     items = list(index) if isinstance(index, tuple) else [index]
-    items = [np.asarray(i) if isinstance(i, list) and not _has_tracer(i) else as_array_like(i) if isinstance(i, list) else i for i in items]
+    items = [
+        np.asarray(i) if isinstance(i, list) and not _has_tracer(i) else as_array_like(i) if isinstance(i, list) else i
+        for i in items
+    ]
     used = sum(_axes_of(i) for i in items)
     dots = [k for k, i in enumerate(items) if i is Ellipsis]
     if len(dots) > 1:
@@ -104,7 +107,7 @@ def _bound(b: Any) -> Any:
 
 
 def _clamp(b: Dim, n: Dim, backward: int) -> Dim:
-    """A slice bound as Python takes it: negative ones count from the end, all are cut to [0, n] ([-1, n-1] backward)."""
+    """A slice bound as Python takes it: negatives count from the end, all are cut to [0, n] ([-1, n-1] backward)."""
     least, greatest = lower(b), upper(b)
     if least is None or least < 0:
         negative = greatest is not None and greatest < 0
@@ -124,6 +127,12 @@ def plan(index: Any, shape: tuple[Dim, ...]) -> Plan:
     arrays: list[tuple[int, Any]] = []
     places: list[int] = []
     axis = 0
+
+    def basic(start: Dim, size: Dim, step: int) -> None:
+        starts.append(start)
+        sizes.append(size)
+        steps.append(step)
+
     for place, item in enumerate(items):
         if item is None:
             out.append(1)
@@ -132,15 +141,17 @@ def plan(index: Any, shape: tuple[Dim, ...]) -> Plan:
             for nonzero in _positions(item, shape[axis : axis + getattr(item, "ndim", 0)]):
                 arrays.append((len(out), nonzero))
                 places.append(place)
-                starts.append(0), sizes.append(shape[axis]), steps.append(1), out.append(shape[axis])
+                basic(0, shape[axis], 1)
+                out.append(shape[axis])
                 axis += 1
             continue
         n = shape[axis]
         if isinstance(item, slice):
             start, size, step = normalize_slice(item, n)
-            starts.append(start), sizes.append(size), steps.append(step), out.append(size)
+            basic(start, size, step)
+            out.append(size)
         elif _is_position(item) or (advanced and not isinstance(item, Expr)):
-            starts.append(0), sizes.append(n), steps.append(1)
+            basic(0, n, 1)
             arrays.append((len(out), item))
             places.append(place)
             out.append(n)
@@ -152,7 +163,7 @@ def plan(index: Any, shape: tuple[Dim, ...]) -> Plan:
                 i %= n
             elif isinstance(i, int) and i < 0:
                 i = i + n
-            starts.append(i), sizes.append(1), steps.append(1)
+            basic(i, 1, 1)
         axis += 1
     front = bool(places) and places != list(range(places[0], places[0] + len(places))) and len(set(places)) > 1
     front = front and sorted(set(places)) != list(range(min(places), max(places) + 1))
@@ -164,8 +175,11 @@ def _is_position(item: Any) -> bool:
         if item.dtype.kind not in "iub":
             raise IndexError("arrays used as indices must be of integer (or boolean) type")
         return item.dtype.kind != "b" and (type(item) is Array or item.ndim > 0)
-    if isinstance(item, float | np.floating) or isinstance(item, str):
-        raise IndexError("only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or boolean arrays are valid indices")
+    if isinstance(item, float | np.floating | str):
+        raise IndexError(
+            "only integers, slices (`:`), ellipsis (`...`), numpy.newaxis (`None`) and integer or boolean arrays "
+            "are valid indices"
+        )
     return False
 
 
@@ -175,11 +189,15 @@ def _positions(mask: Any, shape: tuple[Dim, ...]) -> tuple[Any, ...]:
         from stager.numpy.masks import nonzero_of
 
         if mask.type.shape != shape:
-            raise IndexError(f"boolean index did not match indexed array: the mask has shape {mask.shape}, the array {shape}")
+            raise IndexError(
+                f"boolean index did not match indexed array: the mask has shape {mask.shape}, the array {shape}"
+            )
         return nonzero_of(mask)
     mask = np.asarray(mask)
     if mask.shape != shape:
-        raise IndexError(f"boolean index did not match indexed array: the mask has shape {mask.shape}, the array {shape}")
+        raise IndexError(
+            f"boolean index did not match indexed array: the mask has shape {mask.shape}, the array {shape}"
+        )
     return np.nonzero(mask)
 
 
@@ -294,7 +312,9 @@ def _fit(value: Any, shape: tuple[Dim, ...]) -> Any:
     except ShapeError:
         fits = False
     if not fits:
-        raise ShapeError(describe(f"could not broadcast input array from shape {tuple(value.type.shape)} into shape {tuple(shape)}"))
+        raise ShapeError(
+            describe(f"could not broadcast input array from shape {tuple(value.type.shape)} into shape {tuple(shape)}")
+        )
     return broadcast_raw(value, shape)
 
 
@@ -307,10 +327,12 @@ def _sole_mask(index: Any) -> Any:
 
 
 def _masked_write(x: Array, mask: Array, value: Any) -> bool:
-    """`x[mask] = v`: a select over x, of v as it is where it fits the unmasked axes, else of v's elements by their rank."""
+    """`x[mask] = v`: a select over x, of v where it fits the unmasked axes, else of its elements by their rank."""
     k = mask.ndim
     if mask.type.shape != x.type.shape[:k]:
-        raise IndexError(f"boolean index did not match indexed array: the mask has shape {mask.shape}, the array {x.shape}")
+        raise IndexError(
+            f"boolean index did not match indexed array: the mask has shape {mask.shape}, the array {x.shape}"
+        )
     new = as_value(value, x.type.dtype)
     if len(new.type.shape) > len(x.type.shape) - k:
         from stager.numpy.masks import write_ranked
@@ -328,5 +350,3 @@ def _masked_write(x: Array, mask: Array, value: Any) -> bool:
     shape = x.type.shape
     x.write(op.select(broadcast_raw(m, shape), _fit(new, shape), x.raw()))
     return True
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +41,15 @@ def atleast_3d(*arys: Any) -> Any:
     out = []
     for a in map(handle, arys):
         shape = a.type.shape
-        out.append(a if a.ndim > 2 else reshape(a, (1, 1, 1)) if a.ndim == 0 else reshape(a, (1, *shape, 1)) if a.ndim == 1 else reshape(a, (*shape, 1)))
+        out.append(
+            a
+            if a.ndim > 2
+            else reshape(a, (1, 1, 1))
+            if a.ndim == 0
+            else reshape(a, (1, *shape, 1))
+            if a.ndim == 1
+            else reshape(a, (*shape, 1))
+        )
     return out[0] if len(out) == 1 else tuple(out)
 
 
@@ -110,9 +119,9 @@ def _split_points(n: Any, sections: Any, equal: bool) -> list[tuple[int, int]]:
         size, extra = divmod(n, count)
         sizes = [size + 1] * extra + [size] * (count - extra)
         ends = np.cumsum([0, *sizes])
-        return [(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [(int(a), int(b)) for a, b in itertools.pairwise(ends)]
     points = [0, *[p.__index__() for p in sections], None]
-    return [slice(a, b).indices(n)[:2] for a, b in zip(points[:-1], points[1:], strict=True)]
+    return [slice(a, b).indices(n)[:2] for a, b in itertools.pairwise(points)]
 
 
 @implements(np.array_split)
@@ -120,7 +129,10 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0, *, equal: boo
     """Pieces along an axis, as views."""
     a = handle(ary)
     k = axis_of(axis, a.ndim)
-    return [getitem(a, (slice(None),) * k + (slice(lo, max(lo, hi)),)) for lo, hi in _split_points(a.type.shape[k], indices_or_sections, equal)]
+    return [
+        getitem(a, (slice(None),) * k + (slice(lo, max(lo, hi)),))
+        for lo, hi in _split_points(a.type.shape[k], indices_or_sections, equal)
+    ]
 
 
 @implements(np.split)
@@ -252,7 +264,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Array:
     n = a.type.shape[k]
     known = _known_positions(obj, "insert", n)
     v = handle(values)
-    where = np.insert(np.arange(n), known, -1 - np.arange(np.size(known)) if np.ndim(known) else -1)
+    where = np.insert(np.arange(n.__index__()), known, -1 - np.arange(np.size(known)) if np.ndim(known) else -1)
     single = np.ndim(known) == 0
     source = operand(v, a.type.dtype)
     if single and source.type.shape and len(source.type.shape) == a.ndim:
@@ -267,7 +279,7 @@ def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Array:
     if single and len(source.type.shape) < a.ndim and len(source.type.shape) > 0:
         source = views.reshape(source, shape=(*source.type.shape[:k], 1, *source.type.shape[k:]))
     joined = structural.concatenate(a.raw(), broadcast_raw(source, shape), axis=k)
-    order = np.where(where >= 0, where, n + (-1 - where))
+    order = np.where(where >= 0, where, n.__index__() - 1 - where)
     return take(wrap(joined), order, axis=k)
 
 
@@ -278,7 +290,8 @@ def delete(arr: Any, obj: Any, axis: Any = None) -> Array:
     if axis is None:
         a, axis = ravel(a), 0
     k = axis_of(axis, a.ndim)
-    keep = np.delete(np.arange(a.type.shape[k]), _known_positions(obj, "delete", a.type.shape[k]))
+    n = a.type.shape[k].__index__()
+    keep = np.delete(np.arange(n), _known_positions(obj, "delete", n))
     return take(a, keep, axis=k)
 
 
@@ -310,11 +323,19 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Ar
     if mode in ("constant", "empty"):
         values = kwargs.get("constant_values", 0)
         r = a.raw()
-        per_axis = np.broadcast_to(np.asarray(values), (a.ndim, 2)).tolist() if not isinstance(values, Array) else [[values, values]] * a.ndim
+        per_axis = (
+            np.broadcast_to(np.asarray(values), (a.ndim, 2)).tolist()
+            if not isinstance(values, Array)
+            else [[values, values]] * a.ndim
+        )
         if all(v == per_axis[0][0] for pair in per_axis for v in pair if not isinstance(v, Array)):
             low, high = [w[0] for w in widths], [w[1] for w in widths]
             v = operand(per_axis[0][0] if per_axis else 0, r.type.dtype)
-            return wrap(op.copy(r)) if not any(low + high) else wrap(structural.pad(r, v, low=low, high=high, interior=[0] * a.ndim))
+            return (
+                wrap(op.copy(r))
+                if not any(low + high)
+                else wrap(structural.pad(r, v, low=low, high=high, interior=[0] * a.ndim))
+            )
         for k, (lo, hi) in enumerate(widths):
             low, high = [0] * a.ndim, [0] * a.ndim
             low[k] = lo
@@ -325,26 +346,39 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Ar
     if mode in ("edge", "reflect", "symmetric", "wrap"):
         for k, (lo, hi) in enumerate(widths):
             if lo or hi:
-                order = np.pad(np.arange(a.type.shape[k]), (lo, hi), mode=mode, **kwargs)
+                order = np.pad(np.arange(a.type.shape[k].__index__()), (lo, hi), mode=mode, **kwargs)
                 a = take(a, order, axis=k)
         return a if any(lo or hi for lo, hi in widths) else wrap(op.copy(a.raw()))
     if mode in ("mean", "maximum", "minimum", "median"):
         return _pad_statistic(a, widths, mode, kwargs.get("stat_length"))
     if mode == "linear_ramp":
         return _pad_ramp(a, widths, kwargs.get("end_values", 0))
-    raise UnsupportedError(describe(f"np.pad: mode {mode!r} is not supported on traced arrays", remedy="near: 'constant', 'edge', 'reflect', 'wrap'"))
+    raise UnsupportedError(
+        describe(
+            f"np.pad: mode {mode!r} is not supported on traced arrays",
+            remedy="near: 'constant', 'edge', 'reflect', 'wrap'",
+        )
+    )
 
 
 def _pad_statistic(a: Array, widths: Sequence[tuple[int, int]], mode: str, length: Any) -> Array:
     from stager.numpy.registry import FUNCTIONS
 
     rule = FUNCTIONS[{"mean": np.mean, "maximum": np.max, "minimum": np.min, "median": np.median}[mode]]
-    lengths = np.broadcast_to(np.asarray(length), (a.ndim, 2)).tolist() if length is not None else [[None, None]] * a.ndim
+    lengths = (
+        np.broadcast_to(np.asarray(length), (a.ndim, 2)).tolist() if length is not None else [[None, None]] * a.ndim
+    )
     for k, (lo, hi) in enumerate(widths):
         n = a.type.shape[k]
         parts = []
         for side, (count, chosen) in enumerate(zip((lo, hi), lengths[k], strict=True)):
-            part = slice(None) if chosen is None or chosen >= n else slice(0, chosen) if side == 0 else slice(n - chosen, None)
+            part = (
+                slice(None)
+                if chosen is None or chosen >= n
+                else slice(0, chosen)
+                if side == 0
+                else slice(n - chosen, None)
+            )
             stat = rule(getitem(a, (slice(None),) * k + (part,)), axis=k, keepdims=True)
             if a.type.dtype.is_integer and mode in ("mean", "median"):
                 from stager.numpy.ufuncs import apply_ufunc
@@ -363,11 +397,13 @@ def _pad_ramp(a: Array, widths: Sequence[tuple[int, int]], ends: Any) -> Array:
     for k, (lo, hi) in enumerate(widths):
         first = getitem(a, (slice(None),) * k + (0,))
         last = getitem(a, (slice(None),) * k + (-1,))
-        before = linspace(broadcast_to(handle(float(values[k][0])), first.type.shape), first, lo, endpoint=False, axis=k)
+        before = linspace(
+            broadcast_to(handle(float(values[k][0])), first.type.shape), first, lo, endpoint=False, axis=k
+        )
         after = linspace(broadcast_to(handle(float(values[k][1])), last.type.shape), last, hi, endpoint=False, axis=k)
         from stager.numpy.shaping import flip
 
-        a = concatenate([before.astype(a.dtype), a, flip(after, k).astype(a.dtype)], axis=k)
+        a = concatenate([before, a, flip(after, k)], axis=k, dtype=a.dtype)
     return a
 
 
@@ -417,5 +453,3 @@ def rollaxis(a: Any, axis: int, start: int = 0) -> Array:
     k = axis_of(axis, x.ndim)
     start = start + x.ndim if start < 0 else start
     return moveaxis(x, k, start - 1 if k < start else start)
-
-

@@ -34,13 +34,14 @@ def matmul(x1: Any, x2: Any, /, out: Any = None, **kwargs: Any) -> Array:
     """Matrix product over the last two axes, the others broadcast."""
     x, y = pair(x1, x2)
     if not x.type.shape or not y.type.shape:
-        raise ValueError("matmul: Input operand does not have enough dimensions (has 0, gufunc core with signature (n?,k),(k,m?)->(n?,m?) requires 1)")
+        raise ValueError(
+            "matmul: Input operand does not have enough dimensions (has 0, "
+            "gufunc core with signature (n?,k),(k,m?)->(n?,m?) requires 1)"
+        )
     if x.type.shape[-1] != y.type.shape[-2 if len(y.type.shape) > 1 else -1]:
         raise _mismatch("matmul", x, y)
     nx, ny = len(x.type.shape), len(y.type.shape)
-    if nx <= 2 and ny <= 2:
-        out_raw = contract(x, y, contract=((nx - 1,), (max(ny - 2, 0),)), batch=((), ()))
-    elif ny <= 2:  # a stack of matrices against one: the stack is rows
+    if (nx <= 2 and ny <= 2) or ny <= 2:
         out_raw = contract(x, y, contract=((nx - 1,), (max(ny - 2, 0),)), batch=((), ()))
     else:
         drop_row = nx == 1

@@ -100,11 +100,15 @@ def _same(value: Any, depth: int) -> Any:
     if depth == 0 or node.op is input_op or node.regions or node.op.ordered:
         return value
     args = tuple([_same(a, depth - 1) for a in node.args])
-    return (node.op.name, value.index, value.type, repr(sorted(node.params.items(), key=lambda p: p[0])), args) if _small(node) else value
+    return (
+        (node.op.name, value.index, value.type, repr(sorted(node.params.items(), key=lambda p: p[0])), args)
+        if _small(node)
+        else value
+    )
 
 
 def _small(node: Any) -> bool:
-    return node.op.name != "constant"
+    return bool(node.op.name != "constant")
 
 
 # -- reads ------------------------------------------------------------------------------------------------------------
@@ -177,9 +181,13 @@ def write_ranked(x: Array, mask: Array, value: Any) -> None:
 
     many = dim_value(given)
     check(
-        op.eq(count, many), many, count, exception="ValueError",
-        text="NumPy boolean array indexing assignment cannot assign {0} input values to the {1} output values where the mask is true",
-    )  # fmt: skip
+        op.eq(count, many),
+        many,
+        count,
+        exception="ValueError",
+        text="NumPy boolean array indexing assignment cannot assign {0} input values "
+        "to the {1} output values where the mask is true",
+    )
     if given == 0 or size == 0:
         return
     rank = op.sub(cumsum(ones, axis=0, reverse=False), 1)
@@ -272,11 +280,15 @@ def copyto(dst: Any, src: Any, casting: Any = "same_kind", where: Any = True) ->
     else:
         s = handle(source)
         if not np.can_cast(s.dtype, target.dtype, casting):
-            raise TypeError(f"Cannot cast array data from {s.dtype!r} to {target.dtype!r} according to the rule '{casting}'")
+            raise TypeError(
+                f"Cannot cast array data from {s.dtype!r} to {target.dtype!r} according to the rule '{casting}'"
+            )
         value = operand(s, target.type.dtype)
     shape = target.type.shape
     if broadcast_shapes("copyto", [value.type.shape, shape]) != shape:
-        raise ValueError(f"could not broadcast input array from shape {tuple(value.type.shape)} into shape {tuple(shape)}")
+        raise ValueError(
+            f"could not broadcast input array from shape {tuple(value.type.shape)} into shape {tuple(shape)}"
+        )
     value = broadcast_raw(value, shape)
     if where is not True:
         mask = broadcast_raw(operand(as_array_like(where), b1), shape)
@@ -298,7 +310,7 @@ def fill_diagonal(a: Any, val: Any, wrap: bool = False) -> None:
     else:
         if any(d != shape[0] for d in shape):
             raise ValueError("All dimensions of input must be of equal length")
-        step = 1 + sum(int(np.prod(shape[:k])) for k in range(1, target.ndim))
+        step = 1 + sum([product(shape[:k]) for k in range(1, target.ndim)])
     v = handle(val)
     if target.ndim == 2 and v.ndim == 0 and not wrap:
         target.write(_diagonal_filled(target, operand(v, target.type.dtype)))
@@ -323,4 +335,3 @@ def fill(self: Array, value: Any) -> None:
     if v.type.shape and v.type.size != 1:
         raise ValueError("setting an array element with a sequence.")
     self.write(broadcast_raw(views.reshape(v, shape=()), self.type.shape))
-

@@ -1,4 +1,4 @@
-"""Attaches to `Array` what an ndarray offers: operators, methods, properties and the two NumPy protocols, from tables."""
+"""Attaches to `Array` what an ndarray offers, from tables: operators, methods, properties, the two NumPy protocols."""
 
 from __future__ import annotations
 
@@ -16,16 +16,35 @@ from stager.numpy.ufunc_methods import apply_ufunc_method
 from stager.numpy.ufuncs import apply_operator, apply_ufunc
 
 BINARY = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "floordiv": np.floor_divide,
-    "mod": np.remainder, "pow": np.power, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
-    "lshift": np.left_shift, "rshift": np.right_shift, "divmod": np.divmod,
-}  # fmt: skip
-COMPARISONS = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "truediv": np.divide,
+    "floordiv": np.floor_divide,
+    "mod": np.remainder,
+    "pow": np.power,
+    "and": np.bitwise_and,
+    "or": np.bitwise_or,
+    "xor": np.bitwise_xor,
+    "lshift": np.left_shift,
+    "rshift": np.right_shift,
+    "divmod": np.divmod,
+}
+COMPARISONS = {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
 UNARY = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
 
 
 def _is_operand(x: Any) -> bool:
-    return isinstance(x, Array | np.ndarray | np.generic | bool | int | float | complex | list | tuple) or hasattr(x, "terms")
+    return isinstance(x, Array | np.ndarray | np.generic | bool | int | float | complex | list | tuple) or hasattr(
+        x, "terms"
+    )
 
 
 def _binary(ufunc: Any) -> Callable[..., Any]:
@@ -40,7 +59,11 @@ def _in_place(ufunc: Any) -> Callable[..., Any]:
     def method(self: Array, other: Any) -> Any:
         if not _is_operand(other):
             return NotImplemented
-        return apply_ufunc(ufunc, self, other, out=(self,)) if self.type.shape or self.path else apply_operator(ufunc, self, other)
+        return (
+            apply_ufunc(ufunc, self, other, out=(self,))
+            if self.type.shape or self.path
+            else apply_operator(ufunc, self, other)
+        )
 
     return method
 
@@ -75,6 +98,7 @@ def _iterate(self: Array) -> Any:
 
 def attach() -> None:
     """Give `Array` its operators, methods and protocols."""
+    own: Any = Array
     for name, ufunc in BINARY.items():
         setattr(Array, f"__{name}__", _binary(ufunc))
         setattr(Array, f"__r{name}__", _reflected(ufunc))
@@ -86,14 +110,14 @@ def attach() -> None:
         setattr(Array, f"__{name}__", _unary(ufunc))
     matmul = FUNCTIONS.get(np.matmul)
     if matmul is not None:
-        Array.__matmul__ = lambda self, other: matmul(self, other)  # type: ignore[attr-defined]
-        Array.__imatmul__ = lambda self, other: matmul(self, other, out=self)  # type: ignore[attr-defined]
-        Array.__rmatmul__ = lambda self, other: matmul(other, self)  # type: ignore[attr-defined]
-    Array.__getitem__ = getitem  # type: ignore[attr-defined]
-    Array.__setitem__ = setitem  # type: ignore[attr-defined]
-    Array.__iter__ = _iterate  # type: ignore[attr-defined]
-    Array.__array_ufunc__ = array_ufunc  # type: ignore[attr-defined]
-    Array.__array_function__ = array_function  # type: ignore[attr-defined]
+        own.__matmul__ = lambda self, other: matmul(self, other)
+        own.__imatmul__ = lambda self, other: matmul(self, other, out=self)
+        own.__rmatmul__ = lambda self, other: matmul(other, self)
+    own.__getitem__ = getitem
+    own.__setitem__ = setitem
+    own.__iter__ = _iterate
+    own.__array_ufunc__ = array_ufunc
+    own.__array_function__ = array_function
     for name, rule in METHODS.items():
         setattr(Array, name, rule)
     for name, rule in PROPERTIES.items():

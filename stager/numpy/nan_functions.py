@@ -16,7 +16,7 @@ from stager.ops.effects import check
 from stager.ops.families import full_like
 from stager.ops.reductions import reduce_and
 
-_NO = np._NoValue  # type: ignore[attr-defined]
+_NO = np._NoValue
 
 
 def replaced(a: Any, value: Any) -> tuple[Any, Any]:
@@ -33,14 +33,30 @@ def _passed(**kwargs: Any) -> dict[str, Any]:
 
 
 @implements(np.nansum)
-def nansum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = _NO, initial: Any = _NO, where: Any = _NO) -> Any:
+def nansum(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = _NO,
+    initial: Any = _NO,
+    where: Any = _NO,
+) -> Any:
     """Sum, NaN as 0."""
     x, _ = replaced(a, 0)
     return np.sum(x, axis=axis, dtype=dtype, out=out, **_passed(keepdims=keepdims, initial=initial, where=where))
 
 
 @implements(np.nanprod)
-def nanprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = _NO, initial: Any = _NO, where: Any = _NO) -> Any:
+def nanprod(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = _NO,
+    initial: Any = _NO,
+    where: Any = _NO,
+) -> Any:
     """Product, NaN as 1."""
     x, _ = replaced(a, 1)
     return np.prod(x, axis=axis, dtype=dtype, out=out, **_passed(keepdims=keepdims, initial=initial, where=where))
@@ -67,7 +83,7 @@ def _extreme(f: Any, other: float, a: Any, axis: Any, out: Any, keepdims: Any, i
     everywhere = np.all(mask, axis=axis, **_passed(keepdims=keepdims, where=where))
     if initial is not _NO:
         everywhere = everywhere & np.isnan(np.asarray(initial))
-    return deliver(np.where(everywhere, x.dtype.type(np.nan), found), out, "nanmax")  # type: ignore[arg-type]
+    return deliver(np.where(everywhere, x.dtype.type(np.nan), found), out, "nanmax")
 
 
 @implements(np.nanmax)
@@ -86,7 +102,9 @@ def _position(f: Any, other: float, a: Any, axis: Any, out: Any, keepdims: Any) 
     x, mask = replaced(a, other)
     if mask is not None:
         empty = np.all(mask, axis=axis)
-        any_empty = op.not_(reduce_and(op.not_(empty.raw()), axes=tuple(range(empty.ndim)))) if empty.ndim else empty.raw()
+        any_empty = (
+            op.not_(reduce_and(op.not_(empty.raw()), axes=tuple(range(empty.ndim)))) if empty.ndim else empty.raw()
+        )
         check(op.not_(any_empty), exception="ValueError", text="All-NaN slice encountered")
     return f(x, axis=axis, out=out, **_passed(keepdims=keepdims))
 
@@ -104,7 +122,9 @@ def nanargmin(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = _NO)
 
 
 @implements(np.nanmean)
-def nanmean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = _NO, *, where: Any = _NO) -> Any:
+def nanmean(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = _NO, *, where: Any = _NO
+) -> Any:
     """Mean of what is not NaN."""
     x, mask = replaced(a, 0)
     passed = _passed(keepdims=keepdims, where=where)
@@ -112,17 +132,39 @@ def nanmean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdi
         return np.mean(x, axis=axis, dtype=dtype, out=out, **passed)
     total = np.sum(x, axis=axis, dtype=dtype, **passed)
     count = np.sum(~mask, axis=axis, dtype=np.intp, **passed)
-    return deliver(np.divide(total, count, dtype=np.float64).astype(total.dtype) if total.dtype == np.float64 else total / count.astype(total.dtype),
-                   out, "nanmean")  # fmt: skip
+    return deliver(
+        np.divide(total, count, dtype=np.float64).astype(total.dtype)
+        if total.dtype == np.float64
+        else total / count.astype(total.dtype),
+        out,
+        "nanmean",
+    )
 
 
 @implements(np.nanvar)
-def nanvar(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = _NO, *, where: Any = _NO,
-           mean: Any = _NO, correction: Any = _NO) -> Any:  # fmt: skip
+def nanvar(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: Any = 0,
+    keepdims: Any = _NO,
+    *,
+    where: Any = _NO,
+    mean: Any = _NO,
+    correction: Any = _NO,
+) -> Any:
     """Variance of what is not NaN."""
     x, mask = replaced(a, 0)
     if mask is None:
-        return np.var(x, axis=axis, dtype=dtype, out=out, ddof=ddof, **_passed(keepdims=keepdims, where=where, mean=mean, correction=correction))
+        return np.var(
+            x,
+            axis=axis,
+            dtype=dtype,
+            out=out,
+            ddof=ddof,
+            **_passed(keepdims=keepdims, where=where, mean=mean, correction=correction),
+        )
     ddof = float(ddof if correction is _NO else correction)
     among = _passed(where=where)
     count = np.sum(~mask, axis=axis, dtype=np.intp, keepdims=True, **among)
@@ -134,12 +176,22 @@ def nanvar(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: A
     total = np.sum(deviation * deviation, axis=axis, dtype=dtype, **_passed(keepdims=keepdims, where=where))
     freedom = np.sum(~mask, axis=axis, dtype=np.intp, **_passed(keepdims=keepdims, where=where)) - ddof
     result = np.where(freedom <= 0, total.dtype.type(np.nan), total / freedom.astype(total.dtype))
-    return deliver(result, out, "nanvar")  # type: ignore[arg-type]
+    return deliver(result, out, "nanvar")
 
 
 @implements(np.nanstd)
-def nanstd(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = _NO, *, where: Any = _NO,
-           mean: Any = _NO, correction: Any = _NO) -> Any:  # fmt: skip
+def nanstd(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: Any = 0,
+    keepdims: Any = _NO,
+    *,
+    where: Any = _NO,
+    mean: Any = _NO,
+    correction: Any = _NO,
+) -> Any:
     """Standard deviation of what is not NaN."""
     return np.sqrt(nanvar(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean, correction=correction), out=out)
 
@@ -181,13 +233,24 @@ def nanmedian(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool =
 
 
 @implements(np.nanquantile)
-def nanquantile(a: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
-                keepdims: Any = _NO, *, weights: Any = None) -> Any:  # fmt: skip
+def nanquantile(
+    a: Any,
+    q: Any,
+    axis: Any = None,
+    out: Any = None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: Any = _NO,
+    *,
+    weights: Any = None,
+) -> Any:
     """Quantiles, by the linear method, of what is not NaN; q must be known while tracing."""
     from stager.numpy.creation import concrete
 
     if method != "linear" or weights is not None:
-        raise UnsupportedError(describe("np.nanquantile: only the unweighted method 'linear' is supported on traced arrays"))
+        raise UnsupportedError(
+            describe("np.nanquantile: only the unweighted method 'linear' is supported on traced arrays")
+        )
     known = np.asarray(concrete(q, "nanquantile", "q"), dtype=np.float64)
     if ((known < 0) | (known > 1)).any():
         raise ValueError("Quantiles must be in the range [0, 1]")
@@ -209,8 +272,17 @@ def nanquantile(a: Any, q: Any, axis: Any = None, out: Any = None, overwrite_inp
 
 
 @implements(np.nanpercentile)
-def nanpercentile(a: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear",
-                  keepdims: Any = _NO, *, weights: Any = None) -> Any:  # fmt: skip
+def nanpercentile(
+    a: Any,
+    q: Any,
+    axis: Any = None,
+    out: Any = None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: Any = _NO,
+    *,
+    weights: Any = None,
+) -> Any:
     """Percentiles, by the linear method, of what is not NaN; q must be known while tracing."""
     from stager.numpy.creation import concrete
 
@@ -218,4 +290,3 @@ def nanpercentile(a: Any, q: Any, axis: Any = None, out: Any = None, overwrite_i
     if ((known < 0) | (known > 100)).any():
         raise ValueError("Percentiles must be in the range [0, 100]")
     return nanquantile(a, known / 100, axis, out, overwrite_input, method, keepdims, weights=weights)
-

@@ -35,16 +35,22 @@ def kind_of(x: Any) -> Kind:
 
 
 @functools.lru_cache(maxsize=4096)
-def resolve(ufunc: np.ufunc, kinds: tuple[Kind, ...], dtype: Any = None) -> tuple[tuple[DType, ...], tuple[DType, ...]]:
+def resolve(
+    ufunc: np.ufunc, kinds: tuple[Kind, ...], dtype: Any = None, casting: Any = "same_kind"
+) -> tuple[tuple[DType, ...], tuple[DType, ...]]:
     """(operand dtypes, result dtypes) of the loop that NumPy picks."""
     if all(k in (int, float, complex) for k in kinds):  # only Python scalars: they take their default dtypes
         kinds = tuple(np.dtype(k) for k in kinds)
-    settings = {} if dtype is None else {"signature": (*(None,) * ufunc.nin, *(np.dtype(dtype),) * ufunc.nout)}
+    settings: dict[str, Any] = (
+        {} if dtype is None else {"signature": (*(None,) * ufunc.nin, *(np.dtype(dtype),) * ufunc.nout)}
+    )
     try:
-        found = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout), casting="same_kind", **settings)
+        found = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout), casting=casting, **settings)
     except TypeError as e:
         shown = ", ".join(str(k) if isinstance(k, np.dtype) else k.__name__ for k in kinds)
-        raise DTypeError(describe(f"{ufunc.__name__}: not supported for operands of dtype {shown} ({type(e).__name__})")) from None
+        raise DTypeError(
+            describe(f"{ufunc.__name__}: not supported for operands of dtype {shown} ({type(e).__name__})")
+        ) from None
     return tuple([_known(ufunc, d) for d in found[: ufunc.nin]]), tuple([_known(ufunc, d) for d in found[ufunc.nin :]])
 
 
@@ -52,8 +58,12 @@ def _known(ufunc: np.ufunc, d: np.dtype[Any]) -> DType:
     try:
         return dtype_of(d)
     except TypeError:
-        raise DTypeError(describe(f"{ufunc.__name__}: NumPy computes this in {d}, which stager does not support",
-                                  remedy="convert the operand first, for example x.astype(np.float32)")) from None  # fmt: skip
+        raise DTypeError(
+            describe(
+                f"{ufunc.__name__}: NumPy computes this in {d}, which stager does not support",
+                remedy="convert the operand first, for example x.astype(np.float32)",
+            )
+        ) from None
 
 
 def result_dtype(*operands: Any) -> DType:
@@ -120,4 +130,3 @@ def promoted(name: str, *operands: Any) -> list[Any]:
 def is_array_like(x: Any) -> bool:
     """What NumPy takes as an array operand here: arrays, tracers, scalars, nested lists of those."""
     return type(x) is Array or isinstance(x, np.ndarray | np.generic | bool | int | float | list | tuple)
-

@@ -50,7 +50,10 @@ def result_type(*arrays_and_dtypes: Any) -> Any:
     """NumPy's common dtype; Python scalars are weak."""
     if not any(type(x) is Array for x in arrays_and_dtypes):
         return np.result_type(*arrays_and_dtypes)
-    plain = [(0 if k is int else 0.0 if k is float else k) for k in (kind_of(x) if type(x) is Array else x for x in arrays_and_dtypes)]
+    plain = [
+        (0 if k is int else 0.0 if k is float else k)
+        for k in (kind_of(x) if type(x) is Array else x for x in arrays_and_dtypes)
+    ]
     return np.result_type(*plain)
 
 
@@ -123,14 +126,16 @@ def ascontiguousarray(a: Any, dtype: Any = None, *, like: Any = None) -> Any:
 @implements(np.asfortranarray)
 @substitute(np.asfortranarray)
 def asfortranarray(a: Any, dtype: Any = None, *, like: Any = None) -> Any:
-    """The array itself when it is Fortran-contiguous, else a copy (which is C-contiguous: results have no other order)."""
+    """The array itself when it is Fortran-contiguous, else a copy (C-contiguous: results have no other order)."""
     x = asarray(a, dtype)
     return x if x.ndim == 1 or is_contiguous(x.T) else wrap(op.copy(x.raw()))
 
 
 @implements(np.asanyarray)
 @substitute(np.asanyarray)
-def asanyarray(a: Any, dtype: Any = None, order: Any = None, *, device: Any = None, copy: Any = None, like: Any = None) -> Any:
+def asanyarray(
+    a: Any, dtype: Any = None, order: Any = None, *, device: Any = None, copy: Any = None, like: Any = None
+) -> Any:
     """`np.asarray`."""
     return asarray(a, dtype, copy=copy)
 
@@ -268,7 +273,11 @@ def _in_bounds(i: Any, dims: Any) -> None:
     total: Any = 1
     for d in dims:
         total = total * d
-    check(_every((i >= 0) & (i < total)), exception="ValueError", text=f"index is out of bounds for array with size {total}")
+    check(
+        _every((i >= 0) & (i < total)),
+        exception="ValueError",
+        text=f"index is out of bounds for array with size {total}",
+    )
 
 
 @implements(np.ravel_multi_index)
@@ -333,4 +342,8 @@ def apply_over_axes(func: Any, a: Any, axes: Any) -> Any:
 @implements(np.packbits, np.unpackbits)
 def packbits(*args: Any, **kwargs: Any) -> Any:
     """Bytes of bits are not supported."""
-    raise UnsupportedError(describe("np.packbits and np.unpackbits are not supported on traced arrays", remedy="shifts and masks do the same"))
+    raise UnsupportedError(
+        describe(
+            "np.packbits and np.unpackbits are not supported on traced arrays", remedy="shifts and masks do the same"
+        )
+    )

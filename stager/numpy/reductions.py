@@ -16,7 +16,7 @@ from stager.numpy.ufuncs import apply_ufunc, as_array_like, truth
 from stager.ops import elementwise as op
 from stager.ops.views import reshape
 
-_NO = np._NoValue  # type: ignore[attr-defined]
+_NO = np._NoValue
 
 
 def normalize_axes(axis: Any, ndim: int) -> tuple[int, ...]:
@@ -81,7 +81,15 @@ def _with_initial(ufunc: Any, result: Array, initial: Any) -> Array:
 
 
 @implements(np.sum, method="sum")
-def sum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = _NO) -> Array:
+def sum(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    initial: Any = _NO,
+    where: Any = _NO,
+) -> Array:
     """Sum over axes."""
     from stager.ops.reductions import reduce_sum
 
@@ -91,7 +99,15 @@ def sum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: 
 
 
 @implements(np.prod, method="prod")
-def prod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = _NO) -> Array:
+def prod(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    initial: Any = _NO,
+    where: Any = _NO,
+) -> Array:
     """Product over axes."""
     from stager.ops.reductions import reduce_prod
 
@@ -106,7 +122,10 @@ def _extreme(name: str, ufunc: Any, a: Any, axis: Any, out: Any, keepdims: Any, 
     a = as_array(as_array_like(a))
     if where is not _NO and where is not True:
         if initial is _NO:
-            raise ValueError(f"reduction operation '{name}imum' does not have an identity, so to use a where mask one has to specify 'initial'")
+            raise ValueError(
+                f"reduction operation '{name}imum' does not have an identity, "
+                "so to use a where mask one has to specify 'initial'"
+            )
         a = masked(a, where, initial)
     axes = normalize_axes(axis, a.ndim)
     if any(a.type.shape[k] == 0 for k in axes):
@@ -125,13 +144,17 @@ def _extreme(name: str, ufunc: Any, a: Any, axis: Any, out: Any, keepdims: Any, 
 
 
 @implements(np.max, np.amax, method="max")
-def max(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = _NO) -> Array:
+def max(
+    a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = _NO
+) -> Array:
     """Maximum over axes; NaN wins."""
     return _extreme("max", np.maximum, a, axis, out, keepdims, initial, where)
 
 
 @implements(np.min, np.amin, method="min")
-def min(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = _NO) -> Array:
+def min(
+    a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO, where: Any = _NO
+) -> Array:
     """Minimum over axes; NaN wins."""
     return _extreme("min", np.minimum, a, axis, out, keepdims, initial, where)
 
@@ -165,7 +188,9 @@ def count_of(a: Array, axis: Any) -> Dim:
 
 
 @implements(np.mean, method="mean")
-def mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = _NO) -> Array:
+def mean(
+    a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = _NO
+) -> Array:
     """Arithmetic mean over axes."""
     a = as_array(as_array_like(a))
     d = dtype_of(dtype) if dtype is not None else (a.type.dtype if a.type.dtype.is_inexact else f64)
@@ -186,8 +211,18 @@ def ones_of(a: Array) -> Array:
 
 
 @implements(np.var, method="var")
-def var(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: Any = False, *, where: Any = _NO,
-        mean: Any = _NO, correction: Any = _NO) -> Array:  # fmt: skip
+def var(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: float = 0,
+    keepdims: Any = False,
+    *,
+    where: Any = _NO,
+    mean: Any = _NO,
+    correction: Any = _NO,
+) -> Array:
     """Variance over axes, two passes as NumPy: the mean first, then the squared deviations."""
     a = as_array(as_array_like(a))
     ddof = float(ddof if correction is _NO else correction)  # known while tracing
@@ -207,8 +242,18 @@ MEAN = mean
 
 
 @implements(np.std, method="std")
-def std(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: float = 0, keepdims: Any = False, *, where: Any = _NO,
-        mean: Any = _NO, correction: Any = _NO) -> Array:  # fmt: skip
+def std(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: float = 0,
+    keepdims: Any = False,
+    *,
+    where: Any = _NO,
+    mean: Any = _NO,
+    correction: Any = _NO,
+) -> Array:
     """Standard deviation over axes."""
     found = var(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean, correction=correction)
     return deliver(apply_ufunc(np.sqrt, found), out, "std")

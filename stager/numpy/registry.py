@@ -1,10 +1,10 @@
-"""The tables of NumPy functions, ndarray methods and properties that traced arrays take, and the decorators that fill them."""
+"""The tables of what traced arrays take (functions, ndarray methods, properties) and the decorators that fill them."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from stager.errors import UnsupportedError, describe
 
@@ -43,11 +43,13 @@ def array_property(name: str) -> Callable[[F], F]:
     return note
 
 
-def unsupported_function(func: Any) -> None:
+def unsupported_function(func: Any) -> NoReturn:
     """Raise for a NumPy function that has no counterpart, naming what is near."""
     name = getattr(func, "__name__", str(func))
     module = getattr(func, "__module__", "numpy") or "numpy"
     names = sorted({f.__name__ for f in FUNCTIONS if hasattr(f, "__name__")})
     near = difflib.get_close_matches(name, names, 3, 0.5)
     remedy = "near: " + ", ".join("np." + n for n in near) if near else "write it with the supported functions"
-    raise UnsupportedError(describe(f"{module.replace('numpy', 'np', 1)}.{name} is not supported on traced arrays", remedy=remedy))
+    raise UnsupportedError(
+        describe(f"{module.replace('numpy', 'np', 1)}.{name} is not supported on traced arrays", remedy=remedy)
+    )

@@ -57,28 +57,32 @@ def _cumulative(rule: Any, x: Any, axis: Any, dtype: Any, out: Any, initial: boo
 
 
 @implements(np.cumulative_sum)
-def cumulative_sum(x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False) -> Array:
+def cumulative_sum(
+    x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+) -> Array:
     """Running sums, with a leading 0 on request."""
     return _cumulative(cumsum, x, axis, dtype, out, False, include_initial)
 
 
 @implements(np.cumulative_prod)
-def cumulative_prod(x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False) -> Array:
+def cumulative_prod(
+    x: Any, /, *, axis: Any = None, dtype: Any = None, out: Any = None, include_initial: bool = False
+) -> Array:
     """Running products, with a leading 1 on request."""
     return _cumulative(cumprod, x, axis, dtype, out, True, include_initial)
 
 
 @implements(np.diff)
-def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append: Any = np._NoValue) -> Array:  # type: ignore[attr-defined]
+def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append: Any = np._NoValue) -> Any:
     """The n-th difference along an axis."""
     a = handle(a)
     n = n.__index__()
     if n < 0:
         raise ValueError(f"order must be non-negative but got {n!r}")
     k = axis_of(axis, a.ndim)
-    parts = []
+    parts: list[Any] = []
     for extra in (prepend, append):
-        if extra is np._NoValue:  # type: ignore[attr-defined]
+        if extra is np._NoValue:
             parts.append(None)
             continue
         e = handle(extra)
@@ -139,7 +143,7 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
     if len(spacings) != len(axes):
         raise TypeError("invalid number of arguments")
     if f.type.dtype.is_integer:
-        f = f.astype(np.float64)  # type: ignore[attr-defined]
+        f = f.astype(np.float64)
     out = [_gradient_along(f, k, h, edge_order) for k, h in zip(axes, spacings, strict=True)]
     return out[0] if len(axes) == 1 else tuple(out)
 
@@ -147,24 +151,31 @@ def gradient(f: Any, *varargs: Any, axis: Any = None, edge_order: int = 1) -> An
 def _gradient_along(f: Array, k: int, h: Any, edge_order: int) -> Array:
     from stager.numpy.shaping import reshape
 
-    def at(lo: Any, hi: Any) -> Array:
-        return getitem(f, (slice(None),) * k + (slice(lo, hi),))
+    def at(lo: Any, hi: Any) -> Any:
+        return part(f, lo, hi)
+
+    def part(x: Any, lo: Any, hi: Any) -> Any:
+        return getitem(x, (slice(None),) * k + (slice(lo, hi),))
 
     n = f.type.shape[k]
     if isinstance(n, int) and n < edge_order + 1:
-        raise ValueError("Shape of array too small to calculate a numerical gradient, at least (edge_order + 1) elements are required.")
+        raise ValueError(
+            "Shape of array too small to calculate a numerical gradient, "
+            "at least (edge_order + 1) elements are required."
+        )
     if edge_order not in (1, 2):
         raise ValueError("'edge_order' greater than 2 not supported")
     steps: Any = h
     if np.ndim(h) if not isinstance(h, Array) else h.ndim:
         steps = reshape(diff(h), [-1 if i == k else 1 for i in range(f.ndim)])
-        cut = (slice(None),) * k
-        h1, h2 = getitem(steps, (*cut, slice(None, -1))), getitem(steps, (*cut, slice(1, None)))
+        h1, h2 = part(steps, None, -1), part(steps, 1, None)
         total = h1 + h2
         inner = -h2 / (h1 * total) * at(None, -2) + (h2 - h1) / (h1 * h2) * at(1, -1) + h1 / (h2 * total) * at(2, None)
-        first_h, last_h = getitem(steps, (*cut, slice(0, 1))), getitem(steps, (*cut, slice(-1, None)))
-        ends = ((getitem(steps, (*cut, slice(0, 1))), getitem(steps, (*cut, slice(1, 2)))),
-                (getitem(steps, (*cut, slice(-2, -1))), getitem(steps, (*cut, slice(-1, None)))))  # fmt: skip
+        first_h, last_h = part(steps, 0, 1), part(steps, -1, None)
+        ends = (
+            (part(steps, 0, 1), part(steps, 1, 2)),
+            (part(steps, -2, -1), part(steps, -1, None)),
+        )
     else:
         inner = (at(2, None) - at(None, -2)) / (2.0 * steps)
         first_h = last_h = steps
@@ -175,5 +186,9 @@ def _gradient_along(f: Array, k: int, h: Any, edge_order: int) -> Array:
     else:
         (a, b), (c, d) = ends
         first = -(2.0 * a + b) / (a * (a + b)) * at(0, 1) + (a + b) / (a * b) * at(1, 2) - a / (b * (a + b)) * at(2, 3)
-        last = d / (c * (c + d)) * at(-3, -2) - (d + c) / (c * d) * at(-2, -1) + (2.0 * d + c) / (d * (c + d)) * at(-1, None)
+        last = (
+            d / (c * (c + d)) * at(-3, -2)
+            - (d + c) / (c * d) * at(-2, -1)
+            + (2.0 * d + c) / (d * (c + d)) * at(-1, None)
+        )
     return concatenate([first, inner, last], axis=k)

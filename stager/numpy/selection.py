@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from stager.array import Array, wrap
+from stager.array import wrap
 from stager.ir.dtypes import b1
 from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand, result_dtype
 from stager.numpy.registry import implements
 from stager.numpy.ufuncs import apply_ufunc, as_array_like, truth
 from stager.ops import elementwise as op
 
-_NO = np._NoValue  # type: ignore[attr-defined]
+_NO = np._NoValue
 
 
 @implements(np.where)
@@ -40,7 +40,9 @@ def _raw(x: Any) -> Any:
 
 
 @implements(np.clip, method="clip")
-def clip(a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **kwargs: Any) -> Array:
+def clip(
+    a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **kwargs: Any
+) -> Any:
     """Values limited to [a_min, a_max]; None leaves a side open."""
     low, high = (a_min if a_min is not None else min), (a_max if a_max is not None else max)
     if low is None and high is None:

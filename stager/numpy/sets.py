@@ -40,19 +40,29 @@ def _ordered(a: Any, equal_nan: bool) -> _Ordered:
 def _counts(first: Any, at: Any) -> Any:
     """How many elements each distinct one stands for."""
     n = first.type.shape[0]
-    rank = np.cumsum(first) - 1
+    rank: Any = np.cumsum(first) - 1
     ones, none = full((n,), 1, i64), full((n,), 0, i64)
     counts = scatter(none, ones, rank.raw(), axes=(0,), batch_dims=0, mode="promise", combine="add")
     return wrap(views.slice_(counts, starts=(0,), sizes=at.type.shape, steps=(1,)))
 
 
 @implements(np.unique)
-def unique(ar: Any, return_index: bool = False, return_inverse: bool = False, return_counts: bool = False, axis: Any = None, *,
-           equal_nan: bool = True, sorted: bool = True) -> Any:  # fmt: skip
+def unique(
+    ar: Any,
+    return_index: bool = False,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    axis: Any = None,
+    *,
+    equal_nan: bool = True,
+    sorted: bool = True,
+) -> Any:
     """The sorted distinct elements, with their first positions, the inverse and the counts on request."""
     a = dynamic(ar)
     if axis is not None and a.ndim > 1:
-        raise UnsupportedError(describe("np.unique: axis= is not supported on traced arrays", remedy="np.lexsort orders rows"))
+        raise UnsupportedError(
+            describe("np.unique: axis= is not supported on traced arrays", remedy="np.lexsort orders rows")
+        )
     if a.type.size == 0:
         none = wrap(full((0,), 0, i64))
         found: list[Any] = [wrap(full((0,), 0, a.type.dtype)), none, none, none]
@@ -69,7 +79,9 @@ def unique(ar: Any, return_index: bool = False, return_inverse: bool = False, re
             found[2] = inverse.reshape(a.shape)  # type: ignore[attr-defined]
         if return_counts:
             found[3] = _counts(first, at)
-    wanted = [found[0]] + [f for f, asked in zip(found[1:], (return_index, return_inverse, return_counts), strict=True) if asked]
+    wanted = [found[0]] + [
+        f for f, asked in zip(found[1:], (return_index, return_inverse, return_counts), strict=True) if asked
+    ]
     return wanted[0] if len(wanted) == 1 else tuple(wanted)
 
 
@@ -80,7 +92,9 @@ def unique_values(x: Any, /) -> Any:
 
 
 @implements(np.isin)
-def isin(element: Any, test_elements: Any, assume_unique: bool = False, invert: bool = False, *, kind: Any = None) -> Any:
+def isin(
+    element: Any, test_elements: Any, assume_unique: bool = False, invert: bool = False, *, kind: Any = None
+) -> Any:
     """Whether each element is among test_elements."""
     a, b = dynamic(element), dynamic(test_elements).ravel()
     n = b.type.shape[0]
@@ -128,4 +142,3 @@ def setxor1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
     joined = np.concatenate([dynamic(ar1).ravel(), dynamic(ar2).ravel()])
     values = unique(joined)
     return values[isin(values, ar1) != isin(values, ar2)]
-

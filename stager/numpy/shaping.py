@@ -1,4 +1,4 @@
-"""Shapes and axes: functions whose results are views of their operand wherever NumPy's are, and those that join arrays."""
+"""Shapes and axes: functions whose results are views wherever NumPy's are, and those that join arrays."""
 
 from __future__ import annotations
 
@@ -58,7 +58,12 @@ def reshaped(a: Array, shape: Sequence[Dim]) -> Array:
     if shape == a.type.shape:
         return a.view_by(views._reshape.op, shape=shape)
     if product(shape) != a.type.size:
-        raise ShapeError(describe(f"cannot reshape array of size {a.type.size} into shape ({','.join(map(str, shape))}{',' if len(shape) == 1 else ''})"))
+        raise ShapeError(
+            describe(
+                f"cannot reshape array of size {a.type.size} into shape "
+                f"({','.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+            )
+        )
     if not a.path or _shown_by_strides(a, shape):
         return a.view_by(views._reshape.op, shape=shape)
     return wrap(op.copy(views.reshape(a.raw(), shape=shape)), a.weak)
@@ -118,7 +123,8 @@ def _in_memory_order(a: Array) -> Array:
     found = follow(Layout.contiguous(a.cell.type), list(a.path))
     if found is None or not all(isinstance(s, int) and s > 0 for s in found.strides):
         return a
-    return permuted(a, sorted(range(a.ndim), key=lambda k: -found.strides[k]))  # type: ignore[operator]
+    steps: list[Any] = [-s for s in found.strides]
+    return permuted(a, sorted(range(a.ndim), key=steps.__getitem__))
 
 
 @implements(method="flatten")
@@ -241,17 +247,24 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
 
 
 @implements(np.lib.stride_tricks.sliding_window_view)
-def sliding_window_view(x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False) -> Array:
+def sliding_window_view(
+    x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False
+) -> Array:
     """Windows as new last axes: a view, read-only unless `writeable`."""
     a = handle(x)
     sizes = tuple(window_shape) if isinstance(window_shape, tuple | list) else (window_shape,)
-    axes = tuple(range(a.ndim)) if axis is None else tuple([axis_of(k, a.ndim) for k in (axis if isinstance(axis, tuple | list) else (axis,))])
+    axes = (
+        tuple(range(a.ndim))
+        if axis is None
+        else tuple([axis_of(k, a.ndim) for k in (axis if isinstance(axis, tuple | list) else (axis,))])
+    )
     if len(sizes) != len(axes):
         raise ValueError("Must provide matching length window_shape and axis")
     for size, k in zip(sizes, axes, strict=True):
         if size < 0:
             raise ValueError("`window_shape` cannot contain negative values")
-        if isinstance(a.type.shape[k], int) and isinstance(size, int) and size > a.type.shape[k]:
+        n = a.type.shape[k]
+        if isinstance(n, int) and isinstance(size, int) and size > n:
             raise ValueError("window shape cannot be larger than input array shape")
         a = a.view_by(views.windows.op, axis=k, size=size, step=1)
     return a if writeable else locked(a)
@@ -305,7 +318,9 @@ def copy(a: Any, order: str = "K", subok: bool = False) -> Array:
 
 
 @implements(method="astype")
-def astype(self: Array, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True) -> Array:
+def astype(
+    self: Array, dtype: Any, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True
+) -> Array:
     """The elements cast to another dtype, with NumPy's casting."""
     d = dtype_of(dtype)
     if not np.can_cast(self.dtype, d.np, casting):  # type: ignore[arg-type]

@@ -137,12 +137,19 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Array:
         n = max(n, int(np.max(x)) + 1 if np.size(x) else 0)
     elif n == 0:
         raise UnsupportedError(
-            describe("np.bincount: the length of the result depends on the data", remedy="give minlength; a larger value is then an IndexError")
+            describe(
+                "np.bincount: the length of the result depends on the data",
+                remedy="give minlength; a larger value is then an IndexError",
+            )
         )
     position = op.convert(a.raw(), dtype=i64)
     # a negative value wraps nowhere: it is moved past the end, where the check finds it
     position = op.select(op.lt(position, 0), full(position.type.shape, n, i64), position)
-    updates = full(position.type.shape, 1, i64) if weights is None else broadcast_raw(operand(weights, f64), position.type.shape)
+    updates = (
+        full(position.type.shape, 1, i64)
+        if weights is None
+        else broadcast_raw(operand(weights, f64), position.type.shape)
+    )
     base = full((n,), 0, updates.type.dtype)
     return wrap(scatter(base, updates, position, axes=(0,), batch_dims=0, mode="check", combine="add"))
 
@@ -170,7 +177,9 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any 
 
 
 @implements(np.histogram)
-def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> tuple[Array, Array]:
+def histogram(
+    a: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None
+) -> tuple[Array, Array]:
     """(counts, edges)."""
     x = ravel(a)
     edges = histogram_bin_edges(x, bins, range)
@@ -190,7 +199,7 @@ def histogram(a: Any, bins: Any = 10, range: Any = None, density: Any = None, we
         from stager.numpy.reductions import sum
         from stager.numpy.scans import diff
 
-        counts = counts / diff(edges) / sum(counts)  # type: ignore[operator]
+        counts = counts / diff(edges) / sum(counts)
     return counts, edges
 
 
@@ -239,7 +248,7 @@ def quantile_raw(a: Any, q: Any, axis: Any, method: str, keepdims: bool) -> Arra
     """Quantiles by the linear method and the four that pick a neighbour."""
     a = handle(a)
     if not a.type.dtype.is_float:
-        a = a.astype(np.float64)  # type: ignore[attr-defined]
+        a = a.astype(np.float64)
     from stager.numpy.reductions import normalize_axes
 
     axes = normalize_axes(axis, a.ndim)
@@ -256,20 +265,34 @@ def quantile_raw(a: Any, q: Any, axis: Any, method: str, keepdims: bool) -> Arra
     weight = (position - lower).reshape(position.shape + (1,) * len(rest))
     from stager.numpy.joining import take
 
-    low, high = take(x, lower, axis=0), take(x, upper, axis=0)
+    low: Any = take(x, lower, axis=0)
+    high: Any = take(x, upper, axis=0)
     if method == "linear":
         t = weight.astype(a.dtype) if weight.ndim else a.dtype.type(weight)
         # NumPy interpolates from the nearer end
         from stager.numpy.selection import where
 
-        gap = high - low  # type: ignore[operator]
+        gap = high - low
         out = where(weight >= 0.5, high - gap * (1 - t), low + gap * t)
     elif method in ("lower", "higher", "midpoint", "nearest"):
         nearest = np.clip(np.around(position).astype(int), 0, n - 1)
         exact = lower == position
-        out = low if method == "lower" else take(x, np.where(exact, lower, upper), axis=0) if method == "higher" else take(x, nearest, axis=0) if method == "nearest" else (low + take(x, np.where(exact, lower, upper), axis=0)) * 0.5  # type: ignore[operator]
+        out = (
+            low
+            if method == "lower"
+            else take(x, np.where(exact, lower, upper), axis=0)
+            if method == "higher"
+            else take(x, nearest, axis=0)
+            if method == "nearest"
+            else (low + take(x, np.where(exact, lower, upper), axis=0)) * 0.5
+        )
     else:
-        raise UnsupportedError(describe(f"np.quantile: method {method!r} is not supported on traced arrays", remedy="near: 'linear', 'lower', 'higher', 'midpoint', 'nearest'"))
+        raise UnsupportedError(
+            describe(
+                f"np.quantile: method {method!r} is not supported on traced arrays",
+                remedy="near: 'linear', 'lower', 'higher', 'midpoint', 'nearest'",
+            )
+        )
     last = getitem(x, -1)  # NaN sorts last: then every quantile is NaN
     from stager.numpy.selection import where
 
@@ -280,8 +303,17 @@ def quantile_raw(a: Any, q: Any, axis: Any, method: str, keepdims: bool) -> Arra
 
 
 @implements(np.quantile)
-def quantile(a: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear", keepdims: bool = False, *,
-             weights: Any = None) -> Array:  # fmt: skip
+def quantile(
+    a: Any,
+    q: Any,
+    axis: Any = None,
+    out: Any = None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
+    *,
+    weights: Any = None,
+) -> Array:
     """Quantiles; q must be known while tracing."""
     known = np.asarray(concrete(q, "quantile", "q"))
     if weights is not None:
@@ -292,8 +324,17 @@ def quantile(a: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input:
 
 
 @implements(np.percentile)
-def percentile(a: Any, q: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, method: str = "linear", keepdims: bool = False, *,
-               weights: Any = None) -> Array:  # fmt: skip
+def percentile(
+    a: Any,
+    q: Any,
+    axis: Any = None,
+    out: Any = None,
+    overwrite_input: bool = False,
+    method: str = "linear",
+    keepdims: bool = False,
+    *,
+    weights: Any = None,
+) -> Array:
     """Percentiles; q must be known while tracing."""
     known = np.asarray(concrete(q, "percentile", "q"), dtype=np.float64)
     if ((known < 0) | (known > 100)).any():
@@ -306,14 +347,21 @@ def median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = Fa
     """The middle value, the mean of the middle two."""
     a = handle(a)
     if not a.type.dtype.is_float:
-        a = a.astype(np.float64)  # type: ignore[attr-defined]
+        a = a.astype(np.float64)
     from stager.numpy.reductions import mean, normalize_axes
     from stager.numpy.selection import where
     from stager.numpy.shaping import permuted
 
     axes = normalize_axes(axis, a.ndim)
     rest = [k for k in range(a.ndim) if k not in axes]
-    x = wrap(sort_ops.sort(reshape(permuted(a, [*axes, *rest]), (-1, *[a.type.shape[k] for k in rest])).raw(), axis=0, num_keys=1, stable=True)[0])
+    x = wrap(
+        sort_ops.sort(
+            reshape(permuted(a, [*axes, *rest]), (-1, *[a.type.shape[k] for k in rest])).raw(),
+            axis=0,
+            num_keys=1,
+            stable=True,
+        )[0]
+    )
     n = x.type.shape[0]
     middle = mean(getitem(x, slice((n - 1) // 2, n // 2 + 1)), 0)
     last = getitem(x, -1)
@@ -321,4 +369,3 @@ def median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = Fa
     if keepdims:
         found = reshape(found, [1 if k in axes else d for k, d in enumerate(a.type.shape)])
     return deliver(found, out, "median")
-

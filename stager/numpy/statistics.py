@@ -19,7 +19,7 @@ from stager.ops.reductions import reduce_and
 from stager.ops.sort import searchsorted
 from stager.ops.structural import pad
 
-_NO = np._NoValue  # type: ignore[attr-defined]
+_NO = np._NoValue
 
 
 def _every(mask: Any) -> Any:
@@ -35,7 +35,8 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
     kept = {} if keepdims is _NO else {"keepdims": keepdims}
     if weights is None:
         found = x.mean(axis, **kept)
-        scale: Any = wrap(full(found.type.shape, 1, found.type.dtype)) * (float(x.size) / float(found.size))
+        one: Any = wrap(full(found.type.shape, 1, found.type.dtype))
+        scale: Any = one * (float(x.size) / float(found.size))
         return (found, scale) if returned else found
     w = dynamic(weights)
     if w.type.shape != x.type.shape:
@@ -64,8 +65,17 @@ def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = _NO) -> Any:
 
 
 @implements(np.cov)
-def cov(m: Any, y: Any = None, rowvar: bool = True, bias: bool = False, ddof: Any = None, fweights: Any = None, aweights: Any = None, *,
-        dtype: Any = None) -> Any:  # fmt: skip
+def cov(
+    m: Any,
+    y: Any = None,
+    rowvar: bool = True,
+    bias: bool = False,
+    ddof: Any = None,
+    fweights: Any = None,
+    aweights: Any = None,
+    *,
+    dtype: Any = None,
+) -> Any:
     """Covariance matrix of variables in rows (columns with rowvar=False)."""
     if ddof is not None and ddof != int(ddof):
         raise ValueError("ddof must be integer")
@@ -141,7 +151,8 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         grid = np.concatenate((grid[-1:] - period, grid, grid[0:1] + period))
         values = np.concatenate((values[-1:], values, values[0:1]))
     n = grid.shape[0]
-    j = np.clip(wrap(searchsorted(grid.raw(), at.raw(), side="right")) - 1, 0, max(n - 2, 0) if isinstance(n, int) else None)
+    found: Any = wrap(searchsorted(grid.raw(), at.raw(), side="right"))
+    j = np.clip(found - 1, 0, max(n - 2, 0) if isinstance(n, int) else None)
     k = np.minimum(j + 1, n - 1)
     x0, x1, y0, y1 = grid[j], grid[k], values[j], values[k]
     slope = (y1 - y0) / np.where(x1 == x0, 1.0, x1 - x0) if n == 1 else (y1 - y0) / (x1 - x0)
@@ -149,7 +160,9 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     second = slope * (at - x1) + y1
     inner = np.where(np.isnan(inner), np.where(np.isnan(second) & (y0 == y1), y0, second), inner)
     inner = np.where(at == x0, y0, inner)
-    result = np.where(at >= grid[-1], np.where(at == grid[-1], values[-1], values[-1] if right is None else right), inner)
+    result = np.where(
+        at >= grid[-1], np.where(at == grid[-1], values[-1], values[-1] if right is None else right), inner
+    )
     result = np.where(at < grid[0], values[0] if left is None else left, result)
     return np.where(np.isnan(at), at, result)
 
@@ -226,7 +239,7 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 6.28318
     steps = np.mod(dd - low, period) + low
     if ambiguous:
         steps = np.where((steps == low) & (dd > 0), np.asarray(high, dtype=steps.dtype), steps)
-    correct = np.where(np.abs(dd) < discont, np.asarray(0, dtype=steps.dtype), steps - dd)  # type: ignore[operator]
+    correct = np.where(np.abs(dd) < discont, np.asarray(0, dtype=steps.dtype), steps - dd)
     before = (slice(None),) * k
     first = x[(*before, slice(0, 1))].astype(d.np)
     return np.concatenate([first, (x[(*before, slice(1, None))] + correct.cumsum(k)).astype(d.np)], axis=k)
@@ -236,16 +249,17 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 6.28318
 def histogram2d(x: Any, y: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> Any:
     """Counts in a grid of bins, and the edges of both axes."""
     xs, ys = dynamic(x).ravel(), dynamic(y).ravel()
-    if isinstance(bins, int):
-        bins = (bins, bins)
-    elif len(bins) != 2:
+    if isinstance(bins, int) or len(bins) != 2:
         bins = (bins, bins)
     ranges = (None, None) if range is None else range
     from stager.numpy.sorting import histogram_bin_edges
 
-    edges: list[Any] = [histogram_bin_edges(v, b, r).astype(np.float64) for v, b, r in zip((xs, ys), bins, ranges, strict=True)]  # type: ignore[attr-defined]
+    edges: list[Any] = [
+        dynamic(histogram_bin_edges(v, b, r)).astype(np.float64) for v, b, r in zip((xs, ys), bins, ranges, strict=True)
+    ]
     shape = tuple([e.shape[0] - 1 for e in edges])
-    places, inside = [], None
+    places: list[Any] = []
+    inside: Any = None
     for v, e, n in zip((xs, ys), edges, shape, strict=True):
         i = np.searchsorted(e, v, side="right") - 1
         i = np.where(v == e[-1], n - 1, i)
@@ -258,7 +272,12 @@ def histogram2d(x: Any, y: Any, bins: Any = 10, range: Any = None, density: Any 
 
     base = full((shape[0] * shape[1],), 0, edges[0].type.dtype)
     updates = dynamic(np.where(inside, amount, 0.0)).raw()
-    counts: Any = wrap(views.reshape(scatter(base, updates, dynamic(flat).raw(), axes=(0,), batch_dims=0, mode="promise", combine="add"), shape=shape))
+    counts: Any = wrap(
+        views.reshape(
+            scatter(base, updates, dynamic(flat).raw(), axes=(0,), batch_dims=0, mode="promise", combine="add"),
+            shape=shape,
+        )
+    )
     if density:
         counts = counts / np.diff(edges[0])[:, None] / np.diff(edges[1])[None, :] / counts.sum()
     return counts, edges[0], edges[1]

@@ -1,4 +1,4 @@
-"""`np.r_` and `np.c_`: objects that join what they are subscripted with. Reached through the resolution of subscripts."""
+"""`np.r_` and `np.c_`, which join what they are subscripted with. Reached through the resolution of subscripts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class Joined:
         if not holds_tracer(key, 3) and not _traced_bounds(items):
             return constant(self.original[key])
         if any(isinstance(i, str) for i in items):
-            raise UnsupportedError(describe("np.r_ with a directive is not supported on traced arrays", remedy="use np.concatenate"))
+            raise UnsupportedError(
+                describe("np.r_ with a directive is not supported on traced arrays", remedy="use np.concatenate")
+            )
         parts = [_range(i) if isinstance(i, slice) else i for i in items]
         dtype = result_dtype(*[p if type(p) in (int, float, bool, Array) else handle(p) for p in parts])
         arrays = [self._at_least(handle(p)) for p in parts]

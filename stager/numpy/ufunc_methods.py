@@ -22,25 +22,50 @@ from stager.ops import elementwise as op
 from stager.ops import views
 from stager.ops.families import full
 
-_NO = np._NoValue  # type: ignore[attr-defined]
+_NO = np._NoValue
 
-REDUCE = {np.add: np.sum, np.multiply: np.prod, np.maximum: np.max, np.minimum: np.min, np.logical_and: np.all, np.logical_or: np.any}
+REDUCE = {
+    np.add: np.sum,
+    np.multiply: np.prod,
+    np.maximum: np.max,
+    np.minimum: np.min,
+    np.logical_and: np.all,
+    np.logical_or: np.any,
+}
 ACCUMULATE = {np.add: np.cumsum, np.multiply: np.cumprod}
 ASSOCIATIVE = {
-    np.fmax, np.fmin, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.logical_xor, np.logaddexp, np.logaddexp2, np.hypot,
-    np.gcd, np.lcm, np.add, np.multiply, np.maximum, np.minimum, np.logical_and, np.logical_or,
-}  # fmt: skip
+    np.fmax,
+    np.fmin,
+    np.bitwise_and,
+    np.bitwise_or,
+    np.bitwise_xor,
+    np.logical_xor,
+    np.logaddexp,
+    np.logaddexp2,
+    np.hypot,
+    np.gcd,
+    np.lcm,
+    np.add,
+    np.multiply,
+    np.maximum,
+    np.minimum,
+    np.logical_and,
+    np.logical_or,
+}
 COMBINE = {np.add: "add", np.multiply: "mul", np.maximum: "max", np.minimum: "min"}
 UNROLLED = 16  # folds of more elements than this, if they must go from left to right, are a loop
 
 
 def apply_ufunc_method(ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
     """`ufunc.method(*inputs, **kwargs)`."""
-    rule = RULES.get(method)
+    rule: Any = RULES.get(method)
     if rule is None or ufunc.signature is not None:
         raise UnsupportedError(describe(f"np.{ufunc.__name__}.{method} is not supported on traced arrays"))
     if method != "at" and (ufunc.nout != 1 or ufunc.nin != 2):
-        raise ValueError(f"{method} only supported for {'functions returning a single value' if ufunc.nin == 2 else 'binary functions'}")
+        raise ValueError(
+            f"{method} only supported for "
+            f"{'functions returning a single value' if ufunc.nin == 2 else 'binary functions'}"
+        )
     out = kwargs.pop("out", None)
     if out is not None:
         kwargs["out"] = out[0] if isinstance(out, tuple) else out
@@ -57,8 +82,16 @@ def fold_dtype(ufunc: Any, a: Array, dtype: Any) -> DType:
     return resolve(ufunc, (kind, kind), None)[1][0]
 
 
-def reduce(ufunc: Any, array: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = _NO,
-           where: Any = _NO) -> Any:  # fmt: skip
+def reduce(
+    ufunc: Any,
+    array: Any,
+    axis: Any = 0,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    initial: Any = _NO,
+    where: Any = _NO,
+) -> Any:
     """Fold along axes."""
     a = as_array(as_array_like(array))
     initial = _NO if initial is None else initial
@@ -74,20 +107,27 @@ def reduce(ufunc: Any, array: Any, axis: Any = 0, dtype: Any = None, out: Any = 
         return FUNCTIONS[REDUCE[ufunc]](a, axis=axis, out=out, keepdims=keepdims, where=where, **passed)
     axes = normalize_axes(axis, a.ndim)
     if len(axes) > 1 and ufunc not in ASSOCIATIVE:
-        raise ValueError(f"reduction operation '{ufunc.__name__}' is not reorderable, so at most one axis may be specified")
+        raise ValueError(
+            f"reduction operation '{ufunc.__name__}' is not reorderable, so at most one axis may be specified"
+        )
     d = fold_dtype(ufunc, a, dtype)
     identity = ufunc.identity
     if where is not _NO and where is not True:
         base = identity if initial is _NO else initial
         if base is None:
-            raise ValueError(f"reduction operation '{ufunc.__name__}' does not have an identity, so to use a where mask one has to specify 'initial'")
+            raise ValueError(
+                f"reduction operation '{ufunc.__name__}' does not have an identity, "
+                "so to use a where mask one has to specify 'initial'"
+            )
         if ufunc not in ASSOCIATIVE:
             raise UnsupportedError(describe(f"np.{ufunc.__name__}.reduce: where= is not supported on traced arrays"))
         a = masked(a, where, identity if identity is not None else initial)
     r = op.convert(a.raw(), dtype=d)
     shape = r.type.shape
     rest = [k for k in range(a.ndim) if k not in axes]
-    lines = views.reshape(views.transpose(r, perm=(*axes, *rest)), shape=(_size(shape, axes), *[shape[k] for k in rest]))
+    lines = views.reshape(
+        views.transpose(r, perm=(*axes, *rest)), shape=(_size(shape, axes), *[shape[k] for k in rest])
+    )
     n = lines.type.shape[0]
     if n == 0:
         base = identity if initial is _NO else initial
@@ -116,7 +156,9 @@ def _size(shape: Any, axes: Any) -> Any:
 def _halved(ufunc: Any, x: Array) -> Array:
     n = x.type.shape[0]
     if not isinstance(n, int):
-        raise UnsupportedError(describe(f"np.{ufunc.__name__}.reduce needs a size that is known while tracing, not {n}"))
+        raise UnsupportedError(
+            describe(f"np.{ufunc.__name__}.reduce needs a size that is known while tracing, not {n}")
+        )
     tail: Array | None = None
     while n > 1:
         half = n // 2
@@ -217,7 +259,10 @@ def at(ufunc: Any, a: Any, indices: Any, b: Any = _NO) -> None:
 
     ins, outs = resolve(ufunc, (kinds[0], *[kind_of(x) for x in kinds[1:]]), None)
     if not np.can_cast(outs[0].np, target.dtype, "same_kind"):
-        raise TypeError(f"Cannot cast ufunc '{ufunc.__name__}' output from {outs[0].np!r} to {target.dtype!r} with casting rule 'same_kind'")
+        raise TypeError(
+            f"Cannot cast ufunc '{ufunc.__name__}' output from {outs[0].np!r} to {target.dtype!r} "
+            "with casting rule 'same_kind'"
+        )
     d = target.type.dtype
     if ufunc in COMBINE and ins[0] is d and ins[1] is d and d.kind != "b":
         combined_write(target, indices, b, COMBINE[ufunc])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -169,7 +169,7 @@ UFUNCS: dict[Any, Rule] = {
 
 
 def apply_operator(ufunc: Any, *inputs: Any) -> Any:
-    """A Python operator: on Python numbers alone it gives a Python number, which stays weak (a ufunc gives a strong scalar)."""
+    """A Python operator: of Python numbers alone it gives a Python number, weak as they are (a ufunc's is strong)."""
     out = apply_ufunc(ufunc, *inputs)
     if all(type(x) in (int, float) or (type(x) is Array and x.weak) for x in inputs):
         for result in out if isinstance(out, tuple) else (out,):
@@ -177,14 +177,22 @@ def apply_operator(ufunc: Any, *inputs: Any) -> Any:
     return out
 
 
-def apply_ufunc(ufunc: Any, *inputs: Any, out: Any = None, where: Any = True, dtype: Any = None, casting: str = "same_kind",
-                order: str = "K", subok: bool = True) -> Any:  # fmt: skip
+def apply_ufunc(
+    ufunc: Any,
+    *inputs: Any,
+    out: Any = None,
+    where: Any = True,
+    dtype: Any = None,
+    casting: str = "same_kind",
+    order: str = "K",
+    subok: bool = True,
+) -> Any:
     """A ufunc call on traced arrays, with NumPy's promotion, broadcasting, `out=`, `where=` and `dtype=`."""
     rule = UFUNCS.get(ufunc) or scipy_rule(ufunc)
     if rule is None:
         _unsupported(ufunc)
     operands = [x if type(x) in (Array, bool, int, float, complex) else as_array_like(x) for x in inputs]
-    in_dtypes, out_dtypes = resolve(ufunc, tuple([kind_of(x) for x in operands]), dtype)
+    in_dtypes, out_dtypes = resolve(ufunc, tuple([kind_of(x) for x in operands]), dtype, casting)
     raws = [operand(x, d) for x, d in zip(operands, in_dtypes, strict=True)]
     shapes = [r.type.shape for r in raws]
     shape = shapes[0] if len(raws) == 1 else broadcast_shapes(ufunc.__name__, shapes)
@@ -192,22 +200,29 @@ def apply_ufunc(ufunc: Any, *inputs: Any, out: Any = None, where: Any = True, dt
     results = result if ufunc.nout > 1 else (result,)
     results = tuple([op.convert(r, dtype=d) for r, d in zip(results, out_dtypes, strict=True)])
     outs = out if isinstance(out, tuple) else (out,) * ufunc.nout
-    final = tuple([_deliver(ufunc.__name__, r, o, where) for r, o in zip(results, outs, strict=True)])
+    final = tuple([_deliver(ufunc.__name__, r, o, where, casting) for r, o in zip(results, outs, strict=True)])
     return final if ufunc.nout > 1 else final[0]
 
 
-def _deliver(name: str, result: Any, out: Any, where: Any) -> Array:
+def _deliver(name: str, result: Any, out: Any, where: Any, casting: Any = "same_kind") -> Array:
     """A ufunc's result: fresh, or written into `out` where `where` holds."""
     if out is None:
         if where is not True:
-            mask = broadcast_raw(operand(as_array_like(where), dtype_of(bool)), result.type.shape)
+            given = operand(as_array_like(where), dtype_of(bool))
+            shape = broadcast_shapes(name, [result.type.shape, given.type.shape])
+            mask, result = broadcast_raw(given, shape), broadcast_raw(result, shape)
             result = op.select(mask, result, full_like(result, 0))  # NumPy leaves these elements uninitialised
         return wrap(result)
     target = writable(out)
-    if not np.can_cast(result.type.dtype.np, target.dtype, "same_kind"):
-        raise TypeError(f"Cannot cast ufunc '{name}' output from {result.type.dtype.np!r} to {target.dtype!r} with casting rule 'same_kind'")
+    if not np.can_cast(result.type.dtype.np, target.dtype, casting):
+        raise TypeError(
+            f"Cannot cast ufunc '{name}' output from {result.type.dtype.np!r} to {target.dtype!r} "
+            f"with casting rule '{casting}'"
+        )
     if broadcast_shapes(name, [result.type.shape, target.type.shape]) != target.type.shape:
-        raise ShapeError(describe(f"{name}: non-broadcastable output operand with shape {target.shape}: the result is {result.type}"))
+        raise ShapeError(
+            describe(f"{name}: non-broadcastable output operand with shape {target.shape}: the result is {result.type}")
+        )
     value = broadcast_raw(op.convert(result, dtype=target.type.dtype), target.type.shape)
     if where is not True:
         mask = broadcast_raw(operand(as_array_like(where), dtype_of(bool)), target.type.shape)
@@ -233,7 +248,12 @@ def as_array_like(x: Any) -> Any:
     if type(x) is Array or isinstance(x, bool | int | float):
         return x
     if isinstance(x, complex):
-        raise DTypeError(describe(f"complex numbers such as {x} are not supported", remedy="keep real and imaginary parts as arrays of their own"))
+        raise DTypeError(
+            describe(
+                f"complex numbers such as {x} are not supported",
+                remedy="keep real and imaginary parts as arrays of their own",
+            )
+        )
     if isinstance(x, np.generic | np.ndarray):
         return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
     if isinstance(x, list | tuple):
@@ -249,11 +269,10 @@ def as_array_like(x: Any) -> Any:
     raise UnsupportedError(describe(f"{type(x).__name__} is not an array, a scalar or a nested list of those"))
 
 
-def _unsupported(ufunc: Any) -> None:
+def _unsupported(ufunc: Any) -> NoReturn:
     import difflib
 
     names = [u.__name__ for u in UFUNCS]
     near = difflib.get_close_matches(ufunc.__name__, names, 3, 0.5)
     hint = f"near: {', '.join('np.' + n for n in near)}" if near else "write it with the supported ufuncs"
     raise UnsupportedError(describe(f"the ufunc {ufunc.__name__} is not supported on traced arrays", remedy=hint))
-

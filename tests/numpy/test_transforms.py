@@ -74,7 +74,7 @@ SMOOTH: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "diag": (lambda x: np.diag(x**2, 1), (V,)),
     "flat": (lambda x: x.T.flat[2:7] ** 2, (F,)),
     "apply_along_axis": (lambda x: np.apply_along_axis(lambda v: v / (v**2).sum(), 1, x), (F,)),
-}  # fmt: skip
+}
 DATA_SIZED = {"data mask"}
 
 
