@@ -35,6 +35,7 @@ from stager.ops.regions import (
     dependent_outputs,
     dim_value,
     finish,
+    known_dim,
     replay,
     scalar_index,
     trace_region,
@@ -125,7 +126,9 @@ def _no_reference(*args: Any, **params: Any) -> Any:
 def for_loop(lower: Raw, upper: Raw, carries: Sequence[Raw], body: RawFunction, *, step: int = 1) -> tuple[Raw, ...]:
     """carries after `body(i, *carries)` for every i of range(lower, upper, step)."""
     n = len(carries)
-    traced = trace_region(body, (I64, *[c.type for c in carries]), Captures())
+    low, high = known_dim(lower), known_dim(upper)
+    ends = (low, None if high is None else high - 1) if step > 0 else (None if high is None else high + 1, low)
+    traced = trace_region(body, (I64, *[c.type for c in carries]), Captures(), index=ends)
     regions, captured = finish([traced], 1 + n)
     operands = (scalar_index(lower), scalar_index(upper), *carries, *captured)
     out: tuple[Raw, ...] = bind(for_op, *operands, step=step, n_carry=n, regions=regions)
@@ -152,7 +155,7 @@ def switch_case(index: Raw, branches: Sequence[RawFunction]) -> tuple[Raw, ...]:
 
 def map_lanes(size: Dim, body: RawFunction) -> tuple[Raw, ...]:
     """The results of `body(lane)` for lanes 0 to size-1, stacked on a new first axis. Lanes run in any order."""
-    regions, captured = finish([trace_region(body, (I64,), Captures())], 1)
+    regions, captured = finish([trace_region(body, (I64,), Captures(), index=(0, size - 1))], 1)
     out: tuple[Raw, ...] = bind(map_op, *captured, size=size, regions=regions)
     return out
 

@@ -13,6 +13,8 @@ from stager.interpreters.stack import bind
 from stager.ir.core_ops import fill_op
 from stager.ir.dims import Dim, is_static, product
 from stager.ir.graph import Value
+from stager.ir.types import Type
+from stager.ops.families import zeros_of
 
 
 class Totals(NamedTuple):
@@ -45,9 +47,32 @@ def _into(whole: Any, part: Any) -> Any:
     op, params = part.node.op, part.node.params
     if op.name == "scatter" and params["combine"] == "add":
         return bind(op, whole, *part.node.args[1:], **params)
-    if op.name == "slice_update" and _is_small(params["sizes"], part.type.shape):
-        return bind(op, whole, add(slice_(whole, **params), part.node.args[1]), **params)
+    if op.name == "slice_update":
+        rows = _rows_of_slice(whole, part)
+        if rows is not None:
+            return rows
+        if _is_small(params["sizes"], part.type.shape):
+            return bind(op, whole, add(slice_(whole, **params), part.node.args[1]), **params)
     return None
+
+
+def _rows_of_slice(whole: Any, part: Value) -> Any:
+    """For a few picked rows of a slice (`A[:, a:b][i]`): as rows of the whole, padded with zeros. Else None."""
+    from stager.ops.structural import slice_update
+
+    inner, where = part.node.args[1].node, part.node.params
+    if inner.op.name != "scatter" or inner.params["combine"] != "add" or not is_zeros(inner.args[0]):
+        return None
+    _, updates, *idx = inner.args
+    axes, shape = inner.params["axes"], part.type.shape
+    if inner.params["batch_dims"] or idx[0].type.shape:
+        return None
+    if any((where["starts"][a], where["sizes"][a], where["steps"][a]) != (0, shape[a], 1) for a in axes):
+        return None
+    rest = [k for k in range(len(shape)) if k not in axes]
+    zeros = zeros_of(Type(part.type.dtype, tuple([shape[k] for k in rest])))
+    params = {name: tuple([where[name][k] for k in rest]) for name in ("starts", "sizes", "steps")}
+    return bind(inner.op, whole, slice_update(zeros, updates, **params), *idx, **inner.params)
 
 
 def _is_small(sizes: Sequence[Dim], shape: Sequence[Dim]) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from stager.bounds import simplify, upper
 from stager.interpreters.stack import bind, push, stack
 from stager.ir.core_ops import input_op
 from stager.ir.dims import Apply, Dim, Expr, Sym, dim_max, dim_min, evaluate, floordiv, substitute, symbol, symbols_of
@@ -59,8 +60,12 @@ def trace_joint(
     captured: Sequence[Raw],
     needs: Sequence[bool],
     seeded: Sequence[bool],
+    index: tuple[Dim | None, Dim | None] = (None, None),
 ) -> Joint:
-    """own: types of the body's own inputs, the last n_carry of them carries. seeded: results that get a cotangent."""
+    """own: types of the body's own inputs, the last n_carry of them carries. seeded: results that get a cotangent.
+
+    index: the ends of the range of own input 0, where it is a loop's.
+    """
     from stager.interpreters.grad import GradInterpreter
 
     ct_types = [t for t, on in zip(body.output_types, seeded, strict=True) if on]
@@ -94,7 +99,8 @@ def trace_joint(
         kept["ct_outs"] = ct_outs
         return [*kept["outs"], *[ct for ct in ct_outs if ct is not None]]
 
-    interp = trace_region(joint, (*own, *ct_types, *total_types), Captures(), "joint")
+    types = (*own, *ct_types, *total_types)
+    interp = trace_region(joint, types, Captures(), "joint", index=index, share=True)
     graph = interp.graph
     outputs = iter(graph.outputs)
     outs = [next(outputs) for _ in kept["outs"]]
@@ -343,8 +349,7 @@ def _minimum_cut(
 ) -> list[Value]:
     """Node-capacitated: v -> v' carries the bytes of v, a cheap node's operands lead to it, what is wanted leads on.
 
-    Of the cuts of one size the last one is taken (it runs least again): the digraph is turned around, so that the cut
-    nearest its source is the one nearest to the end.
+    Of the cuts of one size the one nearest to the end is taken, behind which least is run again.
     """
     import networkx as nx
     from networkx.algorithms.flow import boykov_kolmogorov
@@ -381,8 +386,8 @@ def _minimum_cut(
                 todo.append(a)
     if start not in flow:
         return []
-    _, (near_end, _) = nx.minimum_cut(flow.reverse(), end, start, flow_func=boykov_kolmogorov)
-    return [v for v in _in_order(joint, seen) if (v, 1) in near_end and (v, 0) not in near_end]
+    _, (near_start, near_end) = nx.minimum_cut(flow, start, end, flow_func=boykov_kolmogorov)
+    return [v for v in _in_order(joint, seen) if (v, 0) in near_start and (v, 1) in near_end]
 
 
 def _in_order(joint: Joint, values: set[Value]) -> list[Value]:
@@ -393,15 +398,17 @@ def _in_order(joint: Joint, values: set[Value]) -> list[Value]:
 def _bytes(graph: Graph, v: Value, shape: Sequence[Dim]) -> int:
     total = v.type.dtype.itemsize
     for d in shape:
-        total *= d if isinstance(d, int) else 64 if (hint := _hint_of(graph, d)) is None else hint
+        total *= d if isinstance(d, int) else _likely(graph, d)
     return max(total, 1)
 
 
-def _hint_of(graph: Graph, d: Dim) -> int | None:
+def _likely(graph: Graph, d: Dim) -> int:
+    """About how large a symbolic extent will be: by the hints of the first call, by known bounds, or some size."""
     env = {name: graph.symbols[name].hint for name in symbols_of(d) if name in graph.symbols}
-    if any(h is None for h in env.values()) or env.keys() != symbols_of(d):
-        return None
-    return max(1, evaluate(d, env))  # type: ignore[arg-type]
+    if env.keys() == symbols_of(d) and None not in env.values():
+        return max(1, evaluate(d, env))  # type: ignore[arg-type]
+    bound = upper(d)
+    return 64 if bound is None else max(1, bound)
 
 
 # -- sizes that depend on the iteration -------------------------------------------------------------------------------
@@ -416,7 +423,7 @@ def _bound_shape(graph: Graph, shape: Sequence[Dim], ranges: dict[str, tuple[Dim
             high = _extent(d, ranges, local, upper=True)
             if high is None:
                 return None
-            d = dim_max(0, high)
+            d = simplify(dim_max(0, high))
         out.append(d)
     return tuple(out)
 
@@ -473,7 +480,7 @@ def _atom_extent(atom: Any, ranges: dict[str, tuple[Dim, Dim]], local: set[str],
     return dim_max(a, b) if atom.fn == "max" else dim_min(a, b)
 
 
-def index_ranges(joint: Joint, low: Dim, high: Dim, step: int) -> dict[str, tuple[Dim, Dim]]:
-    """The least and the largest value of the symbols that are the loop's index."""
-    ends = (low, high - 1) if step > 0 else (high + 1, low)
+def index_ranges(joint: Joint, least: Dim, greatest: Dim) -> dict[str, tuple[Dim, Dim]]:
+    """The least and the greatest value of the symbols that are the loop's index."""
+    ends = (least, greatest)
     return {name: ends for name, d in joint.graph.symbols.items() if d.kind == "value" and d.source == 0}

@@ -18,7 +18,7 @@ import numpy as np
 from stager.errors import ConcretizationError, describe
 from stager.interpreters.stack import Tracer, bind, push, stack
 from stager.interpreters.stage import StageInterpreter
-from stager.ir.core_ops import dim_op, fill_op, input_op
+from stager.ir.core_ops import constant_op, dim_op, fill_op, input_op
 from stager.ir.dims import Dim, dim_max, dim_min, floordiv, is_static, mod, substitute, symbol
 from stager.ir.dtypes import i64
 from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
@@ -68,11 +68,19 @@ class RegionInterpreter(StageInterpreter):
         super().__init__(Graph(name))
         self.captures = captures
         self.inputs: dict[int, Value] = {}  # capture -> its input in this region
+        self.bounds: dict[int, tuple[Any, Any]] = {}  # input -> least and greatest value, as dims (`bounds.py`)
+        self.shared: dict[Any, Any] | None = None  # where equal nodes are one: what has been made
 
     def process(self, op: Any, args: Sequence[Any], params: dict[str, Any], regions: tuple[Graph, ...] = ()) -> Any:
         known = self.graph.nx._node
         args = [a if type(a) is Value and a.node in known else self.local(a) for a in args]
-        out = super().process(op, args, params, regions)
+        if self.shared is not None and op is not constant_op and not op.ordered and op.family != "control":
+            key = (op, *args, *params.items())
+            out = self.shared.get(key)
+            if out is None:
+                out = self.shared[key] = super().process(op, args, params)
+        else:
+            out = super().process(op, args, params, regions)
         s = stack()
         if s.grad_enabled and s.fwd_grad_enabled:
             return out
@@ -247,10 +255,21 @@ def compact(graph: Graph, inputs: Sequence[Value], live: set[Node]) -> Graph:
 
 
 def trace_region(
-    fn: Callable[..., Iterable[Any]], types: Sequence[Type], captures: Captures, name: str = "body"
+    fn: Callable[..., Iterable[Any]],
+    types: Sequence[Type],
+    captures: Captures,
+    name: str = "body",
+    *,
+    index: tuple[Dim | None, Dim | None] = (None, None),
+    share: bool = False,
 ) -> RegionInterpreter:
-    """Run fn once on inputs of these types, at a level of its own; `finish` then gives the graph."""
+    """Run fn once on inputs of these types, at a level of its own; `finish` then gives the graph.
+
+    index: the least and greatest value of input 0, where it is a loop's. share: equal nodes become one.
+    """
     interp = RegionInterpreter(name, captures)
+    interp.bounds[0] = index
+    interp.shared = {} if share else None
     s = stack()
     modes = s.grad_enabled, s.fwd_grad_enabled
     s.grad_enabled = s.fwd_grad_enabled = True  # the modes around decide about the control node as a whole
@@ -329,6 +348,28 @@ def _dim_below(raw: Any, depth: int, nesting: int = 0) -> Dim:
         if level.key == "Stage" and raw.node in level.graph.nx._node:  # type: ignore[attr-defined]
             return _symbol_for(level, raw)
     raise AssertionError(f"internal error in stager: {raw!r} belongs to no graph in force")
+
+
+def known_dim(raw: Any) -> Dim | None:
+    """`dim_of` for what is a literal, a dim, an input of a region, or arithmetic on those; else None."""
+    if not isinstance(raw, Value):
+        return None if isinstance(raw, Tracer) else int(raw)
+    if raw.node.op is not fill_op and raw.node.op is not dim_op:
+        if raw.node.op.name in _ARITHMETIC:
+            if any(known_dim(a) is None for a in raw.node.args):
+                return None
+        elif raw.node.op is not input_op or not isinstance(_owner(raw), RegionInterpreter):
+            return None
+    try:
+        return dim_of(raw)
+    except LaneDependentError:
+        return None
+
+
+def _owner(value: Value) -> Any:
+    s = stack()
+    levels = reversed(s.levels[: s.depth])
+    return next((v for v in levels if v.key == "Stage" and value.node in v.graph.nx._node), None)  # type: ignore[attr-defined]
 
 
 def _divides(node: Node) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import Any
 
+from stager.bounds import simplify
 from stager.interpreters.stack import bind
 from stager.ir.dims import Dim, dim_max, floordiv, is_static
 from stager.ir.graph import Graph, Node, Value
@@ -107,7 +108,7 @@ def trip_count(lower: Raw, upper: Raw, step: int) -> tuple[Raw, Dim, Dim, Dim]:
         low, high = (_end(x, least=(step > 0) == is_start) for x, is_start in ((lower, True), (upper, False)))
         return sub(trips, 1), dim_of(longest(trips)), low, high
     span_dim = high - low + (step - 1) if step > 0 else low - high - (step + 1)
-    count = dim_max(0, floordiv(span_dim, abs(step)))
+    count = simplify(dim_max(0, floordiv(span_dim, abs(step))))
     return dim_value(count - 1), count, low, high
 
 
@@ -157,9 +158,10 @@ def for_pullback(
         return bind(for_op, *args, step=step, n_carry=n, regions=regions), _nothing
     last, trips, low, high = trip_count(lower, upper, step)
     own = (I64, *[c.type for c in carries])
-    joint = trace_joint(body, own, n, active, captured, needs_captured, active)
+    ends = (low, high - 1) if step > 0 else (high + 1, low)
+    joint = trace_joint(body, own, n, active, captured, needs_captured, active, ends)
     i_value = joint.graph.inputs[0]
-    ranges = index_ranges(joint, low, high, step) | _lane_ranges(joint)
+    ranges = index_ranges(joint, *ends) | _lane_ranges(joint)
     residuals = choose_residuals(joint, {i_value}, ranges)
     stored = residuals.stored
     tapes = [zeros_of(Type(v.type.dtype, (trips, *residuals.bounds[v]))) for v in stored]
@@ -369,9 +371,9 @@ def map_pullback(
     active = dependent_outputs(body, [False, *needs], carries_tangent)
     if not any(active):
         return bind(map_op, *args, size=size, regions=regions), _nothing
-    joint = trace_joint(body, (I64,), 0, (), args, needs, active)
+    joint = trace_joint(body, (I64,), 0, (), args, needs, active, (0, size - 1))
     lane_value = joint.graph.inputs[0]
-    ranges = index_ranges(joint, 0, size, 1) | _lane_ranges(joint)
+    ranges = index_ranges(joint, 0, size - 1) | _lane_ranges(joint)
     residuals = choose_residuals(joint, {lane_value}, ranges)
     stored = residuals.stored
 
