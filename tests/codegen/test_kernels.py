@@ -241,3 +241,35 @@ def test_transposed_tiles(shape: tuple[int, int], dtype: str) -> None:
     a = rng.integers(0, 100, shape).astype(DTYPES[dtype].np)
     b = rng.integers(0, 100, shape[::-1]).astype(DTYPES[dtype].np)
     check(graph, a, b)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_softmax_of_any_size(axis: int) -> None:
+    g = G()
+    f64 = DTYPES["f64"]
+    x = g.builder.input(Type(f64, (5, 7)))
+    n, m = g.symbol("n", 0, 0), g.symbol("m", 0, 1)
+    x.node.types = (Type(f64, (n, m)),)
+    x.type = x.node.types[0]
+    e = g.exp(g.sub(x, g.broadcast(g.max(x, axis, keepdims=True), (n, m))))
+    graph = g.output(g.div(e, g.broadcast(g.sum(e, axis, keepdims=True), (n, m))))
+    run = compiled(graph)
+    for shape in [(1, 1), (5, 7), (33, 70), (129, 3), (2, 300)]:
+        a = rng.standard_normal(shape)
+        e_ref = np.exp(a - a.max(axis, keepdims=True))
+        np.testing.assert_allclose(run(a)[0], e_ref / e_ref.sum(axis, keepdims=True), rtol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(300000,), (500, 700), (3, 100000)])
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+def test_sums_have_the_same_bits_on_any_thread_and_alignment(shape: tuple[int, ...], dtype: str) -> None:
+    g = G()
+    x = g.input(f"{dtype}[{','.join(map(str, shape))}]")
+    graph = g.output(g.sum(x), g.sum(x, 0), g.sum(g.mul(x, x), len(shape) - 1))
+    a = rng.standard_normal(shape).astype(DTYPES[dtype].np)
+    shifted = np.empty(a.size + 3, a.dtype)[3:].reshape(shape)
+    shifted[...] = a
+    pieces, whole = compiled(graph), compiled(graph, threads=False)
+    for one, two, three in zip(pieces(a), whole(a), pieces(shifted), strict=True):
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, three)
