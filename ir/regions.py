@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from stager.ir.core_ops import input_op
+from stager.ir.core_ops import fill_op, input_op
 from stager.ir.graph import Graph, Node, SymbolDef, Value
 from stager.ir.types import Type
 
@@ -39,12 +39,18 @@ def operand_of(node: Node, region_input: int) -> Value:
 
 
 def edit_region(
-    region: Graph, inputs: Iterable[int | Type], outputs: Sequence[Value], stands: Mapping[Value, int] | None = None
+    region: Graph,
+    inputs: Iterable[int | Type],
+    outputs: Sequence[Value],
+    stands: Mapping[Value, int] | None = None,
+    *,
+    unneeded: bool = False,
 ) -> Graph:
     """The region with other inputs and outputs.
 
     An int among `inputs` takes over that input of the region, a type is a new input. `stands` says which new input
-    stands for which value of the region. Nodes that the outputs and effects need no more are gone.
+    stands for which value of the region. Nodes that the outputs and effects need no more are gone. `unneeded` says that
+    the values of dropped inputs matter to nothing: where a nested control node still takes one, zeros stand for it.
     """
     new = Graph(region.name)
     placed: dict[tuple[Node, int], Value] = {}
@@ -78,6 +84,10 @@ def edit_region(
     for node in region.nodes:
         if node not in live or node.op is input_op:
             continue
+        for a in node.args:
+            if unneeded and a.node.op is input_op and (a.node, 0) not in placed:
+                params = {"value": 0, "shape": a.type.shape, "dtype": a.type.dtype}
+                placed[a.node, 0] = Value(new.add(Node(fill_op, (), params, (a.type,))))
         args = tuple([placed[a.node, a.index] for a in node.args])
         if any(a is not b for a, b in zip(args, node.args, strict=True)) or not args:
             copy = Node(node.op, args, node.params, node.types, node.regions, node.loc, node.path)

@@ -77,7 +77,7 @@ def needed_inputs(region: Graph, outputs: Iterable[int]) -> set[int]:
         live = {n for n, _ in needed}
         mentioned: set[str] = set()
         for node in region.nodes:
-            if node in live or node.ordered:
+            if node in live or node.ordered or node.op is input_op:
                 mentioned |= node.mentioned_symbols()
         found |= {d.source for name, d in region.symbols.items() if name in mentioned and d.kind != "data"}
     return found
@@ -124,8 +124,8 @@ def _trimmed(rw: Rewriter, node: Node, kept: list[int]) -> tuple[Value, ...]:
         dropped = {k for k in range(params["n_carry"]) if k not in kept}
         args = tuple([a for k, a in enumerate(args) if k - first not in dropped])
         inputs = [k for k in range(len(regions[-1].inputs)) if k - own not in dropped]
-        new = [edit_region(r, inputs, r.outputs) for r in regions[:-1]]  # the condition of a while
-        new.append(edit_region(regions[-1], inputs, [regions[-1].outputs[k] for k in kept]))
+        new = [edit_region(r, inputs, r.outputs, unneeded=True) for r in regions[:-1]]  # the condition of a while
+        new.append(edit_region(regions[-1], inputs, [regions[-1].outputs[k] for k in kept], unneeded=True))
         params = {**params, "n_carry": len(kept)}
     results = iter(rw.emit_all(node.op, *args, regions=tuple(new), **params))
     return tuple([next(results) if k in kept else rw.fill(0, t) for k, t in enumerate(node.types)])

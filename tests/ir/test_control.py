@@ -82,6 +82,21 @@ def test_carries_that_stay_are_captures() -> None:
     assert after.outputs[1].node is after.inputs[1].node
 
 
+def test_carries_that_only_feed_dead_carries_of_a_nested_loop() -> None:
+    inner, (_j, p, q) = body("i64[]", "f64[]", "f64[]", name="inner")
+    inner.done(inner.add(p, inner.fill(1.0)), inner.add(q, p))
+    outer, (_i, p, q, k) = body("i64[]", "f64[]", "f64[]", "i64[]", name="outer")
+    zero = outer.fill(0, (), "i64")
+    outer.done(*outer.for_(zero, k, p, q, step=1, n_carry=2, regions=[inner.g]))
+    b = Build()
+    x, n = b.input("f64[]"), b.input("i64[]")
+    first, _ = b.for_(b.fill(0, (), "i64"), n, x, x, n, step=1, n_carry=2, regions=[outer.g])
+    after = checked(b.done(first), np.float64(1.5), np.int64(3))
+    (node,) = [n for n in after.nodes if n.op.name == "for"]
+    assert node.params["n_carry"] == 1
+    assert [n.params["n_carry"] for n in node.regions[0].nodes if n.op.name == "for"] == [1]
+
+
 def test_while_and_what_its_condition_needs() -> None:
     c, (x, k, lim) = body("f64[3]", "i64[]", "i64[]", name="cond")
     cond = c.done(c.lt(k, lim))
