@@ -66,7 +66,7 @@ class StageInterpreter(Interpreter):
         return Value(node, 0)
 
     def keeps_calls(self) -> bool:
-        """Whether calls that only transforms look into stay nodes: in a region while a transform around may see them."""
+        """Whether calls that only transforms look into stay nodes: in a region while a transform may see them."""
         return False
 
     def input(self, type: Type, name: str | None = None) -> Value:

@@ -86,5 +86,5 @@ def test_lanes_with_their_own_trip_counts_cannot_meet() -> None:
     def f(x: Any, n: Any) -> Any:
         return st.fori_loop(0, n, lambda i, s: s + st.psum(s, "i"), x)
 
-    with pytest.raises(TransformError, match="a collective .* where lanes take different paths"):
+    with pytest.raises(TransformError, match=r"a collective .* where lanes take different paths"):
         lanes(f, X, np.array([1, 2, 3]))
