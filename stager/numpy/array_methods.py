@@ -138,6 +138,19 @@ def round_method(self: Array, decimals: int = 0, out: Any = None) -> Array:
     return FUNCTIONS[np.round](self, decimals, out)  # type: ignore[no-any-return]
 
 
+@method("__round__")
+def builtin_round(self: Array, ndigits: Any = None) -> Array:
+    """`round(x)`: a Python int for a scalar; with digits, as `np.round`."""
+    if ndigits is not None:
+        return round_method(self, ndigits)
+    if self.ndim:
+        raise TypeError("only 0-dimensional arrays can be converted to Python scalars")
+    from stager.ir.dtypes import i64
+
+    whole = op.rint(self.raw()) if self.type.dtype.is_float else self.raw()
+    return wrap(op.convert(whole, dtype=i64), True)
+
+
 @method("partition")
 def partition_in_place(self: Array, kth: Any, axis: int = -1, kind: str = "introselect", order: Any = None) -> None:
     """Partition the array itself: it is sorted, which is a partition for every kth."""

@@ -194,6 +194,8 @@ def apply_ufunc(
     operands = [x if type(x) in (Array, bool, int, float, complex) else as_array_like(x) for x in inputs]
     in_dtypes, out_dtypes = resolve(ufunc, tuple([kind_of(x) for x in operands]), dtype, casting)
     raws = [operand(x, d) for x, d in zip(operands, in_dtypes, strict=True)]
+    if ufunc is np.power and in_dtypes[1].kind == "i":
+        _refuse_negative(operands[1], raws[1])
     shapes = [r.type.shape for r in raws]
     shape = shapes[0] if len(raws) == 1 else broadcast_shapes(ufunc.__name__, shapes)
     result = rule(*[broadcast_raw(r, shape) for r in raws])
@@ -202,6 +204,24 @@ def apply_ufunc(
     outs = out if isinstance(out, tuple) else (out,) * ufunc.nout
     final = tuple([_deliver(ufunc.__name__, r, o, where, casting) for r, o in zip(results, outs, strict=True)])
     return final if ufunc.nout > 1 else final[0]
+
+
+def _refuse_negative(exponent: Any, raw: Any) -> None:
+    """NumPy's error for an integer to a negative integer power: while tracing where it is known, else when it runs."""
+    from stager.ops.effects import check
+    from stager.ops.reductions import reduce_and
+
+    text = "Integers to negative integer powers are not allowed."
+    if type(exponent) is int or isinstance(exponent, np.ndarray | np.generic):
+        if np.any(np.asarray(exponent) < 0):
+            raise ValueError(text)
+        return
+    fine = op.ge(raw, full_like(raw, 0))
+    check(
+        reduce_and(fine, axes=tuple(range(len(raw.type.shape)))) if raw.type.shape else fine,
+        exception="ValueError",
+        text=text,
+    )
 
 
 def _deliver(name: str, result: Any, out: Any, where: Any, casting: Any = "same_kind") -> Array:

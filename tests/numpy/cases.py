@@ -130,6 +130,8 @@ ROWS: list[tuple[Any, ...]] = [
     ("bool plus bool", lambda x: x + x, (B,)),
     ("bool times float", lambda x: x * 2.5, (B,)),
     ("float32 scalar", lambda x: x * 2.0 + 1, (S,)),
+    ("int power of array", lambda x: x ** np.abs(x), (K,)),
+    ("round builtin", lambda x: (round(x[0], 1), round(x[1]) + x), (V,)),
     ("int power", lambda x: x**2, (K,)),
     ("uint8 shift", lambda x: x << 2, (U,)),
     ("negative uint8", lambda x: -x, (U,)),

@@ -20,6 +20,8 @@ AS_NUMPY: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "negative bool": (lambda b: -b, (B,)),
     "int out of range": (lambda u: u + 300, (U,)),
     "negative into unsigned": (lambda u: u + (-1), (U,)),
+    "known negative power": (lambda i: i**-1, (K,)),
+    "negative power": (lambda i: i ** (i - 2), (K,)),
     "shapes": (lambda x: x + np.arange(4.0), (X,)),
     "axis": (lambda x: x.sum(axis=2), (X,)),
     "reshape": (lambda x: x.reshape(4), (X,)),
@@ -68,11 +70,14 @@ def test_as_numpy(name: str) -> None:
             transformed(*[a.copy() for a in args])
 
 
+_NO_SVD = (
+    "np.linalg.svd is not supported on traced arrays: "
+    "supported are norm, det, slogdet, inv, solve, cholesky, matrix_power, multi_dot"
+)
 OURS: dict[str, tuple[Callable[..., Any], str]] = {
     "svd": (
         np.linalg.svd,
-        "np.linalg.svd is not supported on traced arrays: "
-        + "supported are norm, det, slogdet, inv, solve, cholesky, matrix_power, multi_dot",
+        _NO_SVD,
     ),
     "view": (
         lambda x: x.view(np.int64),
