@@ -29,8 +29,7 @@ def c_parameters(f: Function) -> list[tuple[str, str, str]]:
         )
     for name, (_, o) in zip(f.outputs, f.results, strict=True):
         out.append((f"{C_TYPES[o.type.dtype.name]} *", name, f"out: {o.type}, {_layout(o.type)}"))
-    for s in f.sizes:
-        out.append(("int64_t ", s, "size"))
+    out.extend(("int64_t ", s, "size") for s in f.sizes)
     out.append(("void *", "workspace", f"{_workspace(f)} bytes, 64-byte aligned, or NULL: then the library allocates"))
     out.append(("int64_t ", "workspace_bytes", "the bytes at workspace"))
     return out

@@ -219,7 +219,7 @@ def _emit_workspace(module: Any, f: Function) -> None:
 
 
 def _emit_error(module: Any, f: Function) -> None:
-    """int32_t NAME_error(int32_t code, char *text, int64_t size): writes the text of a code, with this thread's numbers."""
+    """int32_t NAME_error(int32_t code, char *text, int64_t size): writes the text of a code."""
     c = Code(module, f"{f.name}_error", I32, [("code", I32), ("text", PTR), ("size", I64)])
     c.ret_if(c.or_(c.is_null(c.arg("text")), c.lt(c.arg("size"), 1)), ERRORS["NULL"][0])
     texts = {0: ("no error", False), **{code: (text, False) for code, text in ERRORS.values()}}

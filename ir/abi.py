@@ -30,12 +30,14 @@ from stager.ir.types import Type
 ABI_VERSION = 1
 ARENA_ALIGN = 64
 CONTEXT_BYTES = 64
-CONTEXT_DETAIL, CONTEXT_THREADS, CONTEXT_INTERRUPTED, CONTEXT_ALLOCATE, CONTEXT_USER, CONTEXT_POLL = 0, 32, 36, 40, 48, 56
+CONTEXT_DETAIL, CONTEXT_THREADS, CONTEXT_INTERRUPTED = 0, 32, 36
+CONTEXT_ALLOCATE, CONTEXT_USER, CONTEXT_POLL = 40, 48, 56
 STATUS_INTERRUPTED = -1
 STATUS_NO_MEMORY = -2
 
 # The emitted thread pool (`codegen/pool.py`), one per process or built library:
-#   i32 stager_parallel_for(Context *ctx, i32 (*body)(Context *, i64 begin, i64 end, void *env), i64 n, i64 grain, void *env)
+#   i32 stager_parallel_for(Context *ctx, i32 (*body)(Context *, i64 begin, i64 end, void *env), i64 n, i64 grain,
+#                           void *env)
 # runs body over [0, n) in pieces of `grain` (the split never depends on the thread count), returns the first non-zero
 # status in index order. Nested calls run serially.
 PARALLEL_FOR = "stager_parallel_for"

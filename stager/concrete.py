@@ -7,7 +7,7 @@ Under `compile` the same uses are an error.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -189,7 +189,7 @@ def concrete_value(x: Array, use: str) -> np.ndarray[Any, Any]:
         known = _from_known(found[0], found[1])
         if known is not None:
             return known
-    _no_value(x, use, hidden)
+    raise _no_value(x, use, hidden)
 
 
 def _from_known(stage: Any, value: Value) -> np.ndarray[Any, Any] | None:
@@ -221,7 +221,8 @@ def _from_known(stage: Any, value: Value) -> np.ndarray[Any, Any] | None:
     return values[value]
 
 
-def _no_value(x: Array, use: str, hidden: str) -> NoReturn:
+def _no_value(x: Array, use: str, hidden: str) -> ConcretizationError:
+    """The error for a use that needs a value which there is not."""
     value = x.raw()
     while not isinstance(value, Value):
         value = value.value
@@ -236,7 +237,7 @@ def _no_value(x: Array, use: str, hidden: str) -> NoReturn:
         if use == "bool()"
         else "keep it an array (NumPy functions take it as it is), or compute it outside the traced function"
     )
-    raise ConcretizationError(
+    return ConcretizationError(
         describe(f"{use} needs the value of a traced {x.type}, but {reason}{made}", remedy=remedy)
     )
 
@@ -253,7 +254,7 @@ def refuse_derivative(x: Array, use: str) -> None:
                     describe(
                         f"{use} of a traced {x.type} would drop its derivative: {interp.key.lower()} differentiates it",
                         remedy="use st.stop_gradient(x) if the derivative is meant to be zero here; "
-                        "otherwise keep it an array (write into one made by the traced function, use np.* instead of math.*)",
+                        "otherwise keep it an array (write into one made by the traced function, use np.*, not math.*)",
                     )
                 )
             value = inner

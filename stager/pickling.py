@@ -150,7 +150,7 @@ def _function(about: dict[str, Any], signature: Any) -> Callable[..., Any]:
 
     def gone(*args: Any, **kwargs: Any) -> Any:
         raise UnsupportedError(
-            f"{about['__qualname__']} was unpickled without its Python function; no specialisation takes these arguments"
+            f"{about['__qualname__']} was unpickled without its Python function; nothing in it takes these arguments"
         )
 
     gone.__signature__ = signature  # type: ignore[attr-defined]

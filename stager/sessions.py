@@ -61,7 +61,7 @@ class TraceSession(Session):
                 raise UnsupportedError(
                     describe(
                         f"the compiled function reads {where} and assigns it, which would happen once, while tracing",
-                        remedy="return the value and assign it outside, or keep it in an array that is written in place",
+                        remedy="return the value and assign it outside, or keep it in an array written in place",
                     )
                 )
         for store in self.stores.values():

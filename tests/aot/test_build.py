@@ -1,4 +1,4 @@
-"""Built libraries: the object called from C, the header compiled clean, bad arguments answered, and back into Python."""
+"""Built libraries: the object called from C, the header compiled clean, bad arguments answered, and back in Python."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def library(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     specs = ["{'w': f64[4,3], 'b': f64[3]}", "f64[n,4]"]
     functions = {
-        "predict": (predict, specs), "loss_grad": (st.grad(loss), ["f64[3]", "f64[n,3]"]), 
+        "predict": (predict, specs), "loss_grad": (st.grad(loss), ["f64[3]", "f64[n,3]"]),
         "pick": (pick, ["f64[m]", "i64[k]"]),
     }  # fmt: skip
     return st.build(functions, folder, name="model", llvm=True, static=True)

@@ -1,6 +1,6 @@
-"""Compiles one operation of the scalar builder into a loop over arrays: a vector body and a scalar tail, as kernels have.
+"""Compiles one operation of the scalar builder into a loop over arrays: a vector body and a scalar tail.
 
-The tests of `codegen/scalar.py` and `codegen/math/` run it on arrays whose length is not a multiple of the width, so both
+The tests of `codegen/scalar.py` and `codegen/math/` run it on arrays whose length is no multiple of the width, so both
 forms of each operation are seen. Not a test.
 """
 

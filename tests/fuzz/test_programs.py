@@ -1,7 +1,7 @@
 """Random NumPy programs with views, writes, loops and branches, under up to four nested transforms.
 
-A program is source text, as a user would write it, put into a file so that stager reads it. What it must equal: NumPy for
-its value, a loop for vmap, central differences for derivatives, and itself compiled. `make fuzz` runs 2,000 of them.
+A program is source text, as a user would write it, put into a file so that stager reads it. What it must equal: NumPy
+for its value, a loop for vmap, central differences for derivatives, and itself compiled. `make fuzz` runs 2,000 of them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ BINARY = [
     "{} / (1.5 + {} ** 2)",
 ]
 WHOLE = ["np.cumsum({}, axis=0)", "{}[::-1]", "np.roll({}, 1, axis=1)", "{} - {}.mean(axis=0)", "np.sort({}, axis=0)",
-         "{}.T.copy().T", "np.concatenate([{}[1:], {}[:1]])", "np.broadcast_to({}.sum(axis=1)[:, None], (4, 3)) * 0.2"]  # fmt: skip
-TARGETS = ["{}[1:]", "{}[::2]", "{}[:, 1]", "{}[0]", "{}.T[1]", "{}[1:][::-1]", "{}.reshape(12)[3:7]", "{}[:, ::-1][:, 0]",
-           "{}[-1, 1:]", "{}[[0, 2]]", "{}[{} > 0.2]"]  # fmt: skip
+         "{}.T.copy().T", "np.concatenate([{}[1:], {}[:1]])", 
+         "np.broadcast_to({}.sum(axis=1)[:, None], (4, 3)) * 0.2"]  # fmt: skip
+TARGETS = ["{}[1:]", "{}[::2]", "{}[:, 1]", "{}[0]", "{}.T[1]", "{}[1:][::-1]", "{}.reshape(12)[3:7]", 
+           "{}[:, ::-1][:, 0]", "{}[-1, 1:]", "{}[[0, 2]]", "{}[{} > 0.2]"]  # fmt: skip
 
 
 def fill(template: str, names: list[str], draw: Callable[..., Any]) -> str:

@@ -1,4 +1,4 @@
-"""The interpreter stack: its verbs, its escape hatches, its states, and the original's defects, which it must not have."""
+"""The interpreter stack: its verbs, its escape hatches, its states, and the original's defects that it must not have."""
 
 from __future__ import annotations
 
