@@ -1,4 +1,4 @@
-"""The interpreter stack: its verbs, its escape hatches, its states, and the original's defects that it must not have."""
+"""The interpreter stack: its verbs, escape hatches, states, and the defects of the original that it must not have."""
 
 from __future__ import annotations
 
