@@ -37,19 +37,26 @@ class MathFunction:
     emit: Emitter
     result: Callable[[list[DType]], DType]
     cold: bool
+    outlined: bool
 
 
 FUNCTIONS: dict[str, MathFunction] = {}
 
 
 def math_function(
-    name: str | None = None, *, result: Callable[[list[DType]], DType] = lambda dtypes: dtypes[0], cold: bool = False
+    name: str | None = None,
+    *,
+    result: Callable[[list[DType]], DType] = lambda dtypes: dtypes[0],
+    cold: bool = False,
+    outlined: bool = False,
 ) -> Callable[[Emitter], Emitter]:
-    """Registers an emitter under its own name (or `name`). `cold`: rarely taken, so neither inlined nor optimised."""
+    """Registers an emitter under its own name (or `name`). `cold`: rarely taken, so neither inlined nor
+    optimised. `outlined`: taken for some data, so optimised but never inlined.
+    """
 
     def register(emit: Emitter) -> Emitter:
         key = name or getattr(emit, "__name__")  # noqa: B009 (Callable has no __name__ for mypy)
-        FUNCTIONS[key] = MathFunction(key, emit, result, cold)
+        FUNCTIONS[key] = MathFunction(key, emit, result, cold, outlined)
         return emit
 
     return register
@@ -111,7 +118,7 @@ class MathFunctions:
         function = self.function(name, dtypes, b.width)
         record = FUNCTIONS[name]
         call = b.builder.call(function, [a.ir for a in args])
-        if record.cold:
+        if record.cold or record.outlined:
             return Val(call, record.result(dtypes))
         if b.inline != "auto":
             call.attributes.add("alwaysinline" if b.inline == "inline" else "noinline")
@@ -130,6 +137,8 @@ class MathFunctions:
         self._made[key] = function
         function.linkage = "private"
         function.attributes = _PureAttributes(("nounwind", "willreturn", "memory(none)", "nosync", "mustprogress"))
+        if record.outlined:
+            function.attributes.add("noinline")
         if record.cold:
             for attribute in ("noinline", "cold", "optnone"):  # optimising what hardly runs would take most of the time
                 function.attributes.add(attribute)
@@ -140,7 +149,7 @@ class MathFunctions:
             (k[1] for k, f in self._made.items() if k[0] == key[0] and k[2:] == key[2:] and k[1] > 1 and _finished(f)),
             default=0,
         )
-        if width == 1 and wide and not record.cold:
+        if width == 1 and wide and not (record.cold or record.outlined):
             out = self._one_lane(b.with_width(wide), record.name, args)
         else:
             out = record.emit(b, *args)

@@ -40,7 +40,7 @@ def tanh(b: ScalarBuilder, v: Val) -> Val:
 
 
 def _tanh_quotient(x: Expr) -> Expr:
-    """(1 - e)/(1 + e) with e = exp(-2|x|) = s + s*p: 1.96 units of error in float32 with FMA, beyond 2 in the other forms."""
+    """(1 - e)/(1 + e) with e = exp(-2|x|) = s + s*p: 1.96 units of error in float32 with FMA, elsewhere beyond 2."""
     k_bits, r = reduce_exp(larger(abs(x) * -2.0, -20.0))
     s = power_of_two(k_bits, x.dtype)
     p = fma(r * r, exp_tail(r), r)

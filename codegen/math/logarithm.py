@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from stager.codegen.math.exponential import exp_format, hexadecimal, power_of_two
-from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, where
+from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, when_any, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import Pair, fast_two_sum, two_product, two_sum
 from stager.codegen.scalar import ScalarBuilder, Val
@@ -82,18 +82,29 @@ def log_specials(x: Expr, out: Expr) -> Expr:
     return where(x < 0.0, math.nan, out)
 
 
-@math_function()
-def log(b: ScalarBuilder, v: Val) -> Val:
-    x = Expr(b, v)
-    fmt = exp_format(x.dtype)
-    k, m = split_log(x)
+def _log_from(k: Expr, m: Expr) -> Expr:
+    """k*ln2 + log(m)."""
+    fmt = exp_format(m.dtype)
     f = m - 1.0
     s = f / (f + 2.0)
     z = s * s
     half = f * f * 0.5
-    r = z * even_odd(z, fits("LOG", x))
-    out = fma(k, fmt.ln2_hi, f - (half - fma(s, half + r, k * fmt.ln2_lo)))
-    return log_specials(x, out).v
+    r = z * even_odd(z, fits("LOG", m))
+    return fma(k, fmt.ln2_hi, f - (half - fma(s, half + r, k * fmt.ln2_lo)))
+
+
+@math_function()
+def log(b: ScalarBuilder, v: Val) -> Val:
+    x = Expr(b, v)
+    _, k, m = split_exponent(x)
+    unusual = ~((x >= log_format(x).tiny) & (x < math.inf))  # handled aside, it would be a third of the work
+    return when_any(unusual, _log_from(k, m), lambda: x.call("log_any")).v
+
+
+@math_function(outlined=True)
+def log_any(b: ScalarBuilder, v: Val) -> Val:
+    x = Expr(b, v)
+    return log_specials(x, _log_from(*split_log(x))).v
 
 
 def log_short(x: Expr) -> Expr:
