@@ -15,7 +15,7 @@ import llvmlite.ir as ir
 from stager.codegen.emit import FunctionEmitter
 from stager.codegen.families import identity
 from stager.codegen.scalar import ScalarBuilder, Val
-from stager.ir.dtypes import DType, i64
+from stager.ir.dtypes import DType, b1, i32, i64
 
 MONOIDS = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum", "or": "or_", "and": "and_"}
 
@@ -46,7 +46,10 @@ class Accumulator:
         self.arg = kind in ("argmax", "argmin")
         b = e.scalars(width)
         self.slots = [e.alloca(b.type(dtype)) for _ in range(unroll)]
-        self.places = [e.alloca(b.type(i64)) for _ in range(unroll)] if self.arg else []
+        # positions are as wide as the lanes: the caller narrows the lanes only where 32 bits hold every position
+        narrow = width > 1 and width * 32 >= e.target.vector_bits
+        self.place_dtype = i32 if narrow else i64
+        self.places = [e.alloca(b.type(self.place_dtype)) for _ in range(unroll)] if self.arg else []
         self.scalar: Any = None
         self.scalar_place: Any = None
         if blocked:
@@ -78,10 +81,13 @@ class Accumulator:
         neutral = b.const(self.dtype, self._identity())
         for slot in self.slots:
             self._store(neutral, slot)
-        for slot in self.places:
-            self._store(b.const(i64, -1), slot)
+        # What no element beats is an extreme that all of them equal: then the first position is the answer.
+        for u, slot in enumerate(self.places):
+            start = [u * self.width + k if self.lanes else 0 for k in range(self.width)]
+            self._store(b.const_lanes(self.place_dtype, start), slot)
         if self.scalar is not None and self.arg:
-            self._store(self.e.scalars(1).const(i64, -1), self.scalar_place)
+            last = (1 << (self.place_dtype.bits - 1)) - 1
+            self._store(self.e.scalars(1).const(self.place_dtype, last), self.scalar_place)
 
     def _identity(self) -> Any:
         if self.kind == "sum" and self.dtype.kind == "f":
@@ -93,7 +99,7 @@ class Accumulator:
         if self.scalar is None:
             self.scalar = self.e.alloca(self.e.scalars(1).type(self.dtype))
             if self.arg:
-                self.scalar_place = self.e.alloca(self.e.scalars(1).type(i64))
+                self.scalar_place = self.e.alloca(self.e.scalars(1).type(self.place_dtype))
 
     def add(
         self, u: int, x: Val, width: int, mask: Val | None, place: Val | None = None, fma: tuple[Val, Val] | None = None
@@ -106,8 +112,8 @@ class Accumulator:
         if self.arg:
             assert place is not None
             place_slot = self.scalar_place if scalar else self.places[u]
-            old_place = self._load(place_slot, width, i64)
-            better = self._better(b, x, place, old, old_place)
+            old_place = self._load(place_slot, width, self.place_dtype)
+            better = self._better(b, x, old)
             if mask is not None:
                 better = b.and_(better, mask)
             self._store(b.select(better, x, old), slot)
@@ -121,12 +127,12 @@ class Accumulator:
             new = b.select(mask, new, old)
         self._store(new, slot)
 
-    def _better(self, b: ScalarBuilder, x: Val, place: Val, old: Val, old_place: Val) -> Val:
-        # positions only grow within one lane, so equal values never replace; nothing yet is place -1
-        won = b.gt(x, old) if self.kind == "argmax" else b.lt(x, old)
-        if self.dtype.kind == "f":
-            won = b.or_(won, b.and_(b.isnan(x), b.not_(b.isnan(old))))
-        return b.or_(won, b.lt(old_place, b.const(i64, 0)))
+    def _better(self, b: ScalarBuilder, x: Val, old: Val) -> Val:
+        # positions only grow within one lane, so equal values never replace, nor does anything a NaN
+        if self.dtype.kind != "f":
+            return b.gt(x, old) if self.kind == "argmax" else b.lt(x, old)
+        beyond = b.builder.fcmp_unordered(">" if self.kind == "argmax" else "<", x.ir, old.ir)
+        return b.and_(Val(beyond, b1), b.not_(b.isnan(old)))
 
     def fold(self) -> None:
         """Ends a block: its sum joins the total, the rounding error of that addition is kept."""
@@ -165,22 +171,22 @@ class Accumulator:
 
     def _places(self, b: ScalarBuilder) -> list[Val]:
         pairs = [
-            (self._load(s, self.width), self._load(p, self.width, i64))
+            (self._load(s, self.width), self._load(p, self.width, self.place_dtype))
             for s, p in zip(self.slots, self.places, strict=True)
         ]
         if not self.lanes:
-            return [p for _, p in pairs]
+            return [b.convert(p, i64) for _, p in pairs]
         best = pairs[0]
         for pair in pairs[1:]:
             best = self._best(b, best, pair)
         one = self.e.scalars(1)
         lanes = [(b.extract(best[0], k), b.extract(best[1], k)) for k in range(self.width)]
         if self.scalar is not None:
-            lanes.append((self._load(self.scalar, 1), self._load(self.scalar_place, 1, i64)))
+            lanes.append((self._load(self.scalar, 1), self._load(self.scalar_place, 1, self.place_dtype)))
         out = lanes[0]
         for pair in lanes[1:]:
             out = self._best(one, out, pair)
-        return [out[1]]
+        return [one.convert(out[1], i64)]
 
     def _best(self, b: ScalarBuilder, x: tuple[Val, Val], y: tuple[Val, Val]) -> tuple[Val, Val]:
         """The better of two candidates; of equal ones that which comes first."""
@@ -190,10 +196,7 @@ class Accumulator:
             nx, ny = b.isnan(x[0]), b.isnan(y[0])
             won = b.or_(won, b.and_(ny, b.not_(nx)))
             same = b.or_(same, b.and_(nx, ny))
-        first = b.and_(same, b.lt(y[1], x[1]))
-        none = b.const(i64, 0)
-        take = b.or_(b.or_(won, first), b.lt(x[1], none))
-        take = b.and_(take, b.ge(y[1], none))
+        take = b.or_(won, b.and_(same, b.lt(y[1], x[1])))
         return b.select(take, y[0], x[0]), b.select(take, y[1], x[1])
 
 

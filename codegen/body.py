@@ -16,7 +16,7 @@ from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.lower import WEIGHTS
 from stager.codegen.program import Buffer, Instr, Leaf, Nest, Storage
 from stager.codegen.scalar import ScalarBuilder, Val, memory_type
-from stager.ir.dims import Dim, Expr
+from stager.ir.dims import Dim, Expr, product
 from stager.ir.dtypes import DType, b1
 from stager.ir.dtypes import i64 as dtype_i64
 
@@ -118,7 +118,8 @@ class BodyEmitter:
             if self.varies[n] and i.op in ("load", "apply", "mul") and i.dtype is not b1:
                 bits = max(bits, i.dtype.bits)
         if any(r.kind.startswith("arg") for r in self.stage.reductions):
-            bits = 64
+            points = product(a.extent for a in self.loops if a.reduce)
+            bits = max(bits, 32) if isinstance(points, int) and points < 1 << 31 else 64
         return max(1, self.e.target.vector_bits // bits)
 
     def _can_mask(self) -> bool:
@@ -263,8 +264,8 @@ class BodyEmitter:
 
     # -- positions and memory ----------------------------------------------------------------------------------------
 
-    def _index_value(self, ix: Ix, u: int, width: int) -> Val:
-        """The i64 value of a position."""
+    def _index_value(self, ix: Ix, u: int, width: int, dtype: DType = dtype_i64) -> Val:
+        """The value of a position; `dtype` where another one than i64 holds it."""
         b, e = self.e.b, self.e
         sb = e.scalars(width)
         total: Any = None
@@ -289,17 +290,19 @@ class BodyEmitter:
             total = e.dim(const)
         elif const != 0:
             total = b.add(total, e.dim(const), flags=("nsw",))
-        out = Val(total, dtype_i64)
+        one = e.scalars(1)
+        out = one.convert(Val(total, dtype_i64), dtype)
         if width == 1:
             return out
         out = sb.splat(out)
         vector = self.leaf.vector
         c = ix.coef(vector) if vector is not None else 0
         if c != 0:
-            lanes = sb.iota(dtype_i64)
-            out = sb.add(out, lanes if c == 1 else sb.mul(lanes, sb.splat(Val(e.dim(c), dtype_i64))))
+            lanes = sb.iota(dtype)
+            step = one.convert(Val(e.dim(c), dtype_i64), dtype)
+            out = sb.add(out, lanes if c == 1 else sb.mul(lanes, sb.splat(step)))
         for x in lane_terms:
-            out = sb.add(out, x)
+            out = sb.add(out, sb.convert(x, dtype))
         return out
 
     def _apart(self, var: int, u: int) -> int:

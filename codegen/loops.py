@@ -397,7 +397,7 @@ class _LeafEmitter(BodyEmitter):
                 x = self._operand(r.value, u, width)
                 place = None
                 if r.index is not None:
-                    place = self._index_value(r.index, u, width)
+                    place = self._index_value(r.index, u, width, acc.place_dtype)
                 fma = None
                 i = self.body[r.value]
                 if i.op == "mul" and r.kind == "sum" and i.dtype.kind == "f":

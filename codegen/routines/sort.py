@@ -434,7 +434,9 @@ def emit_searchsorted(e: FunctionEmitter, call: Routine) -> None:
         for j, p in enumerate(places):
             here = b.load(p, typ=I64)
             beyond = b.add(here, half)
-            b.store(b.select(before(j, b.sub(beyond, i64(1))), beyond, here), p)
+            onward = b.select(before(j, b.sub(beyond, i64(1))), beyond, here)
+            onward.set_metadata("unpredictable", e.module.add_metadata([]))  # else it becomes a branch
+            b.store(onward, p)
         b.store(b.sub(rest, half), left)
         b.branch(head)
         b.position_at_end(done)
