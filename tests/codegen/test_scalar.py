@@ -27,13 +27,13 @@ def hard(dtype: DType) -> Any:
         values = [0, 1, 2, 3, 5, 7, 10, 63, 64, 100, info.max, info.max - 1, info.max // 2, info.max // 3, *low]
         values += [] if dtype.kind == "u" else [-1, -2, -3, -7, -63, -64, -100]
         return np.array([v for v in values if info.min <= v <= info.max], dtype.np)
-    info = np.finfo(dtype.np)
-    values = [0.0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 3.5, 7, 10, 1e-3, 100.5, 127.5, 255, 300, 32768, 70000]
-    values += [0.1, 1 / 3, 2.0**31, 2.0**31 - 1, 2.0**31 - 0.5, 2.0**32, 2.0**52 + 1, 2.0**53]
-    values += [2.0**62, 2.0**63, 2.0**64]
-    values += [1e10, 1e20, 0.49999999999999994, 1e30]
-    values += [float(info.max), float(info.tiny), float(info.smallest_subnormal), np.inf]
-    out = np.array(values, np.float64).astype(dtype.np)
+    limits = np.finfo(dtype.np)
+    reals = [0.0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 3.5, 7, 10, 1e-3, 100.5, 127.5, 255, 300, 32768, 70000]
+    reals += [0.1, 1 / 3, 2.0**31, 2.0**31 - 1, 2.0**31 - 0.5, 2.0**32, 2.0**52 + 1, 2.0**53]
+    reals += [2.0**62, 2.0**63, 2.0**64]
+    reals += [1e10, 1e20, 0.49999999999999994, 1e30]
+    reals += [float(limits.max), float(limits.tiny), float(limits.smallest_subnormal), np.inf]
+    out = np.array(reals, np.float64).astype(dtype.np)
     return np.concatenate([out, -out, [dtype.np.type(np.nan)]])
 
 
