@@ -34,7 +34,7 @@ from stager.codegen.routines.gemm import (
     panels,
 )
 from stager.codegen.routines.lines import Lines, each_line, smaller, walk, when
-from stager.codegen.routines.stripes import STRIPE, stripe
+from stager.codegen.routines.stripes import stripe, stripe_columns
 from stager.codegen.target import Target
 from stager.ir.dims import Dim, Expr, contiguous_strides, product
 from stager.ir.dtypes import f32, f64
@@ -312,20 +312,21 @@ class _Product:
     def stripes(self, e: FunctionEmitter) -> None:
         p, ring = self.p, self.ring
         lines = self.batches([0, 1, 2])
+        width = stripe_columns(p.n, ring.size)
         units = Lines(
-            [*lines.extents, panels(p.n, STRIPE)],
-            [[*s, step * STRIPE] for s, step in zip(lines.strides, (0, ring.size, ring.size), strict=True)],
+            [*lines.extents, panels(p.n, width)],
+            [[*s, step * width] for s, step in zip(lines.strides, (0, ring.size, ring.size), strict=True)],
             join=False,
         )
-        single = isinstance(p.n, int) and p.n <= STRIPE
+        single = isinstance(p.n, int) and p.n <= width
 
         def unit(e: FunctionEmitter, at: list[Any], index: list[Any]) -> None:
             columns: Any = p.n
             if not single:
-                columns = smaller(e, e.b.sub(e.dim(p.n), e.b.mul(index[-1], i64(STRIPE))), i64(STRIPE))
+                columns = smaller(e, e.b.sub(e.dim(p.n), e.b.mul(index[-1], i64(width))), i64(width))
             stripe(e, ring, p, at[0], at[1], at[2], columns)
 
-        each_line(e, units, self.buffers[:3], 0.3, p.k * (p.n if single else STRIPE), unit)
+        each_line(e, units, self.buffers[:3], 0.3, p.k * (p.n if single else width), unit)
 
     # -- packed -----------------------------------------------------------------------------------------------------
 

@@ -12,9 +12,16 @@ from stager.codegen.emit import FunctionEmitter, i64
 from stager.codegen.routines.gemm import Matrices, Ring, lanes_of, pieces_of
 from stager.codegen.routines.lines import moved_by, when
 from stager.codegen.scalar import Val
+from stager.ir.dims import Dim
 
-STRIPE = 512
-"""Columns of a stripe."""
+STRIPE_BYTES = 8192
+"""One row of a stripe: long enough for the prefetcher, short enough for the first cache."""
+
+
+def stripe_columns(n: Dim, size: int) -> int:
+    """Columns of a stripe; fewer where a second thread would have none."""
+    narrow = isinstance(n, int) and n * size < 2 * STRIPE_BYTES
+    return STRIPE_BYTES // size // (2 if narrow else 1)
 
 
 def stripe(e: FunctionEmitter, ring: Ring, p: Matrices, a: Any, b: Any, c: Any, columns: Any) -> None:
