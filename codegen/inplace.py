@@ -36,6 +36,8 @@ class _Book:
         self.bodies: dict[int, tuple[int, ...]] = {}  # step -> the loops that it stands in
         self.program = program
         self.position = 0
+        self.swapping: set[int] = set()  # storages that some loop swaps
+        self.loops: list[Any] = []
         self._visit(program.steps, ())
 
     def _visit(self, steps: list[Any], inside: tuple[int, ...]) -> None:
@@ -51,8 +53,11 @@ class _Book:
                     uses.append((self.position, s))
             match s:
                 case Loop() | MapLanes():
+                    if isinstance(s, Loop):
+                        self.loops.append(s)
                     self._visit(s.body, (*inside, id(s)))
                 case While():
+                    self.loops.append(s)
                     self._visit(s.test, (*inside, id(s)))
                     self._visit(s.body, (*inside, id(s)))
                 case Switch():
@@ -71,6 +76,11 @@ class _Book:
             seen.setdefault(id(s), (at, s))
         self.steps[id(new)] = sorted(seen.values(), key=lambda x: x[0])
         self.program.storages = [s for s in self.program.storages if s is not old]
+        if id(old) in self.swapping:  # an inner loop swaps it: that loop swaps the storage it lies in now
+            self.swapping.discard(id(old))
+            self.swapping.add(id(new))
+            for loop in self.loops:
+                loop.swaps[:] = [(new if c is old else c, new if t is old else t) for c, t in loop.swaps]
 
 
 def buffers_of(step: Any) -> list[Buffer]:
@@ -111,12 +121,14 @@ def _carries(body: list[Any], book: _Book, loop: Any) -> None:
         c, t = m.target.storage, m.source.storage
         if c is t or t.kind not in ("temp", "stack"):
             continue
-        if _direct(body, m, book):
+        both = id(c) in book.swapping and id(t) in book.swapping
+        if not both and _direct(body, m, book):
             book.merge(t, c)
             body.remove(m)
         elif loop is not None and t.kind == "temp" and _swappable(m, book, loop):
             m.swap = True
             loop.swaps.append((c, t))
+            book.swapping.update((id(c), id(t)))
 
 
 def _swappable(m: Move, book: _Book, loop: Any) -> bool:
@@ -125,7 +137,7 @@ def _swappable(m: Move, book: _Book, loop: Any) -> bool:
         return False
     if isinstance(c.nbytes, int) and c.nbytes <= SMALL_BYTES:
         return False
-    if any(c in pair or t in pair for pair in loop.swaps):
+    if id(c) in book.swapping or id(t) in book.swapping:  # by this loop or by one inside it
         return False
     # the second buffer is this loop's own
     return all(id(loop) in book.bodies[id(s)] for _, s in book.steps[id(t)])

@@ -25,14 +25,7 @@ SLOPE_TOLERANCE = 2e-6  # central differences with STEP, relative to the gradien
 
 
 # What does not compile yet, and why. A row goes as soon as its program runs (-ra lists rows that pass).
-_SLOTS = "code generation loses the storage of a value that nested loops carry"
 GAPS: dict[tuple[str, str], str] = {
-    ("gradient", "insertion sort"): _SLOTS,
-    ("gradient", "Gram-Schmidt QR"): _SLOTS,
-    ("gradient", "lattice Boltzmann"): _SLOTS,
-    ("jvp", "insertion sort"): _SLOTS,
-    ("jvp", "Gram-Schmidt QR"): _SLOTS,
-    ("jvp", "lattice Boltzmann"): _SLOTS,
     ("gradient", "sparse matvec"): "equal slices whose bounds are read anew get symbols that are not known to be equal",
     ("vmap", "mask update"): "masks that select a different number of elements in each lane, outside loops",
 }
@@ -42,7 +35,7 @@ def named(programs: list[Program], what: str = "") -> Any:
     rows = []
     for p in programs:
         gap = GAPS.get((what, p.name))
-        marks = [pytest.mark.xfail(reason=gap, strict=False)] if gap else []
+        marks = [pytest.mark.xfail(reason=gap, strict=True)] if gap else []
         rows.append(pytest.param(p, id=p.name, marks=marks))
     return pytest.mark.parametrize("p", rows)
 
