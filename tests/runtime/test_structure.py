@@ -102,7 +102,7 @@ def test_equal_structures_take_each_others_leaves(a: Any, b: Any) -> None:
         (np.zeros(3), "*"), ("text", "*"), ({1, 2}, "*"), (collections.defaultdict(int, a=1), "*"),
         (type("T", (tuple,), {})((1, 2)), "*"),
     ],
-    ids=str,
+    ids=lambda x: x if isinstance(x, str) else type(x).__name__,
 )  # fmt: skip
 def test_structures_print(tree: Any, text: str) -> None:
     assert repr(flatten(tree)[1]) == text
