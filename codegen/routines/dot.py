@@ -3,7 +3,7 @@
 A contraction becomes batches of plain matrix products c[m, n] = sum over k of a[m, k] b[k, n], with byte strides, so
 views and transposes cost nothing. By size it is then
 - a loop nest (one of m and n is 1): fuses with its neighbours like any reduction;
-- *stripes*: few rows times a large matrix, which streams through once;
+- *stripes*, *dots*: few rows times a large matrix, a large matrix times a vector: it streams through once;
 - *direct*: register tiles that read the operands where they are (small and medium sizes, columns of b adjacent);
 - BLAS, when the caller allows it (large f32 and f64), one thread per piece, pieces on stager's pool;
 - *packed*: Goto's method in generated code, for all else.
@@ -33,8 +33,8 @@ from stager.codegen.routines.gemm import (
     packed_tile,
     panels,
 )
-from stager.codegen.routines.lines import Lines, each_line, smaller, walk, when
-from stager.codegen.routines.stripes import stripe, stripe_columns
+from stager.codegen.routines.lines import Lines, each_line, moved_by, smaller, walk, when
+from stager.codegen.routines.stripes import ROWS, STRIPE_BYTES, several_dots, stripe
 from stager.codegen.target import Target
 from stager.ir.dims import Dim, Expr, contiguous_strides, product
 from stager.ir.dtypes import f32, f64
@@ -106,6 +106,8 @@ def matrices(node: Node, x: Buffer, y: Buffer) -> Matrices:
     c_row = columns[0] * size
     if columns[0] == 1 and rows[0] != 1 and rows[1] == size:  # a matrix, transposed, times a vector
         return Matrices(1, rows[0], inner[0], 0, inner_y[1], inner[1], rows[1], c_row, swapped=True)
+    if rows[0] == 1 and columns[0] != 1 and inner_y[1] == size != columns[1]:  # a vector times a transposed matrix
+        return Matrices(columns[0], 1, inner[0], columns[1], inner_y[1], inner[1], 0, size, swapped=True)
     return Matrices(rows[0], columns[0], inner[0], rows[1], inner[1], inner_y[1], columns[1], c_row)
 
 
@@ -117,6 +119,10 @@ def methods(node: Node, p: Matrices, target: Target, blas: bool) -> tuple[str, s
         size = p.n * p.k * dtype.itemsize
         if isinstance(size, Expr) or size >= STREAM_BYTES:
             return "stripes", "stripes"
+    if p.n == 1 and p.a_step == p.b_step == dtype.itemsize and dtype.kind == "f":
+        size = p.m * p.k * dtype.itemsize
+        if isinstance(size, int) and size >= STREAM_BYTES and p.m != 1:
+            return "dots", "dots"
     if p.m == 1 or p.n == 1:
         return "nest", "nest"
     small = "direct" if adjacent else "packed"
@@ -173,7 +179,7 @@ def lower_dot(w: Walk, node: Node) -> bool:
     else:
         guess = [_operand(w, x, x_groups), _operand(w, y, y_groups)]
     ways = methods(node, matrices(node, *guess), w.ctx.target, w.ctx.blas)
-    if ways[0] == "nest":
+    if ways[0] == "nest" or (ways[0] == "dots" and not all(_in_memory(w, v) for v in (x, y))):
         return False
     inputs = [_operand(w, x, x_groups), _operand(w, y, y_groups)] if m == 1 or n == 1 else guess
     out = Value(node)
@@ -193,13 +199,18 @@ def lower_dot(w: Walk, node: Node) -> bool:
     return True
 
 
-def _layout(w: Walk, v: Value, groups: list[list[int]]) -> Buffer:
-    """How an operand lies in memory, or would lie: nothing is computed for it."""
+def _in_memory(w: Walk, v: Value) -> bool:
+    """Whether an operand is a view of something that has been computed."""
     root = w.origin(v)
     while root.node.op.family == "view" and value_key(root) not in w.ctx.buffers:
         root = w.origin(root.node.args[0])
+    return value_key(root) in w.ctx.buffers
+
+
+def _layout(w: Walk, v: Value, groups: list[list[int]]) -> Buffer:
+    """How an operand lies in memory, or would lie: nothing is computed for it."""
     dense = Buffer(Storage("temp", "layout", 0), v.type.dtype, v.shape)
-    b = w.as_buffer(v) if value_key(root) in w.ctx.buffers else dense
+    b = w.as_buffer(v) if _in_memory(w, v) else dense
     return b if all(joined(b, axes) is not None for axes in groups[1:]) else dense
 
 
@@ -312,7 +323,7 @@ class _Product:
     def stripes(self, e: FunctionEmitter) -> None:
         p, ring = self.p, self.ring
         lines = self.batches([0, 1, 2])
-        width = stripe_columns(p.n, ring.size)
+        width = STRIPE_BYTES // ring.size
         units = Lines(
             [*lines.extents, panels(p.n, width)],
             [[*s, step * width] for s, step in zip(lines.strides, (0, ring.size, ring.size), strict=True)],
@@ -327,6 +338,26 @@ class _Product:
             stripe(e, ring, p, at[0], at[1], at[2], columns)
 
         each_line(e, units, self.buffers[:3], 0.3, p.k * (p.n if single else width), unit)
+
+    def dots(self, e: FunctionEmitter) -> None:
+        p, ring = self.p, self.ring
+        lines = self.batches([0, 1, 2])
+        assert isinstance(p.m, int)
+        whole, rest = divmod(p.m, ROWS)
+
+        def unit(e: FunctionEmitter, at: list[Any], _: list[Any]) -> None:
+            several_dots(e, ring, p, at[0], at[1], at[2], ROWS)
+
+        def remainder(e: FunctionEmitter, at: list[Any], _: list[Any]) -> None:
+            start, to = moved_by(e, at[0], whole * ROWS, p.a_row), moved_by(e, at[2], whole * ROWS, p.c_row)
+            several_dots(e, ring, p, start, at[1], to, rest)
+
+        if whole:
+            steps = (p.a_row * ROWS, 0, p.c_row * ROWS)
+            strides = [[*s, step] for s, step in zip(lines.strides, steps, strict=True)]
+            each_line(e, Lines([*lines.extents, whole], strides), self.buffers[:3], 0.06, p.k * ROWS, unit)
+        if rest:
+            each_line(e, lines, self.buffers[:3], 0.06, p.k * rest, remainder)
 
     # -- packed -----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A few rows times a large matrix: vector-matrix products and the like, bound by reading the matrix.
+"""A few rows times a large matrix, and a large matrix times a vector: bound by reading the matrix.
 
 The matrix is read once, row after row, in stripes of columns; the sums of a stripe stay in the first cache.
 Invariant: each sum runs over the contracted axis in order.
@@ -8,20 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from stager.codegen.accumulate import across
 from stager.codegen.emit import FunctionEmitter, i64
 from stager.codegen.routines.gemm import Matrices, Ring, lanes_of, pieces_of
-from stager.codegen.routines.lines import moved_by, when
-from stager.codegen.scalar import Val
-from stager.ir.dims import Dim
+from stager.codegen.routines.lines import carrying, moved_by, when
+from stager.codegen.scalar import ScalarBuilder, Val
 
 STRIPE_BYTES = 8192
 """One row of a stripe: long enough for the prefetcher, short enough for the first cache."""
-
-
-def stripe_columns(n: Dim, size: int) -> int:
-    """Columns of a stripe; fewer where a second thread would have none."""
-    narrow = isinstance(n, int) and n * size < 2 * STRIPE_BYTES
-    return STRIPE_BYTES // size // (2 if narrow else 1)
 
 
 def stripe(e: FunctionEmitter, ring: Ring, p: Matrices, a: Any, b: Any, c: Any, columns: Any) -> None:
@@ -40,6 +34,53 @@ def stripe(e: FunctionEmitter, ring: Ring, p: Matrices, a: Any, b: Any, c: Any, 
     if deep > 1 and not (isinstance(k, int) and whole == k):
         with e.loop(whole, k, name="k") as at:
             _rows(e, ring, p, a, b, c, columns, at, 1)
+
+
+ROWS = 4
+"""Rows that one reading of the vector serves."""
+
+
+def several_dots(e: FunctionEmitter, ring: Ring, p: Matrices, a: Any, b: Any, c: Any, rows: int) -> None:
+    """c[r] = sum of a[r, k] b[k] for a few rows, both contiguous along k."""
+    lanes = lanes_of(e.target, ring)
+    starts = [moved_by(e, a, r, p.a_row) for r in range(rows)]
+    k = p.k if isinstance(p.k, int) else e.dim(p.k)
+    done: Any = 0
+    totals: list[Val] = []
+    for width, unroll in ((lanes, 2), (lanes, 1), (1, 1)) if lanes > 1 else ((1, 1),):
+        step = width * unroll
+        if isinstance(k, int):
+            top: Any = k // step * step
+        else:
+            top = e.b.sub(k, e.b.urem(k, i64(step)))
+        sb = e.scalars(width)
+
+        def terms(at: Any, sums: list[Val], sb: ScalarBuilder = sb, unroll: int = unroll) -> list[Val]:
+            here = moved_by(e, b, at, ring.size)
+            ys = [sb.load(e.offset(here, u * sb.width * ring.size), ring.stored) for u in range(unroll)]
+            out = []
+            for r, start in enumerate(starts):
+                row = moved_by(e, start, at, ring.size)
+                for u, y in enumerate(ys):
+                    x = sb.load(e.offset(row, u * sb.width * ring.size), ring.stored)
+                    out.append(ring.add_product(sb, sums[r * unroll + u], x, y))
+            return out
+
+        zero = sb.const(ring.stored, 0)
+        initial = [zero] * (rows * unroll)
+        if width > 1 and unroll == 1:
+            initial = totals
+        made = carrying(e, done, top, step, initial, terms)
+        if unroll == 2:
+            totals = [sb.add(made[2 * r], made[2 * r + 1]) for r in range(rows)]
+        elif width > 1:
+            totals = [across(e, sb, "sum", x) for x in made]
+        else:
+            one = e.scalars(1)
+            totals = [one.add(x, y) for x, y in zip(totals, made, strict=True)] if totals else made
+        done = top
+    for r, total in enumerate(totals):
+        e.scalars(1).store(total, moved_by(e, c, r, p.c_row))
 
 
 def _rows(

@@ -79,7 +79,10 @@ def test_sizes(dtype: str) -> None:
             close(got, want, k)
 
 
-@pytest.mark.parametrize(("m", "n", "k"), [(9, 10, 11), (70, 90, 80), (1, 300, 200), (300, 1, 200), (3, 400, 100)])
+@pytest.mark.parametrize(
+    ("m", "n", "k"),
+    [(9, 10, 11), (70, 90, 80), (1, 300, 200), (300, 1, 200), (301, 1, 131), (1, 303, 129), (3, 400, 100)],
+)
 def test_views(m: int, n: int, k: int) -> None:
     g = G()
     arrays = [sample("f64", s) for s in ((m, k), (k, m), (k, n), (n, k), (2 * m, 3 * k), (k, 2 * n))]
