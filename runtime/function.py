@@ -329,12 +329,15 @@ def add_entry(function: Any, spec: EntrySpec) -> Entry:
 def clear_entries(function: Any) -> None:
     """Remove all entries; calls that run in other threads end as they began."""
     with _lock:
-        _field(function, "hot").value = 0
-        _field(function, "first").value = 0
+        # Another thread may call between any two of these steps. A retired entry is never made the hot one, so all are
+        # retired before `hot` is cleared, and it is cleared last: nothing can point to them when their memory goes.
         removed = entries(function)
         for entry in removed:
             flags = ctypes.c_int32.from_address(entry.address + ENTRY.offset("flags"))
             flags.value |= EntryFlags.RETIRED
+        _field(function, "first").value = 0
+        _field(function, "hot").value = 0
+        for entry in removed:
             _word(entry.address + ENTRY.offset("next")).value = 0
         owner = _owner(function)
         owner[:] = [o for o in owner if not isinstance(o, Entry)]
