@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stager.codegen.library import ERRORS, Function
+from stager.codegen.c_entry import ERRORS, Function
 from stager.ir.abi import ABI_VERSION
 from stager.ir.dims import is_static, substitute, symbols_of
 from stager.ir.types import Type

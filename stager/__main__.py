@@ -28,8 +28,8 @@ def load_function(target: str) -> Any:
 
 def show(options: argparse.Namespace) -> None:
     """Print what stands after a stage."""
+    from stager.aot.functions import plain_function
     from stager.explain import stage_text
-    from stager.library import plain_function
     from stager.transforms.shapes import trace_types
 
     fn = plain_function(load_function(options.function))
@@ -43,8 +43,8 @@ def show(options: argparse.Namespace) -> None:
 
 def build(options: argparse.Namespace) -> None:
     """Build functions into a library."""
-    from stager.library import TRANSFORMS, transformed
-    from stager.library import build as build_library
+    from stager.aot.build import build as build_library
+    from stager.aot.functions import TRANSFORMS, transformed
 
     fn = load_function(options.function)
     name = options.name or options.function.partition(":")[2].replace(".", "_")

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import stager as st
-from stager.codegen.library import ERRORS
-from stager.library import BuildError, parse_spec
+from stager.aot.errors import BuildError
+from stager.aot.specs import parse_spec
+from stager.codegen.c_entry import ERRORS
 
 CC = shutil.which("cc") or shutil.which("gcc")
 needs_cc = pytest.mark.skipif(CC is None, reason="no C compiler on this machine")
