@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from stager import cells
 from stager.array import Array, as_array, raw, wrap
-from stager.errors import TransformError, describe
-from stager.interpreters.stack import push
+from stager.capture.branches import stage_branches
+from stager.errors import ControlFlowError, TransformError, describe
+from stager.interpreters.stack import nearest_stage, push
 from stager.interpreters.vmap import VmapInterpreter
-from stager.ir.dims import Dim
+from stager.ir.dims import Dim, symbols_of
+from stager.ir.graph import Node
 from stager.ops.families import materialize_batch, move_bdim
+from stager.ops.regions import LaneDependentError
 from stager.runtime.structure import broadcast_prefix, flatten, unflatten
 from stager.transforms.calling import call_user, enter, plainly, write_back
 
@@ -136,6 +140,21 @@ class _Once:
         self.axis_name = axis_name
 
     def __call__(self, flat: list[Any], dims: list[int | None], size: Dim) -> Any:
+        graph = nearest_stage().graph
+        before = len(graph)
+        try:
+            return self._batched(flat, dims, size, call_user)
+        except LaneDependentError as e:
+            if _shows(itertools.islice(reversed(graph.nodes), len(graph) - before)):
+                raise  # what it printed would be printed twice
+            try:
+                return self._batched(flat, dims, size, _as_one_node)
+            except ControlFlowError:  # it changes Python state
+                raise e from None
+
+    def _batched(
+        self, flat: list[Any], dims: list[int | None], size: Dim, run: Callable[[Any, Any, dict[str, Any]], Any]
+    ) -> Any:
         interp = VmapInterpreter(size, self.randomness, self.axis_name)
         outer = [as_array(x) if d is not None else x for x, d in zip(flat, dims, strict=True)]
         raws = [x.raw() if d is not None else None for x, d in zip(outer, dims, strict=True)]
@@ -151,7 +170,7 @@ class _Once:
                     entered.append((e, d))
                     inner.append(e.inner)
                 args, kwargs = unflatten(self.structure, inner)
-                results, result_structure = flatten(call_user(self.f, args, kwargs))
+                results, result_structure = flatten(run(self.f, args, kwargs))
                 unwrapped = [interp.unwrap(raw(x)) for x in results]
         except BaseException:
             cells.discard_overlays(interp)
@@ -176,6 +195,36 @@ class _Once:
             raise ValueError(f"vmap: out_dims puts the batch at axis {to!r} of a result with {rank} dimensions")
         to %= rank
         return wrap(move_bdim(value, bdim, to) if bdim is not None else materialize_batch(interp, value, None, to))
+
+
+def _as_one_node(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """f as the only branch of a `switch`, whose batching rule runs it lane by lane where sizes differ."""
+    result: Any = None
+
+    def branch() -> None:
+        nonlocal result
+        result = call_user(f, args, kwargs)
+        _refuse_ragged(result)
+
+    stage_branches(as_array(np.int64(0)), (branch,), ("result",), (branch,))
+    return result
+
+
+def _refuse_ragged(result: Any) -> None:
+    """Results of one lane must not have sizes that its own data defines. Its region is in force."""
+    symbols = nearest_stage().graph.symbols
+    for x in flatten(result)[0]:
+        dims = x.shape if isinstance(x, Array) else ()
+        ragged = [d for d in dims if any(symbols[n].kind == "data" for n in symbols_of(d))]
+        if ragged:
+            text = f"vmap: a result {x.type} has a size, {ragged[0]}, that differs between lanes"
+            remedy = "reduce it inside the mapped function, or write it into an array of a fixed size"
+            raise LaneDependentError(describe(text, remedy=remedy))
+
+
+def _shows(nodes: Iterable[Node]) -> bool:
+    """Whether effects that a user sees (no checks) are among nodes."""
+    return any(node.ordered and node.op.name != "check" for node in nodes)
 
 
 def _in_chunks(one: _Once, flat: list[Any], dims: list[int | None], size: int, chunk: int, out_dims: Any) -> Any:
