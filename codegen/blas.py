@@ -35,7 +35,7 @@ def emit_blas_threads(target: Target) -> Any:
     module.triple = target.triple
     module.data_layout = target.data_layout
     state = global_data(module, "blas_threads", STATE)
-    lock = _emit_lock(module, state, "_getpid" if target.is_windows else "getpid", yields=not target.is_windows)
+    lock = _emit_lock(module, state, target.system.getpid, yields=target.system.pthreads is not None)
 
     c = Code(module, BLAS_ENTER, I32, [("ctx", PTR)])
     wanted = c.var(I32)

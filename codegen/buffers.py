@@ -20,13 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 
 from stager.codegen.structured import I1, I32, I64, NULL, PTR, VOID, Code, Struct, array, const, global_data
-from stager.codegen.target import Target
+from stager.codegen.target import Mapping, Target
 
 POOLED_BYTES = 128 * 1024  # from here on a buffer has its own mapping
 HUGE_BYTES = 2 << 20
@@ -51,27 +50,8 @@ STATE = Struct(
     limit=I64,
     pad=array(I64, 5),
     kept=array(KEPT.type, KEPT_ENTRIES),  # oldest first
-    arenas=array(PTR, ARENA_SLOTS),
+    arenas=array(I64, ARENA_SLOTS),  # addresses
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """The numbers of one operating system's <sys/mman.h>."""
-
-    flags: int  # MAP_PRIVATE | MAP_ANONYMOUS
-    huge_advice: int | None  # MADV_HUGEPAGE
-
-
-LINUX = Mapping(flags=0x22, huge_advice=14)
-MACOS = Mapping(flags=0x1002, huge_advice=None)
-
-
-def mapping_of(target: Target) -> Mapping | None:
-    """The row of a target; None where there is no mmap and malloc serves every size."""
-    if target.is_macos:
-        return MACOS
-    return LINUX if "linux" in target.triple else None
 
 
 def capacity_of(size: int) -> int:
@@ -85,24 +65,25 @@ def emit_buffers(target: Target) -> Any:
     module = ir.Module("stager_buffers")
     module.triple = target.triple
     module.data_layout = target.data_layout
-    _Buffers(module, mapping_of(target), target.is_windows).emit()
+    _Buffers(module, target).emit()
     return module
 
 
 class _Buffers:
-    def __init__(self, module: Any, mapping: Mapping | None, windows: bool) -> None:
-        self.module, self.mapping, self.windows = module, mapping, windows
+    def __init__(self, module: Any, target: Target) -> None:
+        self.module, self.system = module, target.system
+        self.size_type = ir.IntType(target.pointer_bits)
         self.state = global_data(module, "buffers", STATE, align=64)
 
     def emit(self) -> None:
         self.small_acquire = self._emit_small_acquire()
         self.small_release = self._emit_small_release()
-        if self.mapping is None:
+        if self.system.mapping is None:
             self._emit_unpooled()
         else:
             self.lock = self._emit_lock()
             self.capacity = self._emit_capacity()
-            self.map = self._emit_map(self.mapping)
+            self.map = self._emit_map(self.system.mapping)
             self.evict = self._emit_evict()
             self._emit_bounds()
             self._emit_acquire()
@@ -120,15 +101,15 @@ class _Buffers:
     def _emit_small_acquire(self) -> Any:
         c = Code(self.module, "small_acquire", PTR, [("size", I64)], linkage="internal")
         size = c.and_(c.add(c.max(c.arg("size"), 1), ALIGN - 1), -ALIGN)
-        if self.windows:
-            c.ret(c.call("_aligned_malloc", PTR, [size, const(I64, ALIGN)]))
-        else:
-            c.ret(c.call("aligned_alloc", PTR, [const(I64, ALIGN), size]))
+        if self.size_type.width < 64:
+            c.ret_if(c.gt(size, (1 << 32) - 1), None)
+        arguments = [const(self.size_type, ALIGN), c.to(size, self.size_type)]
+        c.ret(c.call(self.system.aligned_alloc, PTR, arguments[::-1] if self.system.size_first else arguments))
         return c.finish()
 
     def _emit_small_release(self) -> Any:
         c = Code(self.module, "small_release", VOID, [("data", PTR)], linkage="internal")
-        c.call("_aligned_free" if self.windows else "free", VOID, [c.arg("data")])
+        c.call(self.system.aligned_free, VOID, [c.arg("data")])
         return c.finish()
 
     def _emit_unpooled(self) -> None:
@@ -149,7 +130,7 @@ class _Buffers:
     def _emit_lock(self) -> Any:
         c = Code(self.module, "lock_buffers", VOID, [], linkage="internal")
         lock = self._at(c, "lock")
-        me = c.call("getpid", I32)
+        me = c.call(self.system.getpid, I32)
         with c.loop():
             holder, taken = c.compare_exchange(lock, 0, me, I32)
             c.break_if(taken)
@@ -247,7 +228,7 @@ class _Buffers:
         c = Code(self.module, BUFFER_TRIM, VOID, [])
         c.call(self.evict, args=[const(I64, 0)])
         with c.for_range(0, ARENA_SLOTS) as i:
-            block = c.atomic_rmw("xchg", c.element(self._at(c, "arenas"), PTR, i), 0, I64)
+            block = c.atomic_rmw("xchg", c.element(self._at(c, "arenas"), I64, i), 0, I64)
             c.call(self.small_release, args=[c.b.inttoptr(block, PTR)])
         c.finish()
 
@@ -311,7 +292,7 @@ class _Buffers:
         with c.if_(c.gt(size, POOLED_BYTES)):
             c.ret(c.call(self.module.globals[BUFFER_ACQUIRE], args=[size]))
         with c.for_range(0, ARENA_SLOTS) as i:
-            slot = c.element(self._at(c, "arenas"), PTR, i)
+            slot = c.element(self._at(c, "arenas"), I64, i)
             with c.if_(c.ne(c.atomic_load(slot, I64, "monotonic"), 0)):
                 block = c.atomic_rmw("xchg", slot, 0, I64)
                 c.ret_if(c.ne(block, 0), c.b.inttoptr(block, PTR))
@@ -324,7 +305,7 @@ class _Buffers:
             c.call(self.module.globals[BUFFER_RELEASE], args=[data, size])
             c.ret()
         with c.for_range(0, ARENA_SLOTS) as i:
-            slot = c.element(self._at(c, "arenas"), PTR, i)
+            slot = c.element(self._at(c, "arenas"), I64, i)
             empty = c.eq(c.atomic_load(slot, I64, "monotonic"), 0)
             with c.if_(c.and_then(empty, lambda: c.compare_exchange(slot, 0, c.b.ptrtoint(data, I64), I64)[1])):
                 c.ret()

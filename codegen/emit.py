@@ -209,7 +209,7 @@ class FunctionEmitter:
         if output is None:
             b.call(self.external("free", ir.VoidType(), [PTR]), [b.load(slot, typ=PTR)])
             b.store(NULL, slot)
-            p = b.call(self.external("malloc", PTR, [I64]), [self.dim(dim_max(buffer.storage.nbytes, 1))])
+            p = self._malloc(self.dim(dim_max(buffer.storage.nbytes, 1)))
         else:
             shape = self.alloca(ir.ArrayType(I64, max(1, len(buffer.shape))), "shape", 8)
             for k, d in enumerate(buffer.shape):
@@ -220,6 +220,16 @@ class FunctionEmitter:
             )
         b.store(p, slot)
         self.leave_if(b.icmp_unsigned("==", p, NULL), STATUS_NO_MEMORY)
+
+    def _malloc(self, nbytes: Any) -> Any:
+        """malloc of an i64 of bytes; null where an address cannot count them."""
+        b, bits = self.b, self.target.pointer_bits
+        size = ir.IntType(bits)
+        malloc = self.external("malloc", PTR, [size])
+        if bits == 64:
+            return b.call(malloc, [nbytes])
+        most = i64((1 << bits) - 1)  # which malloc refuses
+        return b.call(malloc, [b.trunc(b.select(b.icmp_unsigned("<", nbytes, most), nbytes, most), size)])
 
     # -- values ------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -39,7 +38,7 @@ from stager.codegen.structured import (
     const,
     global_data,
 )
-from stager.codegen.target import Target
+from stager.codegen.target import Pthreads, Target
 from stager.ir.abi import CONTEXT_BYTES, PARALLEL_FOR, STATUS_INTERRUPTED
 
 MAX_THREADS = 128  # participants of one region
@@ -99,31 +98,11 @@ POOL = Struct(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class System:
-    """The numbers of one operating system's headers that the pool needs."""
-
-    monotonic: int  # CLOCK_MONOTONIC
-    sig_setmask: int
-    online: int  # _SC_NPROCESSORS_ONLN
-    has_affinity: bool  # sched_getaffinity and /sys/fs/cgroup
-
-
-LINUX = System(monotonic=1, sig_setmask=2, online=84, has_affinity=True)
-MACOS = System(monotonic=6, sig_setmask=3, online=58, has_affinity=False)
 # What tells a core that it spins: an intrinsic and its arguments (aarch64 makes a no-op of `yield`, `isb` waits).
 PAUSE: dict[str, tuple[str, tuple[int, ...]]] = {
     "x86_64": ("llvm.x86.sse2.pause", ()),
     "aarch64": ("llvm.aarch64.isb", (15,)),
-    "arm64": ("llvm.aarch64.isb", (15,)),
 }
-
-
-def system_of(target: Target) -> System | None:
-    """The row of a target; None where there are no pthreads."""
-    if target.is_macos:
-        return MACOS
-    return LINUX if "linux" in target.triple else None
 
 
 def emit_pool(target: Target) -> Any:
@@ -131,11 +110,11 @@ def emit_pool(target: Target) -> Any:
     module = ir.Module("stager_pool")
     module.triple = target.triple
     module.data_layout = target.data_layout
-    system = system_of(target)
-    if system is None:
+    pthreads = target.system.pthreads
+    if pthreads is None:
         _emit_serial_pool(module)
     else:
-        _Pool(module, system, PAUSE.get(target.arch)).emit()
+        _Pool(module, pthreads, PAUSE.get(target.arch)).emit()
     return module
 
 
@@ -183,7 +162,7 @@ def _emit_run_serially(module: Any, poll_due: Any) -> Any:
 class _Pool:
     """Emits the functions of one pool module, leaves first."""
 
-    def __init__(self, module: Any, system: System, pause: tuple[str, tuple[int, ...]] | None) -> None:
+    def __init__(self, module: Any, system: Pthreads, pause: tuple[str, tuple[int, ...]] | None) -> None:
         self.module, self.system, self.pause = module, system, pause
         self.state = global_data(module, "pool", POOL, align=128)
 

@@ -1,16 +1,72 @@
-"""The target table: what the code generator may assume of a CPU, and the LLVM machine made for it.
+"""The target table: what the code generator may assume of a CPU and its operating system, and the LLVM machine for it.
 
-One row per named target. Invariant: nothing else in `codegen/` asks the running machine what it can do; emission reads
-a `Target` record only, so the same record always gives the same code, here or on another machine.
+One row per system (`SYSTEMS`) and per named target (`TARGETS`). Invariant: nothing else in `codegen/` asks the running
+machine what it can do; emission reads a `Target` record only, so the same record always gives the same code, here or
+on another machine.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from stager.ir.dtypes import DType
+
+
+@dataclass(frozen=True, slots=True)
+class Pthreads:
+    """The numbers of a system's headers that the thread pool needs."""
+
+    monotonic: int  # CLOCK_MONOTONIC
+    sig_setmask: int
+    online: int  # _SC_NPROCESSORS_ONLN
+    has_affinity: bool  # sched_getaffinity and /sys/fs/cgroup
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """The numbers of a system's <sys/mman.h>."""
+
+    flags: int  # MAP_PRIVATE | MAP_ANONYMOUS
+    huge_advice: int | None  # MADV_HUGEPAGE
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """An operating system: its C library's names and numbers, its files. wasm32 has none: its host gives the names."""
+
+    name: str
+    format: str  # of object files: "elf", "macho", "coff", "wasm"
+    shared: str  # the file name of a shared library
+    words: tuple[str, ...]  # any of them in a triple names this system
+    pthreads: Pthreads | None = None  # None: the pool runs serially
+    mapping: Mapping | None = None  # None: malloc serves every size
+    getpid: str = "getpid"
+    aligned_alloc: str = "aligned_alloc"
+    aligned_free: str = "free"
+    size_first: bool = False  # the order of aligned_alloc's arguments
+
+
+SYSTEMS: dict[str, System] = {
+    s.name: s
+    for s in (
+        System("linux", "elf", "lib{}.so", ("linux",), Pthreads(1, 2, 84, True), Mapping(0x22, 14)),
+        System(
+            "macos", "macho", "lib{}.dylib", ("macos", "darwin", "apple"), Pthreads(6, 3, 58, False),
+            Mapping(0x1002, None),
+        ),
+        System(
+            "windows", "coff", "{}.dll", ("windows", "win32", "mingw32"), getpid="_getpid",
+            aligned_alloc="_aligned_malloc", aligned_free="_aligned_free", size_first=True,
+        ),
+        System("wasm", "wasm", "{}.wasm", ("wasm32",)),
+    )
+}  # fmt: skip
+
+UNKNOWN_SYSTEM = System("unknown", "elf", "lib{}.so", ())
+
+ARCHITECTURES = {"amd64": "x86_64", "x86-64": "x86_64", "x64": "x86_64", "arm64": "aarch64", "riscv64gc": "riscv64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +87,36 @@ class Target:
 
     @staticmethod
     def named(name: str) -> Target:
-        """The row of the table called `name`, `"host"` included. KeyError lists the names."""
+        """The row called `name`, or the one that a triple (`aarch64-linux-gnu`) means. KeyError lists the names."""
         if name == "host":
             return _host()
-        if name not in TARGETS:
-            raise KeyError(f"target {name!r} is not known; known: host, {', '.join(TARGETS)}")
-        return TARGETS[name]
+        found = TARGETS.get(name) or TARGETS.get(_row_of(name))
+        if found is None:
+            raise KeyError(f"target {name!r} is not known; known: host, {', '.join(TARGETS)} and triples of these")
+        return found
 
     @property
     def arch(self) -> str:
-        """The first word of the triple."""
-        return self.triple.split("-", 1)[0]
+        """The first word of the triple; Apple's `arm64` as `aarch64`."""
+        first = self.triple.split("-", 1)[0]
+        return ARCHITECTURES.get(first, first)
 
     @property
-    def is_windows(self) -> bool:
-        return "windows" in self.triple
+    def system(self) -> System:
+        """The operating system's row; an unknown one has no more than standard C."""
+        return next((s for s in SYSTEMS.values() if any(w in self.triple for w in s.words)), UNKNOWN_SYSTEM)
 
     @property
-    def is_macos(self) -> bool:
-        return "apple" in self.triple or "darwin" in self.triple
+    def pointer_bits(self) -> int:
+        """Of an address and of C's size_t."""
+        return 32 if self.arch == "wasm32" else 64
+
+    @property
+    def baseline(self) -> Target:
+        """The least CPU of this architecture: what code runs on before it has looked at the CPU."""
+        if self.arch != "x86_64":
+            return self
+        return replace(self, name="x86-64", cpu="x86-64", features="", vector_bits=128, has_fma=False)
 
     @property
     def data_layout(self) -> str:
@@ -83,8 +150,20 @@ TARGETS: dict[str, Target] = {
         Target("x86_64-macos", "x86_64-apple-macosx11.0.0", "x86-64-v2", "", 128, False),
         Target("aarch64-macos", "arm64-apple-macosx11.0.0", "apple-m1", "", 128, True),
         Target("x86_64-windows", "x86_64-pc-windows-msvc", "x86-64-v2", "", 128, False),
+        Target("aarch64-windows", "aarch64-pc-windows-msvc", "generic", "+neon", 128, True),
     )
 }
+
+
+def _row_of(triple: str) -> str:
+    """The name of the row for a triple: `arch[-vendor]-system[-libc]`."""
+    lower = triple.lower()
+    named = next((a for a in ARCHITECTURES if lower.startswith(f"{a}-")), None)
+    arch = ARCHITECTURES[named] if named else lower.split("-", 1)[0]
+    system = next((s.name for s in SYSTEMS.values() if any(w in lower for w in s.words)), "")
+    if system == "linux":
+        return "x86-64-v2" if arch == "x86_64" else arch
+    return arch if arch == "wasm32" else f"{arch}-{system}"
 
 
 @cache
