@@ -15,6 +15,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from stager.codegen.error_text import template, write_text
 from stager.codegen.structured import I1, I8, I32, I64, NULL, PTR, Code, const, cstring
 from stager.ir.abi import (
     ARENA_ALIGN,
@@ -163,13 +164,13 @@ def _check_overlap(c: Code, inputs: Sequence[Any], results: Sequence[Any]) -> No
 def _run(c: Code, f: Function, env: dict[str, Any], inputs: Sequence[Any], results: Sequence[Any]) -> None:
     context = c.alloca(ir.ArrayType(I8, CONTEXT_BYTES), align=16)
     c.fill(context, 0, const(I64, CONTEXT_BYTES))
-    buffers = c.alloca(ir.ArrayType(PTR, len(f.abi.inputs) + len(f.abi.outputs) + 1))
+    buffers = c.alloca(ir.ArrayType(I64, len(f.abi.inputs) + len(f.abi.outputs) + 1))  # 8 bytes each, wasm32's too
     symbols = c.alloca(ir.ArrayType(I64, len(f.sizes) + 1))
     for k, (pointer, _, _) in enumerate(inputs):
-        c.put_at(buffers, PTR, k, pointer)
+        c.store(pointer, c.element(buffers, I64, k))
     given = {k: pointer for (k, _), (pointer, _, _) in zip(f.results, results, strict=True)}
     for k in range(len(f.abi.outputs)):
-        c.put_at(buffers, PTR, len(inputs) + k, given.get(k, NULL))
+        c.store(given.get(k, NULL), c.element(buffers, I64, len(inputs) + k))
     for k, s in enumerate(f.sizes):
         c.put_at(symbols, I64, k, env[s])
     needed = c.max(emit_dim(c, f.abi.arena_bytes, env), 0)
@@ -219,22 +220,14 @@ def _emit_error(module: Any, f: Function) -> None:
     """int32_t NAME_error(int32_t code, char *text, int64_t size): writes the text of a code."""
     c = Code(module, f"{f.name}_error", I32, [("code", I32), ("text", PTR), ("size", I64)])
     c.ret_if(c.or_(c.is_null(c.arg("text")), c.lt(c.arg("size"), 1)), ERRORS["NULL"][0])
-    texts = {0: ("no error", False), **{code: (text, False) for code, text in ERRORS.values()}}
+    texts = {0: "no error", **{code: text for code, text in ERRORS.values()}}
     for k, s in enumerate(f.abi.statuses, 1):
-        texts[k] = (_printf(f"{s.exception}: {s.text}"), True)
-    details = c.b.gep(_details(module), [const(I32, 0), const(I32, 0)], source_etype=ir.ArrayType(I64, 4))
-    for code, (text, detailed) in texts.items():
-        with c.if_(c.eq(c.arg("code"), code)):
-            extra = [c.at(details, I64, k) for k in range(4)] if detailed else []
-            shown = text if detailed else text.replace("%", "%%")
-            c.ret(c.call("snprintf", I32, [c.arg("text"), c.arg("size"), cstring(module, shown), *extra], fixed=3))
-    c.ret(c.call("snprintf", I32, [c.arg("text"), c.arg("size"), cstring(module, "unknown error")], fixed=3))
+        texts[k] = template(f"{s.exception}: {s.text}")
+    shown = c.var(PTR, cstring(module, "unknown error"))
+    with c.switch(c.arg("code")) as cases:
+        for code, text in texts.items():
+            with cases.case(code):
+                shown.set(cstring(module, text))
+    numbers = c.b.gep(_details(module), [const(I32, 0), const(I32, 0)], source_etype=ir.ArrayType(I64, 4))
+    c.ret(c.call(write_text(module), args=[c.arg("text"), c.arg("size"), shown.get(), numbers]))
     c.finish()
-
-
-def _printf(text: str) -> str:
-    """A status text as a printf format; {0} to {3} are the thread's four numbers, given positionally."""
-    text = text.replace("%", "%%")
-    for k in range(4):
-        text = text.replace(f"{{{k}}}", f"%{k + 1}$lld")
-    return text
