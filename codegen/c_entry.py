@@ -16,7 +16,7 @@ from typing import Any
 from llvmlite import ir
 
 from stager.codegen.error_text import template, write_text
-from stager.codegen.structured import I1, I8, I32, I64, NULL, PTR, Code, const, cstring
+from stager.codegen.structured import F64, I1, I8, I32, I64, NULL, PTR, Code, const, cstring
 from stager.ir.abi import (
     ARENA_ALIGN,
     CONTEXT_BYTES,
@@ -141,9 +141,11 @@ def _bytes(c: Code, t: Any, env: dict[str, Any]) -> Any:
         return total
     for d in t.shape:
         n = emit_dim(c, d, env)
-        pair = c.b.smul_with_overflow(total, n)
-        total = c.b.extract_value(pair, 0)
-        c.ret_if(c.or_(c.b.extract_value(pair, 1), c.or_(c.lt(n, 0), c.gt(total, MOST_BYTES))), ERRORS["SIZE"][0])
+        # exact up to MOST_BYTES; a multiplication that tells its overflow is a library call on wasm32
+        product = c.b.fmul(c.b.sitofp(total, F64), c.b.sitofp(n, F64))
+        bad = c.or_(c.lt(n, 0), c.b.fcmp_ordered(">", product, const(F64, float(MOST_BYTES))))
+        c.ret_if(bad, ERRORS["SIZE"][0])
+        total = c.mul(total, n)
     return total
 
 
@@ -220,7 +222,7 @@ def _emit_error(module: Any, f: Function) -> None:
     """int32_t NAME_error(int32_t code, char *text, int64_t size): writes the text of a code."""
     c = Code(module, f"{f.name}_error", I32, [("code", I32), ("text", PTR), ("size", I64)])
     c.ret_if(c.or_(c.is_null(c.arg("text")), c.lt(c.arg("size"), 1)), ERRORS["NULL"][0])
-    texts = {0: "no error", **{code: text for code, text in ERRORS.values()}}
+    texts = {0: "no error", **dict(ERRORS.values())}
     for k, s in enumerate(f.abi.statuses, 1):
         texts[k] = template(f"{s.exception}: {s.text}")
     shown = c.var(PTR, cstring(module, "unknown error"))

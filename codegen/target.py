@@ -128,8 +128,14 @@ class Target:
         return max(1, self.vector_bits // max(dtype.bits, 8))
 
     def machine(self, opt: int = 3, *, reloc: str = "pic", codemodel: str = "small", jit: bool = False) -> Any:
-        """A new llvmlite TargetMachine. Built objects need `pic`/`small`; a JIT takes `reloc="default"`."""
+        """A new llvmlite TargetMachine. Built objects need `pic`/`small`; a JIT takes `reloc="default"`.
+
+        wasm32 has no addresses in its code: there `pic` means another, experimental way of linking and is not used.
+        """
         import llvmlite.binding as llvm
+
+        if self.arch == "wasm32":
+            reloc = "static"
 
         _initialize()
         target = llvm.Target.from_triple(self.triple)
@@ -146,7 +152,7 @@ TARGETS: dict[str, Target] = {
         Target("x86-64-v4", "x86_64-unknown-linux-gnu", "x86-64-v4", "-prefer-256-bit", 512, True),
         Target("aarch64", "aarch64-unknown-linux-gnu", "generic", "+neon", 128, True),
         Target("riscv64", "riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+f,+d,+c", 0, True),
-        Target("wasm32", "wasm32-unknown-unknown", "generic", "+simd128,+nontrapping-fptoint", 128, False),
+        Target("wasm32", "wasm32-unknown-unknown", "generic", "+simd128,+nontrapping-fptoint,+bulk-memory,+sign-ext,+mutable-globals", 128, False),
         Target("x86_64-macos", "x86_64-apple-macosx11.0.0", "x86-64-v2", "", 128, False),
         Target("aarch64-macos", "arm64-apple-macosx11.0.0", "apple-m1", "", 128, True),
         Target("x86_64-windows", "x86_64-pc-windows-msvc", "x86-64-v2", "", 128, False),
