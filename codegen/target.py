@@ -144,6 +144,8 @@ class Target:
         )
 
 
+WASM_FEATURES = "+simd128,+nontrapping-fptoint,+bulk-memory,+sign-ext,+mutable-globals"  # of every engine since 2021
+
 TARGETS: dict[str, Target] = {
     t.name: t
     for t in (
@@ -152,7 +154,7 @@ TARGETS: dict[str, Target] = {
         Target("x86-64-v4", "x86_64-unknown-linux-gnu", "x86-64-v4", "-prefer-256-bit", 512, True),
         Target("aarch64", "aarch64-unknown-linux-gnu", "generic", "+neon", 128, True),
         Target("riscv64", "riscv64-unknown-linux-gnu", "generic-rv64", "+m,+a,+f,+d,+c", 0, True),
-        Target("wasm32", "wasm32-unknown-unknown", "generic", "+simd128,+nontrapping-fptoint,+bulk-memory,+sign-ext,+mutable-globals", 128, False),
+        Target("wasm32", "wasm32-unknown-unknown", "generic", WASM_FEATURES, 128, False),
         Target("x86_64-macos", "x86_64-apple-macosx11.0.0", "x86-64-v2", "", 128, False),
         Target("aarch64-macos", "arm64-apple-macosx11.0.0", "apple-m1", "", 128, True),
         Target("x86_64-windows", "x86_64-pc-windows-msvc", "x86-64-v2", "", 128, False),
