@@ -32,8 +32,9 @@ class Layout:
 
     @staticmethod
     def of_input(x: Any, type: Type) -> Layout:
-        """A caller's array."""
-        return Layout(type, 0, tuple(x.strides)) if isinstance(x, np.ndarray) else Layout.contiguous(type)
+        """A caller's array; one with symbolic dims stands for any contiguous array, whatever the one that came."""
+        given = isinstance(x, np.ndarray) and type.is_static
+        return Layout(type, 0, tuple(x.strides)) if given else Layout.contiguous(type)
 
 
 def _transpose(layout: Layout, *, perm: Sequence[int]) -> tuple[Dim, tuple[Dim, ...]]:

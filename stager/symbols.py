@@ -21,6 +21,14 @@ def dim_of(x: Array) -> Dim:
     return dim_of_raw(value if value.type.dtype is i64 else convert(value, dtype=i64))
 
 
+def hinted() -> dict[str, int]:
+    """The sizes, in the call that traces, of the symbols that its arguments define."""
+    from stager.interpreters.stack import stack
+
+    root = stack().levels[0]
+    return {name: d.hint for name, d in root.graph.symbols.items() if d.hint is not None}  # type: ignore[attr-defined]
+
+
 def decide(op: str, left: Any, right: Any) -> bool:
     """A comparison of dims, answered by the sizes of the call that traces; the answer becomes a guard of the entry."""
     from stager.interpreters.stack import stack
@@ -29,7 +37,7 @@ def decide(op: str, left: Any, right: Any) -> bool:
     if isinstance(difference, int):
         return _HOLDS[op](difference)
     root = stack().levels[0]
-    hints = {name: d.hint for name, d in root.graph.symbols.items() if d.hint is not None}  # type: ignore[attr-defined]
+    hints = hinted()
     missing = symbols_of(difference) - hints.keys()
     if missing:
         raise ConcretizationError(

@@ -458,6 +458,34 @@ def test_dynamic_dims_are_guarded_by_what_the_code_compared():
     assert traces(g) == 2
 
 
+def test_an_index_of_a_dynamic_axis_is_in_range_or_an_error():
+    def f(x):
+        return x[5] + x[-3], x[7:][:, None]
+
+    def g(x, m):
+        return x[m][2]
+
+    compiled, masked = st.compile(f, dynamic=True), st.compile(g)
+    for n in (10, 6, 20):
+        np.testing.assert_array_equal(compiled(np.arange(float(n)))[0], f(np.arange(float(n)))[0])
+    with pytest.raises(IndexError, match="index 5 is out of bounds for axis 0 with size 3"):
+        compiled(np.arange(3.0))
+    x = np.arange(9.0)
+    assert masked(x, x > 4) == 7.0
+    with pytest.raises(IndexError, match="index 2 is out of bounds for axis 0 with size 1"):
+        masked(x, x > 7)
+
+
+def test_a_view_of_a_dynamic_argument_has_the_strides_of_the_call():
+    f = st.compile(lambda x: (x.T, x[:, 1]), dynamic=True)
+    for shape in ((3, 4), (5, 6), (7, 2)):
+        x = np.arange(float(np.prod(shape))).reshape(shape)
+        turned, column = f(x)
+        np.testing.assert_array_equal(turned, x.T)
+        np.testing.assert_array_equal(column, x[:, 1])
+        assert np.shares_memory(turned, x)
+
+
 def test_one_symbol_for_equal_sizes():
     g = st.compile(lambda x, y: x * y, dynamic=True)
     assert g(np.ones(5), np.ones(5)).shape == (5,)

@@ -15,13 +15,14 @@ from stager.array import Array, raw, wrap
 from stager.bounds import lower, simplify, upper
 from stager.cells import PickStep
 from stager.errors import ConcretizationError, ShapeError, describe
-from stager.ir.dims import Dim, Expr, dim_max, dim_min, floordiv
+from stager.ir.dims import Dim, Expr, dim_max, dim_min, evaluate, floordiv, symbols_of
 from stager.ir.dtypes import i64
 from stager.ir.types import Type
 from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
 from stager.ops.views import _reshape, _slice, reshape, transpose
+from stager.symbols import decide, hinted
 
 
 class Plan(NamedTuple):
@@ -150,7 +151,7 @@ def plan(index: Any, shape: tuple[Dim, ...]) -> Plan:
             start, size, step = normalize_slice(item, n)
             basic(start, size, step)
             out.append(size)
-        elif _is_position(item) or (advanced and not isinstance(item, Expr)):
+        elif _is_position(item) or (advanced and not isinstance(item, Expr)) or not _promised(item, n, axis):
             basic(0, n, 1)
             arrays.append((len(out), item))
             places.append(place)
@@ -168,6 +169,23 @@ def plan(index: Any, shape: tuple[Dim, ...]) -> Plan:
     front = bool(places) and places != list(range(places[0], places[0] + len(places))) and len(set(places)) > 1
     front = front and sorted(set(places)) != list(range(min(places), max(places) + 1))
     return Plan(tuple(starts), tuple(sizes), tuple(steps), tuple(out), tuple(arrays), front)
+
+
+def _promised(item: Any, n: Dim, axis: int) -> bool:
+    """Whether an integer index of an axis whose size is a symbol lies in it, as a guard of the entry where the size is
+    an argument's; without one, the index is checked at run time. IndexError when the call that traces has too few."""
+    if isinstance(item, Expr) or not isinstance(n, Expr):
+        return True
+    i = item.__index__()
+    needed = i + 1 if i >= 0 else -i
+    least = lower(n)
+    if least is not None and least >= needed:
+        return True
+    if symbols_of(n) - hinted().keys():
+        return False
+    if not decide(">=", n, needed):
+        raise IndexError(f"index {i} is out of bounds for axis {axis} with size {evaluate(n, hinted())}")
+    return True
 
 
 def _is_position(item: Any) -> bool:
