@@ -65,7 +65,10 @@ def build(
     start = time.perf_counter()
     if weights not in WEIGHTS:
         raise ValueError(f"weights is {' or '.join(map(repr, WEIGHTS))}, not {weights!r}")
-    machine_target = Target.named(target)
+    try:
+        machine_target = Target.named(target)
+    except KeyError as e:
+        raise BuildError(e.args[0]) from None
     library = name or next(iter(functions))
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
