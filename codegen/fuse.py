@@ -18,35 +18,25 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from stager.codegen.bodies import append_body, rename
+from stager.codegen.contract import contract
 from stager.codegen.index import DYNAMIC, Facts, Ix
 from stager.codegen.program import (
     Axis,
-    Buffer,
-    Check,
-    Instr,
     Leaf,
     Loop,
     LoopAxis,
     MapLanes,
-    Move,
     Nest,
     Program,
-    Read,
-    Routine,
     Stage,
-    Storage,
-    Store,
     Switch,
     While,
-    walk,
 )
 from stager.ir.dims import Dim, Expr, mod
-from stager.ir.dtypes import DType
 
 MAX_BODY = 300
 """Operations in one fused leaf."""
-ROW_BYTES = 1 << 15
-"""A buffer that lives for one outer point may be this large."""
 WINDOW = 12
 """How many nests back a stage looks for company."""
 
@@ -241,13 +231,13 @@ class _Fuser:
             sid = id(b.storage)
             if sid in reduced:
                 return False
-            if sid in mine and (sid, at if identity else _renamed(at, mapping)) not in stored:
+            if sid in mine and (sid, at if identity else at.rename(mapping)) not in stored:
                 return False
         for sid in my_writes & (p.reads | mine):
             if sid in reduced:
                 return False
             at_mine = {
-                at if identity else _renamed(at, mapping)
+                at if identity else at.rename(mapping)
                 for at in (x.at for x in s.stores if id(x.buffer.storage) == sid)
             }
             if any(id(r.buffer.storage) == sid for r in s.reductions) or len(at_mine) != 1:
@@ -261,7 +251,7 @@ class _Fuser:
         for q in g.leaves[k + 1 :]:
             if q.writes & s.reads() or q.writes & my_writes or q.reads & my_writes:
                 return False
-        _append(target, s, mapping, identity, stored)
+        append_body(target, s, mapping, identity, stored)
         if s.reductions:
             p.reduced = {mapping[a] for a, axis in enumerate(s.axes) if axis.reduce}
         p.refresh()
@@ -300,7 +290,7 @@ class _Fuser:
             g.outer = candidates
             g.fixed = True
             g.leaves[0].own = [v for v in g.leaves[0].own if v not in candidates]
-        _rename(s, full)
+        rename(s, full)
         piece = _Piece(s, own)
         piece.reduced = {full[a] for a, axis in enumerate(s.axes) if axis.reduce}
         g.leaves.append(piece)
@@ -422,276 +412,3 @@ def _int(d: Dim) -> int:
 
 def _abs(d: Dim) -> Dim:
     return abs(d) if isinstance(d, int) else d
-
-
-# -- bodies ----------------------------------------------------------------------------------------------------------
-
-
-def _renamed(at: Ix, mapping: dict[int, int]) -> Ix:
-    return at.rename(mapping)
-
-
-def _rename(s: Stage, mapping: dict[int, int]) -> None:
-    """The variables of a stage replaced by those of its group."""
-    if all(a == v for a, v in mapping.items()):
-        return
-    for i in s.body:
-        _rename_instr(i, mapping, 0)
-    for st in s.stores:
-        st.at = st.at.rename(mapping)
-    for r in s.reductions:
-        r.at = r.at.rename(mapping)
-        if r.index is not None:
-            r.index = r.index.rename(mapping)
-
-
-def _rename_instr(i: Instr, mapping: dict[int, int], shift: int) -> None:
-    if i.op == "load":
-        i.data = (i.data[0], _moved(i.data[1], mapping, shift))
-    elif i.op == "index":
-        i.data = _moved(i.data, mapping, shift)
-    elif i.op in ("floordiv", "mod"):
-        i.data = (_moved(i.data[0], mapping, shift), i.data[1])
-
-
-def _moved(at: Ix, mapping: dict[int, int], shift: int) -> Ix:
-    if shift and at.is_dynamic:
-        mapping = dict(mapping)
-        for v, _ in at.terms:
-            if v >= DYNAMIC:
-                mapping[v] = v + shift
-    return at.rename(mapping)
-
-
-def _append(
-    target: Stage, s: Stage, mapping: dict[int, int], identity: bool, stored: dict[tuple[int, Ix], int]
-) -> None:
-    """s's body after target's; equal loads, constants and operations are shared."""
-    body = target.body
-    known: dict[Any, int] = {}
-    for n, i in enumerate(body):
-        key = _key(i, i.args)
-        if key is not None:
-            known.setdefault(key, n)
-    place: list[int] = []
-    for i in s.body:
-        args = tuple(place[a] for a in i.args) if i.args else ()
-        data = i.data
-        dynamic = i.op in ("load", "index", "floordiv", "mod")
-        if dynamic:
-            ix = data[1] if i.op == "load" else data if i.op == "index" else data[0]
-            if not identity or ix.is_dynamic:
-                full = mapping
-                if ix.is_dynamic:
-                    full = dict(mapping)
-                    for v, _ in ix.terms:
-                        if v >= DYNAMIC:
-                            full[v] = DYNAMIC + place[v - DYNAMIC]
-                ix = ix.rename(full)
-                data = (data[0], ix) if i.op == "load" else ix if i.op == "index" else (ix, data[1])
-            if i.op == "load":
-                found = stored.get((id(data[0].storage), ix))
-                if found is not None:
-                    place.append(found)
-                    continue
-        new = Instr(i.op, i.dtype, args, data)
-        key = _key(new, args)
-        found = known.get(key) if key is not None else None
-        if found is None:
-            found = len(body)
-            body.append(new)
-            if key is not None:
-                known[key] = found
-        place.append(found)
-
-    def moved(at: Ix) -> Ix:
-        if identity and not at.is_dynamic:
-            return at
-        full = dict(mapping)
-        for v, _ in at.terms:
-            if v >= DYNAMIC:
-                full[v] = DYNAMIC + place[v - DYNAMIC]
-        return at.rename(full)
-
-    for st in s.stores:
-        target.stores.append(Store(st.buffer, moved(st.at), place[st.value], st.combine))
-    for r in s.reductions:
-        r.at, r.value = moved(r.at), place[r.value]
-        if r.index is not None:
-            r.index = moved(r.index)
-        target.reductions.append(r)
-
-
-def _key(i: Instr, args: tuple[int, ...]) -> Any:
-    if i.op == "load":
-        return ("load", id(i.data[0].storage), i.data[1], i.dtype.name)
-    if i.op == "const":
-        return ("const", i.dtype.name, _bits(i.dtype, i.data))
-    if i.op == "apply":
-        node = i.data
-        params = node.params
-        return (node.op.name, i.dtype.name, args, tuple(params.items()) if params else None)
-    if i.op == "index":
-        return ("index", i.dtype.name, i.data)
-    return None
-
-
-def _bits(dtype: DType, value: Any) -> bytes:
-    return bytes(dtype.np.type(value).tobytes())
-
-
-# -- buffers that fusion made superfluous ----------------------------------------------------------------------------
-
-
-def contract(program: Program) -> None:
-    """Stores that nobody loads vanish; temporaries that live for one outer point become rows on the stack."""
-    nests: list[Nest] = []
-    walk(program.steps, lambda s: nests.append(s) if isinstance(s, Nest) else None)
-    users: dict[int, set[int]] = {}
-    again = True
-    while again:
-        users, loaded = _uses(program)
-        again = False
-        for nest in nests:
-            for stage in nest.stages():
-                lists: tuple[list[Any], ...] = (stage.stores, stage.reductions)
-                for items in lists:
-                    for x in list(items):
-                        storage = x.buffer.storage
-                        if storage.kind in ("temp", "stack") and id(storage) not in loaded:
-                            items.remove(x)
-                            again = True
-    for nest in nests:
-        nest.leaves = [x for x in nest.leaves if x.stage.stores or x.stage.reductions or _has_checks(x.stage)]
-    for nest in nests:
-        if nest.outer and nest.leaves:
-            _rows(nest, users)
-    _prune(program.steps)
-    used: set[int] = set()
-
-    def mark(step: Any) -> None:
-        if isinstance(step, Nest):
-            for stage in step.stages():
-                used.update(stage.reads() | stage.writes())
-        else:
-            used.update(id(b.storage) for b in touched(step))
-
-    walk(program.steps, mark)
-    rows = {sid for nest in nests for sid in nest.scratch}
-    program.storages = [s for s in program.storages if id(s) in used and id(s) not in rows]
-
-
-def _uses(program: Program) -> tuple[dict[int, set[int]], set[int]]:
-    """Which steps touch a storage, and which storages anything reads."""
-    users: dict[int, set[int]] = {}
-    loaded: set[int] = set()
-
-    def visit(step: Any) -> None:
-        if not isinstance(step, Nest):
-            for b in touched(step):
-                users.setdefault(id(b.storage), set()).add(id(step))
-                loaded.add(id(b.storage))
-            return
-        for stage in step.stages():
-            _drop_dead(stage)
-            for sid in stage.reads():
-                users.setdefault(sid, set()).add(id(step))
-                loaded.add(sid)
-            for sid in stage.writes():
-                users.setdefault(sid, set()).add(id(step))
-
-    walk(program.steps, visit)
-    return users, loaded
-
-
-def _drop_dead(stage: Stage) -> None:
-    """Instructions whose value nothing uses become literals, which cost nothing."""
-    body = stage.body
-    live = [False] * len(body)
-    for value, at in [(s.value, s.at) for s in stage.stores] + [(r.value, r.at) for r in stage.reductions]:
-        live[value] = True
-        for v, _ in at.terms:
-            if v >= DYNAMIC:
-                live[v - DYNAMIC] = True
-    for n in range(len(body) - 1, -1, -1):
-        i = body[n]
-        if i.op == "bound" and i.data[2] == "check":
-            live[n] = True
-        if live[n]:
-            for a in i.args:
-                live[a] = True
-            for v in i.variables():
-                if v >= DYNAMIC:
-                    live[v - DYNAMIC] = True
-        elif i.op != "const":
-            body[n] = Instr("const", i.dtype, (), 0)
-
-
-def _has_checks(stage: Stage) -> bool:
-    return any(i.op == "bound" and i.data[2] == "check" for i in stage.body)
-
-
-def _prune(steps: list[Any]) -> None:
-    for s in list(steps):
-        match s:
-            case Nest() if not s.leaves:
-                steps.remove(s)
-            case Loop() | MapLanes():
-                _prune(s.body)
-            case While():
-                _prune(s.test)
-                _prune(s.body)
-            case Switch():
-                for b in s.branches:
-                    _prune(b)
-
-
-def _rows(nest: Nest, users: dict[int, set[int]]) -> None:
-    """Temporaries of one nest that keep one row (the part of one outer point) on the stack."""
-    outer = {a.var for a in nest.outer}
-    extent = {a.var: a.extent for leaf in nest.leaves for a in leaf.loops}
-    sizes: dict[int, int] = {}
-    storages: dict[int, Storage] = {}
-    bad: set[int] = set()
-    for stage in nest.stages():
-        accesses = [(b.storage, at, b.dtype) for b, at in stage.loads]
-        accesses += [(x.buffer.storage, x.at, x.buffer.dtype) for x in stage.stores]
-        accesses += [(r.buffer.storage, r.at, r.buffer.dtype) for r in stage.reductions]
-        for storage, at, dtype in accesses:
-            sid = id(storage)
-            if storage.kind != "temp" or len(users.get(sid, ())) != 1 or sid in bad:
-                continue
-            storages[sid] = storage
-            size: Dim = at.const + dtype.itemsize
-            for v, c in at.terms:
-                if v >= DYNAMIC:
-                    bad.add(sid)
-                elif v not in outer:
-                    size = size + c * (extent[v] - 1)
-            if isinstance(size, Expr) or size > ROW_BYTES or {v for v, _ in at.terms if v in outer} != outer:
-                bad.add(sid)
-            else:
-                sizes[sid] = max(sizes.get(sid, 0), size)
-    for sid, size in sizes.items():
-        if sid not in bad:
-            nest.scratch[sid] = (storages[sid], size)
-
-
-def touched(step: Any) -> list[Buffer]:
-    """The buffers that a step other than a nest reads or writes itself (not its nested steps)."""
-    match step:
-        case Move():
-            return [step.target, step.source]
-        case Read():
-            return [step.source]
-        case Check():
-            return [step.ok, *step.details]
-        case Routine():
-            return [*step.inputs, *step.outputs, *step.scratch]
-        case Loop():
-            return [b for b in (step.lower, step.upper) if isinstance(b, Buffer)]
-        case While():
-            return [step.condition]
-        case Switch():
-            return [step.index] if isinstance(step.index, Buffer) else []
-    return []

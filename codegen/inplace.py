@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stager.codegen.fuse import touched
+from stager.codegen.contract import touched
 from stager.codegen.index import Ix
 from stager.codegen.program import Buffer, Leaf, Loop, MapLanes, Move, Nest, Program, Storage, Switch, While, walk
 from stager.ir.dims import product

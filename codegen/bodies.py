@@ -1,0 +1,122 @@
+"""One body after another: the second stage's instructions behind the first's, with what both compute shared.
+
+Positions are renamed to the variables of the group that the stages run in. Invariant: instructions keep their order and
+use earlier instructions only. Which stages may share a body is `codegen/fuse.py`'s question.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stager.codegen.index import DYNAMIC, Ix
+from stager.codegen.program import Instr, Stage, Store
+from stager.ir.dtypes import DType
+
+
+def rename(s: Stage, mapping: dict[int, int]) -> None:
+    """The variables of a stage replaced by those of its group."""
+    if all(a == v for a, v in mapping.items()):
+        return
+    for i in s.body:
+        _rename_instr(i, mapping, 0)
+    for st in s.stores:
+        st.at = st.at.rename(mapping)
+    for r in s.reductions:
+        r.at = r.at.rename(mapping)
+        if r.index is not None:
+            r.index = r.index.rename(mapping)
+
+
+def _rename_instr(i: Instr, mapping: dict[int, int], shift: int) -> None:
+    if i.op == "load":
+        i.data = (i.data[0], _moved(i.data[1], mapping, shift))
+    elif i.op == "index":
+        i.data = _moved(i.data, mapping, shift)
+    elif i.op in ("floordiv", "mod"):
+        i.data = (_moved(i.data[0], mapping, shift), i.data[1])
+
+
+def _moved(at: Ix, mapping: dict[int, int], shift: int) -> Ix:
+    if shift and at.is_dynamic:
+        mapping = dict(mapping)
+        for v, _ in at.terms:
+            if v >= DYNAMIC:
+                mapping[v] = v + shift
+    return at.rename(mapping)
+
+
+def append_body(
+    target: Stage, s: Stage, mapping: dict[int, int], identity: bool, stored: dict[tuple[int, Ix], int]
+) -> None:
+    """s's body after target's; equal loads, constants and operations are shared."""
+    body = target.body
+    known: dict[Any, int] = {}
+    for n, i in enumerate(body):
+        key = _key(i, i.args)
+        if key is not None:
+            known.setdefault(key, n)
+    place: list[int] = []
+    for i in s.body:
+        args = tuple(place[a] for a in i.args) if i.args else ()
+        data = i.data
+        dynamic = i.op in ("load", "index", "floordiv", "mod")
+        if dynamic:
+            ix = data[1] if i.op == "load" else data if i.op == "index" else data[0]
+            if not identity or ix.is_dynamic:
+                full = mapping
+                if ix.is_dynamic:
+                    full = dict(mapping)
+                    for v, _ in ix.terms:
+                        if v >= DYNAMIC:
+                            full[v] = DYNAMIC + place[v - DYNAMIC]
+                ix = ix.rename(full)
+                data = (data[0], ix) if i.op == "load" else ix if i.op == "index" else (ix, data[1])
+            if i.op == "load":
+                found = stored.get((id(data[0].storage), ix))
+                if found is not None:
+                    place.append(found)
+                    continue
+        new = Instr(i.op, i.dtype, args, data)
+        key = _key(new, args)
+        found = known.get(key) if key is not None else None
+        if found is None:
+            found = len(body)
+            body.append(new)
+            if key is not None:
+                known[key] = found
+        place.append(found)
+
+    def moved(at: Ix) -> Ix:
+        if identity and not at.is_dynamic:
+            return at
+        full = dict(mapping)
+        for v, _ in at.terms:
+            if v >= DYNAMIC:
+                full[v] = DYNAMIC + place[v - DYNAMIC]
+        return at.rename(full)
+
+    for st in s.stores:
+        target.stores.append(Store(st.buffer, moved(st.at), place[st.value], st.combine))
+    for r in s.reductions:
+        r.at, r.value = moved(r.at), place[r.value]
+        if r.index is not None:
+            r.index = moved(r.index)
+        target.reductions.append(r)
+
+
+def _key(i: Instr, args: tuple[int, ...]) -> Any:
+    if i.op == "load":
+        return ("load", id(i.data[0].storage), i.data[1], i.dtype.name)
+    if i.op == "const":
+        return ("const", i.dtype.name, _bits(i.dtype, i.data))
+    if i.op == "apply":
+        node = i.data
+        params = node.params
+        return (node.op.name, i.dtype.name, args, tuple(params.items()) if params else None)
+    if i.op == "index":
+        return ("index", i.dtype.name, i.data)
+    return None
+
+
+def _bits(dtype: DType, value: Any) -> bytes:
+    return bytes(dtype.np.type(value).tobytes())
