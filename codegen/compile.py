@@ -44,10 +44,17 @@ class Compiled:
 
 
 def compile_graph(
-    graph: Graph, target: Target, *, name: str = "f", threads: bool = True, blas: bool = False
+    graph: Graph,
+    target: Target,
+    *,
+    name: str = "f",
+    threads: bool = True,
+    blas: bool = False,
+    assemble: bool = True,
 ) -> Compiled:
     """Compiles a verified graph. The ABI's names are those of `stager/ir/abi.py`. `blas`: the functions of
-    `runtime/blas.py` are there where the code will run; without them large products are generated too."""
+    `runtime/blas.py` are there where the code will run; without them large products are generated too. `assemble`:
+    False leaves it at LLVM text, for what links it with more."""
     from stager.codegen.arena import plan
     from stager.codegen.fuse import fuse
     from stager.codegen.inplace import share
@@ -69,10 +76,12 @@ def compile_graph(
     clock("emit")
     text = str(emitted.module)
     clock("print")
-    module = _optimised(text, target)
-    clock("optimise")
-    code = bytes(_machine(target).emit_object(module))
-    clock("assemble")
+    code = b""
+    if assemble:
+        module = _optimised(text, target)
+        clock("optimise")
+        code = bytes(_machine(target).emit_object(module))
+        clock("assemble")
     abi = _abi(graph, name, program, emitted.status_table(), tuple(emitted.externals), target)
     from stager.codegen.stats import describe
 
@@ -97,25 +106,34 @@ def _machine(target: Target) -> Any:
 
 
 def _optimised(text: str, target: Target) -> Any:
-    """The module, parsed and put through the passes of the emitter's own code."""
+    """The module, parsed and optimised."""
     import llvmlite.binding as llvm
 
-    machine = _machine(target)
+    machine = _machine(target)  # initialises LLVM
+    assert machine is not None
     module = llvm.parse_assembly(text)
+    optimise(module, target, inline='@"stager.' in text)
+    return module
+
+
+def optimise(module: Any, target: Target, *, inline: bool) -> None:
+    """The passes of the emitter's own code: of the JIT's modules and of a built library's, so that both run alike.
+    `inline`: there are functions that must be inlined or dropped."""
+    import llvmlite.binding as llvm
+
     options = llvm.create_pipeline_tuning_options(speed_level=1)
     options.loop_vectorization = False
     options.slp_vectorization = False
     options.loop_unrolling = False
-    builder = llvm.create_pass_builder(machine, options)
+    builder = llvm.create_pass_builder(_machine(target), options)
     passes = llvm.create_new_module_pass_manager()
-    if '@"stager.' in text:
+    if inline:
         passes.add_always_inliner_pass()
         passes.add_global_dead_code_eliminate_pass()
     passes.add_sroa_pass()
     passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
     passes.run(module, builder)
-    return module
 
 
 def _abi(graph: Graph, name: str, program: Program, statuses: Any, externals: tuple[str, ...], target: Target) -> Abi:

@@ -95,6 +95,7 @@ class ModuleEmitter:
             found = ir.GlobalVariable(self.module, t, f".{storage.name}")
             found.linkage = "private"
             found.global_constant = True
+            found.unnamed_addr = True  # so that the variants of a kernel share it
             found.initializer = ir.Constant(t, data)
             found.align = 64
             self.constants[id(storage)] = found
