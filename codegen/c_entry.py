@@ -1,235 +1,345 @@
 """C entries: what a C caller calls. An entry validates every argument, computes what the kernel's ABI wants, calls it.
 
-    int32_t NAME(const T *in0, ..., T *out0, ..., int64_t n, ..., void *workspace, int64_t workspace_bytes)
-
-Errors are negative for bad arguments (`ERRORS`), positive for what the computation found (`Abi.statuses`, from 1);
-the thread that called keeps the numbers for the text. Nothing here is known of Python; the object needs libc, libm
-and pthread.
+Invariant: an entry keeps nothing between calls; what a caller may want to know of a failure is in its `stager_call`.
+Nothing here is known of Python. Not here: what the parameters are (`codegen/c_interface.py`), the checks themselves
+(`codegen/c_checks.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
 from typing import Any
 
 from llvmlite import ir
 
+from stager.codegen.c_checks import (
+    Array,
+    Dims,
+    add_strides,
+    check_overlap,
+    check_pointers,
+    check_sizes,
+    dense_array,
+)
+from stager.codegen.c_interface import (
+    CALL_WORKSPACE,
+    CALL_WORKSPACE_BYTES,
+    ERRORS,
+    MOST_BYTES,
+    Function,
+    Kernel,
+)
 from stager.codegen.error_text import template, write_text
-from stager.codegen.structured import F64, I1, I8, I32, I64, NULL, PTR, Code, const, cstring
+from stager.codegen.structured import I1, I8, I32, I64, NULL, PTR, VOID, Code, Struct, Var, const, cstring
+from stager.codegen.target import Target
 from stager.ir.abi import (
     ARENA_ALIGN,
+    CONTEXT_ALLOCATE,
     CONTEXT_BYTES,
     CONTEXT_DETAIL,
-    Abi,
-    InputAbi,
-    OutputAbi,
+    CONTEXT_INTERRUPTED,
+    CONTEXT_POLL,
+    CONTEXT_THREADS,
+    CONTEXT_USER,
 )
-from stager.ir.dims import Apply, Dim, Expr, Sym, symbols_of
 
-# Codes of bad arguments and of the library itself; the header lists them.
-ERRORS: dict[str, tuple[int, str]] = {
-    "INTERRUPTED": (-1, "the call was interrupted"),
-    "NO_MEMORY": (-2, "there is not enough memory for the workspace"),
-    "NULL": (-10, "a data pointer is null"),
-    "SIZE": (-11, "a size is negative or too large"),
-    "ALIGNMENT": (-12, "a data pointer is not aligned to its element type"),
-    "OVERLAP": (-13, "an output overlaps an input or another output"),
-    "WORKSPACE": (-14, "the workspace is too small or not aligned to 64 bytes"),
-}
-MOST_BYTES = 1 << 47  # of one array: beyond what an address space holds
+STACK_ARENA_BYTES = 8192  # workspaces up to this size stand in the entry's own frame
+LLVM_TYPES = {"input": PTR, "strides": PTR, "result": PTR, "capacity": I64, "shape": PTR, "size": I64, "call": PTR}
+
+ROOM = Struct(data=PTR, capacity=I64, shape=PTR)  # of a result whose size the data decides
+FRAME = Struct(call=PTR, full=I32, pad=I32)  # behind it one ROOM per output; `full`: a result did not fit
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
-    """One function of a library: its public name, the kernel's ABI and LLVM text, and the names of its arguments."""
-
-    name: str
-    abi: Abi
-    text: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    graph_hash: str = ""
-
-    @property
-    def results(self) -> tuple[tuple[int, OutputAbi], ...]:
-        """The outputs that the caller passes memory for."""
-        return tuple([(k, o) for k, o in enumerate(self.abi.outputs) if o.kind == "fresh"])
-
-    @property
-    def sizes(self) -> tuple[str, ...]:
-        """The symbols, which the caller passes as int64_t."""
-        return tuple([s.name for s in self.abi.symbols])
-
-
-class UnsupportedResultError(TypeError):
-    """A result that a C caller cannot receive: a view of an argument, or memory whose size the data decides."""
-
-
-def emit_dim(c: Code, d: Dim, env: dict[str, Any]) -> Any:
-    """The i64 value of a dim."""
-    if not isinstance(d, Expr):
-        return const(I64, d)
-    total: Any = const(I64, 0)
-    for monomial, coefficient in d.terms:
-        product: Any = const(I64, coefficient)
-        for atom, power in monomial:
-            for _ in range(power):
-                product = c.mul(product, _emit_atom(c, atom, env))
-        total = c.add(total, product)
-    return total
-
-
-def _emit_atom(c: Code, atom: Sym | Apply, env: dict[str, Any]) -> Any:
-    if isinstance(atom, Sym):
-        return env[atom.name]
-    a, b = emit_dim(c, atom.a, env), emit_dim(c, atom.b, env)
-    match atom.fn:
-        case "max":
-            return c.max(a, b)
-        case "min":
-            return c.min(a, b)
-    quotient = c.sdiv(a, b)
-    remainder = c.sub(a, c.mul(quotient, b))
-    crossed = c.and_(c.ne(remainder, 0), c.lt(c.xor(remainder, b), 0))
-    if atom.fn == "floordiv":
-        return c.sub(quotient, c.zext(crossed, I64))
-    return c.select(crossed, c.add(remainder, b), remainder)
-
-
-def emit_entry(module: Any, f: Function) -> None:
+def emit_entry(module: Any, f: Function, target: Target) -> None:
     """The C entry of one function, `NAME_workspace` and `NAME_error`."""
-    for _, o in enumerate(f.abi.outputs):
-        if o.kind not in ("fresh", "input"):
-            raise UnsupportedResultError(
-                f"{f.name}: a result that is a {o.kind.replace('_', ' of an ')} cannot be built; return a copy"
-            )
-    params = (
-        [(f"in_{n}", PTR) for n in f.inputs]
-        + [(f"out_{n}", PTR) for n in f.outputs]
-        + [(f"size_{s}", I64) for s in f.sizes]
-    )
-    c = Code(module, f.name, I32, [*params, ("workspace", PTR), ("workspace_bytes", I64)])
-    env = {s: c.arg(f"size_{s}") for s in f.sizes}
-    for s in f.sizes:
-        c.ret_if(c.or_(c.lt(env[s], 0), c.gt(env[s], 1 << 40)), ERRORS["SIZE"][0])
-    inputs: list[Any] = [
-        (c.arg(f"in_{n}"), i, _bytes(c, i.type, env)) for n, i in zip(f.inputs, f.abi.inputs, strict=True)
-    ]
-    results: list[Any] = [
-        (c.arg(f"out_{n}"), o, _bytes(c, o.type, env)) for n, (_, o) in zip(f.outputs, f.results, strict=True)
-    ]
-    for pointer, _, size in [*inputs, *results]:
-        # a null pointer is fine where there is nothing to read or write
-        c.ret_if(c.and_(c.is_null(pointer), c.gt(size, 0)), ERRORS["NULL"][0])
-    for pointer, record, _ in [*inputs, *results]:
-        address = c.b.ptrtoint(pointer, I64)
-        c.ret_if(c.ne(c.and_(address, record.type.dtype.itemsize - 1), 0), ERRORS["ALIGNMENT"][0])
-    _check_overlap(c, inputs, results)
-    _run(c, f, env, inputs, results)
-    c.finish()
+    _Entry(module, f, target).emit()
     _emit_workspace(module, f)
     _emit_error(module, f)
 
 
-def _bytes(c: Code, t: Any, env: dict[str, Any]) -> Any:
-    """The bytes of an array; an absurd size returns from the entry with the SIZE error."""
-    total: Any = const(I64, t.dtype.itemsize)
-    if not symbols_of(t.shape):
-        for d in t.shape:
-            total = c.mul(total, const(I64, d))
-        return total
-    for d in t.shape:
-        n = emit_dim(c, d, env)
-        # exact up to MOST_BYTES; a multiplication that tells its overflow is a library call on wasm32
-        product = c.b.fmul(c.b.sitofp(total, F64), c.b.sitofp(n, F64))
-        bad = c.or_(c.lt(n, 0), c.b.fcmp_ordered(">", product, const(F64, float(MOST_BYTES))))
-        c.ret_if(bad, ERRORS["SIZE"][0])
-        total = c.mul(total, n)
-    return total
+class _Entry:
+    def __init__(self, module: Any, f: Function, target: Target) -> None:
+        self.module, self.f, self.target = module, f, target
+        self.sized = any(r.sized for r in f.results)
+
+    def emit(self) -> None:
+        f = self.f
+        allocate = self._emit_allocate() if self.sized else None
+        poll = self._emit_poll() if self.sized else None
+        c = Code(self.module, f.name, I32, _named(f))
+        self.c = c
+        self.call = c.arg("$call")
+        env = {s: c.arg(f"$size_{s}") for s in f.sizes}
+        self.dims = check_sizes(c, f, env)
+        self.inputs = [
+            dense_array(self.dims, c.arg(f"$input_{n}"), i.type, i.written)
+            for n, i in zip(f.inputs, f.abi.inputs, strict=True)
+        ]
+        for k in sorted(f.strided):
+            add_strides(self.dims, self.inputs[k], c.arg(f"$strides_{f.inputs[k]}_strides"))
+        results = [
+            dense_array(self.dims, self._result(k), r.type, True) for k, r in enumerate(f.results) if not r.sized
+        ]
+        check_pointers(c, [*self.inputs, *results])
+        rooms = [self._room(k) for k, r in enumerate(f.results) if r.sized]
+        check_overlap(c, [*self.inputs, *results, *rooms])
+        given = iter(results)
+        self.pointers = {r.number: next(given).pointer for r in f.results if not r.sized}
+        arena, free = self._workspace()
+        context, frame = self._context(allocate, poll)
+        status = self._run(context, arena)
+        if free is not None:
+            with c.if_(c.not_null(free.get())):
+                c.call(self.target.system.aligned_free, VOID, [free.get()])
+        if frame is not None:
+            status = self._after_sized(status, context, frame)
+        c.ret(status)
+        c.finish()
+
+    # -- results -----------------------------------------------------------------------------------------------------
+
+    def _result(self, k: int) -> Any:
+        """The memory of a result of known size: the caller's, or what its `allocate` gives."""
+        c, r = self.c, self.f.results[k]
+        pointer = c.var(PTR, c.arg(f"$result_{r.name}"))
+        missing = c.and_(c.is_null(pointer.get()), c.not_null(self.call))
+        with c.if_(missing, likely=False):
+            allocate = c.load(c.offset(self.call, CONTEXT_ALLOCATE), PTR)
+            with c.if_(c.not_null(allocate)):
+                bytes = self.dims.value(r.type.nbytes)
+                self.dims.refuse_overflow()
+                pointer.set(c.call_pointer(allocate, PTR, [self.call, const(I32, k), bytes]))
+                c.ret_if(c.is_null(pointer.get()), ERRORS["NO_MEMORY"][0])
+        return pointer.get()
+
+    def _room(self, k: int) -> Array:
+        """What the caller gives for a result of unknown size: memory that is written, up to its capacity."""
+        c, r = self.c, self.f.results[k]
+        pointer, capacity = c.arg(f"$result_{r.name}"), c.arg(f"$capacity_{r.name}_capacity")
+        most = MOST_BYTES // r.type.dtype.itemsize
+        c.ret_if(c.b.icmp_unsigned(">", capacity, const(I64, most)), ERRORS["SIZE"][0])
+        c.ret_if(c.and_(c.is_null(pointer), c.gt(capacity, 0)), ERRORS["NULL"][0])
+        wrong = c.ne(c.and_(c.b.ptrtoint(pointer, I64), r.type.dtype.itemsize - 1), 0)
+        c.ret_if(wrong, ERRORS["ALIGNMENT"][0])
+        size = c.mul(capacity, r.type.dtype.itemsize)
+        return Array(pointer, r.type, [], True, const(I64, 0), size, capacity)
+
+    def _emit_allocate(self) -> Any:
+        """What a kernel calls for a result whose size it has just computed."""
+        f = self.f
+        params = [("context", PTR), ("output", I32), ("ndim", I64), ("shape", PTR)]
+        c = Code(self.module, f"{f.name}.allocate", PTR, params, linkage="internal")
+        frame = c.load(c.offset(c.arg("context"), CONTEXT_USER), PTR)
+        room = c.element(c.element(frame, FRAME, 1), ROOM, c.zext(c.arg("output"), I64))
+        wanted = c.get(ROOM, room, "shape")
+        count = c.var(I64, 1)
+        with c.for_range(0, c.arg("ndim")) as axis:
+            extent = c.at(c.arg("shape"), I64, axis)
+            count.set(c.mul(count.get(), extent))
+            with c.if_(c.not_null(wanted)):
+                c.put_at(wanted, I64, axis, extent)
+        data = c.get(ROOM, room, "data")
+        with c.if_(c.is_null(data)):
+            call = c.get(FRAME, frame, "call")
+            with c.if_(c.not_null(call)):
+                allocate = c.load(c.offset(call, CONTEXT_ALLOCATE), PTR)
+                with c.if_(c.not_null(allocate)):
+                    index, size = c.var(I32, 0), c.var(I64, 1)
+                    for k, r in enumerate(f.results):
+                        with c.if_(c.eq(c.arg("output"), r.number)):
+                            index.set(k)
+                            size.set(r.type.dtype.itemsize)
+                    arguments = [call, index.get(), c.mul(count.get(), size.get())]
+                    c.ret(c.call_pointer(allocate, PTR, arguments))
+        with c.if_(c.gt(count.get(), c.get(ROOM, room, "capacity"))):
+            c.put(FRAME, frame, "full", 1)
+            c.ret(None)
+        # nothing is written to a result of no elements, and null would say that there is no memory
+        c.ret(c.select(c.is_null(data), room, data))
+        return c.finish()
+
+    def _emit_poll(self) -> Any:
+        """Asks the caller's own poll and flag, from a kernel that runs on a context of the entry's."""
+        c = Code(self.module, f"{self.f.name}.poll", I32, [("context", PTR)], linkage="internal")
+        call = c.get(FRAME, c.load(c.offset(c.arg("context"), CONTEXT_USER), PTR), "call")
+        c.ret_if(c.is_null(call), 0)
+        c.ret_if(c.ne(c.load(c.offset(call, CONTEXT_INTERRUPTED), I32), 0), 1)
+        poll = c.load(c.offset(call, CONTEXT_POLL), PTR)
+        c.ret_if(c.is_null(poll), 0)
+        c.ret(c.call_pointer(poll, I32, [call]))
+        return c.finish()
+
+    def _after_sized(self, status: Any, context: Any, frame: Any) -> Any:
+        c = self.c
+        with c.if_(c.not_null(self.call)):
+            c.copy(c.offset(self.call, CONTEXT_DETAIL), c.offset(context, CONTEXT_DETAIL), 32)
+        full = c.ne(c.get(FRAME, frame, "full"), 0)
+        failed = c.eq(status, ERRORS["NO_MEMORY"][0])
+        return c.select(c.and_(failed, full), const(I32, ERRORS["CAPACITY"][0]), status)
+
+    # -- what the kernel gets ----------------------------------------------------------------------------------------
+
+    def _workspace(self) -> tuple[Any, Var | None]:
+        """The arena, and what to free afterwards: the caller's workspace, a piece of the stack, or malloc's."""
+        c, sizes = self.c, self.f.workspaces
+        if sizes == (0,):
+            return NULL, None
+        needed: Any = const(I64, 0)
+        for size in sizes:
+            needed = c.max(needed, self.dims.value(size))
+        self.dims.refuse_overflow()
+        c.ret_if(c.gt(needed, MOST_BYTES), ERRORS["SIZE"][0])
+        static = [s for s in sizes if isinstance(s, int)]
+        small = len(static) == len(sizes) and max(static) <= STACK_ARENA_BYTES
+        arena, own = c.var(PTR, NULL), c.var(PTR, NULL)
+        with c.if_(c.not_null(self.call)):
+            arena.set(c.load(c.offset(self.call, CALL_WORKSPACE), PTR))
+            with c.if_(c.not_null(arena.get())):
+                address = c.b.ptrtoint(arena.get(), I64)
+                bytes = c.load(c.offset(self.call, CALL_WORKSPACE_BYTES), I64)
+                bad = c.or_(c.lt(bytes, needed), c.ne(c.and_(address, ARENA_ALIGN - 1), 0))
+                c.ret_if(bad, ERRORS["WORKSPACE"][0])
+        with c.if_(c.is_null(arena.get())):
+            if small:
+                arena.set(c.alloca(ir.ArrayType(I8, max(static)), align=ARENA_ALIGN))
+            else:
+                size = c.and_(c.add(c.max(needed, 1), ARENA_ALIGN - 1), -ARENA_ALIGN)
+                own.set(self._aligned_alloc(size))
+                c.ret_if(c.is_null(own.get()), ERRORS["NO_MEMORY"][0])
+                arena.set(own.get())
+        return arena.get(), None if small else own
+
+    def _aligned_alloc(self, size: Any) -> Any:
+        c, system, size_type = self.c, self.target.system, ir.IntType(self.target.pointer_bits)
+        if size_type.width < 64:
+            c.ret_if(c.gt(size, (1 << 32) - 1), ERRORS["NO_MEMORY"][0])
+        arguments = [const(size_type, ARENA_ALIGN), c.to(size, size_type)]
+        return c.call(system.aligned_alloc, PTR, arguments[::-1] if system.size_first else arguments)
+
+    def _context(self, allocate: Any, poll: Any) -> tuple[Any, Any]:
+        """The Context: the caller's, or one of zeros; of the entry's own where a result is sized by the data."""
+        c, f = self.c, self.f
+        own = c.alloca(ir.ArrayType(I8, CONTEXT_BYTES), align=16)
+        c.fill(own, 0, const(I64, CONTEXT_BYTES))
+        if not self.sized:
+            return c.select(c.is_null(self.call), own, self.call), None
+        frame = c.alloca(ir.LiteralStructType([FRAME.type, ir.ArrayType(ROOM.type, len(f.abi.outputs))]), align=16)
+        c.put(FRAME, frame, "call", self.call)
+        c.put(FRAME, frame, "full", 0)
+        for r in f.results:
+            if r.sized:
+                room = c.element(c.element(frame, FRAME, 1), ROOM, r.number)
+                c.put(ROOM, room, "data", c.arg(f"$result_{r.name}"))
+                c.put(ROOM, room, "capacity", c.arg(f"$capacity_{r.name}_capacity"))
+                c.put(ROOM, room, "shape", c.arg(f"$shape_{r.name}_shape"))
+        c.store(allocate, c.offset(own, CONTEXT_ALLOCATE))
+        c.store(poll, c.offset(own, CONTEXT_POLL))
+        c.store(frame, c.offset(own, CONTEXT_USER))
+        with c.if_(c.not_null(self.call)):
+            c.store(c.load(c.offset(self.call, CONTEXT_THREADS), I32), c.offset(own, CONTEXT_THREADS))
+        return own, frame
+
+    def _run(self, context: Any, arena: Any) -> Any:
+        """Calls the kernel that takes the strides; the status, in the numbering of the function."""
+        c, f = self.c, self.f
+        count = len(f.abi.inputs) + len(f.abi.outputs)
+        buffers = c.alloca(ir.ArrayType(I64, max(1, count)), align=8)  # 8 bytes each, wasm32's too
+        for k, a in enumerate(self.inputs):
+            c.store(a.pointer, c.element(buffers, I64, k))
+        for k in range(len(f.abi.outputs)):
+            c.store(self.pointers.get(k, NULL), c.element(buffers, I64, len(self.inputs) + k))
+        status = c.var(I32, 0)
+        done = c.label("ran")
+        fits = {"dense": self._are_dense, "rows": self._have_rows}
+        for kernel in f.kernels:
+            if kernel is f.kernels[-1]:
+                status.set(self._call(kernel, context, buffers, arena))
+                continue
+            with c.if_(fits[kernel.layout]()):
+                status.set(self._call(kernel, context, buffers, arena))
+                c.goto(done)
+        c.place(done)
+        return status.get()
+
+    def _call(self, kernel: Kernel, context: Any, buffers: Any, arena: Any) -> Any:
+        c, f = self.c, self.f
+        symbols = c.alloca(ir.ArrayType(I64, max(1, len(kernel.abi.symbols))))
+        for k, s in enumerate(kernel.abi.symbols):
+            if s.kind == "stride":
+                strides = self.inputs[s.input].strides
+                assert strides is not None
+                value = strides[s.axis]
+            else:
+                value = c.arg(f"$size_{s.name}")
+            c.put_at(symbols, I64, k, value)
+        status = c.call(kernel.abi.name, I32, [context, buffers, symbols, arena])
+        known = f.statuses
+        if kernel.abi.statuses == known[: len(kernel.abi.statuses)]:
+            return status
+        numbered = c.var(I32, status)
+        for k, found in enumerate(kernel.abi.statuses, 1):
+            with c.if_(c.eq(status, k)):
+                numbered.set(known.index(found) + 1)
+        return numbered.get()
+
+    def _are_dense(self) -> Any:
+        c = self.c
+        dense: Any = const(I1, 1)
+        for k in self.f.strided:
+            a = self.inputs[k]
+            assert a.strides is not None
+            step: Any = const(I64, a.type.dtype.itemsize)
+            for stride, extent in zip(reversed(a.strides), reversed(a.shape), strict=True):
+                dense = c.and_(dense, c.eq(stride, step))
+                step = c.mul(step, extent)
+        return dense
+
+    def _have_rows(self) -> Any:
+        c = self.c
+        rows: Any = const(I1, 1)
+        for k in self.f.strided:
+            a = self.inputs[k]
+            if a.strides:
+                rows = c.and_(rows, c.eq(a.strides[-1], a.type.dtype.itemsize))
+        return rows
 
 
-def _check_overlap(c: Code, inputs: Sequence[Any], results: Sequence[Any]) -> None:
-    """Outputs (and inputs that are written) may not share memory with anything else."""
-    everything = [
-        (p, size, record.written if isinstance(record, InputAbi) else True) for p, record, size in [*inputs, *results]
-    ]
-    for i, (p, size, written) in enumerate(everything):
-        for q, other, also in everything[:i]:
-            if written or also:
-                a, b = c.b.ptrtoint(p, I64), c.b.ptrtoint(q, I64)
-                apart = c.or_(c.uge(b, c.add(a, size)), c.uge(a, c.add(b, other)))
-                nothing = c.or_(c.eq(size, 0), c.eq(other, 0))
-                c.ret_if(c.not_(c.or_(apart, nothing)), ERRORS["OVERLAP"][0])
-
-
-def _run(c: Code, f: Function, env: dict[str, Any], inputs: Sequence[Any], results: Sequence[Any]) -> None:
-    context = c.alloca(ir.ArrayType(I8, CONTEXT_BYTES), align=16)
-    c.fill(context, 0, const(I64, CONTEXT_BYTES))
-    buffers = c.alloca(ir.ArrayType(I64, len(f.abi.inputs) + len(f.abi.outputs) + 1))  # 8 bytes each, wasm32's too
-    symbols = c.alloca(ir.ArrayType(I64, len(f.sizes) + 1))
-    for k, (pointer, _, _) in enumerate(inputs):
-        c.store(pointer, c.element(buffers, I64, k))
-    given = {k: pointer for (k, _), (pointer, _, _) in zip(f.results, results, strict=True)}
-    for k in range(len(f.abi.outputs)):
-        c.store(given.get(k, NULL), c.element(buffers, I64, len(inputs) + k))
-    for k, s in enumerate(f.sizes):
-        c.put_at(symbols, I64, k, env[s])
-    needed = c.max(emit_dim(c, f.abi.arena_bytes, env), 0)
-    arena = c.var(PTR, c.arg("workspace"))
-    own = c.var(I1, 0)
-    with c.if_(c.gt(needed, 0)):
-        with c.if_(c.is_null(c.arg("workspace"))):
-            arena.set(c.call("stager_arena_acquire", PTR, [needed]))
-            c.ret_if(c.is_null(arena.get()), ERRORS["NO_MEMORY"][0])
-            own.set(1)
-        with c.else_():
-            address = c.b.ptrtoint(c.arg("workspace"), I64)
-            bad = c.or_(c.lt(c.arg("workspace_bytes"), needed), c.ne(c.and_(address, ARENA_ALIGN - 1), 0))
-            c.ret_if(bad, ERRORS["WORKSPACE"][0])
-    status = c.call(f.abi.name, I32, [context, buffers, symbols, arena.get()])
-    with c.if_(own.get()):
-        c.call("stager_arena_release", args=[arena.get(), needed])
-    with c.if_(c.gt(status, 0)):
-        c.copy(c.b.gep(_details(c.module), [const(I32, 0), const(I32, 0)], source_etype=ir.ArrayType(I64, 4)),
-               c.offset(context, CONTEXT_DETAIL), const(I64, 32))  # fmt: skip
-    c.ret(status)
-
-
-def _details(module: Any) -> Any:
-    """The thread's numbers for the text of its last error."""
-    found = module.globals.get("stager_last_detail")
-    if found is None:
-        found = ir.GlobalVariable(module, ir.ArrayType(I64, 4), "stager_last_detail")
-        found.storage_class = "thread_local"
-        found.linkage = "internal"
-        found.initializer = ir.Constant(ir.ArrayType(I64, 4), None)
-        found.type = PTR
-    return found
+def _named(f: Function) -> list[tuple[str, Any]]:
+    """The parameters, under names that no two kinds share, with their types."""
+    return [("$call" if p.kind == "call" else f"${p.kind}_{p.name}", LLVM_TYPES[p.kind]) for p in f.parameters]
 
 
 def _emit_workspace(module: Any, f: Function) -> None:
     """int64_t NAME_workspace(int64_t n, ...): the bytes of workspace a call needs; negative for bad sizes."""
     c = Code(module, f"{f.name}_workspace", I64, [(f"size_{s}", I64) for s in f.sizes])
-    env = {s: c.arg(f"size_{s}") for s in f.sizes}
+    dims = Dims(c, {s: c.arg(f"size_{s}") for s in f.sizes})
     for s in f.sizes:
-        c.ret_if(c.or_(c.lt(env[s], 0), c.gt(env[s], 1 << 40)), ERRORS["SIZE"][0])
-    c.ret(c.max(emit_dim(c, f.abi.arena_bytes, env), 0))
+        c.ret_if(c.b.icmp_unsigned(">", c.arg(f"size_{s}"), const(I64, 1 << 40)), ERRORS["SIZE"][0])
+    needed: Any = const(I64, 0)
+    for size in f.workspaces:
+        needed = c.max(needed, dims.value(size))
+    dims.refuse_overflow()
+    c.ret_if(c.gt(needed, MOST_BYTES), ERRORS["SIZE"][0])
+    c.ret(needed)
     c.finish()
 
 
 def _emit_error(module: Any, f: Function) -> None:
-    """int32_t NAME_error(int32_t code, char *text, int64_t size): writes the text of a code."""
-    c = Code(module, f"{f.name}_error", I32, [("code", I32), ("text", PTR), ("size", I64)])
+    """int32_t NAME_error(int32_t code, const stager_call *call, char *text, int64_t size): the text of a code."""
+    params = [("code", I32), ("call", PTR), ("text", PTR), ("size", I64)]
+    c = Code(module, f"{f.name}_error", I32, params)
     c.ret_if(c.or_(c.is_null(c.arg("text")), c.lt(c.arg("size"), 1)), ERRORS["NULL"][0])
-    texts = {0: "no error", **dict(ERRORS.values())}
-    for k, s in enumerate(f.abi.statuses, 1):
-        texts[k] = template(f"{s.exception}: {s.text}")
     shown = c.var(PTR, cstring(module, "unknown error"))
+    unknown = c.is_null(c.arg("call"))  # then nobody has the numbers
     with c.switch(c.arg("code")) as cases:
-        for code, text in texts.items():
+        for code, text in [(0, "no error"), *ERRORS.values()]:
             with cases.case(code):
                 shown.set(cstring(module, text))
-    numbers = c.b.gep(_details(module), [const(I32, 0), const(I32, 0)], source_etype=ir.ArrayType(I64, 4))
+        for code, s in enumerate(f.statuses, 1):
+            text = f"{s.exception}: {s.text}"
+            without = re.sub(r"\{[0-3]\}", "?", text)
+            with cases.case(code):
+                shown.set(c.select(unknown, cstring(module, without), cstring(module, template(text))))
+    numbers = c.offset(c.arg("call"), CONTEXT_DETAIL)
     c.ret(c.call(write_text(module), args=[c.arg("text"), c.arg("size"), shown.get(), numbers]))
     c.finish()

@@ -6,7 +6,10 @@ import argparse
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
+
+FORMS = {"llvm": "llvm", "asm": "assembly", "mlir": "mlir"}  # of `--emit`, with the keywords of `build`
 
 
 def load_function(target: str) -> Any:
@@ -43,27 +46,65 @@ def show(options: argparse.Namespace) -> None:
 
 def build(options: argparse.Namespace) -> None:
     """Build functions into a library."""
+    from stager.aot.build import Member
     from stager.aot.build import build as build_library
-    from stager.aot.functions import TRANSFORMS, transformed
+    from stager.aot.manifest import default_name, literal, read_manifest
 
-    fn = load_function(options.function)
-    name = options.name or options.function.partition(":")[2].replace(".", "_")
-    functions: dict[str, Any] = {name: (fn, options.spec)}
-    for kind in filter(None, options.with_.split(",")):
-        if kind not in TRANSFORMS:
-            raise SystemExit(f"stager: --with knows {', '.join(TRANSFORMS)}, not {kind!r}")
-        if kind in ("jvp", "vjp", "vmap"):
-            raise SystemExit(
-                f"stager: --with {kind} needs specs of its own; write a function that calls st.{kind} and build that"
+    named: dict[str, Any] = {
+        "name": options.name, "target": options.target, "weights": options.weights, "threads": options.threads,
+        "static": options.static, "shared": options.shared, "emit": options.emit,
+    }  # fmt: skip
+    chosen = {k: v for k, v in named.items() if v is not None}
+    if options.function.endswith(".toml"):
+        path = Path(options.function)
+        sys.path.insert(0, str(path.resolve().parent))
+        functions, listed = read_manifest(path, load_function)
+        chosen = listed | chosen
+    else:
+        name = options.name or default_name(options.function)
+        functions = {
+            name: Member(
+                load_function(options.function), options.spec, tuple(filter(None, options.with_.split(","))),
+                literal(options.argnums, "--argnums"), literal(options.in_dims, "--in-dims"), options.strided,
             )
-        functions[f"{name}_{kind}"] = (transformed(fn, kind), options.spec)
+        }  # fmt: skip
+    emit = set(chosen.pop("emit", ()))
+    if emit - FORMS.keys():
+        raise SystemExit(f"stager: emit knows {', '.join(FORMS)}, not {', '.join(sorted(emit - FORMS.keys()))}")
+    chosen |= {keyword: form in emit for form, keyword in FORMS.items()}
     built = build_library(
-        functions, options.output, name=name, target=options.target,
-        weights=options.weights, shared=not options.no_shared, static=options.static,
-        llvm="llvm" in options.emit, assembly="asm" in options.emit,
-        progress=lambda text: print(f"stager: {text}", file=sys.stderr),
-    )  # fmt: skip
+        functions, options.output, progress=lambda text: print(f"stager: {text}", file=sys.stderr), **chosen
+    )
     print(built.summary)
+
+
+def _build_options(built: argparse.ArgumentParser) -> None:
+    built.add_argument("function", help="module:function, or a TOML file that lists several (stager/aot/manifest.py)")
+    built.add_argument(
+        "--spec",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="the type (or nesting of types) of an argument, like 'f64[n,784]'; once per argument",
+    )
+    built.add_argument("-o", "--output", default="out", help="the folder to write to")
+    built.add_argument("--name", help="the function's name in C")
+    built.add_argument(
+        "--with", dest="with_", default="", metavar="LIST",
+        help="transforms to build beside it: grad, value_and_grad, jacfwd, jacrev, hessian, vmap, vjp, jvp",
+    )  # fmt: skip
+    built.add_argument("--argnums", default="0", help="which arguments they differentiate: 1, or (0, 2)")
+    built.add_argument("--in-dims", default="0", help="which axes vmap maps: 0, or (None, 0)")
+    built.add_argument("--strided", action="store_true", help="arrays may come with strides")
+    built.add_argument("--target", help="host (the default), a target of the table or a triple")
+    built.add_argument("--weights", choices=("argument", "embed"), help="captured arrays: arguments or constants")
+    built.add_argument("--no-threads", dest="threads", action="store_false", default=None, help="leave the pool out")
+    built.add_argument("--static", action="store_true", default=None, help="a static library too")
+    built.add_argument(
+        "--no-shared", dest="shared", action="store_false", default=None, help="the object and the header only"
+    )
+    built.add_argument("--emit", action="append", default=None, choices=tuple(FORMS), help="also write this form")
+    built.set_defaults(run=build)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,28 +131,7 @@ def main(argv: list[str] | None = None) -> int:
         help="apply a transform first; the last one given is outermost",
     )
     shown.set_defaults(run=show)
-    built = commands.add_parser("build", help="build a function into an object, a shared library and a C header")
-    built.add_argument("function", help="module:function")
-    built.add_argument(
-        "--spec",
-        action="append",
-        default=[],
-        metavar="TYPE",
-        help="the type (or nesting of types) of an argument, like 'f64[n,784]'; once per argument",
-    )
-    built.add_argument("-o", "--output", default="out", help="the folder to write to")
-    built.add_argument("--name", help="the function's name in C")
-    built.add_argument(
-        "--with", dest="with_", default="", metavar="LIST", help="transforms to build beside it: grad,value_and_grad"
-    )
-    built.add_argument("--target", default="host", help="host or a target of the table")
-    built.add_argument(
-        "--weights", default="argument", choices=("argument", "embed"), help="captured arrays: arguments or constants"
-    )
-    built.add_argument("--static", action="store_true", help="a static library too")
-    built.add_argument("--no-shared", action="store_true", help="the object and the header only")
-    built.add_argument("--emit", action="append", default=[], choices=("llvm", "asm"), help="also write this form")
-    built.set_defaults(run=build)
+    _build_options(commands.add_parser("build", help="build functions into an object, a shared library and a C header"))
     options = parser.parse_args(argv)
     try:
         options.run(options)

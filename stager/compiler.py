@@ -150,7 +150,7 @@ class _Mapping:
         traced = self.traced
         sources: dict[int, p.Source] = {}
         inputs = {leaf.input: k for k, leaf in enumerate(x for x in traced.leaves if x.input is not None)}
-        walker = _PatternWalker(traced.leaves[: traced.arguments], inputs, sources)
+        walker = PatternWalker(traced.leaves[: traced.arguments], inputs, sources)
         named = {q.name: i for i, q in enumerate(bound_parameters(compiler.signature))}
         patterns: list[Any] = [None] * len(named)
         varargs: tuple[Any, ...] = ()
@@ -194,10 +194,10 @@ class _Mapping:
                 kind, source = ("view_input", position[r.index]) if r.kind == "view" else ("view_output", r.owner)
                 leaves.append(p.Output(len(abi.outputs) + len(extra)))
                 extra.append(OutputAbi(r.layout.type, kind, source, r.layout.offset, r.layout.strides))
-        return replace(abi, outputs=(*abi.outputs, *extra)), _result_tree(traced.result_structure, iter(leaves))
+        return replace(abi, outputs=(*abi.outputs, *extra)), result_tree(traced.result_structure, iter(leaves))
 
 
-class _PatternWalker:
+class PatternWalker:
     """Patterns of argument structures, leaf by leaf; notes the source of each leaf."""
 
     def __init__(self, leaves: list[Leaf], inputs: dict[Any, int], sources: dict[int, p.Source]) -> None:
@@ -267,14 +267,14 @@ def _static_pattern(x: Any) -> p.Pattern:
     )
 
 
-def _result_tree(s: Structure, leaves: Any) -> p.Result:
+def result_tree(s: Structure, leaves: Any) -> p.Result:
     match s.kind:
         case "leaf":
             out: p.Result = next(leaves)
             return out
         case "none":
             return p.Fixed(None)
-    children = tuple([_result_tree(c, leaves) for c in s.children])
+    children = tuple([result_tree(c, leaves) for c in s.children])
     match s.kind:
         case "tuple":
             return p.MakeTuple(children)

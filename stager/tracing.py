@@ -66,11 +66,13 @@ def trace(
     types: Sequence[Type] | None = None,
     static: frozenset[int] = frozenset(),
     freeze: bool = False,
+    copies: bool = False,
 ) -> Traced:
     """Run `fn` once on tracers. With `concrete`, values ride along (plain calls of transforms).
 
     types: the leaves' types where they differ from the given arrays'. static: leaves that are guards.
-    freeze: captured arrays are constants instead of hidden arguments.
+    freeze: captured arrays are constants instead of hidden arguments. copies: results have memory of their own, where
+    NumPy would return a view.
     """
     import stager.numpy.methods  # noqa: F401  (attaches NumPy's surface to Array)
     from stager.capture import convert, use
@@ -100,7 +102,7 @@ def trace(
         traced = Traced(
             stage.graph, leaves, structure, [], result_structure, stage=stage, session=session, arguments=count
         )
-        _deliver(traced, results)
+        _deliver(traced, results, copies)
     return traced
 
 
@@ -137,7 +139,7 @@ def _define_symbols(stage: StageInterpreter, value: Value, x: Any) -> None:
                 stage.graph.symbols[name] = SymbolDef("shape", value.node.params["index"], axis, hint)
 
 
-def _deliver(traced: Traced, results: Sequence[Any]) -> None:
+def _deliver(traced: Traced, results: Sequence[Any], copies: bool) -> None:
     """Turn result leaves into graph outputs and recipes; written arguments become outputs too."""
     graph = traced.graph
     of_cell = {id(leaf.array.cell): (i, leaf) for i, leaf in enumerate(traced.leaves) if leaf.array is not None}
@@ -157,7 +159,9 @@ def _deliver(traced: Traced, results: Sequence[Any]) -> None:
             continue
         known = of_cell.get(id(x.cell))
         if known is not None and isinstance(known[1].value, np.ndarray):
-            traced.results.append(_of_argument(x, known[0], known[1], output))
+            viewed = copies and x.path
+            found = Result("value", output(x)) if viewed else _of_argument(x, known[0], known[1], output)
+            traced.results.append(found)
         elif known is not None and not x.path and not x.cell.written:
             traced.results.append(Result("input", known[0]))  # a number that came in, itself
         elif not x.path:
@@ -167,7 +171,7 @@ def _deliver(traced: Traced, results: Sequence[Any]) -> None:
                 graph.outputs.append(raw(x))
             traced.results.append(Result("value", seen[id(x.cell)], python=x.weak and not x.type.shape))
         else:
-            traced.results.append(_of_fresh(x, results, graph, seen))
+            traced.results.append(_of_fresh(x, [x] if copies else results, graph, seen))
     for i, leaf in enumerate(traced.leaves):
         if leaf.array is not None and leaf.array.cell.written and isinstance(leaf.value, np.ndarray):
             traced.writes.append((i, len(graph.outputs)))

@@ -6,18 +6,31 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stager.aot.errors import BuildError
-from stager.aot.functions import library_function
+from stager.aot.functions import Options, library_function, plain_function
 from stager.aot.linking import archive_static, link_shared, system_compiler, write
-from stager.aot.specs import parse_spec
+from stager.aot.specs import checked_name, read_spec
+from stager.ir.dims import is_static
 
-METADATA_FORMAT = 1
+METADATA_FORMAT = 2
 WEIGHTS = ("argument", "embed")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A function as a library shall hold it: with one spec per parameter, and with transforms of it beside it."""
+
+    function: Callable[..., Any]
+    specs: Sequence[Any]
+    transforms: Sequence[str] = ()
+    argnums: Any = 0  # which arguments the derivatives are by
+    in_dims: Any = 0  # which axes `vmap` maps
+    strided: bool = False  # arrays may come with strides
 
 
 @dataclass
@@ -25,30 +38,34 @@ class Built:
     """What a build wrote."""
 
     name: str
-    files: dict[str, Path]  # "object", "library", "header", "llvm", "assembly"
+    files: dict[str, Path]  # "object", "library", "header", "static", "llvm", "assembly", "mlir"
     functions: tuple[str, ...]
     seconds: float
     summary: str = ""
 
 
 def build(
-    functions: dict[str, tuple[Callable[..., Any], Sequence[Any]]],
+    functions: Mapping[str, Member | tuple[Callable[..., Any], Sequence[Any]]],
     out: str | os.PathLike[str],
     *,
     name: str | None = None,
     target: str = "host",
     weights: str = "argument",
+    threads: bool = True,
     shared: bool = True,
     static: bool = False,
     llvm: bool = False,
     assembly: bool = False,
+    mlir: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Built:
     """Write an object file, a header and (where the system has `cc`) a shared library.
 
-    functions: public name -> (function, one type or nesting of types per parameter). Types may name sizes ('f64[n,3]'),
-    which the C caller passes. weights: captured arrays are arguments of the C function ("argument", behind the others)
-    or constants in the object ("embed"). BuildError says what cannot be built.
+    functions: public name -> (function, specs) or a `Member`, which can say more. A spec is a type or a nesting of
+    types, as text or as containers; types may name sizes ('f64[n,3]'), which the C caller passes. weights: captured
+    arrays are arguments of the C function ("argument", behind the others) or constants in the object ("embed").
+    threads: False leaves the thread pool out. static, llvm, assembly, mlir: write these forms too. BuildError says what
+    cannot be built.
 
     >>> import tempfile, numpy as np, stager as st
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +77,6 @@ def build(
     from stager.codegen.header import header
     from stager.codegen.library import emit_library
     from stager.codegen.target import Target
-    from stager.ir.abi_json import to_json
 
     start = time.perf_counter()
     if weights not in WEIGHTS:
@@ -69,29 +85,21 @@ def build(
         machine_target = Target.named(target)
     except KeyError as e:
         raise BuildError(e.args[0]) from None
-    library = name or next(iter(functions))
+    library = checked_name(name or next(iter(functions)))
+    made = []
+    for public, fn, specs, strided in _expanded(functions):
+        progress(f"compiling {public}")
+        options = Options(machine_target, weights, strided, threads, blas=False)
+        made.append(library_function(fn, specs, checked_name(public), options))
+    _refuse_clashes(library, made)
+    progress("emitting the library")
+    metadata = json.dumps(_metadata(made, stager.__version__), sort_keys=True).encode()
+    module = emit_library(made, machine_target, library, metadata=metadata)
+    machine = machine_target.machine(opt=2, reloc="pic", codemodel="small")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
-    for public, (fn, specs) in functions.items():
-        if not public.isidentifier():
-            raise BuildError(f"{public!r} is no name for a C function")
-        progress(f"compiling {public}")
-        given = [parse_spec(s) if isinstance(s, str) else s for s in specs]
-        made.append(library_function(fn, given, public, machine_target, weights))
-    metadata = {
-        "format": METADATA_FORMAT, "stager": stager.__version__,
-        "functions": [
-            {"name": f.name, "abi": to_json(f.abi), "inputs": f.inputs, "outputs": f.outputs, "graph": f.graph_hash}
-            for f in made
-        ],
-    }  # fmt: skip
-    progress("emitting the library")
-    module = emit_library(made, machine_target, metadata=json.dumps(metadata, sort_keys=True).encode())
-    machine = machine_target.machine(opt=3, reloc="pic", codemodel="small")
-    object = bytes(machine.emit_object(module))
     files = {"object": folder / f"{library}.o", "header": folder / f"{library}.h"}
-    write(files["object"], object)
+    write(files["object"], bytes(machine.emit_object(module)))
     write(files["header"], header(library, made, stager.__version__).encode())
     if llvm:
         files["llvm"] = folder / f"{library}.ll"
@@ -99,6 +107,9 @@ def build(
     if assembly:
         files["assembly"] = folder / f"{library}.s"
         write(files["assembly"], machine.emit_assembly(module).encode())
+    if mlir:
+        files["mlir"] = folder / f"{library}.mlir"
+        write(files["mlir"], "// -----\n\n".join(f.stats["graph"].to_mlir() + "\n" for f in made).encode())
     compiler = system_compiler()
     if shared and target == "host" and compiler:
         progress("linking")
@@ -109,14 +120,63 @@ def build(
         archive_static(files["object"], files["static"])
     seconds = time.perf_counter() - start
     built = Built(library, files, tuple([f.name for f in made]), seconds)
-    built.summary = _summary(built, made)
+    built.summary = "\n".join(_summary(built, made))
     return built
 
 
-def _summary(built: Built, functions: Sequence[Any]) -> str:
-    lines = [f"{path} ({path.stat().st_size:,} bytes)" for path in built.files.values()]
+def _expanded(functions: Mapping[str, Any]) -> Iterator[tuple[str, Callable[..., Any], list[Any], bool]]:
+    """(name, function, specs, strided) of every function of the library, transforms among them."""
+    for public, given in functions.items():
+        member = given if isinstance(given, Member) else Member(*given)
+        specs = [read_spec(s) for s in member.specs]
+        yield public, member.function, specs, member.strided
+        if member.transforms:
+            from stager.aot.transforms import transformed
+
+        for kind in member.transforms:
+            fn, wanted = transformed(
+                plain_function(member.function), kind, specs, argnums=member.argnums, in_dims=member.in_dims
+            )
+            yield f"{public}_{kind}", fn, wanted, member.strided
+
+
+def _refuse_clashes(library: str, functions: Sequence[Any]) -> None:
+    taken: dict[str, str] = {f"{library}_set_threads": library, f"{library}_stop_threads": library}
     for f in functions:
-        arena = f.abi.arena_bytes
-        lines.append(f"{f.name}: {len(f.inputs)} inputs, {len(f.outputs)} outputs, workspace {arena} bytes")
-    lines.append(f"built in {built.seconds:.2f} s")
-    return "\n".join(lines)
+        for symbol in (f.name, f"{f.name}_workspace", f"{f.name}_error", *[k.abi.name for k in f.kernels]):
+            if symbol in taken:
+                raise BuildError(f"{f.name} and {taken[symbol]} both export {symbol}: rename one")
+            taken[symbol] = f.name
+
+
+def _metadata(functions: Sequence[Any], version: str) -> dict[str, Any]:
+    """What `load` reads."""
+    from stager.ir.abi_json import to_json
+
+    def of(f: Any) -> dict[str, Any]:
+        return {
+            "name": f.name,
+            "graph": f.graph_hash,
+            "inputs": f.inputs,
+            "kernels": [to_json(k.abi) for k in f.kernels],
+            "conditions": [[str(d), low, high] for d, low, high in f.conditions],
+            "python": f.python,
+        }
+
+    return {"format": METADATA_FORMAT, "stager": version, "functions": [of(f) for f in functions]}
+
+
+def _summary(built: Built, functions: Sequence[Any]) -> Iterator[str]:
+    """Sizes, symbols, kernels, workspace."""
+    for path in built.files.values():
+        yield f"{path} ({path.stat().st_size:,} bytes)"
+    for f in functions:
+        kernels = len(f.stats["kernels"])
+        layouts = f" for {len(f.kernels)} layouts" if len(f.kernels) > 1 else ""
+        space = max(f.workspaces, key=lambda d: (not is_static(d), d if isinstance(d, int) else 0))
+        yield (
+            f"{f.name}: {len(f.inputs)} inputs, {len(f.results)} results, sizes {', '.join(f.sizes) or 'fixed'}, "
+            f"{kernels} kernel{'s' * (kernels != 1)}{layouts}, workspace {space} bytes, "
+            f"exports {f.name}, {f.name}_workspace, {f.name}_error"
+        )
+    yield f"built in {built.seconds:.2f} s"

@@ -54,7 +54,14 @@ def _fresh(args: Any, kwargs: Any) -> tuple[list[Any], Any]:
     ], structure
 
 
-def trace_types(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, freeze: bool = False) -> Any:
+def trace_types(
+    f: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    freeze: bool = False,
+    copies: bool = False,
+) -> Any:
     """A trace of f on arrays or on types given as text."""
     import numpy as np
 
@@ -66,7 +73,7 @@ def trace_types(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
             leaves[i] = np.zeros(substitute(t.shape, dict.fromkeys(symbols_of(t.shape), HINT)), t.dtype.np)
         types.append(t)
     a, k = unflatten(structure, leaves)
-    return trace(f, a, k, name=getattr(f, "__name__", "main"), types=types, freeze=freeze)
+    return trace(f, a, k, name=getattr(f, "__name__", "main"), types=types, freeze=freeze, copies=copies)
 
 
 def make_graph(f: Callable[..., Any]) -> Callable[..., Graph]:

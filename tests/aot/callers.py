@@ -37,7 +37,7 @@ def pieces(header: str, name: str, case: Case) -> list[tuple[str, str, int | tup
     results = case.expected()[len(case.inputs) :] or [np.empty(64)] * 9  # of a call that fails: enough
     arrays = iter([*[("in", x) for x in case.inputs], *[("out", r) for r in results]])
     return [
-        (kind, parameter, next(arrays) if pointer and parameter != "workspace" else case.sizes.get(parameter, 0))
+        (kind, parameter, next(arrays) if pointer and parameter != "call" else case.sizes.get(parameter, 0))
         for kind, pointer, parameter in parameters(header, name)
     ]
 
@@ -77,7 +77,8 @@ static void *get(size_t bytes, int read) {{
     return p;
 }}
 int main(int argc, char **argv) {{
-    if (argc > 1) stager_pool_set_threads(atoi(argv[1]));
+    stager_call call = {{0}};
+    if (argc > 1) {library}_set_threads(atoi(argv[1]));
 """
 
 
@@ -88,7 +89,7 @@ def c_program(library: str, header: str, cases: Mapping[str, Case]) -> str:
         arguments, writes = [], []
         for kind, parameter, value in pieces(header, name, case):
             if isinstance(value, int):
-                arguments.append(str(value))
+                arguments.append("&call" if parameter == "call" else str(value))
                 continue
             direction, array = value
             lines.append(f"        {kind} *{parameter} = get({array.nbytes}, {int(direction == 'in')});")
@@ -97,10 +98,10 @@ def c_program(library: str, header: str, cases: Mapping[str, Case]) -> str:
                 writes.append(f"        fwrite({parameter}, 1, {array.nbytes}, stdout);")
         lines.append(f"        int32_t code = {name}({', '.join(arguments)});")
         lines.append(f"        char text[{TEXT_BYTES}] = {{0}};")
-        lines.append(f"        {name}_error(code, text, {TEXT_BYTES});")
+        lines.append(f"        {name}_error(code, &call, text, {TEXT_BYTES});")
         lines += ["        fwrite(&code, 1, 4, stdout);", "        fwrite(text, 1, sizeof text, stdout);", *writes]
         lines.append("    }")
-    return "\n".join([*lines, "    stager_pool_stop();", "    return 0;", "}", ""])
+    return "\n".join([*lines, f"    {library}_stop_threads();", "    return 0;", "}", ""])
 
 
 def compile_c(compiler: Sequence[str], source: str, folder: Path, *inputs: Path | str) -> Path:
@@ -146,12 +147,13 @@ const get = (bytes, reads) => {
     return at;
 };
 const put = (at, bytes) => out.push(Buffer.from(memory.buffer.slice(at, at + bytes)));
+const how = allocate(64, 80);  // a stager_call of zeros
 const call = (code, error) => {
     const b = Buffer.alloc(4);
     b.writeInt32LE(code);
     out.push(b);
     const text = allocate(64, TEXT_BYTES);
-    error(code, text, BigInt(TEXT_BYTES));
+    error(code, how, text, BigInt(TEXT_BYTES));
     put(text, TEXT_BYTES);
 };
 """
@@ -164,7 +166,7 @@ def js_program(header: str, cases: Mapping[str, Case]) -> str:
         lines.append("{")
         for _, parameter, value in pieces(header, name, case):
             if isinstance(value, int):
-                arguments.append("0" if parameter == "workspace" else f"{value}n")
+                arguments.append("how" if parameter == "call" else f"{value}n")
                 continue
             direction, array = value
             lines.append(f"    const {parameter} = get({array.nbytes}, {'true' if direction == 'in' else 'false'});")

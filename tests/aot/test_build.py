@@ -15,10 +15,20 @@ import pytest
 import stager as st
 from stager.aot.errors import BuildError
 from stager.aot.specs import parse_spec
-from stager.codegen.c_entry import ERRORS
+from stager.codegen.c_interface import ERRORS
 
 CC = shutil.which("cc") or shutil.which("gcc")
 needs_cc = pytest.mark.skipif(CC is None, reason="no C compiler on this machine")
+
+
+class Call(ctypes.Structure):
+    """stager_call."""
+
+    _fields_ = (
+        ("detail", ctypes.c_int64 * 4), ("threads", ctypes.c_int32), ("interrupted", ctypes.c_int32),
+        ("allocate", ctypes.c_void_p), ("user", ctypes.c_void_p), ("poll", ctypes.c_void_p),
+        ("workspace", ctypes.c_void_p), ("workspace_bytes", ctypes.c_int64),
+    )  # fmt: skip
 
 
 def predict(params, x):
@@ -63,11 +73,11 @@ def test_specs_parse():
 def test_loaded_function_is_the_compiled_one(library):
     params, x = inputs()
     f = st.load(library.files["library"], "predict")
-    np.testing.assert_allclose(f(params["w"], params["b"], x), predict(params, x), rtol=1e-12)
+    np.testing.assert_allclose(f(params, x), predict(params, x), rtol=1e-12)
     again = pickle.loads(pickle.dumps(f))
-    np.testing.assert_array_equal(again(params["w"], params["b"], x), f(params["w"], params["b"], x))
+    np.testing.assert_array_equal(again(params, x), f(params, x))
     with pytest.raises(TypeError, match=r"takes \(params_w: f64\[4,3\]"):
-        f(params["w"], params["b"], x.astype(np.float32))
+        f(params, x.astype(np.float32))
     g = st.load(library.files["library"], "loss_grad")
     w, xs = np.ones(3), np.ones((2, 3))
     np.testing.assert_allclose(g(w, xs), st.grad(loss)(w, xs), rtol=1e-12)
@@ -116,10 +126,12 @@ def test_every_bad_argument_is_answered(library):
     out, work = np.zeros((5, 3)), np.zeros(1 << 14, np.uint8)
     aligned = work[(-work.ctypes.data) % 64 :]
 
-    def call(w=params["w"], b=params["b"], x=x, out=out, n=5, workspace=None, size=0):
+    def call(w=params["w"], b=params["b"], x=x, out=out, n=5, how=None):
         pointers = [ctypes.c_void_p(a if isinstance(a, int) or a is None else a.ctypes.data) for a in (w, b, x, out)]
-        space = ctypes.c_void_p(None if workspace is None else workspace)
-        return lib.predict(*pointers, ctypes.c_int64(n), space, ctypes.c_int64(size))
+        return lib.predict(*pointers, ctypes.c_int64(n), None if how is None else ctypes.byref(how))
+
+    def workspace(address, size):
+        return Call(workspace=address, workspace_bytes=size)
 
     code = {name: value for name, (value, _) in ERRORS.items()}
     assert call() == 0
@@ -133,12 +145,12 @@ def test_every_bad_argument_is_answered(library):
     assert call(n=0, x=None, out=None) == 0
     lib.predict_workspace.restype = ctypes.c_int64
     needed = lib.predict_workspace(ctypes.c_int64(5))
-    assert call(workspace=aligned.ctypes.data, size=max(needed, 1)) == 0
-    if needed:
-        assert call(workspace=aligned.ctypes.data, size=needed - 1) == code["WORKSPACE"]
-        assert call(workspace=aligned.ctypes.data + 8, size=1 << 13) == code["WORKSPACE"]
+    assert needed > 0
+    assert call(how=workspace(aligned.ctypes.data, needed)) == 0
+    assert call(how=workspace(aligned.ctypes.data, needed - 1)) == code["WORKSPACE"]
+    assert call(how=workspace(aligned.ctypes.data + 8, 1 << 13)) == code["WORKSPACE"]
     text = ctypes.create_string_buffer(100)
-    lib.predict_error(code["OVERLAP"], text, ctypes.c_int64(100))
+    lib.predict_error(code["OVERLAP"], None, text, ctypes.c_int64(100))
     assert b"overlaps" in text.value
 
 
@@ -159,8 +171,6 @@ def test_captured_arrays(weights, tmp_path):
 
 
 def test_what_cannot_be_built_says_so(tmp_path):
-    with pytest.raises(BuildError, match="view of an argument"):
-        st.build({"f": (lambda x: x.T, ["f64[3,2]"])}, tmp_path)
     with pytest.raises(BuildError, match="no name for a C function"):
         st.build({"not a name": (lambda x: x + 1, ["f64[3]"])}, tmp_path)
     with pytest.raises(BuildError, match="target 'vax' is not known; known: host, x86-64-v2"):
