@@ -10,9 +10,11 @@ A graph *holds* a digraph instead of being one, so that this module loads withou
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
 
 from stager.ir.dims import Dim, symbol
 from stager.ir.op import Op
@@ -147,6 +149,8 @@ class Graph:
     the runner).
     """
 
+    runner: ClassVar[Callable[[Graph, list[Any]], list[Any]] | None] = None  # the reference evaluator when None
+
     def __init__(self, name: str = "main") -> None:
         import networkx
 
@@ -232,6 +236,22 @@ class Graph:
             for a in node.args:
                 uses.setdefault(a, []).append(node)
         return uses
+
+    def __call__(self, *arrays: Any) -> Any:
+        """The outputs for one array per input: one array, or a tuple of several. Nothing is written to.
+
+        TypeError or ValueError when an array does not have its input's type.
+        """
+        from stager.ir.evaluate import evaluate_graph
+
+        if len(arrays) != len(self.inputs):
+            raise TypeError(f"graph {self.name} takes {len(self.inputs)} arrays, not {len(arrays)}")
+        given = [
+            np.asarray(a, v.type.dtype.np if isinstance(a, bool | int | float) else None)
+            for a, v in zip(arrays, self.inputs, strict=True)
+        ]
+        outs = (Graph.runner or evaluate_graph)(self, given)
+        return outs[0] if len(outs) == 1 else tuple(outs)
 
     def __str__(self) -> str:
         from stager.ir.text import print_graph

@@ -30,6 +30,15 @@ def _axis(name: str) -> VmapInterpreter:
     raise TransformError(describe(text, remedy=remedy))
 
 
+def _whole_axis(name: str) -> VmapInterpreter:
+    """The vmap whose axis has this name, all of whose lanes are computed together."""
+    interp = _axis(name)
+    if interp.first is not None:
+        text = f"a collective over the axis {name!r} needs all lanes at once, and chunk_size computes them in parts"
+        raise TransformError(describe(text, remedy="leave chunk_size out"))
+    return interp
+
+
 def _batch_of(name: str) -> Callable[..., Any]:
     def batch(interp: Any, args: Any, bdims: Any, *, lanes: int, **params: Any) -> Any:
         (x,), (d,) = args, bdims
@@ -121,7 +130,7 @@ _BY_NAME.update(psum=_psum, pmax=_pmax, all_gather=_all_gather)
 
 
 def _collect(rule: Any, x: Any, axis_name: str, **params: Any) -> Any:
-    lanes = _axis(axis_name).lanes
+    lanes = _whole_axis(axis_name).lanes
     return map_leaves(lambda leaf: wrap(bind(rule.op, as_array(leaf).raw(), lanes=lanes, **params)), x)
 
 
@@ -137,7 +146,7 @@ def psum(x: Any, axis_name: str) -> Any:
 
 def pmean(x: Any, axis_name: str) -> Any:
     """The mean over all lanes."""
-    size = wrap(dim_value(_axis(axis_name).batch_size), weak=True)
+    size = wrap(dim_value(_whole_axis(axis_name).batch_size), weak=True)
     return map_leaves(lambda leaf: psum(leaf, axis_name) / size, x)
 
 
@@ -153,15 +162,12 @@ def pmin(x: Any, axis_name: str) -> Any:
 
 def all_gather(x: Any, axis_name: str) -> Any:
     """The values of all lanes, on a new leading axis, in every lane."""
-    return _collect(_all_gather, x, axis_name, size=_axis(axis_name).batch_size)
+    return _collect(_all_gather, x, axis_name, size=_whole_axis(axis_name).batch_size)
 
 
 def axis_index(axis_name: str) -> Array:
     """This lane's index."""
-    interp = _axis(axis_name)
-    with interp.lower():
-        lanes = iota(interp.batch_size)
-    return wrap(BatchTracer(interp, lanes, 0))
+    return wrap(_axis(axis_name).lane())
 
 
 __all__ = ["all_gather", "axis_index", "pmax", "pmean", "pmin", "psum"]

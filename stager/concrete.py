@@ -133,6 +133,9 @@ def run_segment(graph: Graph, arrays: list[np.ndarray[Any, Any]]) -> list[np.nda
     return executable(graph, key)([np.ascontiguousarray(a) if a.ndim else a for a in arrays])
 
 
+Graph.runner = staticmethod(run_segment)
+
+
 def _work(graph: Graph) -> int:
     total = 0
     for node in graph.nodes:

@@ -14,13 +14,16 @@ import numpy as np
 
 from stager.array import Array, as_array, check_shape, wrap
 from stager.errors import TransformError, describe
-from stager.interpreters.stack import stack
+from stager.interpreters.stack import Tracer, bind, stack
 from stager.interpreters.vmap import BatchTracer, VmapInterpreter
+from stager.ir.core_ops import input_op
 from stager.ir.dims import Dim, floordiv, product
 from stager.ir.dtypes import dtype_of, f32, f64, i64, u64
+from stager.ir.graph import Value
 from stager.numpy.promotion import broadcast_raw, operand
 from stager.ops import elementwise as op
 from stager.ops.families import elementwise, full, full_like
+from stager.ops.regions import RegionInterpreter
 from stager.ops.structural import iota, stack_
 from stager.ops.views import reshape, slice_axis
 from stager.transforms.calling import plainly
@@ -83,29 +86,70 @@ def _checked(key: Any) -> Array:
 def _for_lanes(key: Array) -> Array:
     """The key that this lane draws from, by the randomness of every vmap in force whose lanes share the key."""
     s = stack()
-    value = key.raw()
-    shared: list[VmapInterpreter] = []
-    for interp in reversed(s.levels[: s.depth]):
-        if isinstance(interp, VmapInterpreter):
-            if type(value) is BatchTracer and value.interp is interp:
-                value = value.value
-            else:
-                shared.append(interp)
-        elif interp.key != "Stage":
-            value = interp.lower_value(value)
-    for interp in reversed(shared):
-        if interp.randomness == "error":
-            raise TransformError(
-                describe(
-                    'vmap: random numbers are drawn from a key that all lanes share, and randomness is "error"',
-                    remedy='map over keys (st.random.split), or say randomness="different" or "same"',
-                )
-            )
-        if interp.randomness == "different":
-            with interp.lower():
-                lanes = iota(interp.batch_size)
-            key = wrap(_fold(key, BatchTracer(interp, lanes, 0)))
+    levels = s.levels[: s.depth]
+    for interp in [v for v in levels if isinstance(v, VmapInterpreter) and v.randomness != "same"]:
+        known = _differs(key.raw(), interp)
+        if known is None:  # a loop carries it: known when the loop is batched
+            key = wrap(carried_key(key.raw(), lanes=interp.lanes, randomness=interp.randomness))
+        elif not known and interp.randomness == "error":
+            raise _shared_key()
+        elif not known:
+            key = wrap(_fold(key, interp.lane()))
     return key
+
+
+def _shared_key() -> TransformError:
+    text = 'vmap: random numbers are drawn from a key that all lanes share, and randomness is "error"'
+    remedy = 'map over keys (st.random.split), or say randomness="different" or "same"'
+    return TransformError(describe(text, remedy=remedy))
+
+
+def _differs(value: Any, interp: VmapInterpreter) -> bool | None:
+    """Whether a raw value differs between the lanes of a vmap; None where a loop carries it and it is not known yet."""
+    s = stack()
+    owners = [v for v in s.levels[: s.depth] if isinstance(v, RegionInterpreter)]
+    seen: set[int] = set()
+    todo, carried = [value], False
+    while todo:
+        x = todo.pop()
+        if id(x) in seen:
+            continue
+        seen.add(id(x))
+        if isinstance(x, Tracer):
+            if x.interp is interp:
+                return True
+            todo.append(x.value if isinstance(x, BatchTracer) else x.interp.lower_value(x))
+        elif isinstance(x, Value):
+            region = next((r for r in owners if x.node in r.graph.nodes), None)
+            if region is None:
+                continue
+            if x.node.op is not input_op:
+                todo += x.node.args
+                continue
+            outer = region.outer(x)  # a region that relies on a cell and then writes it is traced anew
+            if outer is not None and not isinstance(outer, str):
+                todo.append(outer)
+            carried |= outer is None and x.node.params["index"] not in region.bounds
+    return None if carried else False
+
+
+def _carried_batch(interp: Any, args: Any, bdims: Any, *, lanes: int, randomness: str) -> Any:
+    (key,), (d,) = args, bdims
+    if interp.lanes != lanes:
+        return bind(carried_key.op, key, lanes=lanes, randomness=randomness), d
+    if d is None and randomness == "error":
+        raise _shared_key()
+    if d is None:
+        text = 'vmap: a loop carries a key that all lanes share, and randomness is "different"'
+        raise TransformError(
+            describe(text, remedy="fold the lane into it before the loop: st.random.fold_in(key, lane)")
+        )
+    return key, d
+
+
+# The key itself, where only batching the loop that carries it shows whether the lanes of a vmap share it.
+carried_key = elementwise("carried_key", lambda key, **_: key, lower=lambda b, key, **_: key, kinds="u",
+                          facts=("lane",), batch=_carried_batch)  # fmt: skip
 
 
 def key(seed: int) -> Any:

@@ -272,7 +272,7 @@ def rounded_twice(rw: Rewriter, node: Node) -> Replacement:
 
 
 def same(rw: Rewriter, node: Node) -> Replacement:
-    """copy x -> x, stop_gradient x -> x, longest x -> x: what they say is settled before the passes run"""
+    """copy x -> x, stop_gradient x -> x, …: what they say is settled before the passes run"""
     return node.args[0]
 
 
@@ -340,6 +340,7 @@ def rules() -> Rules:
         "copy": (same,),
         "stop_gradient": (same,),
         "longest": (same,),
+        "carried_key": (same,),
         "convert": (converted_twice,),
         "select": (select_of_bools,),
         "check": (known_check,),

@@ -37,25 +37,40 @@ class BatchTracer(Tracer):
 
 
 class VmapInterpreter(Interpreter):
-    """Batches. `randomness` is "error", "same" or "different"; `axis_name` names the axis for collectives."""
+    """Batches. `randomness` is "error", "same" or "different"; `axis_name` names the axis for collectives.
+
+    Where lanes are computed in chunks, `first` is the first lane of this one; else it is None.
+    """
 
     key = "Vmap"
 
-    def __init__(self, batch_size: Dim, randomness: str = "error", axis_name: str | None = None) -> None:
+    def __init__(
+        self, batch_size: Dim, randomness: str = "error", axis_name: str | None = None, first: int | None = None
+    ) -> None:
         super().__init__()
         self.batch_size = batch_size
         self.randomness = randomness
         self.axis_name = axis_name
+        self.first = first
         self.lanes = next(_LANES)  # which vmap: the levels that replay its regions are the same one
 
     def again(self) -> VmapInterpreter:
         """This vmap as a new level, for its rules to replay regions under."""
-        level = VmapInterpreter(self.batch_size, self.randomness, self.axis_name)
+        level = VmapInterpreter(self.batch_size, self.randomness, self.axis_name, self.first)
         level.lanes = self.lanes
         return level
 
     def facts(self) -> tuple[tuple[str, Any], ...]:
         return (("batch_size", self.batch_size), ("randomness", self.randomness), ("axis_name", self.axis_name))
+
+    def lane(self) -> BatchTracer:
+        """The index of each lane, as a value of this level."""
+        from stager.ops.elementwise import add
+        from stager.ops.structural import iota
+
+        with self.lower():
+            lanes = iota(self.batch_size)
+            return BatchTracer(self, add(lanes, self.first) if self.first else lanes, 0)
 
     def process(self, op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
         values: list[Any] = []

@@ -364,6 +364,11 @@ def _lane_by_lane(interp: Any, op: Op, args: Sequence[Raw], bdims: Sequence[int 
         remedy = "make the bounds, the condition and all sizes the same for all lanes"
         raise TransformError(describe(text, remedy=remedy))
 
+    for node in _carried_keys(params["regions"], interp.lanes):
+        t = node.types[0]
+        if not any(b is not None and _lane_type(a, b) == t for a, b in zip(args, bdims, strict=True)):
+            node.op.batch(interp, [None], [None], **node.params)  # raises: the lanes share every key there is
+
     def lane_outs(lane: Raw) -> tuple[Raw, ...]:
         outs: tuple[Raw, ...] = bind(op, *[of_lane(a, b, lane) for a, b in zip(args, bdims, strict=True)], **params)
         return outs
@@ -379,10 +384,24 @@ def of_lane(x: Raw, bdim: int | None, lane: Raw) -> Raw:
     return x if bdim is None else gather(x, lane, axes=(bdim,), batch_dims=0, mode="promise")
 
 
+def _lane_type(x: Raw, bdim: int) -> Type:
+    shape = x.type.shape
+    return Type(x.type.dtype, shape[:bdim] + shape[bdim + 1 :])
+
+
 def _holds_collective(region: Graph, lanes: int) -> bool:
     return any(
-        n.params.get("lanes") == lanes or any(_holds_collective(r, lanes) for r in n.regions) for n in region.nodes
+        (n.params.get("lanes") == lanes and n.op.name != "carried_key")
+        or any(_holds_collective(r, lanes) for r in n.regions)
+        for n in region.nodes
     )
+
+
+def _carried_keys(regions: Sequence[Graph], lanes: int) -> list[Node]:
+    """The keys of random numbers that loops in these regions carry, by the vmap with these lanes."""
+    nodes = [n for region in regions for n in region.nodes]
+    here = [n for n in nodes if n.op.name == "carried_key" and n.params["lanes"] == lanes]
+    return here + [k for n in nodes if n.regions for k in _carried_keys(n.regions, lanes)]
 
 
 def _has_ordered_effects(region: Graph) -> bool:

@@ -21,6 +21,8 @@ class Selected:
     ) -> None:
         self.single = not isinstance(argnums, tuple | list)
         self.keys = [_key(name, f, a, args, kwargs) for a in ([argnums] if self.single else argnums)]
+        if len(set(self.keys)) < len(self.keys):
+            raise ValueError(f"{name}: argnums {argnums!r} names one argument twice")
         self.args = list(args)
         self.kwargs = dict(kwargs)
         trees = [self._get(k) for k in self.keys]

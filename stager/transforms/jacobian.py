@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stager.array import Array, wrap
 from stager.ir.dims import product
 from stager.ir.types import Type
-from stager.ops.elementwise import convert, eq
+from stager.ops.elementwise import add, convert, eq
+from stager.ops.families import zeros_like
+from stager.ops.regions import dim_value
 from stager.ops.structural import iota_along
-from stager.ops.views import reshape
+from stager.ops.views import broadcast, reshape, slice_axis
 from stager.runtime.structure import flatten, unflatten
 from stager.transforms.calling import plainly
 from stager.transforms.differentiation import Selected
@@ -20,12 +23,18 @@ from stager.transforms.jvp import jvp, push_forward
 from stager.transforms.vmap import vmap
 
 
-def unit_vectors(t: Type) -> Array:
-    """The identity as an array of shape (t.size, *t.shape): one unit vector of t's space per row."""
-    n = product(t.shape)
-    grid = (n, n)
-    eye = convert(eq(iota_along(grid, 0), iota_along(grid, 1)), dtype=t.dtype)
-    return wrap(reshape(eye, shape=(n, *t.shape)))
+def unit_vectors(types: Sequence[Type]) -> list[Array]:
+    """The unit vectors of a space whose parts have these types: per part an array (n, *shape), n their total size."""
+    sizes = [product(t.shape) for t in types]
+    n = functools.reduce(operator.add, sizes, 0)
+    out, start = [], 0
+    for t, size in zip(types, sizes, strict=True):
+        rows, columns = iota_along((n, size), 0), iota_along((n, size), 1)
+        if start != 0:
+            columns = add(columns, broadcast(dim_value(start), shape=(n, size), axes=()))
+        out.append(wrap(reshape(convert(eq(rows, columns), dtype=t.dtype), shape=(n, *t.shape))))
+        start += size
+    return out
 
 
 def jacfwd(
@@ -41,34 +50,50 @@ def jacfwd(
     array([[2., 0.],
            [0., 4.]])
     """
+    return _forward("jacfwd", f, argnums, has_aux, chunk_size)
 
+
+def _forward(name: str, f: Callable[..., Any], argnums: Any, has_aux: bool, chunk_size: int | None) -> Any:
     @functools.wraps(f)
     @plainly
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
-        selected = Selected("jacfwd", f, args, kwargs, argnums)
-        aux_kept: list[Any] = []
-        columns: list[list[Any]] = []
+        selected = Selected(name, f, args, kwargs, argnums)
+        types = [x.type for x in selected.leaves]
         structure: Any = None
-        for k, leaf in enumerate(selected.leaves):
 
-            def along(unit: Array, k: int = k) -> Any:
-                nonlocal structure
-                tangents: list[Any] = [None] * len(selected.leaves)
-                tangents[k] = unit.raw()
-                values, moved, structure, aux = push_forward(f, selected, tangents, has_aux)
-                if has_aux and not aux_kept:
-                    aux_kept.append(aux)
-                from stager.ops.families import zeros_like
+        def along(*units: Array) -> Any:
+            nonlocal structure
+            values, moved, structure, aux = push_forward(f, selected, [u.raw() for u in units], has_aux)
+            tangents = [wrap(zeros_like(v) if t is None else t) for v, t in zip(values, moved, strict=True)]
+            arrays, nested = flatten(aux)
+            traced = [isinstance(x, Array) for x in arrays]
+            static.append((nested, traced, [None if on else x for x, on in zip(arrays, traced, strict=True)]))
+            return tangents, [x for x, on in zip(arrays, traced, strict=True) if on]
 
-                return [wrap(zeros_like(v) if t is None else t) for v, t in zip(values, moved, strict=True)]
-
-            mapped = vmap(along, out_dims=-1, chunk_size=chunk_size)(unit_vectors(leaf.type))
-            columns.append([_grown(c, c.type.shape[:-1] + leaf.type.shape) for c in mapped])
-        rows = [selected.result([c[r] for c in columns]) for r in range(structure.leaves)]
-        out = unflatten(structure, rows)
-        return (out, aux_kept[0]) if has_aux else out
+        static: list[Any] = []
+        mapped, aux_arrays = vmap(along, out_dims=(-1, None), chunk_size=chunk_size)(*unit_vectors(types))
+        columns, start = [], 0
+        for t in types:
+            size = product(t.shape)
+            columns.append([_part(m, start, size, t) if len(types) > 1 else _last_axis(m, t) for m in mapped])
+            start += size
+        out = unflatten(structure, [selected.result([c[r] for c in columns]) for r in range(structure.leaves)])
+        if not has_aux:
+            return out
+        nested, traced, rest = static[-1]
+        found = iter(aux_arrays)
+        return out, unflatten(nested, [next(found) if on else x for x, on in zip(rest, traced, strict=True)])
 
     return jacobian_of
+
+
+def _part(x: Array, start: Any, size: Any, t: Type) -> Array:
+    """The columns of one part, in its shape."""
+    return _last_axis(wrap(slice_axis(x.raw(), x.ndim - 1, start, size)), t)
+
+
+def _last_axis(x: Array, t: Type) -> Array:
+    return _grown(x, x.type.shape[:-1] + t.shape)
 
 
 def _grown(x: Array, shape: Any) -> Array:
@@ -98,7 +123,7 @@ def jacrev(
                 cts[r] = ct.raw()
                 return record.pull_back(cts)
 
-            mapped = vmap(back, chunk_size=chunk_size)(unit_vectors(value.type))
+            mapped = vmap(back, chunk_size=chunk_size)(*unit_vectors([value.type]))
             rows.append(selected.result([_grown(m, (*value.type.shape, *m.type.shape[1:])) for m in mapped]))
         out = unflatten(record.structure, rows)
         return (out, record.aux) if has_aux else out
@@ -141,7 +166,7 @@ def hessian(
     array([[ 6.,  0.],
            [ 0., 12.]])
     """
-    return jacfwd(jacrev(f, argnums, has_aux), argnums, has_aux, chunk_size=chunk_size)
+    return _forward("hessian", jacrev(f, argnums, has_aux), argnums, has_aux, chunk_size)  # type: ignore[no-any-return]
 
 
 def hvp(f: Callable[..., Any], primals: Any, tangents: Any) -> Any:

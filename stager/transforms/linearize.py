@@ -11,11 +11,11 @@ from stager.interpreters.stack import active, push
 from stager.ir.graph import Graph, GraphBuilder, Node, Value
 from stager.numpy.promotion import operand
 from stager.ops.families import zeros_like, zeros_of
-from stager.ops.regions import Captures, finish, replay, trace_region
+from stager.ops.regions import Captures, carries_batch, dependent_outputs, finish, replay, trace_region
 from stager.runtime.structure import flatten, unflatten
-from stager.transforms.calling import own, run_traced
+from stager.transforms.calling import own, plainly, run_traced
 from stager.transforms.differentiation import Selected
-from stager.transforms.grad import Recorded
+from stager.transforms.grad import Recorded, _cotangents
 from stager.transforms.jvp import push_forward
 
 
@@ -143,22 +143,36 @@ def _plain(make: Callable[..., Any], primals: tuple[Any, ...], results: Any, app
 def linear_transpose(f: Callable[..., Any], *primals: Any) -> Callable[..., Any]:
     """The transpose of a linear function: maps cotangents of its results to a tuple of cotangents of its arguments.
 
-    primals give shapes and dtypes only. f must be linear; what it is at zero decides.
+    primals give shapes and dtypes only. TransformError when the derivative of f depends on where it is taken.
 
     >>> import numpy as np, stager as st
     >>> A = np.array([[1.0, 2.0], [3.0, 4.0]])
     >>> st.linear_transpose(lambda x: A @ x, np.zeros(2))(np.array([1.0, 0.0]))
     (array([1., 2.]),)
     """
-    from stager.transforms.calling import plainly
-    from stager.transforms.grad import _cotangents
 
     @plainly
     def transposed(ct: Any) -> Any:
         leaves, structure = flatten(primals)
-        zeros = unflatten(structure, [wrap(zeros_of(as_array(x).type)) for x in leaves])
-        selected = Selected("linear_transpose", f, zeros, {}, tuple(range(len(zeros))))
-        record = Recorded("linear_transpose", f, selected, False, scalar=False)
-        return tuple(selected.trees(record.pull_back(_cotangents(record, ct))))
+        types = [as_array(x).type for x in leaves]
+        cts, ct_structure = flatten(ct)
+        given = [as_array(x).raw() for x in cts]
+        kept: dict[str, Any] = {}
+
+        def pulled(*raws: Any) -> list[Any]:
+            handles = [wrap(r) for r in raws]
+            at, back = unflatten(structure, handles[: len(types)]), unflatten(ct_structure, handles[len(types) :])
+            selected = kept["selected"] = Selected("linear_transpose", f, at, {}, tuple(range(len(at))))
+            record = Recorded("linear_transpose", f, selected, False, scalar=False)
+            return [x.raw() for x in record.pull_back(_cotangents(record, back))]
+
+        region = trace_region(pulled, [*types, *[g.type for g in given]], Captures(), "transposed")
+        (graph,), captured = finish([region], len(types) + len(given))
+        where = [True] * len(types) + [False] * (len(given) + len(captured))
+        if any(dependent_outputs(graph, where, carries_batch)):
+            text = "linear_transpose: the function is not linear: its derivative depends on its argument"
+            raise TransformError(describe(text, remedy="st.vjp transposes the derivative at a point"))
+        found = replay(graph, [*[zeros_of(t) for t in types], *given, *captured])
+        return tuple(kept["selected"].trees([wrap(x) for x in found]))
 
     return transposed

@@ -139,23 +139,23 @@ class _Once:
         self.randomness = randomness
         self.axis_name = axis_name
 
-    def __call__(self, flat: list[Any], dims: list[int | None], size: Dim) -> Any:
+    def __call__(self, flat: list[Any], dims: list[int | None], size: Dim, first: int | None = None) -> Any:
         graph = nearest_stage().graph
         before = len(graph)
         try:
-            return self._batched(flat, dims, size, call_user)
+            return self._batched(flat, dims, size, first, call_user)
         except LaneDependentError as e:
             if _shows(itertools.islice(reversed(graph.nodes), len(graph) - before)):
                 raise  # what it printed would be printed twice
             try:
-                return self._batched(flat, dims, size, _as_one_node)
+                return self._batched(flat, dims, size, first, _as_one_node)
             except ControlFlowError:  # it changes Python state
                 raise e from None
 
     def _batched(
-        self, flat: list[Any], dims: list[int | None], size: Dim, run: Callable[[Any, Any, dict[str, Any]], Any]
+        self, flat: list[Any], dims: list[int | None], size: Dim, first: int | None, run: Callable[..., Any]
     ) -> Any:
-        interp = VmapInterpreter(size, self.randomness, self.axis_name)
+        interp = VmapInterpreter(size, self.randomness, self.axis_name, first)
         outer = [as_array(x) if d is not None else x for x, d in zip(flat, dims, strict=True)]
         raws = [x.raw() if d is not None else None for x, d in zip(outer, dims, strict=True)]
         entered = []
@@ -228,15 +228,17 @@ def _shows(nodes: Iterable[Node]) -> bool:
 
 
 def _in_chunks(one: _Once, flat: list[Any], dims: list[int | None], size: int, chunk: int, out_dims: Any) -> Any:
-    """Chunk by chunk, results joined along their batch axes."""
+    """Chunk by chunk, results joined along their batch axes. Chunks are views, so that writes reach the argument."""
     from stager.ops.structural import concatenate
-    from stager.ops.views import slice_axis
 
     parts = []
     for start in range(0, size, chunk):
         n = min(chunk, size - start)
-        piece = [x if d is None else wrap(slice_axis(raw(x), d, start, n)) for x, d in zip(flat, dims, strict=True)]
-        parts.append(flatten(one(piece, dims, n)))
+        lanes = slice(start, start + n)
+        piece = [
+            x if d is None else as_array(x)[(slice(None),) * d + (lanes,)] for x, d in zip(flat, dims, strict=True)
+        ]
+        parts.append(flatten(one(piece, dims, n, start)))
     structure = parts[0][1]
     to = broadcast_prefix(out_dims, structure, name="vmap: out_dims")
     joined = []

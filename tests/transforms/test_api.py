@@ -1,0 +1,134 @@
+"""Argument forms and edges of the public transforms that no table of ops covers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stager as st
+from stager.errors import TransformError
+from stager.runtime.structure import flatten
+
+X, Y = np.array([1.0, 2.0, 3.0]), np.array([0.5, -1.0, 2.0])
+ROWS = np.arange(10.0).reshape(5, 2)
+
+
+def test_one_argument_named_twice_is_refused() -> None:
+    for argnums in [(0, 0), (0, -2), (0, "a")]:
+        with pytest.raises(ValueError, match="names one argument twice"):
+            st.grad(lambda a, b: (a * b).sum(), argnums)(X, Y)
+
+
+# -- Jacobians --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk_size", [None, 2])
+@pytest.mark.parametrize("jacobian", [st.jacfwd, st.jacrev, st.jacobian], ids=lambda j: j.__name__)
+def test_jacobians_give_aux(jacobian: Any, chunk_size: Any) -> None:
+    def f(a: Any) -> Any:
+        return a**3, {"twice": a * 2, "name": "cube", "n": 3}
+
+    for g in (jacobian(f, has_aux=True, chunk_size=chunk_size),
+              st.compile(jacobian(f, has_aux=True, chunk_size=chunk_size))):  # fmt: skip
+        J, aux = g(X)
+        np.testing.assert_allclose(J, np.diag(3 * X**2))
+        np.testing.assert_array_equal(aux["twice"], X * 2)
+        assert aux["name"] == "cube"
+        assert aux["n"] == 3
+
+
+def test_hessian_gives_aux() -> None:
+    H, aux = st.hessian(lambda a: ((a**3).sum(), a * 2), has_aux=True)(X)
+    np.testing.assert_allclose(H, np.diag(6 * X))
+    np.testing.assert_array_equal(aux, X * 2)
+
+
+def test_both_modes_agree_on_nested_arguments() -> None:
+    def f(a: Any, d: Any) -> Any:
+        return a * d["k"].sum(), {"z": d["k"][:2] ** 2}
+
+    args = X, {"k": np.arange(4.0)}
+    forward, reverse = st.jacfwd(f, (0, 1))(*args), st.jacrev(f, (0, 1))(*args)
+    assert flatten(forward)[1] == flatten(reverse)[1]
+    for a, b in zip(flatten(forward)[0], flatten(reverse)[0], strict=True):
+        np.testing.assert_allclose(a, b)
+
+
+def test_a_function_that_writes_runs_once() -> None:
+    def f(a: Any, b: Any) -> Any:
+        a += 1
+        return a * b
+
+    a = X.copy()
+    Ja, Jb = st.jacfwd(f, (0, 1))(a, Y)
+    np.testing.assert_array_equal(a, X + 1)
+    np.testing.assert_allclose(Ja, np.diag(Y))
+    np.testing.assert_allclose(Jb, np.diag(X + 1))
+
+
+def test_an_error_names_the_transform_that_was_called() -> None:
+    with pytest.raises(TransformError, match=r"^hessian: differentiated arguments must be floating-point"):
+        st.hessian(lambda a: (a**3).sum())(np.arange(3))
+
+
+# -- vmap in chunks ---------------------------------------------------------------------------------------------------
+
+
+def test_writes_of_chunks_reach_the_argument() -> None:
+    def f(row: Any) -> None:
+        row[:] = row.sum()
+
+    for in_dims, a in [(0, ROWS.copy()), (1, ROWS.T.copy())]:
+        st.vmap(f, in_dims, chunk_size=2)(a)
+        np.testing.assert_array_equal(a if in_dims == 0 else a.T, np.repeat(ROWS.sum(1)[:, None], 2, axis=1))
+
+
+def test_lanes_of_chunks() -> None:
+    index = st.vmap(lambda a: a[0] * 0 + st.axis_index("i"), axis_name="i", chunk_size=2)
+    np.testing.assert_array_equal(index(ROWS), np.arange(5))
+    for collective in (st.psum, st.pmean, st.pmax, st.pmin, st.all_gather):
+        with pytest.raises(TransformError, match="needs all lanes at once, and chunk_size computes them in parts"):
+            st.vmap(lambda a, c=collective: c(a, "i"), axis_name="i", chunk_size=2)(ROWS)
+
+
+# -- linear functions and graphs --------------------------------------------------------------------------------------
+
+
+def prefix(x: Any) -> Any:
+    y = np.zeros(3)
+    y[0] = x[0]
+    for i in range(1, x.shape[0]):
+        y[i] = y[i - 1] * 0.5 + x[i]
+    return y
+
+
+@pytest.mark.parametrize("f", [prefix, np.cumsum, lambda x: x[::-1] * 2, lambda x: x[[0, 0, 1]], lambda x: x + 1])
+def test_linear_transpose(f: Any) -> None:
+    (got,) = st.linear_transpose(f, X)(Y)
+    np.testing.assert_allclose(got, st.jacrev(f)(X).T @ Y)
+    (got,) = st.compile(lambda ct: st.linear_transpose(f, X)(ct))(Y)
+    np.testing.assert_allclose(got, st.jacrev(f)(X).T @ Y)
+
+
+@pytest.mark.parametrize("f", [np.sin, np.abs, np.sort, lambda x: x * x, lambda x: np.where(x > 1, x, 0)])
+def test_a_function_that_is_not_linear_has_no_transpose(f: Any) -> None:
+    with pytest.raises(TransformError, match="the function is not linear"):
+        st.linear_transpose(f, X)(Y)
+
+
+def test_graphs_run() -> None:
+    graph = st.make_graph(lambda a, b: np.sin(a) * b)(X, 2.0)
+    for _ in range(3):  # by the evaluator first, then compiled
+        np.testing.assert_allclose(graph(X, 2.0), np.sin(X) * 2)
+    with pytest.raises(TypeError, match="takes 2 arrays, not 1"):
+        graph(X)
+    for wrong, error in [(np.arange(4.0), ValueError), (X.astype(np.float32), TypeError)]:
+        with pytest.raises(error, match="input 0 must"):
+            graph(wrong, 2.0)
+    several = st.make_graph(lambda a: (a + 1, a.sum()))("f64[n]")
+    for n in (0, 4, 7):
+        rows, total = several(np.ones(n))
+        np.testing.assert_array_equal(rows, np.full(n, 2.0))
+        assert total == n
