@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stager.cells import REGIONS, Cell, ViewStep, replay, write_through
-from stager.errors import ConcretizationError, EscapedTracerError, ShapeError, describe
+from stager.errors import ConcretizationError, EscapedTracerError, MutationError, ShapeError, describe
 from stager.interpreters.stack import Interpreter, Tracer, nearest_stage, stack
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, dtype_of
@@ -75,6 +75,20 @@ class Array:
     def shape(self) -> tuple[Any, ...]:
         """The shape; dims are ints, or symbolic where the function is compiled for any size."""
         return self.type.shape
+
+    @shape.setter
+    def shape(self, shape: Any) -> None:
+        from stager.numpy.shaping import reshape
+
+        if self.cell.origin is not None and not self.path:
+            text = "assigning to the shape of an array of the caller would change it there"
+            raise MutationError(describe(text, remedy="use x.reshape(shape)"))
+        view = reshape(self, shape)
+        if view.cell is not self.cell:
+            raise AttributeError(
+                "Incompatible shape for in-place modification. Use `.reshape()` to make a copy with the desired shape."
+            )
+        self.path, self.type, self._cached_key = view.path, view.type, None
 
     @property
     def ndim(self) -> int:

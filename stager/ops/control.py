@@ -367,6 +367,7 @@ def _lane_by_lane(interp: Any, op: Op, args: Sequence[Raw], bdims: Sequence[int 
     for node in _carried_keys(params["regions"], interp.lanes):
         t = node.types[0]
         if not any(b is not None and _lane_type(a, b) == t for a, b in zip(args, bdims, strict=True)):
+            assert node.op.batch is not None
             node.op.batch(interp, [None], [None], **node.params)  # raises: the lanes share every key there is
 
     def lane_outs(lane: Raw) -> tuple[Raw, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stager.array import Array, wrap
-from stager.ir.dims import product
+from stager.ir.dims import Dim, product
 from stager.ir.types import Type
 from stager.ops.elementwise import add, convert, eq
 from stager.ops.families import zeros_like
@@ -27,7 +27,8 @@ def unit_vectors(types: Sequence[Type]) -> list[Array]:
     """The unit vectors of a space whose parts have these types: per part an array (n, *shape), n their total size."""
     sizes = [product(t.shape) for t in types]
     n = functools.reduce(operator.add, sizes, 0)
-    out, start = [], 0
+    out: list[Array] = []
+    start: Dim = 0
     for t, size in zip(types, sizes, strict=True):
         rows, columns = iota_along((n, size), 0), iota_along((n, size), 1)
         if start != 0:
@@ -53,7 +54,9 @@ def jacfwd(
     return _forward("jacfwd", f, argnums, has_aux, chunk_size)
 
 
-def _forward(name: str, f: Callable[..., Any], argnums: Any, has_aux: bool, chunk_size: int | None) -> Any:
+def _forward(
+    name: str, f: Callable[..., Any], argnums: Any, has_aux: bool, chunk_size: int | None
+) -> Callable[..., Any]:
     @functools.wraps(f)
     @plainly
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
@@ -72,7 +75,8 @@ def _forward(name: str, f: Callable[..., Any], argnums: Any, has_aux: bool, chun
 
         static: list[Any] = []
         mapped, aux_arrays = vmap(along, out_dims=(-1, None), chunk_size=chunk_size)(*unit_vectors(types))
-        columns, start = [], 0
+        columns: list[list[Any]] = []
+        start: Dim = 0
         for t in types:
             size = product(t.shape)
             columns.append([_part(m, start, size, t) if len(types) > 1 else _last_axis(m, t) for m in mapped])
@@ -166,7 +170,7 @@ def hessian(
     array([[ 6.,  0.],
            [ 0., 12.]])
     """
-    return _forward("hessian", jacrev(f, argnums, has_aux), argnums, has_aux, chunk_size)  # type: ignore[no-any-return]
+    return _forward("hessian", jacrev(f, argnums, has_aux), argnums, has_aux, chunk_size)
 
 
 def hvp(f: Callable[..., Any], primals: Any, tangents: Any) -> Any:

@@ -229,6 +229,7 @@ def _shows(nodes: Iterable[Node]) -> bool:
 
 def _in_chunks(one: _Once, flat: list[Any], dims: list[int | None], size: int, chunk: int, out_dims: Any) -> Any:
     """Chunk by chunk, results joined along their batch axes. Chunks are views, so that writes reach the argument."""
+    from stager.numpy.indexing import getitem
     from stager.ops.structural import concatenate
 
     parts = []
@@ -236,7 +237,8 @@ def _in_chunks(one: _Once, flat: list[Any], dims: list[int | None], size: int, c
         n = min(chunk, size - start)
         lanes = slice(start, start + n)
         piece = [
-            x if d is None else as_array(x)[(slice(None),) * d + (lanes,)] for x, d in zip(flat, dims, strict=True)
+            x if d is None else getitem(as_array(x), (*(slice(None),) * d, lanes))
+            for x, d in zip(flat, dims, strict=True)
         ]
         parts.append(flatten(one(piece, dims, n, start)))
     structure = parts[0][1]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import stager as st
+from stager.errors import MutationError
 
 SHAPE = (4, 6)
 
@@ -174,3 +175,28 @@ def test_out_of_functions() -> None:
     for transformed in (st.functionalize(f), st.compile(f)):
         for got, want in zip(transformed(base()), f(base()), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-15)
+
+
+def test_shape_can_be_assigned() -> None:
+    def f(x: Any) -> Any:
+        y = x.copy()
+        y.shape = (3, 2)
+        y[0] = 7
+        return y
+
+    x = np.arange(6.0)
+    np.testing.assert_array_equal(st.compile(f)(x), f(x))
+    np.testing.assert_array_equal(st.compile(st.vmap(f))(np.stack([x, x + 1])), np.stack([f(x), f(x + 1)]))
+
+    def transposed(x: Any) -> None:
+        y = x.copy().T
+        y.shape = (6,)
+
+    with pytest.raises(AttributeError, match="Incompatible shape for in-place modification"):
+        st.compile(transposed)(x.reshape(2, 3))
+
+    def argument(x: Any) -> None:
+        x.shape = (3, 2)
+
+    with pytest.raises(MutationError, match=r"use x\.reshape"):
+        st.compile(argument)(x)
