@@ -30,6 +30,7 @@ from stager.codegen.program import (
 )
 from stager.codegen.pull import value_key
 from stager.ir.dims import Dim, Expr, symbols_of
+from stager.ir.dtypes import i64
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.types import Type
 
@@ -151,11 +152,22 @@ _HOISTED = ("source", "elementwise", "view", "reduction", "scan", "indexed", "co
 
 
 def _captures(w: Walk, values: Sequence[Value]) -> list[Value]:
-    """Captured values: what costs work is computed before the loop."""
+    """Captured values: what costs work is computed before the loop. Sums of indices are dims: positions stay affine."""
     for v in values:
-        if w.weight.get(value_key(v), 0) > 0:
+        if w.weight.get(value_key(v), 0) > 0 and not _as_dim(w, v):
             w.realise(v)
     return list(values)
+
+
+def _as_dim(w: Walk, v: Value) -> bool:
+    """Makes an integer scalar a known dim, where its definition is one."""
+    if v.type.shape != () or v.type.dtype is not i64:
+        return False
+    known = w.scalar_dim(v)
+    if known is None:
+        return False
+    w.ctx.scalars[value_key(w.origin(v))] = known
+    return True
 
 
 def _carried(w: Walk, node: Node, first: int, n: int) -> list[Buffer]:

@@ -363,10 +363,13 @@ class Walk:
 
     def scalar(self, v: Value) -> Scalar:
         """An integer scalar as a dim when its definition is one, else its buffer."""
+        known = self.scalar_dim(v)
+        return self.realise(v) if known is None else known
+
+    def scalar_dim(self, v: Value) -> Dim | None:
+        """An integer scalar as a dim, when its definition is one."""
         ix = StageBuilder(self.ctx).as_ix(v, ())
-        if ix is not None and not ix.terms:
-            return ix.const
-        return self.realise(v)
+        return ix.const if ix is not None and not ix.terms else None
 
     def as_buffer(self, v: Value) -> Buffer:
         """A buffer (possibly strided) that holds `v`: views of buffers cost nothing."""

@@ -20,6 +20,7 @@ from stager.ir.passes.control import CONTROL
 from stager.ir.passes.dead import dead_code, dead_results
 from stager.ir.passes.fold import FOLD
 from stager.ir.passes.indexed import INDEXED
+from stager.ir.passes.order import reads_first
 from stager.ir.passes.updates import UPDATES, drop_overwritten, join_updates
 from stager.ir.passes.views import VIEWS
 from stager.ir.rewrite import Rules, merge_rules, rewrite
@@ -94,6 +95,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("trim_control", trim_control, "carries and results that are not needed, found from behind"),
     Pass("drop_overwritten", drop_overwritten, "updates that are written again unread"),
     Pass("join_updates", join_updates, "updates that cover their base become a concatenation"),
+    Pass("reads_first", reads_first, "what reads an array comes before what may write over it"),
 )
 
 

@@ -93,23 +93,23 @@ longest = elementwise("longest", lambda x: x, lower=lambda b, x: x, kinds="iu", 
 
 
 def trip_count(lower: Raw, upper: Raw, step: int) -> tuple[Raw, Dim, Dim, Dim]:
-    """Of range(lower, upper, step): the last iteration's number, and as dims how many there are and the bounds.
+    """Of range(lower, upper, step): its last index, and as dims how many there are and the bounds.
 
     Where lanes differ: the most, the least lower and the greatest upper bound (the other way round, going down).
     """
     try:
         low, high = dim_of(lower), dim_of(upper)
     except LaneDependentError:
+        from stager.ops.elementwise import add, maximum, mul, sub
         from stager.ops.elementwise import floordiv as quotient
-        from stager.ops.elementwise import maximum, sub
 
         span, size = (sub(upper, lower), step) if step > 0 else (sub(lower, upper), -step)
         trips = maximum(quotient(_plus(span, size - 1), _like(span, size)), 0)
         low, high = (_end(x, least=(step > 0) == is_start) for x, is_start in ((lower, True), (upper, False)))
-        return sub(trips, 1), dim_of(longest(trips)), low, high
+        return add(mul(sub(trips, 1), step), lower), dim_of(longest(trips)), low, high
     span_dim = high - low + (step - 1) if step > 0 else low - high - (step + 1)
     count = simplify(dim_max(0, floordiv(span_dim, abs(step))))
-    return dim_value(count - 1), count, low, high
+    return dim_value(low + (count - 1) * step), count, low, high
 
 
 def _lane_ranges(joint: Joint) -> dict[str, tuple[Dim, Dim]]:
@@ -206,13 +206,11 @@ def for_pullback(
         hoisted = _hoisted(joint, residuals)
         n_cts = len(start)
 
-        def backward(t: Raw, *state: Raw) -> list[Raw]:
-            from stager.ops.elementwise import add, mul
-
-            i = t if zero_based else add(mul(t, step) if step != 1 else t, lower)
+        def backward(i: Raw, *state: Raw) -> list[Raw]:
             part = Part(joint)
             part.env.update(hoisted)
             part.know(i_value, i)
+            t = iteration(i) if stored else None
             for tape, v in zip(filled, stored, strict=True):
                 part.know(v, _read_row(tape, part.type(v.type).shape, t))
             ct_on = [*on, *capture_on]
@@ -222,7 +220,7 @@ def for_pullback(
             new = [ct for ct, x in zip(joint.ct_outs, ct_on, strict=True) if x]
             return [zeros_like(s) if ct is None else part.value(ct) for s, ct in zip(state, new, strict=True)]
 
-        back = for_loop(last, -1, [*start, *sums], backward, step=-1)
+        back = for_loop(last, _plus(lower, -step), [*start, *sums], backward, step=-step)
         carry_cts = _spread(_spread(back[:n_cts], on), active)
         capture_cts = _spread(_spread(back[n_cts:], capture_on), needs_captured)
         return [None, None, *_added(totals[2 : 2 + n], carry_cts), *capture_cts]
