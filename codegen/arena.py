@@ -106,7 +106,7 @@ def _allocate(steps: list[Any]) -> None:
                 case Switch():
                     inner = s.branches
             if inner:
-                later: set[int] = set()
+                later = {id(x) for pair in getattr(s, "swaps", ()) for x in pair}
                 walk(steps[at + 1 :], lambda x: later.update(id(b.storage) for b in buffers_of(x)))
                 for body in inner:
                     found: dict[int, Buffer] = {}

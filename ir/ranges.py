@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from stager.ir.core_ops import constant_op, dim_op, fill_op, input_op, iota_op
-from stager.ir.dims import Dim, Expr, dim_max, dim_min, substitute, symbol, symbols_of
+from stager.ir.dims import Dim, Expr, dim_max, dim_min, product, substitute, symbol, symbols_of
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.regions import first_capture, first_operand, own_inputs
 
@@ -78,6 +78,10 @@ def range_of(v: Value, inputs: Mapping[int, Range], depth: int = DEPTH) -> Range
         return 0, int(args[1].node.params["value"]) - 1
     if name == "convert":
         return of(0) if args[0].type.dtype.kind in "biu" else UNKNOWN
+    if name == "reduce_sum":
+        shape = args[0].type.shape
+        (low, high), count = of(0), product([shape[k] for k in node.params["axes"]])
+        return _bounded(0 if low == 0 else None, None if low != 0 or high is None else high * count)
     if name in _SAME:
         return of(0)
     if name in _JOIN:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stager.cells import REGIONS, Cell, ViewStep, replay, write_through
-from stager.errors import ConcretizationError, EscapedTracerError, MutationError, ShapeError, describe
+from stager.errors import ConcretizationError, EscapedTracerError, MutationError, describe
 from stager.interpreters.stack import Interpreter, Tracer, nearest_stage, stack
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, dtype_of
@@ -245,16 +245,9 @@ def dims_of(shape: Any) -> list[Any]:
 
 def check_shape(shape: Any) -> tuple[Dim, ...]:
     """A shape argument as a tuple of dims."""
-    out: list[Dim] = []
-    for d in dims_of(shape):
-        if isinstance(d, Expr):
-            out.append(d)
-        else:
-            n = d.__index__()
-            if n < 0:
-                raise ShapeError(describe("negative dimensions are not allowed"))
-            out.append(n)
-    return tuple(out)
+    from stager.symbols import extent_of
+
+    return tuple([extent_of(d) for d in dims_of(shape)])
 
 
 __all__ = ["Array", "Interpreter", "as_array", "check_shape", "is_tracer", "raw", "type_of", "wrap"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from stager.interpreters.stack import stack
 from stager.ir.dims import Apply, Atom, Dim, Expr, Monomial, Sym, dim_max, dim_min, floordiv, mod, product
+from stager.ir.ranges import range_of
 
 Bounds = tuple[Dim | None, Dim | None]
 _DEPTH = 12
@@ -34,6 +35,8 @@ def bounds_of_symbol(name: str) -> Bounds:
                 return known
             if getattr(level, "takes_symbol", lambda n: False)(name):
                 continue  # the symbol of a level around, under its own name
+        if definition.kind == "data":
+            return range_of(definition.source, {})
         return _UNKNOWN
     return _UNKNOWN
 

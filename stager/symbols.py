@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stager.array import Array
-from stager.errors import ConcretizationError, describe
-from stager.ir.dims import Dim, evaluate, symbols_of
+from stager.bounds import lower, simplify
+from stager.errors import ConcretizationError, ShapeError, describe
+from stager.ir.dims import Dim, Expr, dim_max, dim_min, evaluate, symbols_of
 from stager.ir.dtypes import i64
-from stager.ops.elementwise import convert
+from stager.ops.elementwise import convert, eq, ge
 from stager.ops.regions import dim_of as dim_of_raw
+from stager.ops.regions import dim_value
 
 
 def dim_of(x: Array) -> Dim:
@@ -27,6 +29,68 @@ def hinted() -> dict[str, int]:
 
     root = stack().levels[0]
     return {name: d.hint for name, d in root.graph.symbols.items() if d.hint is not None}  # type: ignore[attr-defined]
+
+
+def size_of(x: Any) -> Dim:
+    """A size or bound as a dim. Python int arguments specialise the code; what only the run decides is a symbol."""
+    if isinstance(x, Expr):
+        return x
+    if type(x) is not Array:
+        return int(x.__index__())
+    try:
+        return x.__index__()
+    except ConcretizationError:
+        return dim_of(x)
+
+
+def extent_of(x: Any) -> Dim:
+    """`size_of` for the extent of a new array: ValueError where it is negative, now or at run time."""
+    from stager.ops.effects import check
+
+    d = size_of(x)
+    text = "negative dimensions are not allowed"
+    least = lower(d)
+    if least is not None and least >= 0:
+        return d
+    if not isinstance(d, Expr):
+        raise ShapeError(describe(text))
+    check(ge(dim_value(d), dim_value(0)), exception="ValueError", text=text)
+    return dim_max(0, d)
+
+
+def agreed(name: str, shapes: Sequence[tuple[Dim, ...]]) -> tuple[Dim, ...] | None:
+    """What shapes broadcast to when the run has to show that they fit, which is checked then; None in all other cases.
+
+    Two extents of one axis that only the run knows have to be equal: ValueError at run time where they are not. (NumPy
+    also takes an extent that happens to be 1.) The extent agreed on is the smaller one, so that no read can leave an
+    array, whatever the check finds.
+    """
+    if not any(isinstance(d, Expr) for shape in shapes for d in shape):
+        return None
+    ndim = max(map(len, shapes))
+    out: list[Dim] = []
+    settled = False
+    for k in range(-ndim, 0):
+        found = dict.fromkeys(shape[k] for shape in shapes if len(shape) >= -k and shape[k] != 1)
+        first, *others = found or [1]
+        for other in others:
+            if not isinstance(first - other, Expr):
+                return None  # they are known to differ
+            first, settled = _one(name, first, other), True
+        out.append(first)
+    return tuple(out) if settled else None
+
+
+def _one(name: str, a: Dim, b: Dim) -> Dim:
+    """The extent of an axis that has to be both."""
+    from stager.ops.effects import check
+
+    if simplify(a) == simplify(b):
+        return simplify(a)
+    x, y = dim_value(a), dim_value(b)
+    text = f"{name}: operands could not be broadcast together: an axis of {{0}} elements meets one of {{1}}"
+    check(eq(x, y), x, y, exception="ValueError", text=text)
+    return simplify(dim_min(a, b))
 
 
 def decide(op: str, left: Any, right: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stager.array import Array, as_array, wrap
+from stager.bounds import simplify
 from stager.capture.table import substitute
 from stager.interpreters.stack import nearest_stage
 from stager.ir.dims import Dim, Expr, dim_max
@@ -44,16 +45,17 @@ def arange(
         start, stop = given[0], given[1]
         step = given[2] if len(given) > 2 else step
         dtype = given[3] if len(given) > 3 else dtype
+    from stager.symbols import size_of
+
     start = 0 if start is None else start
     step = 1 if step is None else step
     if any(isinstance(v, Expr) for v in (start, stop)) or any(type(v) is Array for v in (start, stop)):
-        first, last = _as_dim(start), _as_dim(stop)
+        first, last = size_of(start), size_of(stop)
         stride = concrete(step, "arange", "step")
         if not isinstance(stride, int) or stride == 0:
             raise TypeError("arange with a traced size takes a non-zero integer step")
         size: Dim = last - first if stride == 1 else (last - first + (stride - (1 if stride > 0 else -1))) // stride
-        if not (first == 0 and stride == 1):
-            size = dim_max(0, size)
+        size = simplify(dim_max(0, size))
         d = i64 if dtype is None else dtype_of(dtype)
         counted = iota(size, i64)
         if stride != 1:
@@ -65,12 +67,6 @@ def arange(
     if known.size and start == 0 and step == 1 and dtype_of(known.dtype).is_integer:
         return wrap(iota(known.size, dtype_of(known.dtype)))
     return constant(known)
-
-
-def _as_dim(x: Any) -> Dim:
-    from stager.symbols import dim_of
-
-    return dim_of(x) if type(x) is Array else x
 
 
 @substitute(np.linspace)

@@ -14,11 +14,11 @@ import numpy as np
 from stager.array import Array, raw, wrap
 from stager.bounds import lower, simplify, upper
 from stager.cells import PickStep
-from stager.errors import ConcretizationError, ShapeError, describe
+from stager.errors import ShapeError, describe
 from stager.ir.dims import Dim, Expr, dim_max, dim_min, evaluate, floordiv, symbols_of
 from stager.ir.dtypes import i64
 from stager.ir.types import Type
-from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand
+from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand, reconciled
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
 from stager.ops.views import _reshape, _slice, reshape, transpose
@@ -94,17 +94,10 @@ def normalize_slice(s: slice, n: Dim) -> tuple[Dim, Dim, int]:
     return first, span if abs(step) == 1 else floordiv(span + (abs(step) - 1), abs(step)), step
 
 
-def _bound(b: Any) -> Any:
-    if b is None or isinstance(b, Expr | int):
-        return b
-    if type(b) is Array:
-        from stager.symbols import dim_of
+def _bound(b: Any) -> Dim | None:
+    from stager.symbols import size_of
 
-        try:
-            return b.__index__()  # a Python int argument: the code is specialised on it
-        except ConcretizationError:
-            return dim_of(b)
-    return b.__index__()
+    return None if b is None else size_of(b)
 
 
 def _clamp(b: Dim, n: Dim, backward: int) -> Dim:
@@ -295,7 +288,8 @@ def combined_write(x: Array, index: Any, value: Any, combine: str) -> None:
     base = basic_view(x, p)
     dtype = x.type.dtype
     if not p.arrays:
-        new = _fit(as_value(value, dtype), base.type.shape)
+        base, new = reconciled("assignment", base, as_value(value, dtype))
+        new = _fit(new, base.type.shape)
         base.write(new if combine == "set" else COMBINED[combine](base.raw(), new))
         return None
     from stager.ops.indexed import scatter

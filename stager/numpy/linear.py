@@ -15,7 +15,7 @@ from stager.numpy.registry import implements
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
 from stager.ops.contract import dot as contract
-from stager.ops.views import reshape
+from stager.ops.views import reshape, slice_axis
 
 
 def pair(a: Any, b: Any, dtype: Any = None) -> tuple[Any, Any]:
@@ -29,6 +29,18 @@ def _mismatch(name: str, x: Any, y: Any) -> ShapeError:
     return ShapeError(describe(f"{name}: shapes {tuple(x.type.shape)} and {tuple(y.type.shape)} not aligned"))
 
 
+def aligned(name: str, x: Any, i: int, y: Any, j: int) -> tuple[Any, Any]:
+    """Operands of a product over axis i of x and j of y. ShapeError where their extents differ."""
+    from stager.symbols import agreed
+
+    shape = agreed(name, [(x.type.shape[i],), (y.type.shape[j],)])
+    if shape is not None:
+        x, y = slice_axis(x, i % len(x.type.shape), 0, shape[0]), slice_axis(y, j, 0, shape[0])
+    if x.type.shape[i] != y.type.shape[j]:
+        raise _mismatch(name, x, y)
+    return x, y
+
+
 @implements(np.matmul)
 def matmul(x1: Any, x2: Any, /, out: Any = None, **kwargs: Any) -> Array:
     """Matrix product over the last two axes, the others broadcast."""
@@ -38,9 +50,8 @@ def matmul(x1: Any, x2: Any, /, out: Any = None, **kwargs: Any) -> Array:
             "matmul: Input operand does not have enough dimensions (has 0, "
             "gufunc core with signature (n?,k),(k,m?)->(n?,m?) requires 1)"
         )
-    if x.type.shape[-1] != y.type.shape[-2 if len(y.type.shape) > 1 else -1]:
-        raise _mismatch("matmul", x, y)
     nx, ny = len(x.type.shape), len(y.type.shape)
+    x, y = aligned("matmul", x, -1, y, max(ny - 2, 0))
     if (nx <= 2 and ny <= 2) or ny <= 2:
         out_raw = contract(x, y, contract=((nx - 1,), (max(ny - 2, 0),)), batch=((), ()))
     else:
@@ -68,8 +79,7 @@ def dot(a: Any, b: Any, out: Any = None) -> Array:
         product = op.and_ if x.type.dtype is b1 else op.mul
         return deliver(wrap(product(broadcast_raw(x, shape), broadcast_raw(y, shape))), out, "dot")
     k = max(ny - 2, 0)
-    if x.type.shape[-1] != y.type.shape[k]:
-        raise _mismatch("dot", x, y)
+    x, y = aligned("dot", x, -1, y, k)
     return deliver(wrap(contract(x, y, contract=((nx - 1,), (k,)), batch=((), ()))), out, "dot")
 
 
@@ -79,8 +89,7 @@ def inner(a: Any, b: Any, /) -> Array:
     x, y = pair(a, b)
     if not x.type.shape or not y.type.shape:
         return dot(a, b)
-    if x.type.shape[-1] != y.type.shape[-1]:
-        raise _mismatch("inner", x, y)
+    x, y = aligned("inner", x, -1, y, len(y.type.shape) - 1)
     return wrap(contract(x, y, contract=((len(x.type.shape) - 1,), (len(y.type.shape) - 1,)), batch=((), ())))
 
 
@@ -109,8 +118,9 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Array:
     """Sum over the given axes of both."""
     x, y = pair(a, b)
     nx, ny = len(x.type.shape), len(y.type.shape)
-    if isinstance(axes, int | np.integer):
-        ax, ay = list(range(nx - int(axes), nx)), list(range(int(axes)))
+    if not isinstance(axes, tuple | list):
+        k = axes.__index__()
+        ax, ay = list(range(nx - k, nx)), list(range(k))
     else:
         first, second = axes
         ax = [k % nx for k in (first if isinstance(first, tuple | list) else [first])]

@@ -13,10 +13,10 @@ import numpy as np
 
 from stager.array import Array, raw
 from stager.errors import DTypeError, ShapeError, describe
-from stager.ir.dims import Dim
+from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, dtype_of
 from stager.ops.elementwise import convert
-from stager.ops.views import broadcast
+from stager.ops.views import _slice, broadcast, slice_
 
 Kind = Any  # an np.dtype, or int/float for weak operands
 
@@ -97,6 +97,39 @@ def broadcast_shapes(name: str, shapes: Sequence[tuple[Dim, ...]]) -> tuple[Dim,
     return tuple(out)
 
 
+def together(name: str, raws: Sequence[Any]) -> list[Any]:
+    """Raw values broadcast together. Extents that only the run knows are checked to fit there (`symbols.agreed`)."""
+    from stager.symbols import agreed
+
+    shapes = [r.type.shape for r in raws]
+    shape = agreed(name, shapes)
+    if shape is None:
+        shape = broadcast_shapes(name, shapes)
+        return [broadcast_raw(r, shape) for r in raws]
+    return [broadcast_raw(narrowed(r, shape), shape) for r in raws]
+
+
+def narrowed(x: Any, shape: tuple[Dim, ...]) -> Any:
+    """The leading elements of x along axes whose extent was agreed to be that of `shape`, which x broadcasts to."""
+    own = x.type.shape
+    wanted = shape[len(shape) - len(own) :]
+    sizes = [w if isinstance(w, Expr) and d != 1 else d for d, w in zip(own, wanted, strict=True)]
+    return slice_(x, starts=[0] * len(own), sizes=sizes, steps=[1] * len(own))
+
+
+def reconciled(name: str, target: Array, value: Any) -> tuple[Array, Any]:
+    """A target and the value to write into it, where extents that only the run knows are checked to fit there."""
+    from stager.symbols import agreed
+
+    shape = target.type.shape
+    if len(value.type.shape) <= len(shape):
+        sizes = agreed(name, [shape, value.type.shape])
+        if sizes is not None and not any(d == 1 and w != 1 for d, w in zip(shape, sizes, strict=True)):
+            value = narrowed(value, sizes)
+            target = target.view_by(_slice.op, starts=(0,) * len(shape), sizes=sizes, steps=(1,) * len(shape))
+    return target, value
+
+
 def broadcast_raw(x: Any, shape: tuple[Dim, ...]) -> Any:
     """A raw value broadcast to `shape` by NumPy's rule."""
     own = x.type.shape
@@ -123,8 +156,7 @@ def promoted(name: str, *operands: Any) -> list[Any]:
     """Raw values of operands in their common dtype, broadcast together."""
     dtype = result_dtype(*operands)
     raws = [operand(x, dtype) for x in operands]
-    shape = broadcast_shapes(name, [r.type.shape for r in raws])
-    return [broadcast_raw(r, shape) for r in raws]
+    return together(name, raws)
 
 
 def is_array_like(x: Any) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from stager.array import wrap
 from stager.ir.dtypes import b1
-from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand, result_dtype
+from stager.numpy.promotion import operand, result_dtype, together
 from stager.numpy.registry import implements
 from stager.numpy.ufuncs import apply_ufunc, as_array_like, truth
 from stager.ops import elementwise as op
@@ -29,8 +29,7 @@ def where(condition: Any, x: Any = _NO, y: Any = _NO, /) -> Any:
     x, y = as_array_like(x), as_array_like(y)
     d = result_dtype(x, y)
     raws = [truth(operand(c, b1) if isinstance(c, bool) else _raw(c)), operand(x, d), operand(y, d)]
-    shape = broadcast_shapes("where", [r.type.shape for r in raws])
-    return wrap(op.select(*[broadcast_raw(r, shape) for r in raws]))
+    return wrap(op.select(*together("where", raws)))
 
 
 def _raw(x: Any) -> Any:

@@ -137,7 +137,7 @@ def flatten(self: Array, order: str = "C") -> Array:
 def transpose(a: Any, axes: Any = None) -> Array:
     """Axes permuted: a view."""
     a = handle(a)
-    perm = tuple(range(a.ndim))[::-1] if axes is None else tuple([k if 0 <= k else k + a.ndim for k in axes])
+    perm = tuple(range(a.ndim))[::-1] if axes is None else tuple([axis_of(k, a.ndim) for k in axes])
     if sorted(perm) != list(range(a.ndim)):
         raise ValueError("axes don't match array")
     return permuted(a, perm)
@@ -252,7 +252,7 @@ def sliding_window_view(
 ) -> Array:
     """Windows as new last axes: a view, read-only unless `writeable`."""
     a = handle(x)
-    sizes = tuple(window_shape) if isinstance(window_shape, tuple | list) else (window_shape,)
+    sizes = check_shape(window_shape)
     axes = (
         tuple(range(a.ndim))
         if axis is None
@@ -261,8 +261,6 @@ def sliding_window_view(
     if len(sizes) != len(axes):
         raise ValueError("Must provide matching length window_shape and axis")
     for size, k in zip(sizes, axes, strict=True):
-        if size < 0:
-            raise ValueError("`window_shape` cannot contain negative values")
         n = a.type.shape[k]
         if isinstance(n, int) and isinstance(size, int) and size > n:
             raise ValueError("window shape cannot be larger than input array shape")

@@ -15,7 +15,7 @@ import numpy as np
 from stager.array import Array, as_array, wrap
 from stager.errors import DTypeError, ShapeError, UnsupportedError, describe
 from stager.ir.dtypes import dtype_of
-from stager.numpy.promotion import broadcast_raw, broadcast_shapes, kind_of, operand, resolve
+from stager.numpy.promotion import broadcast_raw, broadcast_shapes, kind_of, operand, reconciled, resolve, together
 from stager.numpy.scipy_ufuncs import scipy_rule
 from stager.ops import elementwise as op
 from stager.ops.families import full_like
@@ -196,9 +196,7 @@ def apply_ufunc(
     raws = [operand(x, d) for x, d in zip(operands, in_dtypes, strict=True)]
     if ufunc is np.power and in_dtypes[1].kind == "i":
         _refuse_negative(operands[1], raws[1])
-    shapes = [r.type.shape for r in raws]
-    shape = shapes[0] if len(raws) == 1 else broadcast_shapes(ufunc.__name__, shapes)
-    result = rule(*[broadcast_raw(r, shape) for r in raws])
+    result = rule(*(raws if len(raws) == 1 else together(ufunc.__name__, raws)))
     results = result if ufunc.nout > 1 else (result,)
     results = tuple([op.convert(r, dtype=d) for r, d in zip(results, out_dtypes, strict=True)])
     outs = out if isinstance(out, tuple) else (out,) * ufunc.nout
@@ -229,11 +227,10 @@ def _deliver(name: str, result: Any, out: Any, where: Any, casting: Any = "same_
     if out is None:
         if where is not True:
             given = operand(as_array_like(where), dtype_of(bool))
-            shape = broadcast_shapes(name, [result.type.shape, given.type.shape])
-            mask, result = broadcast_raw(given, shape), broadcast_raw(result, shape)
+            mask, result = together(name, [given, result])
             result = op.select(mask, result, full_like(result, 0))  # NumPy leaves these elements uninitialised
         return wrap(result)
-    target = writable(out)
+    target, result = reconciled(name, writable(out), result)
     if not np.can_cast(result.type.dtype.np, target.dtype, casting):
         raise TypeError(
             f"Cannot cast ufunc '{name}' output from {result.type.dtype.np!r} to {target.dtype!r} "

@@ -94,7 +94,7 @@ ROWS: list[tuple[Any, ...]] = [
     ("bitwise_or.reduce", lambda x: np.bitwise_or.reduce(x), (U,)),
     ("bitwise_xor.reduce", lambda x: np.bitwise_xor.reduce(x, axis=1), (J,)),
     ("fmax.reduce", lambda x: np.fmax.reduce(x, axis=1), (N,)),
-    ("power.reduce", lambda x: np.power.reduce(x), (P[0],)),
+    ("power.reduce", lambda x: np.power.reduce(x, axis=0), (P,)),
     ("logaddexp.reduce empty", lambda x: np.logaddexp.reduce(x, axis=0), (Z,)),
     ("hypot.reduce initial", lambda x: np.hypot.reduce(x, initial=3.0), (V,)),
     ("hypot.reduce where", lambda x: np.hypot.reduce(x, where=x > 0), (V,)),
