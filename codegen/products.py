@@ -4,9 +4,11 @@
                                 const void *b, i64 b_row, i64 b_step, void *c, i64 c_row)
 
 and `_f32`: c = a b, with byte strides; of each operand's two strides one is the size of an element. A large product is
-divided by rows or columns among the threads of the call, each piece one BLAS call on one thread: BLAS starts none.
+divided by rows or columns, each piece one BLAS call on one thread: BLAS starts none.
 
-Invariant: pieces begin at multiples of PIECE, where BLAS adds in the same order as it does in one call.
+Invariant: the pieces follow from the sizes alone. BLAS adds in an order that depends on where its panels begin, so
+pieces that followed the number of threads would give other bits for another number. More pieces cost a packing of the
+shared operand each, some 1 to 2 % of the call.
 """
 
 from __future__ import annotations
@@ -16,17 +18,18 @@ from typing import Any
 from llvmlite import ir
 
 from stager.codegen.blas import BLAS_ENTER, BLAS_LEAVE
-from stager.codegen.pool import CONTEXT, POOL_THREADS
+from stager.codegen.pool import CONTEXT
 from stager.codegen.structured import F32, F64, I32, I64, PTR, VOID, Code, Struct, const
 from stager.codegen.target import Target
 from stager.ir.abi import PARALLEL_FOR
 
 PRODUCTS = {"f64": "stager_blas_product_f64", "f32": "stager_blas_product_f32"}
 EXPORTS = tuple(PRODUCTS.values())
-EXTERNALS = ("stager_blas_dgemm", "stager_blas_sgemm", BLAS_ENTER, BLAS_LEAVE, PARALLEL_FOR, POOL_THREADS)
+EXTERNALS = ("stager_blas_dgemm", "stager_blas_sgemm", BLAS_ENTER, BLAS_LEAVE, PARALLEL_FOR)
 
 PIECE = 16
-THREAD_WORK = 1 << 20  # terms that make a second thread worth while
+PIECES = ((1 << 20, 2), (1 << 26, 4), (1 << 34, 8))
+"""Products of at least so many terms are divided in so many pieces, which begin at multiples of PIECE."""
 
 ARGUMENTS = {"m": I64, "n": I64, "k": I64, "a": PTR, "a_row": I64, "a_step": I64, "b": PTR, "b_row": I64, "b_step": I64,
              "c": PTR, "c_row": I64}  # fmt: skip
@@ -85,15 +88,10 @@ def _emit_product(module: Any, name: str, piece: Any) -> None:
     rows = c.ge(m, n)
     extent = c.max(c.select(rows, m, n), 1)
     c.put(CALL, call, "by_rows", c.zext(rows, I64))
-    threads = c.var(I32, c.get(CONTEXT, c.arg("ctx"), "threads"))
-    with c.if_(c.le(threads.get(), 0)):
-        threads.set(c.call(POOL_THREADS, I32))
     work = c.mul(c.mul(m, n), c.arg("k"))
-    single = c.or_(c.le(threads.get(), 1), c.lt(work, THREAD_WORK))
-    with c.if_(single):
-        c.put(CALL, call, "share", extent)
-        c.ret(c.call(piece, args=[c.arg("ctx"), const(I64, 0), const(I64, 1), call]))
-    among = c.to(threads.get(), I64)
+    among: Any = const(I64, 1)
+    for least, pieces in PIECES:
+        among = c.select(c.ge(work, least), const(I64, pieces), among)
     share = c.and_(c.add(c.udiv(c.sub(c.add(extent, among), 1), among), PIECE - 1), -PIECE)
     c.put(CALL, call, "share", share)
     pieces = c.udiv(c.sub(c.add(extent, share), 1), share)

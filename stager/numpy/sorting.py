@@ -15,7 +15,7 @@ from stager.numpy.promotion import broadcast_raw, operand, result_dtype
 from stager.numpy.reductions import deliver, reduce
 from stager.numpy.registry import implements
 from stager.numpy.shaping import axis_of, handle, ravel, reshape
-from stager.numpy.ufuncs import apply_ufunc, as_array_like, truth
+from stager.numpy.ufuncs import apply_ufunc, truth
 from stager.ops import elementwise as op
 from stager.ops import sort as sort_ops
 from stager.ops import views
@@ -162,7 +162,7 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any 
     if isinstance(bins, str):
         raise UnsupportedError(describe(f"histogram: bins={bins!r} picks their number from the data", remedy="give it"))
     if np.ndim(bins):
-        return as_array_like(bins)
+        return handle(bins)
     bins = bins.__index__()
     if bins < 1:
         raise ValueError("`bins` must be positive, when an integer")
