@@ -18,7 +18,7 @@ import numpy as np
 
 from stager import guards
 from stager.dynamic import dynamic_types
-from stager.errors import StagerError, UnsupportedError, describe
+from stager.errors import StagerError, describe
 from stager.interpreters.stack import active
 from stager.ir.abi import OutputAbi
 from stager.ir.dims import contiguous_strides, symbol
@@ -26,6 +26,7 @@ from stager.leaves import Leaf
 from stager.pipeline import Executable, executable
 from stager.runtime import patterns as p
 from stager.runtime.structure import Structure, flatten, one_level
+from stager.stand_ins import disentangled, plain_arrays, share_elements, through_copies
 from stager.tracebacks import trimmed
 from stager.tracing import Traced, trace
 
@@ -43,6 +44,7 @@ class Compiler:
         self.signature = _signature(fn)
         self.lock = threading.RLock()
         self.history: list[Compilation] = []
+        self.writes = False  # whether a specialisation writes into its arguments
 
     # -- a call that no entry takes ------------------------------------------------------------------------------
 
@@ -56,15 +58,18 @@ class Compiler:
             return call_user(self.fn, args, kwargs)
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        plain, originals = _plain_arrays(bound)
+        plain, originals = plain_arrays(bound)
+        if not originals and self.writes:
+            plain, originals = disentangled(bound)
         if originals:
-            return _through_copies(function, plain, originals)
+            return through_copies(function, plain, originals)
         try:
             with self.lock:
                 self._add(function, bound, self._why(bound))
         except StagerError as e:
             raise trimmed(e) from e.__cause__
-        return RETRY
+        plain, originals = disentangled(bound) if self.writes else (bound, [])
+        return through_copies(function, plain, originals) if originals else RETRY
 
     def _why(self, bound: inspect.BoundArguments) -> str:
         if not self.history:
@@ -96,6 +101,7 @@ class Compiler:
             static |= needed  # ints whose value the code needed: traced again with them as guards
         _set_signature(traced)
         _refuse_overlap(traced)
+        self.writes |= bool(traced.writes)
         return traced
 
     def compile(self, bound: inspect.BoundArguments, reason: str) -> Compilation:
@@ -334,9 +340,18 @@ def _set_signature(traced: Traced) -> None:
 def _refuse_overlap(traced: Traced) -> None:
     """Written arguments that share memory with another argument have no defined meaning in one compiled call."""
     arrays = [leaf.value for leaf in traced.leaves if isinstance(leaf.value, np.ndarray)]
+    captured = [x for x in arrays if not any(x is leaf.value for leaf in traced.leaves[: traced.arguments])]
     for i, _ in traced.writes:
         written = traced.leaves[i].value
-        if sum(np.shares_memory(written, x) for x in arrays if np.may_share_memory(written, x)) > 1:
+        others = arrays if any(written is x for x in captured) else captured
+        if sum(np.may_share_memory(written, x) for x in others) > any(written is x for x in others):
+            raise ValueError(
+                describe(
+                    "a captured array lies in one block of memory with an array that is written",
+                    remedy="pass both as arguments, or capture a copy",
+                )
+            )
+        if sum(share_elements(written, x) for x in arrays) > 1:
             raise ValueError(
                 describe(
                     "two arguments share memory and one of them is written",
@@ -353,51 +368,6 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(fn)
     except (ValueError, TypeError):
         return inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
-
-
-# -- arrays that machine code does not take as they are ---------------------------------------------------------------
-
-
-def _plain_arrays(bound: inspect.BoundArguments) -> tuple[inspect.BoundArguments, list[tuple[Any, Any]]]:
-    """Arguments with subclass, byte-swapped and misaligned arrays replaced by plain copies or views."""
-    from stager.runtime.structure import unflatten
-
-    leaves, structure = flatten(dict(bound.arguments))
-    originals: list[tuple[Any, Any]] = []
-    for i, x in enumerate(leaves):
-        if isinstance(x, np.ndarray) and (type(x) is not np.ndarray or not x.dtype.isnative or not x.flags.aligned):
-            if isinstance(x, np.ma.MaskedArray | np.matrix):
-                raise UnsupportedError(
-                    describe(
-                        f"an argument is a {type(x).__name__}, whose operations differ from ndarray's",
-                        remedy="pass np.asarray(x)",
-                    )
-                )
-            plain = (
-                np.ascontiguousarray(x.view(np.ndarray).astype(x.dtype.newbyteorder("=")))
-                if not (x.dtype.isnative and x.flags.aligned)
-                else x.view(np.ndarray)
-            )
-            plain = plain.reshape(x.shape)
-            plain.setflags(write=x.flags.writeable)
-            originals.append((x, plain))
-            leaves[i] = plain
-    if originals:
-        bound = inspect.BoundArguments(bound.signature, unflatten(structure, leaves))
-    return bound, originals
-
-
-def _through_copies(function: Any, bound: inspect.BoundArguments, originals: list[tuple[Any, Any]]) -> Any:
-    """Call with plain stand-ins; writes reach the originals and a returned stand-in is the original."""
-    before = [None if np.shares_memory(x, y) else y.copy() for x, y in originals]
-    out = function(*bound.args, **bound.kwargs)
-    for (x, y), old in zip(originals, before, strict=True):
-        if old is not None and not np.array_equal(old.view(np.uint8), y.view(np.uint8)):
-            x[...] = y
-    from stager.runtime.structure import map_leaves
-
-    given = {id(y): x for x, y in originals}
-    return map_leaves(lambda leaf: given.get(id(leaf), leaf), out)
 
 
 # -- the public function ----------------------------------------------------------------------------------------------

@@ -1,0 +1,83 @@
+"""Arrays that machine code does not take as they are: plain ones stand in for them during a call.
+
+Subclasses, byte-swapped and misaligned arrays, and arrays that lie among the elements of one another. Writes reach the
+originals, and a stand-in that is returned is the original.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+from stager.errors import UnsupportedError, describe
+from stager.runtime.structure import flatten, map_leaves, unflatten
+
+
+def plain_arrays(bound: inspect.BoundArguments) -> tuple[inspect.BoundArguments, list[tuple[Any, Any]]]:
+    """Arguments with subclass, byte-swapped and misaligned arrays replaced by plain copies or views."""
+    leaves, structure = flatten(dict(bound.arguments))
+    originals: list[tuple[Any, Any]] = []
+    for i, x in enumerate(leaves):
+        if isinstance(x, np.ndarray) and (type(x) is not np.ndarray or not x.dtype.isnative or not x.flags.aligned):
+            if isinstance(x, np.ma.MaskedArray | np.matrix):
+                raise UnsupportedError(
+                    describe(
+                        f"an argument is a {type(x).__name__}, whose operations differ from ndarray's",
+                        remedy="pass np.asarray(x)",
+                    )
+                )
+            plain = (
+                np.ascontiguousarray(x.view(np.ndarray).astype(x.dtype.newbyteorder("=")))
+                if not (x.dtype.isnative and x.flags.aligned)
+                else x.view(np.ndarray)
+            )
+            plain = plain.reshape(x.shape)
+            plain.setflags(write=x.flags.writeable)
+            originals.append((x, plain))
+            leaves[i] = plain
+    if originals:
+        bound = inspect.BoundArguments(bound.signature, unflatten(structure, leaves))
+    return bound, originals
+
+
+def through_copies(function: Any, bound: inspect.BoundArguments, originals: list[tuple[Any, Any]]) -> Any:
+    """Call with plain stand-ins; writes reach the originals and a returned stand-in is the original."""
+    before = [None if np.shares_memory(x, y) else y.copy() for x, y in originals]
+    out = function(*bound.args, **bound.kwargs)
+    for (x, y), old in zip(originals, before, strict=True):
+        if old is not None and not np.array_equal(old.view(np.uint8), y.view(np.uint8)):
+            x[...] = y
+    given = {id(y): x for x, y in originals}
+    return map_leaves(lambda leaf: given.get(id(leaf), leaf), out)
+
+
+WORK = 100_000  # finding out whether two layouts meet can take exponential time
+
+
+def share_elements(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> bool:
+    """Whether two arrays share an element, as far as that can be found out with little work; else True."""
+    try:
+        return np.may_share_memory(x, y) and np.shares_memory(x, y, max_work=WORK)  # type: ignore[arg-type]  # numpy declares 0 and -1 only
+    except np.exceptions.TooHardError:
+        return True
+
+
+def disentangled(bound: inspect.BoundArguments) -> tuple[inspect.BoundArguments, list[tuple[Any, Any]]]:
+    """Arguments with copies for arrays that share no element but lie in one stretch of memory (`x[::2]`, `x[1::2]`).
+
+    The native entry compares stretches only, so where one of them is written it takes none of them.
+    """
+    leaves, structure = flatten(dict(bound.arguments))
+    arrays = [(i, x) for i, x in enumerate(leaves) if isinstance(x, np.ndarray)]
+    originals: list[tuple[Any, Any]] = []
+    for i, x in arrays:
+        near = [y for j, y in arrays if j != i and np.may_share_memory(x, y)]
+        if near and not any(share_elements(x, y) for y in near):
+            leaves[i] = x.copy()
+            leaves[i].setflags(write=x.flags.writeable)
+            originals.append((x, leaves[i]))
+    if originals:
+        bound = inspect.BoundArguments(bound.signature, unflatten(structure, leaves))
+    return bound, originals
