@@ -14,7 +14,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.stamp-dev: pyproject.toml | $(VENV)/bin/python
-	$(PY) -m pip install --quiet -e '.[test,lint,demo]'
+	$(PY) -m pip install --quiet -e '.[test,lint,demo,link]'
 	@touch $@
 
 $(VENV)/.stamp-bench: pyproject.toml | $(VENV)/bin/python

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from stager.ir.abi import CONTEXT_BYTES, Abi, OutputAbi, StatusAbi
+from stager.ir.abi import CONTEXT_BYTES, STATUS_CPU, Abi, OutputAbi, StatusAbi
 from stager.ir.dims import Dim
 from stager.ir.types import Type
 
@@ -29,7 +29,7 @@ ERRORS: dict[str, tuple[int, str]] = {
     "WORKSPACE": (-14, "the workspace is too small or not aligned to 64 bytes"),
     "CONDITION": (-15, "the sizes do not fulfil a condition that the header states"),
     "CAPACITY": (-16, "a result has more elements than there is room for"),
-    "CPU": (-17, "this CPU lacks instructions that the library was built with"),
+    "CPU": (STATUS_CPU, "this CPU lacks instructions that the library was built with"),
     "RANK": (-18, "an array has another number of dimensions, or there is another number of arrays"),
     "TYPE": (-19, "an array has another element type"),
     "SHAPE": (-20, "the shape of an array is not what the function takes"),

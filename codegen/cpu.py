@@ -13,12 +13,13 @@ two instructions are functions whose machine code stands in their prologue data.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from llvmlite import ir
 
 from stager.codegen.structured import I32, I64, PTR, VOID, Code, const, global_data
-from stager.codegen.target import Target
+from stager.codegen.target import TARGETS, Target
 
 CPU_FEATURES = "stager_cpu_features"
 VARIABLE = "STAGER_CPU"
@@ -96,6 +97,26 @@ def required(target: Target) -> int:
     """The bits that code for a target needs: its level's, and of the features it names those that LLVM uses unasked."""
     named = tuple([f[1:] for f in target.features.split(",") if f.startswith("+")])
     return mask_of((*LEVELS.get(target.cpu, ()), *named))
+
+
+def cpu_targets(target: Target, cpus: str) -> tuple[Target, ...]:
+    """The target for each CPU of a list like `x86-64-v2,v3,native`, the one that needs most first.
+
+    ValueError when the list or the target is wrong.
+    """
+    if target.arch != "x86_64":
+        raise ValueError(f"CPU variants are of x86-64; {target.name} has one")
+    found: dict[int, Target] = {}
+    for part in cpus.split(","):
+        name = part.strip()
+        row = TARGETS.get(name if name.startswith("x86-64-") else f"x86-64-{name}")
+        if name == "native" and Target.host().arch == "x86_64":
+            row = Target.host()
+        if row is None:
+            known = ", ".join(n for n in LEVELS if n in TARGETS)
+            raise ValueError(f"CPU {name!r} is not known; known: native, {known}")
+        found.setdefault(required(row), replace(row, triple=target.triple))
+    return tuple([found[mask] for mask in sorted(found, key=lambda mask: (-mask.bit_count(), mask))])
 
 
 CONVENTION = "x86_64_sysvcc"  # on Windows too

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from stager.codegen.c_interface import ERRORS, MOST_SIZE, Function, Parameter
-from stager.codegen.library import exported_pool, uses_pool
+from stager.codegen.library import exported_cpu, exported_pool, uses_pool
 from stager.codegen.pool import POOL_SET_THREADS, POOL_STOP
+from stager.codegen.target import Target
 from stager.ir.abi import ABI_VERSION, ARENA_ALIGN
 from stager.ir.dims import Dim, contiguous_strides, evaluate, is_static, symbols_of
 from stager.ir.types import Type
@@ -76,12 +77,12 @@ def _layout(t: Type) -> str:
     return "one element" if not t.shape else "dense, C order (the last index varies fastest)"
 
 
-def header(library: str, functions: Sequence[Function], version: str) -> str:
+def header(library: str, functions: Sequence[Function], version: str, targets: Sequence[Target]) -> str:
     """The text of the header."""
-    return "\n".join(_lines(library, functions, version)) + "\n"
+    return "\n".join(_lines(library, functions, version, targets)) + "\n"
 
 
-def _lines(library: str, functions: Sequence[Function], version: str) -> Iterator[str]:
+def _lines(library: str, functions: Sequence[Function], version: str, targets: Sequence[Target]) -> Iterator[str]:
     guard = f"STAGER_LIBRARY_{library.upper()}_H"
     yield from (
         f"/* {library}.h: made by stager {version}, ABI {ABI_VERSION}.",
@@ -91,7 +92,8 @@ def _lines(library: str, functions: Sequence[Function], version: str) -> Iterato
         " * results and of arrays that are in and out are unspecified.",
         " *",
         " * Threads: all functions may be called from several threads at once, on memory of their own.",
-        f" * {_state(functions)}",
+        f" * {_state(functions, targets[0])}",
+        f" * Made for {targets[0].triple}, CPU {', '.join(t.cpu for t in targets)}.",
         " * Alignment: a pointer is a multiple of its element's size, a workspace of 64 bytes.",
         " * Aliasing: arrays that are only read may share memory; results and arrays that are in and out share it with",
         " * nothing else (STAGER_ERROR_OVERLAP). No pointer is kept after the call.",
@@ -117,12 +119,20 @@ def _lines(library: str, functions: Sequence[Function], version: str) -> Iterato
         yield f"void {pool[POOL_SET_THREADS]}(int32_t threads);"
         yield f"void {pool[POOL_STOP]}(void);"
         yield ""
+    cpu = exported_cpu(library, targets)
+    if cpu is not None:
+        yield "/* Which of its CPUs the library runs code for; the environment variable STAGER_CPU (x86-64-v2, say)"
+        yield "   lowers it. Null: this CPU lacks what each of them needs, every function returns STAGER_ERROR_CPU. */"
+        yield f"const char *{cpu}(void);"
+        yield ""
     for f in functions:
         yield from _declaration(f)
     yield from ("#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {guard} */")
 
 
-def _state(functions: Sequence[Function]) -> str:
+def _state(functions: Sequence[Function], target: Target) -> str:
+    if target.system.pthreads is None:
+        return f"The library starts no threads: on {target.system.name} a call runs on the thread that makes it."
     if uses_pool(functions):
         return "The only state of the library is its thread pool, which starts when it is first needed."
     return "The library has no state and starts no threads."

@@ -13,9 +13,11 @@ from llvmlite import ir
 
 from stager.codegen.c_entry import emit_entry
 from stager.codegen.c_interface import Function
+from stager.codegen.cpu import emit_cpu
 from stager.codegen.pool import POOL_SET_THREADS, POOL_STOP
 from stager.codegen.structured import I64, bytes_data, const
 from stager.codegen.target import Target
+from stager.codegen.variants import emit_chosen
 from stager.ir.abi import PARALLEL_FOR
 
 METADATA, METADATA_BYTES = "stager_metadata", "stager_metadata_bytes"
@@ -31,15 +33,29 @@ def exported_pool(library: str) -> dict[str, str]:
     return {POOL_SET_THREADS: f"{library}_set_threads", POOL_STOP: f"{library}_stop_threads"}
 
 
+def exported_cpu(library: str, targets: Sequence[Target]) -> str | None:
+    """The function that says which variant runs; only x86-64 has several."""
+    return f"{library}_cpu" if targets[0].arch == "x86_64" else None
+
+
 def emit_library(
-    functions: Sequence[Function], target: Target, library: str, *, metadata: bytes = b"", more: Sequence[str] = ()
+    functions: Sequence[Function],
+    targets: Sequence[Target],
+    library: str,
+    *,
+    metadata: bytes = b"",
+    more: Sequence[str] = (),
 ) -> Any:
-    """The LLVM module (llvmlite.binding) of a whole library, optimised. `more`: LLVM text of what kernels call."""
+    """The LLVM module (llvmlite.binding) of a whole library, optimised. `more`: LLVM text of what kernels call.
+
+    `targets` are those that the kernels have variants for; all else runs on the least CPU of their architecture.
+    """
     import llvmlite.binding as llvm
 
     from stager.codegen.compile import optimise
     from stager.codegen.pool import emit_pool
 
+    target = targets[0].baseline
     target.machine()  # initialises LLVM
     module = ir.Module("library")
     module.triple, module.data_layout = target.triple, target.data_layout
@@ -55,9 +71,15 @@ def emit_library(
     public = {name for f in functions for name in (f.name, f"{f.name}_workspace", f"{f.name}_error")}
     public |= {k.abi.name for f in functions for k in f.kernels}
     public |= {METADATA, METADATA_BYTES}
+    cpu = exported_cpu(library, targets)
+    if cpu is not None:
+        emit_chosen(module, cpu, targets)
+        public.add(cpu)
     texts = [k.text for f in functions for k in f.kernels] + list(more)
     if uses_pool(functions):
         texts.append(str(emit_pool(target)))
+    if cpu is not None:
+        texts.append(emit_cpu(target))
     linked = llvm.parse_assembly(str(module))
     for text in texts:
         linked.link_in(llvm.parse_assembly(text))

@@ -118,18 +118,6 @@ class Target:
             return self
         return replace(self, name="x86-64", cpu="x86-64", features="", vector_bits=128, has_fma=False)
 
-    def variants(self, cpus: str) -> tuple[Target, ...]:
-        """This system's targets for a list like `x86-64-v2,v3,v4`, the one that needs most first. ValueError."""
-        if self.arch != "x86_64":
-            raise ValueError(f"CPU variants are of x86-64; {self.name} has one")
-        rows = {t.name: t for t in TARGETS.values() if t.name.startswith("x86-64-v")}
-        short = {name.removeprefix("x86-64-"): name for name in rows}
-        names = [short.get(part.strip(), part.strip()) for part in cpus.split(",")]
-        wrong = [n for n in names if n not in rows]
-        if wrong:
-            raise ValueError(f"CPU {', '.join(map(repr, wrong))} is not known; known: {', '.join(rows)}")
-        return tuple([replace(rows[n], triple=self.triple) for n in sorted(set(names), reverse=True)])
-
     @property
     def data_layout(self) -> str:
         """LLVM's data layout string for this target."""

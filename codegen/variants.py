@@ -28,7 +28,9 @@ DEFINITION = re.compile(r"^(define [^\n]*)\n\{", re.MULTILINE)
 PARAMETERS = (("ctx", PTR), ("buffers", PTR), ("symbols", PTR), ("arena", PTR))
 
 
-def compile_variants(graph: Graph, targets: Sequence[Target], *, name: str, threads: bool = True) -> Compiled:
+def compile_variants(
+    graph: Graph, targets: Sequence[Target], *, name: str, threads: bool = True, blas: bool = False
+) -> Compiled:
     """Compiles a verified graph for each target, the preferred one first, into one module of LLVM text.
 
     The text needs `stager_cpu_features` where the targets are x86-64. `program` and `stats` are the first variant's.
@@ -37,9 +39,9 @@ def compile_variants(graph: Graph, targets: Sequence[Target], *, name: str, thre
 
     if targets[0].arch != "x86_64":
         [target] = targets
-        return compile_graph(graph, target, name=name, threads=threads, assemble=False)
+        return compile_graph(graph, target, name=name, threads=threads, blas=blas, assemble=False)
     variants = [
-        compile_graph(graph, t, name=f"{name}_{re.sub(r'[^0-9A-Za-z]', '_', t.name)}", threads=threads, assemble=False)
+        compile_graph(graph, t, name=f"{name}_{_word(t.name)}", threads=threads, blas=blas, assemble=False)
         for t in targets
     ]
     abi = _joined([v.abi for v in variants], name)
@@ -49,6 +51,10 @@ def compile_variants(graph: Graph, targets: Sequence[Target], *, name: str, thre
         linked.link_in(llvm.parse_assembly(marked(v.text, v.target)))
         linked.get_function(v.abi.name).linkage = "internal"
     return replace(variants[0], name=name, abi=abi, target=baseline, text=str(linked))
+
+
+def _word(name: str) -> str:
+    return re.sub(r"[^0-9A-Za-z]", "_", name)
 
 
 def marked(text: str, target: Target) -> str:

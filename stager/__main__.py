@@ -51,8 +51,8 @@ def build(options: argparse.Namespace) -> None:
     from stager.aot.manifest import default_name, literal, read_manifest
 
     named: dict[str, Any] = {
-        "name": options.name, "target": options.target, "weights": options.weights, "threads": options.threads,
-        "static": options.static, "shared": options.shared, "emit": options.emit,
+        "name": options.name, "target": options.target, "cpu": options.cpu, "weights": options.weights,
+        "threads": options.threads, "static": options.static, "shared": options.shared, "emit": options.emit,
     }  # fmt: skip
     chosen = {k: v for k, v in named.items() if v is not None}
     if options.function.endswith(".toml"):
@@ -97,6 +97,9 @@ def _build_options(built: argparse.ArgumentParser) -> None:
     built.add_argument("--in-dims", default="0", help="which axes vmap maps: 0, or (None, 0)")
     built.add_argument("--strided", action="store_true", help="arrays may come with strides")
     built.add_argument("--target", help="host (the default), a target of the table or a triple")
+    built.add_argument(
+        "--cpu", metavar="LIST", help="x86-64: the CPUs that get code of their own, like x86-64-v2,v3,v4 or v2,native"
+    )
     built.add_argument("--weights", choices=("argument", "embed"), help="captured arrays: arguments or constants")
     built.add_argument("--no-threads", dest="threads", action="store_false", default=None, help="leave the pool out")
     built.add_argument("--static", action="store_true", default=None, help="a static library too")

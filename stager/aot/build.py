@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from typing import Any
 
 from stager.aot.errors import BuildError
 from stager.aot.functions import Options, library_function, plain_function
-from stager.aot.linking import archive_static, link_shared, system_compiler, write
+from stager.aot.linking import archive_static, find_linker, link_shared, links_here, write
 from stager.aot.specs import checked_name, read_spec
 from stager.ir.dims import is_static
 
-METADATA_FORMAT = 2
+METADATA_FORMAT = 3
 WEIGHTS = ("argument", "embed")
 
 
@@ -50,6 +49,7 @@ def build(
     *,
     name: str | None = None,
     target: str = "host",
+    cpu: str | None = None,
     weights: str = "argument",
     threads: bool = True,
     shared: bool = True,
@@ -59,13 +59,16 @@ def build(
     mlir: bool = False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Built:
-    """Write an object file, a header and (where the system has `cc`) a shared library.
+    """Write an object file, a header and, for this kind of machine, a shared library.
 
     functions: public name -> (function, specs) or a `Member`, which can say more. A spec is a type or a nesting of
     types, as text or as containers; types may name sizes ('f64[n,3]'), which the C caller passes. weights: captured
     arrays are arguments of the C function ("argument", behind the others) or constants in the object ("embed").
-    threads: False leaves the thread pool out. static, llvm, assembly, mlir: write these forms too. BuildError says what
-    cannot be built.
+    target: "host", a row of the target table or a triple. cpu: for x86-64, the CPUs that get code of their own, among
+    which the library chooses when it runs: "x86-64-v2,v3,v4", "v2,native". threads: False leaves the thread pool out.
+    shared: a shared library too, where the target is of this machine's kind, by the system's C compiler or the package
+    ziglang (the extra `link`). static, llvm, assembly, mlir: write these forms too. BuildError says what cannot be
+    built.
 
     >>> import tempfile, numpy as np, stager as st
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -74,33 +77,39 @@ def build(
     ['header', 'library']
     """
     import stager
+    from stager.codegen.cpu import cpu_targets
     from stager.codegen.header import header
-    from stager.codegen.library import emit_library
+    from stager.codegen.library import emit_library, exported_cpu
     from stager.codegen.target import Target
 
     start = time.perf_counter()
     if weights not in WEIGHTS:
         raise ValueError(f"weights is {' or '.join(map(repr, WEIGHTS))}, not {weights!r}")
     try:
-        machine_target = Target.named(target)
+        row = Target.named(target)
     except KeyError as e:
         raise BuildError(e.args[0]) from None
+    targets = cpu_targets(row, cpu) if cpu is not None else (row,)
+    linker = find_linker(row) if shared and links_here(row) else None
     library = checked_name(name or next(iter(functions)))
     made = []
     for public, fn, specs, strided in _expanded(functions):
         progress(f"compiling {public}")
-        options = Options(machine_target, weights, strided, threads, blas=False)
+        options = Options(targets, weights, strided, threads, blas=False)
         made.append(library_function(fn, specs, checked_name(public), options))
     _refuse_clashes(library, made)
     progress("emitting the library")
-    metadata = json.dumps(_metadata(made, stager.__version__), sort_keys=True).encode()
-    module = emit_library(made, machine_target, library, metadata=metadata)
-    machine = machine_target.machine(opt=2, reloc="pic", codemodel="small")
+    cpu_function = exported_cpu(library, targets)
+    metadata = json.dumps(
+        _metadata(made, stager.__version__, [t.cpu for t in targets], cpu_function), sort_keys=True
+    ).encode()
+    module = emit_library(made, targets, library, metadata=metadata)
+    machine = row.baseline.machine(opt=2, reloc="pic", codemodel="small")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files = {"object": folder / f"{library}.o", "header": folder / f"{library}.h"}
     write(files["object"], bytes(machine.emit_object(module)))
-    write(files["header"], header(library, made, stager.__version__).encode())
+    write(files["header"], header(library, made, stager.__version__, targets).encode())
     if llvm:
         files["llvm"] = folder / f"{library}.ll"
         write(files["llvm"], str(module).encode())
@@ -110,12 +119,11 @@ def build(
     if mlir:
         files["mlir"] = folder / f"{library}.mlir"
         write(files["mlir"], "// -----\n\n".join(f.stats["graph"].to_mlir() + "\n" for f in made).encode())
-    compiler = system_compiler()
-    if shared and target == "host" and compiler:
-        progress("linking")
-        files["library"] = folder / f"lib{library}.so"
-        link_shared(compiler, files["object"], files["library"])
-    if static and shutil.which("ar"):
+    if linker is not None:
+        progress(f"linking with {linker.name}")
+        files["library"] = folder / row.system.shared.format(library)
+        link_shared(linker, files["object"], files["library"])
+    if static:
         files["static"] = folder / f"lib{library}.a"
         archive_static(files["object"], files["static"])
     seconds = time.perf_counter() - start
@@ -142,6 +150,7 @@ def _expanded(functions: Mapping[str, Any]) -> Iterator[tuple[str, Callable[...,
 
 def _refuse_clashes(library: str, functions: Sequence[Any]) -> None:
     taken: dict[str, str] = {f"{library}_set_threads": library, f"{library}_stop_threads": library}
+    taken[f"{library}_cpu"] = library
     for f in functions:
         for symbol in (f.name, f"{f.name}_workspace", f"{f.name}_error", *[k.abi.name for k in f.kernels]):
             if symbol in taken:
@@ -149,8 +158,8 @@ def _refuse_clashes(library: str, functions: Sequence[Any]) -> None:
             taken[symbol] = f.name
 
 
-def _metadata(functions: Sequence[Any], version: str) -> dict[str, Any]:
-    """What `load` reads."""
+def _metadata(functions: Sequence[Any], version: str, cpus: Sequence[str], cpu: str | None) -> dict[str, Any]:
+    """What `load` reads. cpu: the function that says which of the CPUs is used."""
     from stager.ir.abi_json import to_json
 
     def of(f: Any) -> dict[str, Any]:
@@ -163,7 +172,8 @@ def _metadata(functions: Sequence[Any], version: str) -> dict[str, Any]:
             "python": f.python,
         }
 
-    return {"format": METADATA_FORMAT, "stager": version, "functions": [of(f) for f in functions]}
+    listed = [of(f) for f in functions]
+    return {"format": METADATA_FORMAT, "stager": version, "cpus": list(cpus), "cpu": cpu, "functions": listed}
 
 
 def _summary(built: Built, functions: Sequence[Any]) -> Iterator[str]:

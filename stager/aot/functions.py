@@ -25,10 +25,10 @@ def plain_function(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Options:
-    """How functions are compiled: for which target, with captured arrays as arguments or embedded, with strides."""
+    """How functions are compiled: for which targets, with captured arrays as arguments or embedded, with strides."""
 
-    def __init__(self, target: Any, weights: str, strided: bool, threads: bool, blas: bool) -> None:
-        self.target, self.weights, self.strided = target, weights, strided
+    def __init__(self, targets: Sequence[Any], weights: str, strided: bool, threads: bool, blas: bool) -> None:
+        self.targets, self.weights, self.strided = targets, weights, strided
         self.threads, self.blas = threads, blas
 
 
@@ -89,11 +89,11 @@ def _bound(fn: Callable[..., Any], specs: Sequence[Any], name: str) -> inspect.B
 
 
 def _compile(graph: Graph, name: str, options: Options) -> Any:
-    from stager.codegen.compile import compile_graph
+    from stager.codegen.variants import compile_variants
     from stager.pipeline import optimize
 
-    return compile_graph(
-        optimize(graph), options.target, name=name, threads=options.threads, blas=options.blas, assemble=False
+    return compile_variants(
+        optimize(graph), options.targets, name=name, threads=options.threads, blas=options.blas
     )
 
 

@@ -55,6 +55,12 @@ def _opened(path: str) -> tuple[Any, Any]:
     metadata = json.loads(text)
     if metadata["format"] != METADATA_FORMAT:
         raise BuildError(f"{path} has format {metadata['format']}; this stager reads {METADATA_FORMAT}")
+    if metadata["cpu"] is not None:
+        chosen = library[metadata["cpu"]]
+        chosen.restype = ctypes.c_char_p
+        if chosen() is None:
+            cpus = ", ".join(metadata["cpus"])
+            raise BuildError(f"{path} was built for {cpus}; this CPU lacks what each of them needs")
     return library, metadata
 
 

@@ -1,7 +1,7 @@
 """A TOML file that lists the functions of a library.
 
 name = "model"                # of the library
-target = "host"               # as --target; and weights, threads, static, emit, blas as the options of their names
+target = "host"               # as --target; and cpu, weights, threads, static, emit, blas as the options of their names
 [[function]]
 function = "model:predict"    # module:function, importable from the file's folder
 name = "predict"              # in C; the function's own name when left out
@@ -24,8 +24,8 @@ from stager.aot.build import Member
 from stager.aot.errors import BuildError
 
 OPTIONS = {
-    "name": str, "target": str, "weights": str, "threads": bool, "static": bool, "shared": bool, "emit": list,
-    "blas": str,
+    "name": str, "target": str, "cpu": str, "weights": str, "threads": bool, "static": bool, "shared": bool,
+    "emit": list, "blas": str,
 }  # fmt: skip
 FUNCTION = {
     "function": str, "name": str, "specs": list, "with": list, "argnums": (int, list), "in_dims": (int, str),

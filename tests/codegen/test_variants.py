@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stager.codegen.compile import optimise
-from stager.codegen.cpu import FEATURES, LEVELS, emit_cpu, mask_of, required
+from stager.codegen.cpu import FEATURES, LEVELS, cpu_targets, emit_cpu, mask_of, required
 from stager.codegen.target import Target
 from stager.codegen.variants import compile_variants, emit_chosen, marked
 from stager.ir.abi import CONTEXT_BYTES, STATUS_CPU
@@ -59,7 +59,7 @@ def linked(targets):
 
 
 def build(folder, cpus, name="program"):
-    targets = HOST.variants(cpus) if cpus != "host" else (HOST,)
+    targets = cpu_targets(HOST, cpus)
     (folder / f"{name}.o").write_bytes(targets[0].baseline.machine().emit_object(linked(targets)))
     (folder / "main.c").write_text(C_MAIN)
     command = ["cc", "-O1", str(folder / "main.c"), str(folder / f"{name}.o"), "-o", str(folder / name)]
@@ -103,7 +103,7 @@ def test_emulated_cpus_get_what_they_can_run(three, cpu, answer):
 
 
 @x86_with_cc
-@pytest.mark.parametrize("cpus", ["v4", "host"])
+@pytest.mark.parametrize("cpus", ["v4", "native"])
 def test_code_for_more_than_the_cpu_has_is_never_entered(cpus, tmp_path):
     program = build(tmp_path, cpus)
     if shutil.which("qemu-x86_64") is not None:
@@ -113,7 +113,7 @@ def test_code_for_more_than_the_cpu_has_is_never_entered(cpus, tmp_path):
 
 @x86_with_cc
 def test_threads_that_ask_first_at_once_agree(tmp_path):
-    targets = HOST.variants("v2,v3,v4")
+    targets = cpu_targets(HOST, "v2,v3,v4")
     (tmp_path / "f.o").write_bytes(targets[0].baseline.machine().emit_object(linked(targets)))
     subprocess.run(["cc", "-shared", "-o", tmp_path / "f.so", tmp_path / "f.o"], check=True)
     f = ctypes.CDLL(str(tmp_path / "f.so")).f
@@ -129,7 +129,7 @@ def test_threads_that_ask_first_at_once_agree(tmp_path):
 
 
 def test_each_variant_uses_its_own_registers_and_the_rest_none():
-    made = linked(Target.named("x86-64-v2").variants("v2,v3,v4"))
+    made = linked(cpu_targets(Target.named("x86-64-v2"), "v2,v3,v4"))
     text = Target.named("x86-64-v2").baseline.machine().emit_assembly(made)
     parts = dict(zip(*[iter(_split(text))] * 2, strict=True))
     widest = {name: next((r for r in ("zmm", "ymm", "xmm") if f"%{r}" in body), "") for name, body in parts.items()}
@@ -153,13 +153,13 @@ def test_levels_are_what_llvm_takes_them_for():
 
 def test_lists_of_cpus():
     target = Target.named("x86_64-windows")
-    assert [(t.name, t.triple) for t in target.variants("v2, x86-64-v4")] == [
+    assert [(t.name, t.triple) for t in cpu_targets(target, "v2, x86-64-v4")] == [
         ("x86-64-v4", target.triple), ("x86-64-v2", target.triple),
     ]  # fmt: skip
-    with pytest.raises(ValueError, match="CPU 'v7' is not known; known: x86-64-v2, x86-64-v3, x86-64-v4"):
-        target.variants("v2,v7")
+    with pytest.raises(ValueError, match="CPU 'v7' is not known; known: native, x86-64-v2, x86-64-v3, x86-64-v4"):
+        cpu_targets(target, "v2,v7")
     with pytest.raises(ValueError, match="CPU variants are of x86-64; aarch64 has one"):
-        Target.named("aarch64").variants("v2")
+        cpu_targets(Target.named("aarch64"), "v2")
     assert marked("define i32 @f()\n{\n}\n", Target.named("x86-64-v3")) == (
         'define i32 @f() "target-cpu"="x86-64-v3"\n{\n}\n'
     )
