@@ -131,7 +131,7 @@ def with_places(variables: Variables, names: Names, attempt: Callable[[Names], A
 
 
 def unshared(variables: Variables, names: Names) -> frozenset[int]:
-    """Ids of the cells of arrays that nothing but one of these variables holds (views of them aside).
+    """Ids of the cells of arrays that nothing but one of these variables holds, through views neither.
 
     Counts references, so it must run before anything takes a snapshot of the variables.
     """
@@ -139,7 +139,9 @@ def unshared(variables: Variables, names: Names) -> frozenset[int]:
     for n in names:
         cell = variables.cells.get(n.lstrip("+"))
         value = UNBOUND if cell is None else cell_value(cell)
-        if type(value) is Array and not value.path and value.cell.origin is None and sys.getrefcount(value) <= 3:
+        if type(value) is not Array or value.cell.origin is not None or sys.getrefcount(value) > 3:
+            continue
+        if sys.getrefcount(value.cell) <= 2:
             found.add(id(value.cell))
     return frozenset(found)
 

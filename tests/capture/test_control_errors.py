@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -172,3 +174,54 @@ def test_nothing_changes_when_staging_fails() -> None:
     out, total = st.compile(f)(X)
     np.testing.assert_allclose(out, np.cumsum(X))
     np.testing.assert_allclose(total, X.sum())
+
+
+def view_kept_aside(x: Any) -> Any:
+    v = x.copy()
+    w = v[1:]
+    if x[0] > 0:
+        v[0] *= 2
+    else:
+        v = v * 1.1
+    v[1] = 5
+    return w * 1.0
+
+
+def base_kept_aside(x: Any) -> Any:
+    b = x.copy()
+    v = b[::-1]
+    if x[0] > 0:
+        v[0] *= 2
+    else:
+        v = v * 1.1
+    v[1] = 5
+    return b * 1.0
+
+
+def view_kept_aside_of_a_loop(x: Any) -> Any:
+    v = x.copy()
+    w = v[1:]
+    for i in range(20):
+        v[1] += i
+        v = v * 2
+    return w * v[0]
+
+
+def held_by_nobody_else(x: Any) -> Any:
+    v = x.reshape(-1, 1).copy().T
+    if x[0] > 0:
+        v[0] *= 2
+    else:
+        v = v * 1.1
+    v[0, 1] = 5
+    return v * 1.0
+
+
+@pytest.mark.parametrize("x", [np.array([1.0, 2.0, 3.0]), np.array([-1.0, 2.0, 3.0])])
+def test_an_array_that_a_branch_leaves_may_be_held_through_views(x: Any) -> None:
+    for f in (view_kept_aside, base_kept_aside):
+        for g in (st.compile(f), st.grad(lambda x, f=f: f(x).sum())):
+            with pytest.raises(MutationError, match="a write into an array whose place is not known"):
+                g(x)
+    np.testing.assert_allclose(st.compile(held_by_nobody_else)(x), held_by_nobody_else(x))
+    np.testing.assert_allclose(st.compile(view_kept_aside_of_a_loop)(x), view_kept_aside_of_a_loop(x))
