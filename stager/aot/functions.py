@@ -44,6 +44,7 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, op
     bound = _bound(fn, specs, name)
     traced = trace_types(fn, bound.args, bound.kwargs, freeze=options.weights == "embed", copies=True)
     graph = traced.graph
+    graph.name = name
     for k, leaf in enumerate(traced.leaves):
         if leaf.specialized:
             raise BuildError(f"{name}: the code needs the value of argument leaf {k}, an int: bind it before building")

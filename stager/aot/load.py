@@ -14,10 +14,10 @@ import numpy as np
 from stager.aot.build import METADATA_FORMAT
 from stager.aot.errors import BuildError
 from stager.aot.record import decode_structure
-from stager.errors import UnsupportedError
+from stager.errors import UnsupportedError, describe
 from stager.leaves import Leaf
 from stager.runtime import patterns as p
-from stager.runtime.structure import Structure, flatten, unflatten
+from stager.runtime.structure import flatten, unflatten
 
 
 def load(path: str | os.PathLike[str], function: str | None = None) -> Any:
@@ -134,15 +134,13 @@ class _Loaded:
         numbers = {"f64": "float", "i64": "int", "b1": "bool"}
         inputs = self.abis[0].inputs
         kinds = [self.leaves]
-        scalar = [x for x in self.leaves if x.kind == "array" and x.input is not None and not _type(inputs, x).shape]
-        if scalar:
+        scalar = [x.kind == "array" and x.input is not None and not _type(inputs, x).shape for x in self.leaves]
+        if any(scalar):
             for python in (True, False):
                 changed = []
-                for x in self.leaves:
-                    if x in scalar:
-                        kind = numbers.get(_type(inputs, x).dtype.name) if python else None
-                        x = replace(x, kind=kind) if kind else replace(x, value=None)
-                    changed.append(x)
+                for x, is_scalar in zip(self.leaves, scalar, strict=True):
+                    kind = numbers.get(_type(inputs, x).dtype.name) if is_scalar and python else None
+                    changed.append(replace(x, kind=kind) if kind else replace(x, value=None) if is_scalar else x)
                 kinds.append(changed)
         return kinds
 
@@ -202,26 +200,52 @@ class _Loaded:
         """Arrays with strides, foreign byte order and the like become plain ones; anything else is an error."""
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        flat, structure = flatten(dict(bound.arguments))
-        plain = [_plain(x) for x in flat]
-        changed = [(x, y) for x, y in zip(flat, plain, strict=True) if x is not y]
-        if not changed or not self._fits(structure, plain):
+        values = self._values(bound)
+        self._refuse_writes(values)
+        plain = [x if k is None else _plain(x, self.abis[0].inputs[k].type) for k, x in values]
+        if all(x is y for (_, x), y in zip(values, plain, strict=True)):
             raise UnsupportedError(self._expectation())
-        again = inspect.BoundArguments(bound.signature, unflatten(structure, plain))
-        before = [y.copy() for _, y in changed]
-        result = function(*again.args, **again.kwargs)
-        for (x, y), old in zip(changed, before, strict=True):
-            if isinstance(x, np.ndarray) and not np.array_equal(old.view(np.uint8), y.view(np.uint8)):
+        copies = [(x, y, y.copy()) for (_, x), y in zip(values, plain, strict=True) if x is not y]
+        rest = iter(plain)
+        for name in self.given:
+            structure = self.structures[name]
+            bound.arguments[name] = unflatten(structure, [next(rest) for _ in range(structure.leaves)])
+        for name in self.hidden:
+            bound.arguments[name] = next(rest)
+        result = function(*bound.args, **bound.kwargs)
+        for x, y, before in copies:
+            if isinstance(x, np.ndarray) and not np.array_equal(before.view(np.uint8), y.view(np.uint8)):
                 x[...] = y
         return result
 
-    def _fits(self, structure: Structure, plain: list[Any]) -> bool:
-        """Whether an entry takes the plain arrays, so that a second miss cannot follow for the same reason."""
-        arrays = [x for x in plain if isinstance(x, np.ndarray)]
-        inputs = self.abis[0].inputs
-        return len(arrays) == len(inputs) and all(
-            x.dtype == i.type.dtype.np and x.ndim == len(i.type.shape) for x, i in zip(arrays, inputs, strict=True)
-        )
+    def _values(self, bound: inspect.BoundArguments) -> list[tuple[Any, Any]]:
+        """(input of the kernel or None, value) of every leaf of the arguments."""
+        found: list[Any] = []
+        for name in self.given:
+            leaves, structure = flatten(bound.arguments[name])
+            if structure != self.structures[name]:
+                raise UnsupportedError(self._expectation())
+            found.extend(leaves)
+        numbers: list[Any] = [x.input for x in self.leaves]
+        found += [bound.arguments[name] for name in self.hidden]
+        numbers += range(len(self.abis[0].inputs) - len(self.hidden), len(self.abis[0].inputs))
+        return list(zip(numbers, found, strict=True))
+
+    def _refuse_writes(self, values: list[tuple[Any, Any]]) -> None:
+        """ValueError when memory that is written is read-only or another argument's too."""
+        arrays = [(k, x) for k, x in values if isinstance(x, np.ndarray)]
+        for k, x in arrays:
+            if k is None or not self.abis[0].inputs[k].written:
+                continue
+            if not x.flags.writeable:
+                raise ValueError("assignment destination is read-only")
+            if sum(np.shares_memory(x, y) for _, y in arrays if np.may_share_memory(x, y)) > (x.size > 0):
+                raise ValueError(
+                    describe(
+                        "two arguments share memory and one of them is written",
+                        remedy="pass a copy, or build a function that takes one array and slices it",
+                    )
+                )
 
     def _expectation(self) -> str:
         inputs = zip(self.record["inputs"], self.abis[0].inputs, strict=True)
@@ -247,8 +271,13 @@ def _parameter(x: Any) -> inspect.Parameter:
     return inspect.Parameter(x["name"], kind, default=x.get("default", inspect.Parameter.empty))
 
 
-def _plain(x: Any) -> Any:
-    """An ndarray as machine code takes it."""
+def _plain(x: Any, wanted: Any) -> Any:
+    """A leaf as machine code takes it, where nothing but its form is in the way."""
+    kinds = {"f": float, "i": int, "u": int, "b": bool}
+    if type(x) is kinds.get(wanted.dtype.kind) and not wanted.shape:
+        return np.array(x, wanted.dtype.np)  # OverflowError for an int that does not fit
+    if isinstance(x, np.generic) and x.dtype == wanted.dtype.np:
+        return np.asarray(x)
     if not isinstance(x, np.ndarray) or isinstance(x, np.ma.MaskedArray | np.matrix):
         return x
     if type(x) is np.ndarray and x.flags.c_contiguous and x.flags.aligned and x.dtype.isnative:
