@@ -8,6 +8,7 @@ do not depend on which one computed them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.ir as ir
@@ -132,6 +133,13 @@ class _LeafEmitter(BodyEmitter):
         for a in self.loops:
             self.e.dim(a.extent)
         self._level(-1)
+        if self.bad is not None and self._reads_rows():
+            self._leave_if_bad(lambda: _report_point(self.e, self.nest, self.leaf, outer, limits))
+
+    def _reads_rows(self) -> bool:
+        """Whether indices come from rows that last for one outer point: they are looked up again while it lasts."""
+        body, rows = self.stage.body, self.nest.scratch
+        return any(body[n].op == "load" and id(body[n].data[0].storage) in rows for n in checked_by(body))
 
     def _level(self, k: int) -> None:
         """Everything inside loop k (-1: before the leaf's loops)."""
@@ -406,8 +414,10 @@ class _LeafEmitter(BodyEmitter):
 
     def finish(self) -> None:
         """After the loops: an index that was out of bounds is looked up again and reported."""
-        if self.bad is None:
-            return
+        if self.bad is not None and not self._reads_rows():
+            self._leave_if_bad(lambda: _report(self.e, self.nest, self.leaf))
+
+    def _leave_if_bad(self, report: Callable[[], None]) -> None:
         e = self.e
         b = e.b
         zero = i64(0)
@@ -419,7 +429,7 @@ class _LeafEmitter(BodyEmitter):
         b.cbranch(b.icmp_signed("<", flag, zero), wrong, right)
         b.position_at_end(wrong)
         with e.scope():
-            _report(e, self.nest, self.leaf)
+            report()
         e.fail("IndexError", INDEX_ERROR, zero, zero, zero)
         b.position_at_end(right)
 
@@ -430,24 +440,35 @@ def _report(e: FunctionEmitter, nest: Nest, leaf: Leaf) -> None:
     loops = [*nest.outer, *(a for a in leaf.loops if a.var not in shared and not a.tile)]
     scan = _Reporter(e, nest, Leaf(loops, leaf.stage))
     scan.loops = [LoopAxis(a.var, a.extent) for a in sorted(loops, key=lambda a: a.var)]
-    scan.search()
+    scan.search({}, {})
+
+
+def _report_point(e: FunctionEmitter, nest: Nest, leaf: Leaf, outer: dict[int, Any], limits: dict[int, Any]) -> None:
+    """The same at one point of the outer loops."""
+    loops = [a for a in leaf.loops if not a.tile]
+    scan = _Reporter(e, nest, Leaf(loops, leaf.stage))
+    scan.loops = [LoopAxis(a.var, a.extent) for a in sorted(loops, key=lambda a: a.var)]
+    scan.search(dict(outer), limits)
+
+
+def checked_by(body: list[Instr]) -> set[int]:
+    """The instructions that a body's checked indices are made of."""
+    needed: set[int] = set()
+    stack = [n for n, i in enumerate(body) if i.op == "bound" and i.data[2] == "check"]
+    while stack:
+        n = stack.pop()
+        if n not in needed:
+            needed.add(n)
+            stack.extend(body[n].args)
+            stack.extend(v - DYNAMIC for v in body[n].variables() if v >= DYNAMIC)
+    return needed
 
 
 class _Reporter(_LeafEmitter):
     """Emits only the bounds of a body, as scalars, each with an exit."""
 
-    def search(self) -> None:
-        stage = self.stage
-        keep = [n for n, i in enumerate(stage.body) if i.op == "bound" and i.data[2] == "check"]
-        needed: set[int] = set()
-        stack = list(keep)
-        while stack:
-            n = stack.pop()
-            if n not in needed:
-                needed.add(n)
-                stack.extend(stage.body[n].args)
-                stack.extend(v - DYNAMIC for v in stage.body[n].variables() if v >= DYNAMIC)
-        self.needed = sorted(needed)
+    def search(self, outer: dict[int, Any], limits: dict[int, Any]) -> None:
+        self.needed = sorted(checked_by(self.stage.body))
         used = {v for n in self.needed for v in self.body[n].variables() if v < DYNAMIC}
         self.loops = [a for a in self.loops if a.var in used]
         self.level_of_var = {a.var: k for k, a in enumerate(self.loops)}
@@ -458,7 +479,7 @@ class _Reporter(_LeafEmitter):
         self.accesses = []
         self.first_reduce = None
         self.fold_level = None
-        self.run({}, {})
+        self.run(outer, limits)
 
     def _unrolls(self, k: int, n: int) -> bool:
         return False

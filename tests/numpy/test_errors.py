@@ -128,3 +128,28 @@ def test_namespace() -> None:
         _ = snp.polyfit
     with pytest.raises(AttributeError, match=r"module 'stager\.numpy' has no attribute 'nosuch'"):
         _ = snp.nosuch
+
+
+@pytest.mark.parametrize("n", [4, 300, 2000])
+def test_an_index_computed_beside_its_use(n: int) -> None:
+    """Index and use share one pass over blocks of columns: what was wrong is found again in the block it was in."""
+
+    def f(x: Any, t: Any, shift: Any) -> Any:
+        s = x[:, None] * 0.5 + t
+        k = np.argmax(s, axis=0) + shift
+        return s[k, np.arange(s.shape[1])], k
+
+    rng = np.random.default_rng(n)
+    x, t = rng.standard_normal(4), rng.standard_normal((4, n))
+    fine = np.zeros(n, dtype=int)
+    compiled = st.compile(f)
+    for got, want in zip(compiled(x, t, fine), f(x, t, fine), strict=True):
+        np.testing.assert_array_equal(got, want)
+    for where in (0, n // 2, n - 1):
+        wrong = fine.copy()
+        wrong[where] = 100
+        with pytest.raises(IndexError) as wanted:
+            f(x, t, wrong)
+        with pytest.raises(IndexError) as got_error:
+            compiled(x, t, wrong)
+        assert str(got_error.value) == str(wanted.value)
