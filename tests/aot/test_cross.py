@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
 import stager as st
+from stager.codegen.c_interface import ERRORS
+from stager.codegen.cpu import LEVELS, mask_of, required
 from stager.codegen.target import TARGETS, Target
 from tests.aot import callers
 from tests.aot.object_files import read_object
 from tests.aot.representative import cases, check
 
 CASES = cases()
+HOST = Target.host()
 RUN = ("aarch64", "riscv64", "wasm32")
 FEW = ("transcendental", "rounded", "matmul", "ordered", "integers", "pick")
 
@@ -66,6 +70,40 @@ def test_wasm_computes_what_numpy_does(built_for, tmp_path):
     (tmp_path / "main.js").write_text(callers.js_program(built.files["header"].read_text(), CASES))
     for name, outcome in callers.run(["node", str(tmp_path / "main.js"), str(module)], CASES).items():
         check(name, CASES[name], outcome)
+
+
+@pytest.fixture(scope="module")
+def three_cpus(tmp_path_factory):
+    """A program that calls the representative functions, with code for three CPUs."""
+    needs("cc")
+    if HOST.arch != "x86_64" or HOST.system.name != "linux":
+        pytest.skip("no x86-64 Linux")
+    folder = tmp_path_factory.mktemp("cpus")
+    functions = {name: (case.function, list(case.specs)) for name, case in CASES.items()}
+    built = st.build(functions, folder, name="kit", cpu="v2,v3,v4", shared=False)
+    source = callers.c_program("kit", built.files["header"].read_text(), CASES)
+    return callers.compile_c(["cc", f"-I{folder}"], source, folder, built.files["object"])
+
+
+@pytest.mark.parametrize("level", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
+def test_every_variant_computes_what_numpy_does(level, three_cpus):
+    if mask_of(LEVELS[level]) & ~required(HOST):
+        pytest.skip(f"this machine is no {level}")
+    for name, outcome in callers.run([str(three_cpus)], CASES, env={"STAGER_CPU": level}).items():
+        check(name, CASES[name], outcome)
+
+
+def test_a_cpu_without_a_variant_gets_the_error(three_cpus, tmp_path):
+    small = ("transcendental", "softmax", "loss_grad", "pick")
+    failing = {name: replace(CASES[name], error="any") for name in small}  # so that no results are read
+    folder = three_cpus.parent
+    source = callers.c_program("kit", (folder / "kit.h").read_text(), failing)
+    program = callers.compile_c(["cc", f"-I{folder}"], source, tmp_path, folder / "kit.o")
+    runs = [callers.run([str(program)], failing, env={"STAGER_CPU": "x86-64"})]
+    if shutil.which("qemu-x86_64") is not None:
+        runs.append(callers.run(["qemu-x86_64", "-cpu", "qemu64", str(program)], failing))
+    for outcomes in runs:
+        assert {(o.code, o.text) for o in outcomes.values()} == {ERRORS["CPU"]}
 
 
 # What objects may need of a platform: its C library and what its compilers always bring along.
