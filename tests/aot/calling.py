@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 from typing import Any
 
 import numpy as np
+import pytest
 
 from stager.codegen.c_interface import ERRORS
+
+CC = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+needs_cc = pytest.mark.skipif(CC is None, reason="no C compiler on this machine")
 
 CODE = {name: value for name, (value, _) in ERRORS.items()}
 ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64)

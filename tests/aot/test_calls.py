@@ -11,10 +11,9 @@ import pytest
 
 import stager as st
 from stager.aot.build import Member
-from stager.aot.linking import system_compiler
-from tests.aot.calling import ALLOCATE, CODE, POLL, Call, call, text
+from tests.aot.calling import ALLOCATE, CODE, POLL, Call, call, needs_cc, text
 
-pytestmark = pytest.mark.skipif(system_compiler() is None, reason="no C compiler on this machine")
+pytestmark = needs_cc
 
 
 def scaled(x, s):

@@ -14,9 +14,9 @@ import pytest
 import stager as st
 from stager.aot.build import Member
 from stager.aot.errors import BuildError
-from stager.aot.linking import system_compiler
+from tests.aot.calling import needs_cc
 
-pytestmark = pytest.mark.skipif(system_compiler() is None, reason="no C compiler on this machine")
+pytestmark = needs_cc
 
 
 class Layer(NamedTuple):

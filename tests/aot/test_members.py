@@ -12,11 +12,10 @@ import stager as st
 from stager.__main__ import main
 from stager.aot.build import Member
 from stager.aot.errors import BuildError
-from stager.aot.linking import system_compiler
 from stager.runtime.structure import flatten
-from tests.aot.calling import call
+from tests.aot.calling import call, needs_cc
 
-pytestmark = pytest.mark.skipif(system_compiler() is None, reason="no C compiler on this machine")
+pytestmark = needs_cc
 
 
 def loss(w, x):
