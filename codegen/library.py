@@ -90,7 +90,22 @@ def emit_library(
             continue
         if value.name in renamed:
             value.name = renamed[value.name]
-        elif value.name not in public and value.linkage.name == "external":
-            value.linkage = "internal"
+        elif value.name not in public:
+            if value.linkage.name == "external":
+                value.linkage = "internal"
+            continue
+        if target.system.format == "coff":
+            value.storage_class = "dllexport"  # a DLL exports nothing else
+    if len(targets) > 1:
+        _share_constants(linked, target)
     optimise(linked, target, inline=True)
     return linked
+
+
+def _share_constants(linked: Any, target: Target) -> None:
+    """Tables and embedded arrays of several variants stand there once."""
+    import llvmlite.binding as llvm
+
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_constant_merge_pass()
+    passes.run(linked, llvm.create_pass_builder(target.machine(), llvm.create_pipeline_tuning_options()))

@@ -34,7 +34,7 @@ def _table(b: ScalarBuilder, name: str) -> tuple[Any, int]:
         kind = ir.ArrayType(ir.DoubleType(), len(values))
         made = ir.GlobalVariable(module, kind, symbol)
         made.initializer = ir.Constant(kind, values)
-        made.global_constant = True
+        made.global_constant = made.unnamed_addr = True
         made.linkage = "private"
     return made, len(values)
 

@@ -51,7 +51,7 @@ def _table(b: ScalarBuilder) -> Any:
     kind = ir.ArrayType(ir.IntType(64), _WORDS)
     table = ir.GlobalVariable(module, kind, name)
     table.initializer = ir.Constant(kind, words)
-    table.global_constant = True
+    table.global_constant = table.unnamed_addr = True
     table.linkage = "private"
     return table
 
