@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stager.codegen.index import DYNAMIC, Ix
-from stager.codegen.lower import WEIGHTS
+from stager.codegen.modes import column_axis, weight
 from stager.codegen.program import (
     Buffer,
     Instr,
@@ -175,7 +175,7 @@ class _Scheduler:
             return
         leaf.vector = best.var
         lanes = self._lanes(stage)
-        ops = sum(_weight(i) for i in stage.body)
+        ops = sum(weight(i) for i in stage.body)
         if stage.reductions:
             unroll = 8 if ops <= 4 else 4 if ops <= 16 else 2 if ops <= 60 else 1
             if len(stage.reductions) > 2 or any(r.kind.startswith("arg") for r in stage.reductions):
@@ -214,20 +214,11 @@ class _Scheduler:
     # -- shared loops ------------------------------------------------------------------------------------------------
 
     def _choose_mode(self, nest: Nest) -> None:
-        """Rows, unless a shared axis is the contiguous one: then columns, with that axis last."""
-        row = column = 0.0
-        scores = {}
-        for a in nest.outer:
-            scores[a.var] = sum(axis_score(leaf.stage, a) * (3 if leaf.loops else 1) for leaf in nest.leaves)
-        for leaf in nest.leaves:
-            if leaf.loops:
-                row += 3 * max(axis_score(leaf.stage, a) for a in leaf.loops)
-        last = max(nest.outer, key=lambda a: scores[a.var])
-        column = scores[last.var]
-        small = all(isinstance(a.extent, int) and a.extent < 4 for leaf in nest.leaves for a in leaf.loops)
-        if column <= row and not (small and column > 0):
+        """Rows, unless lanes along a shared axis are cheaper: then columns, with that axis last."""
+        if self.target.vector_bits == 0:
             return
-        if column <= 0:
+        last = column_axis(nest, min(self._lanes(stage) for stage in nest.stages()))
+        if last is None:
             return
         nest.outer.sort(key=lambda a: a is last)
         inner: Dim = 1
@@ -451,7 +442,7 @@ def _tile(leaf: Leaf, vector: LoopAxis) -> None:
         if any(at.coef(a.var) == b.dtype.itemsize and at.coef(vector.var) != 0 for b, at, _ in accesses(leaf.stage)):
             rest = [x for x in leaf.loops if x is not a and x is not vector]
             leaf.loops = [*rest, LoopAxis(vector.var, vector.extent, tile=TILE), a, vector]
-            if sum(_weight(i) for i in leaf.stage.body) <= 8:
+            if sum(weight(i) for i in leaf.stage.body) <= 8:
                 leaf.jam = a.var
             else:
                 leaf.loops.insert(-2, LoopAxis(a.var, a.extent, tile=TILE))
@@ -528,12 +519,6 @@ def _drop(stages: list[Stage], var: int) -> None:
 # -- cost ------------------------------------------------------------------------------------------------------------
 
 
-def _weight(i: Instr) -> int:
-    if i.op == "apply":
-        return WEIGHTS.get(i.data.op.name, 1)
-    return 0 if i.op in ("const", "load") else 1
-
-
 def _points(nest: Nest) -> Dim:
     """The points of the largest leaf."""
     outer = product(a.extent for a in nest.outer)
@@ -547,6 +532,6 @@ def _points(nest: Nest) -> Dim:
 
 def _cost(nest: Nest) -> float:
     """Nanoseconds of one point, roughly."""
-    ops = sum(_weight(i) for leaf in nest.leaves for i in leaf.stage.body)
+    ops = sum(weight(i) for leaf in nest.leaves for i in leaf.stage.body)
     moved = {id(b.storage): b.dtype.itemsize for leaf in nest.leaves for b, _, _ in accesses(leaf.stage)}
     return 0.08 * ops + 0.02 * sum(moved.values())
