@@ -7,13 +7,14 @@ Nothing here executes code or knows addresses; the same object serves the JIT an
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from stager.codegen.program import Program
 from stager.codegen.target import Target
-from stager.ir.abi import Abi, InputAbi, OutputAbi, SymbolAbi
+from stager.ir.abi import Abi, InputAbi, OutputAbi, StatusAbi, SymbolAbi
 from stager.ir.dims import Dim, contiguous_strides, substitute, symbols_of
 from stager.ir.graph import Graph
 
@@ -82,7 +83,8 @@ def compile_graph(
         clock("optimise")
         code = bytes(_machine(target).emit_object(module))
         clock("assemble")
-    abi = _abi(graph, name, program, emitted.status_table(), tuple(emitted.externals), target)
+    statuses, externals = emitted.status_table(), tuple(emitted.externals)
+    abi = abi_of(graph, name, program.symbols, statuses, externals, program.arena_bytes, program.work)
     from stager.codegen.stats import describe
 
     stats = describe(program) | {"phases": clock.times, "arena": program.arena_bytes, "object": len(code)}
@@ -136,8 +138,17 @@ def optimise(module: Any, target: Target, *, inline: bool) -> None:
     passes.run(module, builder)
 
 
-def _abi(graph: Graph, name: str, program: Program, statuses: Any, externals: tuple[str, ...], target: Target) -> Abi:
-    signature = graph.signature
+def abi_of(
+    graph: Graph,
+    name: str,
+    known: Iterable[str],
+    statuses: tuple[StatusAbi, ...],
+    externals: tuple[str, ...],
+    arena_bytes: Dim = 0,
+    work: Dim = 0,
+) -> Abi:
+    """The calling convention of a graph's code. `known`: the symbols that have their values before it runs."""
+    signature, known = graph.signature, set(known)
     written = {i for i, _ in signature.writes}
     inputs = []
     for n, v in enumerate(graph.inputs):
@@ -152,8 +163,7 @@ def _abi(graph: Graph, name: str, program: Program, statuses: Any, externals: tu
             kind, *rest = signature.aliases[n]
             outputs.append(OutputAbi(v.type, kind, *rest))
         else:
-            known = symbols_of(v.shape) <= set(program.symbols)
-            outputs.append(OutputAbi(v.type, "fresh" if known else "sized"))
+            outputs.append(OutputAbi(v.type, "fresh" if symbols_of(v.shape) <= known else "sized"))
     position = {id(v.node): n for n, v in enumerate(graph.inputs)}
     symbols = []
     for s, d in graph.symbols.items():
@@ -161,5 +171,5 @@ def _abi(graph: Graph, name: str, program: Program, statuses: Any, externals: tu
             source = d.source if isinstance(d.source, int) else position[id(d.source.node)]
             symbols.append(SymbolAbi(s, d.kind, source, d.axis))
     # the caller decides by `work` before the data has said any size: typical ones stand in
-    work = substitute(program.work, {s: TYPICAL_SIZE for s, d in graph.symbols.items() if d.kind == "data"})
-    return Abi(name, tuple(inputs), tuple(outputs), tuple(symbols), program.arena_bytes, statuses, externals, work)
+    work = substitute(work, {s: TYPICAL_SIZE for s, d in graph.symbols.items() if d.kind == "data"})
+    return Abi(name, tuple(inputs), tuple(outputs), tuple(symbols), arena_bytes, statuses, externals, work)

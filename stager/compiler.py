@@ -23,7 +23,7 @@ from stager.interpreters.stack import active
 from stager.ir.abi import OutputAbi
 from stager.ir.dims import contiguous_strides, symbol
 from stager.leaves import Leaf
-from stager.pipeline import Executable, executable
+from stager.pipeline import BACKENDS, Executable, executable
 from stager.runtime import patterns as p
 from stager.runtime.structure import Structure, flatten, one_level
 from stager.stand_ins import disentangled, plain_arrays, share_elements, through_copies
@@ -36,8 +36,16 @@ MOST_ENTRIES = 256  # specialisations of one function that are kept
 class Compiler:
     """What stands behind one compiled function: its options, its traces, and why it compiled."""
 
-    def __init__(self, fn: Callable[..., Any], freeze: bool = False, threads: int = 0, dynamic: Any = None) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        freeze: bool = False,
+        threads: int = 0,
+        dynamic: Any = None,
+        backend: str = "native",
+    ) -> None:
         self.fn = fn
+        self.backend = backend
         self.dynamic = dynamic
         self.freeze = freeze
         self.threads = threads
@@ -109,7 +117,7 @@ class Compiler:
         start = time.perf_counter()
         traced = self.trace(bound)
         traced_at = time.perf_counter()
-        code = executable(traced.graph)
+        code = executable(traced.graph, backend=self.backend)
         code.times["trace"] = traced_at - start
         return Compilation(self, traced, code, bound, reason)
 
@@ -374,15 +382,22 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature:
 
 
 @overload
-def compile(fn: Callable[..., Any], *, threads: int = ..., freeze: bool = ..., dynamic: Any = ...) -> Any: ...
+def compile(
+    fn: Callable[..., Any], *, threads: int = ..., freeze: bool = ..., dynamic: Any = ..., backend: str = ...
+) -> Any: ...
 @overload
 def compile(
-    fn: None = ..., *, threads: int = ..., freeze: bool = ..., dynamic: Any = ...
+    fn: None = ..., *, threads: int = ..., freeze: bool = ..., dynamic: Any = ..., backend: str = ...
 ) -> Callable[[Callable[..., Any]], Any]: ...
 
 
 def compile(
-    fn: Callable[..., Any] | None = None, *, threads: int = 0, freeze: bool = False, dynamic: Any = None
+    fn: Callable[..., Any] | None = None,
+    *,
+    threads: int = 0,
+    freeze: bool = False,
+    dynamic: Any = None,
+    backend: str = "native",
 ) -> Any:
     """Compile a NumPy function to native code; usable as a decorator, with or without options.
 
@@ -393,6 +408,8 @@ def compile(
     dynamic: compile once for any size. True: every dim of at least 2 of every array argument (dims that are
     equal in the call that traces are one symbol); or a type per parameter, by name or position: {"x": "f64[n,3]"}.
     Sizes 0 and 1, and sizes for which a comparison in the code would come out differently, get code of their own.
+    backend: "native", or "mlir": through the `mlir-opt` and `mlir-translate` of LLVM 22, a second and independent way
+    to machine code for checking the first (docs/mlir.md). BackendError where those tools are absent.
 
     >>> import numpy as np, stager as st
     >>> @st.compile
@@ -402,14 +419,16 @@ def compile(
     array([2., 3.])
     """
     if fn is None:
-        return functools.partial(compile, threads=threads, freeze=freeze, dynamic=dynamic)
+        return functools.partial(compile, threads=threads, freeze=freeze, dynamic=dynamic, backend=backend)
     if not callable(fn):
         raise TypeError(f"compile takes a function, not {type(fn).__name__}")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {' or '.join(map(repr, BACKENDS))}, not {backend!r}")
     from stager.runtime.function import make_function
     from stager.support import install_entry
 
     install_entry()
-    compiler = Compiler(fn, freeze=freeze, threads=threads, dynamic=dynamic)
+    compiler = Compiler(fn, freeze=freeze, threads=threads, dynamic=dynamic, backend=backend)
     function = make_function(
         compiler.miss,
         name=getattr(fn, "__name__", type(fn).__name__),

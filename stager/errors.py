@@ -49,6 +49,10 @@ class TransformError(StagerError, TypeError):
     """A transform was given arguments that it cannot work on."""
 
 
+class BackendError(StagerError, RuntimeError):
+    """What a backend needs of this machine is not there, or does not take the code."""
+
+
 def describe(text: str, *, remedy: str = "") -> str:
     """Lay out an error text with the user's line and the transforms in force."""
     from stager.interpreters.stack import current_path, user_location

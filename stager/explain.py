@@ -28,10 +28,11 @@ def graph(self: Any, *args: Any, stage: str = "passes", **kwargs: Any) -> Graph:
 
 def show(self: Any, *args: Any, stage: str = "passes", **kwargs: Any) -> str:
     """What stands after a stage, as text: graph, passes, kernels, mlir, llvm or asm."""
-    return stage_text(compiler_of(self).trace(_bound(compiler_of(self), args, kwargs)).graph, stage)
+    compiler = compiler_of(self)
+    return stage_text(compiler.trace(_bound(compiler, args, kwargs)).graph, stage, compiler.backend)
 
 
-def stage_text(traced: Graph, stage: str) -> str:
+def stage_text(traced: Graph, stage: str, backend: str = "native") -> str:
     """The printed form of a traced graph at a stage. ValueError for a stage that does not exist."""
     if stage not in STAGES:
         raise ValueError(f"no stage is called {stage!r}; the stages are {', '.join(STAGES)}")
@@ -44,8 +45,10 @@ def stage_text(traced: Graph, stage: str) -> str:
         from stager.ir.mlir import to_mlir
 
         return to_mlir(optimized)
-    compiled = generate(optimized)
+    compiled = generate(optimized, backend)
     if stage == "kernels":
+        if backend == "mlir":
+            raise ValueError("the mlir backend makes no kernels of stager's; look at the stage mlir or llvm")
         return str(compiled.program)
     return str(compiled.llvm if stage == "llvm" else compiled.assembly)
 
@@ -95,7 +98,7 @@ def explain(self: Any, *args: Any, **kwargs: Any) -> Explanation:
         return _explanation(compiler, last.code, last)
     bound = _bound(compiler, args, kwargs)
     traced = compiler.trace(bound)
-    code = executable(traced.graph)
+    code = executable(traced.graph, backend=compiler.backend)
     return _explanation(compiler, code, Compilation(compiler, traced, code, bound, "explain"))
 
 

@@ -53,7 +53,7 @@ def reduce(function: Any) -> tuple[Any, ...]:
     about = {k: function.__dict__.get(k) for k in ("__name__", "__qualname__", "__module__", "__doc__")}
     state = {
         "format": FORMAT, "about": about, "signature": compiler.signature, "threads": compiler.threads,
-        "freeze": compiler.freeze, "environment": environment(), "entries": entries,
+        "freeze": compiler.freeze, "backend": compiler.backend, "environment": environment(), "entries": entries,
     }  # fmt: skip
     return restore, (state,)
 
@@ -110,7 +110,7 @@ def restore(state: dict[str, Any]) -> Any:
         )
     about = state["about"]
     fn = _function(about, state["signature"])
-    function = compile(fn, threads=state["threads"], freeze=state["freeze"])
+    function = compile(fn, threads=state["threads"], freeze=state["freeze"], backend=state["backend"])
     for name, value in about.items():
         function.__dict__[name] = value
     compiler = compiler_of(function)
@@ -118,9 +118,11 @@ def restore(state: dict[str, Any]) -> Any:
     for entry in state["entries"]:
         graph = parse_graph(entry["graph"])
         if same_machine:
-            code = load_executable(graph, entry["key"], entry["object"], from_json(entry["abi"]))
+            code = load_executable(
+                graph, entry["key"], entry["object"], from_json(entry["abi"]), backend=compiler.backend
+            )
         else:
-            code = executable(graph)
+            code = executable(graph, backend=compiler.backend)
         parts = dict(entry["spec"])
         parts["hidden"] = tuple([(_here(s), q) for s, q in parts["hidden"]])
         parts["absent"] = tuple([(_namespace(m), n) for m, n in parts["absent"]])

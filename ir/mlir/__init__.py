@@ -4,6 +4,6 @@
 way from a graph to machine code, independent of `codegen/`.
 """
 
-from stager.ir.mlir.function import to_mlir
+from stager.ir.mlir.function import Module, runnable, to_mlir
 
-__all__ = ["to_mlir"]
+__all__ = ["Module", "runnable", "to_mlir"]

@@ -6,15 +6,20 @@ Every value is a tensor, scalars have rank 0. A function that can raise returns 
 the number of the error (listed in comments above the function) and up to four numbers for its text. Regions are
 written in place, `for` with a step other than 1 as a loop over its trips. `print` and `callback` call functions that
 are declared only.
+
+`runnable` gives the form that `codegen/mlir/` lowers: errors leave by a call of `stop(number, four numbers)`, so that
+nothing runs behind a failed check, and the arguments are marked as not to be written.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from stager.ir.abi import STATUS_NO_MEMORY
 from stager.ir.core_ops import input_op
-from stager.ir.dtypes import DType, b1, i64
+from stager.ir.dtypes import DType, b1, f64, i64
 from stager.ir.graph import Graph, Node, SymbolDef, Value
 from stager.ir.mlir.arrays import ARRAYS, elementwise
 from stager.ir.mlir.scalars import Scalars
@@ -22,15 +27,46 @@ from stager.ir.mlir.writer import Scalar, Tensor, Writer, tensor
 from stager.ir.types import Type
 
 STATUS = Type(i64, (5,))
+MOST_BYTES = 2**46
+
+
+class Module(NamedTuple):
+    """The text of an MLIR module, and its errors by number from 1: (exception, text)."""
+
+    text: str
+    errors: list[tuple[str, str]]
 
 
 def to_mlir(graph: Graph, name: str | None = None) -> str:
     """The graph as an MLIR module with one public function, named like the graph unless `name` is given."""
+    return _module(graph, name or re.sub(r"\W", "_", graph.name), None).text
+
+
+def runnable(graph: Graph, name: str, stop: str) -> Module:
+    """The module that `codegen/mlir/` lowers. NotImplementedError for print and callback, which have no code there."""
+    effect = _host_effect(graph)
+    if effect is not None:
+        raise NotImplementedError(f"the op {effect} calls Python, which lowered MLIR cannot")
+    return _module(graph, name, stop)
+
+
+def _module(graph: Graph, name: str, stop: str | None) -> Module:
     externals: dict[str, str] = {}
-    emitter = FunctionEmitter(externals)
-    emitter.function(graph, name or re.sub(r"\W", "_", graph.name))
+    emitter = FunctionEmitter(externals, stop)
+    emitter.function(graph, name)
     declared = [f"  {text}" for text in externals.values()]
-    return "\n".join(["module {", *emitter.w.lines, *declared, "}"]) + "\n"
+    return Module("\n".join(["module {", *emitter.w.lines, *declared, "}"]) + "\n", emitter.errors)
+
+
+def _host_effect(graph: Graph) -> str | None:
+    for node in graph.nodes:
+        if EFFECTS.get(node.op.name) is host_call:
+            return node.op.name
+        for region in node.regions:
+            found = _host_effect(region)
+            if found is not None:
+                return found
+    return None
 
 
 def can_raise(graph: Graph) -> bool:
@@ -46,16 +82,19 @@ class FunctionEmitter:
 
     b1: DType = b1
 
-    def __init__(self, externals: dict[str, str]) -> None:
+    def __init__(self, externals: dict[str, str], stop: str | None = None) -> None:
         self.w = Writer(externals)
         self.b = Scalars(self.w)
+        self.stop = stop  # the function that an error calls, in place of a status
+        if stop is not None:
+            self.w.before_empty = self._refuse_huge
         self.errors: list[tuple[str, str]] = []
         self.status: Tensor | None = None  # where the number of an error goes, while something can raise
 
     def function(self, graph: Graph, name: str) -> None:
         w = self.w
         args = [Tensor(f"%x{k}", t) for k, t in enumerate(graph.input_types)]
-        raises = can_raise(graph)
+        raises = self.stop is None and can_raise(graph)
         if raises:
             self.status = w.filled(self.b.const(i64, 0), STATUS)
         outputs = self.region(graph, args)
@@ -65,7 +104,8 @@ class FunctionEmitter:
             outputs.append(self.status)
         types = [tensor(x.type) for x in outputs]
         w.yields("func.return", [x.name for x in outputs], types)
-        inputs = ", ".join(f"{x.name}: {tensor(x.type)}" for x in args)
+        kept = "" if self.stop is None else " {bufferization.writable = false}"
+        inputs = ", ".join(f"{x.name}: {tensor(x.type)}{kept}" for x in args)
         head = [f"  // error {k}: {exception}: {text}" for k, (exception, text) in enumerate(self.errors, 1)]
         head.append(f"  func.func @{name}({inputs}) -> ({', '.join(types)}) {{")
         w.lines[:0] = head
@@ -122,18 +162,40 @@ class FunctionEmitter:
     # -- errors ----------------------------------------------------------------------------------------------------
 
     def check(self, ok: Scalar, details: Sequence[Scalar], exception: str, text: str) -> None:
-        """Remember this error unless ok, or unless there is one already."""
+        """Leave with this error unless ok; or remember it, unless there is one already."""
         w, b = self.w, self.b
+        if (exception, text) not in self.errors:
+            self.errors.append((exception, text))
+        number = b.const(i64, self.errors.index((exception, text)) + 1)
+        filled = [number, *[b.convert(d, i64) for d in details], *[b.const(i64, 0)] * (4 - len(details))]
+        if self.stop is not None:
+            self._stop_unless(ok, filled)
+            return
         assert self.status is not None
-        self.errors.append((exception, text))
-        number = b.const(i64, len(self.errors))
-        filled = [number, *details, *[b.const(i64, 0)] * (4 - len(details))]
         values = ", ".join(s.name for s in filled)
         failed = w.op(f"tensor.from_elements {values} : {tensor(STATUS)}")
         none_yet = b.eq(w.extract(self.status, [w.index(0)]), b.const(i64, 0))
         take = b.and_(none_yet, b.not_(ok))
         chosen = w.op(f"arith.select {take.name}, {failed}, {self.status.name} : {tensor(STATUS)}")
         self.status = Tensor(chosen, STATUS)
+
+    def _stop_unless(self, ok: Scalar, numbers: Sequence[Scalar]) -> None:
+        w, stop = self.w, self.stop
+        assert stop is not None
+        w.when(self.b.not_(ok).name, lambda: w.call(stop, [(s.name, "i64") for s in numbers], []))
+
+    def _refuse_huge(self, t: Type) -> None:
+        """Stop with STATUS_NO_MEMORY where the bytes of an array are too many to count in an i64."""
+        if isinstance(t.nbytes, int) and t.nbytes <= MOST_BYTES:
+            return
+        w, b = self.w, self.b
+        total = b.const(f64, float(t.dtype.itemsize))
+        for d in t.shape:
+            total = b.mul(total, b.convert(w.from_index(w.dim(d), i64), f64))
+        zero = b.const(i64, 0)
+        self._stop_unless(
+            b.le(total, b.const(f64, float(MOST_BYTES))), [b.const(i64, STATUS_NO_MEMORY), zero, zero, zero, zero]
+        )
 
 
 # -- control -----------------------------------------------------------------------------------------------------------
@@ -181,7 +243,10 @@ def while_(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
         values = _take(f, names, types)
         with w.isolated():
             (answer,) = f.region(cond, [*values, *captures])
-        return w.extract(answer).name, [name for name, _ in _carried(f, values)]
+        on = w.extract(answer)
+        if f.status is not None:  # what a failed check guards may never become false
+            on = f.b.and_(on, f.b.eq(w.extract(f.status, [w.index(0)]), f.b.const(i64, 0)))
+        return on.name, [name for name, _ in _carried(f, values)]
 
     def iteration(names: list[str]) -> list[str]:
         return f.nested(body, [*_take(f, names, types), *captures], types)

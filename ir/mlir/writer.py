@@ -46,6 +46,7 @@ class Writer:
     def __init__(self, externals: dict[str, str]) -> None:
         self.lines: list[str] = []
         self.externals = externals  # functions of the module that are declared only: name -> declaration
+        self.before_empty: Callable[[Type], None] = lambda t: None  # called where an array is made
         self._indent = 2
         self._count = 0
         self._known: list[dict[object, str]] = [{}]
@@ -158,6 +159,7 @@ class Writer:
 
     def empty(self, t: Type) -> Tensor:
         dynamic = ", ".join(self.dim(d) for d in t.shape if isinstance(d, Expr))
+        self.before_empty(t)
         return Tensor(self.op(f"tensor.empty({dynamic}) : {tensor(t)}"), t)
 
     def extract(self, x: Tensor, at: Sequence[str] = ()) -> Scalar:
@@ -295,6 +297,13 @@ class Writer:
             self._end("scf.yield", other(), types)
         self.put("}")
         return results
+
+    def when(self, condition: str, then: Callable[[], object]) -> None:
+        """scf.if without results."""
+        self.put(f"scf.if {condition} {{")
+        with self.block():
+            then()
+        self.put("}")
 
     def _end(self, terminator: str, names: Sequence[str], types: Sequence[str]) -> None:
         self.put(f"{terminator} {', '.join(names)} : {', '.join(types)}" if names else terminator)

@@ -1,67 +1,25 @@
-"""The MLIR tools of LLVM 22, as tests use them: does a module parse and verify, and what does it compute.
+"""What the tests of the printed form need of LLVM's tools: what does a module compute.
 
-`run` lowers a module of `to_mlir` with upstream passes alone (bufferisation, loops, LLVM dialect), translates it to
-LLVM IR and calls it in this process. `available` says why a machine cannot.
+`run` lowers a module of `to_mlir` as `codegen/mlir/` does, without its adapter: errors are a result, and the function
+is called through MLIR's own C interface in this process.
 """
 
 from __future__ import annotations
 
 import ctypes
 import re
-import shutil
-import subprocess
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
+from stager.codegen.mlir.support import SUPPORT
+from stager.codegen.mlir.tools import lower, missing_tools
 from stager.ir.types import Type
 
-BUFFERS = (
-    "--one-shot-bufferize=bufferize-function-boundaries allow-return-allocs-from-loops"
-    " function-boundary-type-conversion=identity-layout-map"
-)
-# Copies between strided buffers would call MLIR's runtime library; as linalg ops they become loops.
-COPY = re.compile(r"memref\.copy (%\S+), (%\S+) : (memref<.*>) to (memref<.*>)$", re.MULTILINE)
-LOWERING = (
-    "--convert-linalg-to-loops",
-    "--expand-strided-metadata",
-    "--lower-affine",
-    "--convert-math-to-llvm",
-    "--convert-math-to-libm",
-    "--convert-scf-to-cf",
-    "--arith-expand",
-    "--convert-arith-to-llvm",
-    "--convert-index-to-llvm",
-    "--finalize-memref-to-llvm",
-    "--convert-func-to-llvm",
-    "--convert-cf-to-llvm",
-    "--reconcile-unrealized-casts",
-)
-
-
-def tool(name: str) -> str | None:
-    return shutil.which(f"{name}-22") or shutil.which(name)
-
-
-def available() -> str | None:
-    """None, or the reason why these tests cannot run here."""
-    missing = [name for name in ("mlir-opt", "mlir-translate") if tool(name) is None]
-    if missing:
-        return f"{' and '.join(missing)} of LLVM 22 not found (Debian: mlir-22-tools)"
-    version = subprocess.run([str(tool("mlir-opt")), "--version"], capture_output=True, text=True, check=True).stdout
-    return None if "version 22." in version else "mlir-opt is not of LLVM 22"
-
-
-def _through(name: str, text: str, *options: str) -> str:
-    done = subprocess.run([str(tool(name)), *options], input=text, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[:4000]
-    return done.stdout
-
-
-def accept(modules: Sequence[str]) -> None:
-    """Fail unless mlir-opt parses and verifies every module."""
-    _through("mlir-opt", "// -----\n".join(modules), "--split-input-file", "-o", "/dev/null")
+reason = missing_tools()
+needs_tools = pytest.mark.skipif(reason is not None, reason=reason or "")
 
 
 def run(module: str, name: str, results: Sequence[Type], arrays: Sequence[np.ndarray[Any, Any]]) -> list[Any]:
@@ -70,12 +28,12 @@ def run(module: str, name: str, results: Sequence[Type], arrays: Sequence[np.nda
 
     head, rest = module.split(") {\n", 1)
     head = re.sub(r"(%x\d+: tensor<[^>]*>)", r"\1 {bufferization.writable = false}", head)
-    marked = head + ") attributes {llvm.emit_c_interface} {\n" + rest
-    buffers = COPY.sub(r"linalg.copy ins(\1 : \3) outs(\2 : \4)", _through("mlir-opt", marked, BUFFERS))
-    llvm = _through("mlir-translate", _through("mlir-opt", buffers, *LOWERING), "--mlir-to-llvmir")
+    (llvm,) = lower([head + ") attributes {llvm.emit_c_interface} {\n" + rest])
+    llvm = llvm.replace("_mlir_memref_to_llvm_alloc", "malloc").replace("_mlir_memref_to_llvm_free", "free")
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     parsed = binding.parse_assembly(llvm)
+    parsed.link_in(binding.parse_assembly(SUPPORT))
     engine = binding.create_mcjit_compiler(parsed, binding.Target.from_default_triple().create_target_machine(opt=0))
     engine.finalize_object()
     function = ctypes.CFUNCTYPE(None)(engine.get_function_address(f"_mlir_ciface_{name}"))

@@ -1,4 +1,7 @@
-"""The MLIR form: goldens, the whole op table before the real mlir-opt, and what the lowered modules compute."""
+"""The MLIR form: goldens, the whole op table before the real mlir-opt, and what single modules compute when lowered.
+
+What the whole table computes through MLIR is tested in tests/codegen/test_mlir.py.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stager.codegen.mlir.tools import accept
 from stager.ir.evaluate import evaluate_graph
 from stager.ir.graph import Graph
 from stager.ir.mlir import to_mlir
@@ -16,16 +20,13 @@ from stager.ir.mlir.function import STATUS, can_raise
 from stager.ir.op import OPS
 from stager.ir.passes.pipeline import run_pipeline
 from tests.ir.build import Build
-from tests.ir.mlir_tools import accept, available, run
+from tests.ir.mlir_tools import needs_tools, run
 from tests.ir.test_control import loop
 from tests.ir.test_text import everything
 from tests.ir.test_views import CASES
 from tests.ops.test_lowering import joined
 from tests.ops.transforms import trace, type_of
 from tests.samples import ROWS
-
-reason = available()
-needs_tools = pytest.mark.skipif(reason is not None, reason=reason or "")
 
 TOLERANCES = {"float64": (1e-12, 1e-14), "float32": (1e-5, 1e-6)}
 
@@ -82,16 +83,6 @@ def compare(graph: Graph, arrays: list[Any]) -> None:
             np.testing.assert_allclose(a, e, rtol=rtol, atol=atol)
         else:
             np.testing.assert_array_equal(a, e)
-
-
-@needs_tools
-@pytest.mark.parametrize("name", ROWS)
-def test_lowered_modules_compute_what_the_references_do(name: str) -> None:
-    dtypes = ROWS[name].dtypes
-    signs = ("int64", "uint8") if OPS[name].family == "elementwise" else ()  # where the sign chooses the instruction
-    for dtype in dict.fromkeys((dtypes[0], *signs)):
-        if dtype in dtypes:
-            compare(*sampled(name, dtype))
 
 
 @needs_tools
