@@ -40,7 +40,7 @@ from tests.ir.mlir_tools import needs_tools
 from tests.ops.test_lowering import joined
 from tests.ops.transforms import as_tuple, trace, type_of
 from tests.programs import all_programs
-from tests.programs.test_compiled import half_square
+from tests.programs.test_compiled import GAPS, half_square
 from tests.samples import ROWS
 
 TOLERANCES = {"float64": (1e-12, 1e-14), "float32": (1e-5, 1e-6)}
@@ -142,9 +142,6 @@ def test_every_op_inside_loops_branches_and_lanes(part: int) -> None:
 
 # -- whole programs ----------------------------------------------------------------------------------------------------
 
-UNTRACED = {("gradient", "sparse matvec"), ("vmap", "mask update")}  # as tests/programs/test_compiled.py says
-
-
 def traced(fn: Any, args: Sequence[Any]) -> Any:
     compiler = compiler_of(st.compile(fn))
     bound = compiler.signature.bind(*args)
@@ -157,7 +154,7 @@ def program_graphs(kind: str, rng: np.random.Generator) -> list[tuple[str, Graph
     for p in all_programs():
         args: Sequence[Any] = p.inputs(rng)
         fn: Any = p.fn
-        if (kind, p.name) in UNTRACED:
+        if (kind, p.name) in GAPS:
             continue
         if kind == "gradient":
             if not p.differentiable:
