@@ -384,6 +384,15 @@ class _Parser:
         return found
 
 
+def parse_param(text: str) -> Any:
+    """Parse what `format_param` prints. ValueError for anything else.
+
+    >>> parse_param("(n, 3, f64[2]{1.0, 2.5})")
+    (n, 3, array([1. , 2.5]))
+    """
+    return _parse_param(*_take_strings(text))
+
+
 def _take_strings(line: str) -> tuple[str, list[str]]:
     """Replace every string literal by its number in quotes, so that what is left has no commas or colons of text."""
     if '"' not in line:

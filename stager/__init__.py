@@ -40,6 +40,8 @@ _PUBLIC = {
     "axis_index": "stager.collectives",
     "elementwise_op": "stager.extend",
     "build": "stager.aot.build",
+    "export": "stager.exported",
+    "import_": "stager.exported",
     "load": "stager.aot.load",
     "eval_shape": "stager.transforms.shapes",
     "make_graph": "stager.transforms.shapes",

@@ -18,7 +18,7 @@ from stager.concrete import Concrete
 from stager.errors import UnsupportedError, describe
 from stager.interpreters.stack import push
 from stager.interpreters.stage import StageInterpreter
-from stager.ir.dims import symbol, symbols_of
+from stager.ir.dims import Expr, symbol, symbols_of
 from stager.ir.graph import Graph, SymbolDef, Value
 from stager.ir.types import Type
 from stager.layouts import Layout, follow
@@ -38,6 +38,7 @@ class Result:
     layout: Layout | None = None
     value: Any = None
     owner: int = -1  # "view_output": the graph output it is a view of
+    path: tuple[cells.ViewStep, ...] = ()  # of a view: the ops that lead to it
     python: bool = False  # a number made of Python numbers only: a Python number again
 
 
@@ -154,6 +155,9 @@ def _deliver(traced: Traced, results: Sequence[Any], copies: bool) -> None:
 
     seen: dict[int, int] = {}
     for x in results:
+        if isinstance(x, Expr):  # a size
+            traced.results.append(Result("value", output(x), python=True))
+            continue
         if type(x) is not Array:
             traced.results.append(Result("static", value=x))
             continue
@@ -184,7 +188,7 @@ def _of_argument(x: Array, index: int, leaf: Leaf, output: Callable[[Any], int])
     layout = follow(Layout.of_input(leaf.value, x.cell.type), x.path)
     if layout is None:
         return Result("value", output(x))
-    return Result("view", index, layout)
+    return Result("view", index, layout, path=x.path)
 
 
 def _of_fresh(x: Array, results: Sequence[Any], graph: Graph, seen: dict[int, int]) -> Result:
@@ -197,6 +201,6 @@ def _of_fresh(x: Array, results: Sequence[Any], graph: Graph, seen: dict[int, in
             if id(x.cell) not in seen:
                 seen[id(x.cell)] = len(graph.outputs)
                 graph.outputs.append(raw(base))
-            return Result("view_output", layout=layout, owner=seen[id(x.cell)])
+            return Result("view_output", layout=layout, owner=seen[id(x.cell)], path=x.path)
     graph.outputs.append(raw(x))
     return Result("value", len(graph.outputs) - 1)

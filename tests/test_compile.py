@@ -446,6 +446,14 @@ def test_dynamic_dims_compile_once_for_any_size():
     assert traces(g) == 2  # size 1 has code of its own
 
 
+def test_a_size_that_is_returned_is_a_number() -> None:
+    f = st.compile(lambda x: (x.shape[0], 2 * x.size), dynamic=True)
+    for n in (3, 5):
+        rows, twice = f(np.ones((n, 4)))
+        assert (rows, twice) == (n, 8 * n)
+        assert type(rows) is int
+
+
 def test_dynamic_dims_are_guarded_by_what_the_code_compared():
     def f(x):
         if x.shape[0] > 8:
