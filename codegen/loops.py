@@ -9,6 +9,7 @@ do not depend on which one computed them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import llvmlite.ir as ir
@@ -26,6 +27,7 @@ from stager.ir.dtypes import i64 as dtype_i64
 UNROLL_OPS = 64
 """A loop of constant extent is unrolled while its copies have at most this many instructions."""
 INDEX_ERROR = "index {0} is out of bounds for axis {1} with size {2}"
+EMPTY_ERROR = "cannot do a non-empty take from an empty axes."
 
 
 def emit_nest(e: FunctionEmitter, nest: Nest) -> None:
@@ -122,6 +124,27 @@ class _LeafEmitter(BodyEmitter):
             self.bad_scalar = e.alloca(I64, "bad1")
             e.b.store(e.scalars(self.full_width).const(dtype_i64, 0).ir, self.bad)
             e.b.store(i64(0), self.bad_scalar)
+        self._refuse_empty()
+
+    def _refuse_empty(self) -> None:
+        """An axis without elements has no position that is safe to read: that is found out before the loops."""
+        e, b, zero = self.e, self.e.b, i64(0)
+        for mode, text in (("check", INDEX_ERROR), ("clip", EMPTY_ERROR), ("wrap", EMPTY_ERROR)):
+            bounds = [self.body[n].data for n in self.needed if self.body[n].op == "bound"]
+            axes = {size: axis for size, axis, m in bounds if m == mode and isinstance(size, Expr)}
+            if not axes:
+                continue
+            empty = reduce(b.or_, [b.icmp_signed("<=", e.dim(size), zero) for size in axes])
+            for extent in {a.extent for a in (*self.nest.outer, *self.loops) if isinstance(a.extent, Expr)}:
+                empty = b.and_(empty, b.icmp_signed(">", e.dim(extent), zero))
+            wrong, right = b.append_basic_block("empty"), b.append_basic_block("some")
+            b.cbranch(empty, wrong, right)
+            b.position_at_end(wrong)
+            with e.scope():
+                if mode == "check" and not self._reads_rows():
+                    _report(e, self.nest, self.leaf)  # with the first index
+            e.fail("IndexError", text, zero, i64(next(iter(axes.values()))), zero)
+            b.position_at_end(right)
 
     def run(self, outer: dict[int, Any], limits: dict[int, Any]) -> None:
         """The leaf once, for one outer point; `limits`: ranges of loops that do not run over their whole extent."""

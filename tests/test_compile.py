@@ -484,6 +484,27 @@ def test_an_index_of_a_dynamic_axis_is_in_range_or_an_error():
         masked(x, x > 7)
 
 
+def test_an_axis_that_turns_out_to_be_empty_is_not_read():
+    def pick(x, i):
+        return x[x > 0][i] * 2
+
+    def clip(x, i):
+        return np.take(x[x > 0], i, mode="clip")
+
+    x, none, i = np.array([1.0, -1.0, 3.0]), -np.ones(3), np.array([1, 0, 1])
+    for f in (pick, clip):
+        compiled = st.compile(f)
+        np.testing.assert_array_equal(compiled(x, i), f(x, i))
+        for where in (i, i[:0]):
+            try:
+                want = f(none, where)
+            except IndexError as e:
+                with pytest.raises(IndexError, match=str(e)[:22]):
+                    compiled(none, where)
+            else:
+                np.testing.assert_array_equal(compiled(none, where), want)
+
+
 def test_a_view_of_a_dynamic_argument_has_the_strides_of_the_call():
     f = st.compile(lambda x: (x.T, x[:, 1]), dynamic=True)
     for shape in ((3, 4), (5, 6), (7, 2)):

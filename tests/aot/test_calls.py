@@ -65,6 +65,7 @@ def library(tmp_path_factory):
         "shift": Member(shift, ["f64[8]"], strided=True),
         "positive": Member(positive, ["f64[n]"]), "spread": Member(spread, ["f64[n]", "f64[m]"]),
         "nth": Member(nth, ["f64[n]"]), "largest": Member(largest, ["f64[n,3]"]), "slow": Member(long, ["f64[k]"]),
+        "pick": Member(lambda x, i: x[i] * 2, ["f64[m]", "i64[k]"]),
         "compared": Member(compared, ["f64[n]", "f64[m]"]), "both": Member(both, ["f64[3]", "f64[3]"]),
     }  # fmt: skip
     built = st.build(members, tmp_path_factory.mktemp("calls"), name="calls")
@@ -179,6 +180,17 @@ def test_sizes_and_conditions(library):
     assert call(library, "spread", None, None, None, 1 << 41, 1) == CODE["SIZE"]
     assert call(library, "spread", None, x, None, 0, 5) == 0
     assert call(library, "positive", None, None, 0, None, np.zeros(1, np.int64), 0) == 0
+
+
+def test_errors_of_the_computation(library):
+    x, i, out, how = np.arange(3.0), np.array([0, 5, -4]), np.zeros(3), Call()
+    code = call(library, "pick", x, i, out, 3, 3, how=how)
+    assert code > 0
+    assert text(library, "pick", code, how) == "IndexError: index 5 is out of bounds for axis 0 with size 3"
+    assert text(library, "pick", code) == "IndexError: index ? is out of bounds for axis ? with size ?"
+    assert call(library, "pick", None, i, out, 0, 3, how=how) == code
+    assert text(library, "pick", code, how) == "IndexError: index 0 is out of bounds for axis 0 with size 0"
+    assert call(library, "pick", None, None, None, 0, 0, how=how) == 0
 
 
 def test_an_argument_that_is_a_result_needs_no_memory(library):
