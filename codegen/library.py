@@ -94,8 +94,8 @@ def emit_library(
             if value.linkage.name == "external":
                 value.linkage = "internal"
             continue
-        if target.system.format == "coff":
-            value.storage_class = "dllexport"  # a DLL exports nothing else
+        if target.system.format == "coff" and not value.name.startswith(METADATA):
+            value.storage_class = "dllexport"  # what a DLL exports; weak data cannot be
     if len(targets) > 1:
         _share_constants(linked, target)
     optimise(linked, target, inline=True)

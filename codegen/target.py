@@ -158,6 +158,7 @@ TARGETS: dict[str, Target] = {
         Target("x86_64-macos", "x86_64-apple-macosx11.0.0", "x86-64-v2", "", 128, False),
         Target("aarch64-macos", "arm64-apple-macosx11.0.0", "apple-m1", "", 128, True),
         Target("x86_64-windows", "x86_64-pc-windows-msvc", "x86-64-v2", "", 128, False),
+        Target("x86_64-windows-gnu", "x86_64-w64-windows-gnu", "x86-64-v2", "", 128, False),
         Target("aarch64-windows", "aarch64-pc-windows-msvc", "generic", "+neon", 128, True),
     )
 }
@@ -171,6 +172,8 @@ def _row_of(triple: str) -> str:
     system = next((s.name for s in SYSTEMS.values() if any(w in lower for w in s.words)), "")
     if system == "linux":
         return "x86-64-v2" if arch == "x86_64" else arch
+    if system == "windows" and ("mingw" in lower or lower.endswith("-gnu")):
+        return f"{arch}-windows-gnu"
     return arch if arch == "wasm32" else f"{arch}-{system}"
 
 

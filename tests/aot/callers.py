@@ -70,6 +70,10 @@ def outcomes(cases: Mapping[str, Case], data: bytes) -> dict[str, Outcome]:
 
 C_START = """#include <stdio.h>
 #include <stdlib.h>
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#endif
 #include "{library}.h"
 static void *get(size_t bytes, int read) {{
     char *p = calloc(1, bytes + 64);
@@ -77,6 +81,10 @@ static void *get(size_t bytes, int read) {{
     return p;
 }}
 int main(int argc, char **argv) {{
+#ifdef _WIN32
+    _setmode(0, _O_BINARY);
+    _setmode(1, _O_BINARY);
+#endif
     stager_call call = {{0}};
     if (argc > 1) {library}_set_threads(atoi(argv[1]));
 """

@@ -3,6 +3,7 @@ the same results as NumPy where an emulator runs them."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -20,7 +21,7 @@ from tests.aot.representative import cases, check
 
 CASES = cases()
 HOST = Target.host()
-RUN = ("aarch64", "riscv64", "wasm32")
+RUN = ("aarch64", "riscv64", "wasm32", "x86_64-windows-gnu")
 FEW = ("transcendental", "rounded", "matmul", "ordered", "integers", "pick")
 
 
@@ -72,6 +73,25 @@ def test_wasm_computes_what_numpy_does(built_for, tmp_path):
         check(name, CASES[name], outcome)
 
 
+def test_windows_computes_what_numpy_does(built_for, tmp_path):
+    gcc, wine = "x86_64-w64-mingw32-gcc", shutil.which("wine64") or shutil.which("wine64", path="/usr/lib/wine")
+    needs(gcc)
+    if wine is None:
+        pytest.skip("no wine64 on this machine")
+    built = built_for("x86_64-windows-gnu")
+    source = callers.c_program("kit", built.files["header"].read_text(), CASES)
+    include = f"-I{built.files['header'].parent}"
+    program = callers.compile_c([gcc, "-static", include], source, tmp_path, built.files["object"])
+    quiet = {"WINEPREFIX": str(tmp_path / "prefix"), "WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
+    try:
+        outcomes = callers.run([wine, f"{program}.exe"], CASES, env=os.environ | quiet)
+    finally:
+        server = shutil.which("wineserver64", path="/usr/lib/wine") or "wineserver"
+        subprocess.run([server, "-k"], env=os.environ | quiet, check=False)  # of this prefix
+    for name, outcome in outcomes.items():
+        check(name, CASES[name], outcome)
+
+
 @pytest.fixture(scope="module")
 def three_cpus(tmp_path_factory):
     """A program that calls the representative functions, with code for three CPUs."""
@@ -115,7 +135,7 @@ POSIX = {
 C_LIBRARY = {
     "linux": {*POSIX, "__tls_get_addr", "close", "madvise", "open", "read", "sched_getaffinity", "strchr"},
     "macos": {*POSIX, "_tlv_bootstrap", "__bzero", "bzero", "memset_pattern16"},
-    "windows": {*EVERYWHERE, "__chkstk", "_aligned_free", "_aligned_malloc", "_fltused", "_tls_index"},
+    "windows": {*EVERYWHERE, "__chkstk", "___chkstk_ms", "_aligned_free", "_aligned_malloc", "_fltused"},
     "wasm": {"aligned_alloc", "free", "malloc"},
 }
 MACHINES = {
@@ -142,10 +162,10 @@ def test_triples_name_rows():
         "aarch64-linux-gnu": "aarch64", "aarch64-unknown-linux-musl": "aarch64", "riscv64-linux-gnu": "riscv64",
         "riscv64gc-unknown-linux-gnu": "riscv64", "x86_64-linux-gnu": "x86-64-v2", "wasm32-unknown-unknown": "wasm32",
         "wasm32-wasi": "wasm32", "x86_64-apple-darwin": "x86_64-macos", "arm64-apple-macosx14.0": "aarch64-macos",
-        "x86_64-pc-windows-msvc": "x86_64-windows", "x86_64-w64-mingw32": "x86_64-windows",
+        "x86_64-pc-windows-msvc": "x86_64-windows", "x86_64-w64-mingw32": "x86_64-windows-gnu",
         "aarch64-pc-windows-msvc": "aarch64-windows",
     }  # fmt: skip
     assert {triple: Target.named(triple).name for triple in rows} == rows
-    for wrong in ("sparc-linux-gnu", "x86_64-plan9", "riscv64-windows", "x86-64-v9"):
+    for wrong in ("sparc-linux-gnu", "aarch64-w64-mingw32", "x86_64-plan9", "riscv64-windows", "x86-64-v9"):
         with pytest.raises(KeyError, match=f"target '{wrong}' is not known; known: host, x86-64-v2"):
             Target.named(wrong)
