@@ -8,8 +8,11 @@ from typing import Any
 from stager.array import as_array, wrap
 from stager.errors import TransformError, describe
 from stager.interpreters.stack import active, push
-from stager.ir.graph import Graph, GraphBuilder, Node, Value
+from stager.ir.core_ops import fill_op, input_op
+from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
+from stager.ir.types import Type
 from stager.numpy.promotion import operand
+from stager.ops.control import MARKED
 from stager.ops.families import zeros_like, zeros_of
 from stager.ops.regions import Captures, carries_batch, dependent_outputs, finish, replay, trace_region
 from stager.runtime.structure import flatten, unflatten
@@ -61,15 +64,13 @@ class Linearized:
 
 
 def _split(graph: Graph, n_own: int, n_out: int) -> tuple[Graph, list[Value], Graph]:
-    """(what does not depend on the first n_own inputs, its values that the rest reads, the rest)."""
-    dependent: set[Node] = {v.node for v in graph.inputs[:n_own]}
-    for node in graph.nodes:
-        if any(a.node in dependent for a in node.args):
-            dependent.add(node)
+    """(what does not depend on the first n_own inputs, its values that the rest reads, the rest).
+
+    A loop or branch that computes primals and tangents together stands in both: among the primals with tangents of
+    zero, which the passes take out.
+    """
+    dependent: set[Value] = set(graph.inputs[:n_own])
     first, rest = GraphBuilder(name="primal"), GraphBuilder(name="linear")
-    for name, d in graph.symbols.items():
-        if d.kind == "value" and isinstance(d.source, int):
-            first.graph.symbols[name] = type(d)(d.kind, d.source - n_own, d.axis, d.hint)
     here: dict[Value, Value] = {v: first.input(v.type) for v in graph.inputs[n_own:]}
     there: dict[Value, Value] = {v: rest.input(v.type) for v in graph.inputs[:n_own]}
     residuals: list[Value] = []
@@ -80,18 +81,48 @@ def _split(graph: Graph, n_own: int, n_out: int) -> tuple[Graph, list[Value], Gr
             residuals.append(v)
         return there[v]
 
+    def zeros(t: Type) -> Value:
+        return first.emit(fill_op, (), {"value": 0.0, "shape": t.shape, "dtype": t.dtype})[0]
+
+    def symbols_of_rest(node: Node) -> None:
+        for name in node.mentioned_symbols() - rest.graph.symbols.keys():
+            d = graph.symbols[name]
+            source = residual(d.source if d.kind == "data" else graph.inputs[d.source])
+            kind = "value" if d.kind == "data" else d.kind
+            rest.graph.symbols[name] = SymbolDef(kind, rest.graph.inputs.index(source), d.axis, d.hint)
+
+    for name, d in graph.symbols.items():
+        if d.kind == "value" and isinstance(d.source, int):
+            first.graph.symbols[name] = SymbolDef(d.kind, d.source - n_own, d.axis, d.hint)
     for node in graph.nodes:
-        if node.op.name == "input":
+        if node.op is input_op:
             continue
-        builder, operands = (
-            (rest, [residual(a) for a in node.args]) if node in dependent else (first, [here[a] for a in node.args])
-        )
-        copied = Node(node.op, tuple(operands), node.params, node.types, node.regions, node.loc, node.path)
-        builder.graph.add(copied)
-        (there if node in dependent else here).update(zip(node.outputs, copied.outputs, strict=True))
+        operands = [a in dependent for a in node.args]
+        rule = MARKED.get(node.op.name)
+        marks = rule(node, operands, carries_batch) if rule else [any(operands)] * len(node.types)
+        if any(marks) or (any(operands) and not marks):
+            symbols_of_rest(node)
+            copied = _copied(node, [residual(a) for a in node.args])
+            rest.graph.add(copied)
+            found = [(v, c) for v, c, on in zip(node.outputs, copied.outputs, marks, strict=True) if on]
+            dependent.update([v for v, _ in found])
+            there.update(found)
+        if not all(marks) or not any(operands):
+            copied = _copied(
+                node, [zeros(a.type) if on else here[a] for a, on in zip(node.args, operands, strict=True)]
+            )
+            first.graph.add(copied)
+            here.update((v, c) for v, c, on in zip(node.outputs, copied.outputs, marks, strict=True) if not on)
+            for name, d in graph.symbols.items():
+                if d.kind == "data" and d.source in here and name not in first.graph.symbols:
+                    first.graph.symbols[name] = SymbolDef("data", here[d.source], d.axis, d.hint)
     rest.graph.outputs = [residual(v) for v in graph.outputs[n_out:]]
     first.graph.outputs = [here[v] for v in [*graph.outputs[:n_out], *residuals]]
     return first.graph, residuals, rest.graph
+
+
+def _copied(node: Node, operands: list[Value]) -> Node:
+    return Node(node.op, tuple(operands), node.params, node.types, node.regions, node.loc, node.path)
 
 
 def linearize(f: Callable[..., Any], *primals: Any) -> Any:

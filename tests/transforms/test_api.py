@@ -132,3 +132,50 @@ def test_graphs_run() -> None:
         rows, total = several(np.ones(n))
         np.testing.assert_array_equal(rows, np.full(n, 2.0))
         assert total == n
+
+
+# -- linearize through control flow -----------------------------------------------------------------------------------
+
+
+def branch(x: Any) -> Any:
+    x = x.copy()
+    if x[0] > 0:
+        x[1] *= 0.8
+    else:
+        x[2] = x[0] * 1.1
+    return x * 1.0
+
+
+def until(x: Any) -> Any:
+    s = x.sum()
+    while s < 10:
+        s = np.abs(s) * 1.5 + x[0] ** 2
+    return s * x
+
+
+def masked(x: Any) -> Any:
+    x = x.copy()
+    x[x > 0.2] *= 0.7
+    return (x[x > 0] ** 2).sum() * x
+
+
+def counted(x: Any) -> Any:
+    count = 0
+    for i in range(6):
+        if x[i % 3] > 0:
+            count = count + 1
+    return x * count
+
+
+@pytest.mark.parametrize("f", [prefix, branch, until, masked, counted], ids=lambda f: f.__name__)
+def test_linearize_through_control_flow(f: Any) -> None:
+    for x in (X, np.array([-1.0, 0.1, 2.0])):
+        value, push = st.linearize(f, x)
+        want, slope = st.jvp(f, (x,), (Y,))
+        np.testing.assert_allclose(value, want)
+        np.testing.assert_allclose(push(Y), slope)
+        np.testing.assert_allclose(push(2 * Y), 2 * slope)
+        np.testing.assert_allclose(st.compile(lambda x: st.linearize(f, x)[1](Y))(x), slope)
+        through = st.grad(lambda x: (st.linearize(f, x)[1](Y) ** 2).sum())(x)
+        direct = st.grad(lambda x: (st.jvp(f, (x,), (Y,))[1] ** 2).sum())(x)
+        np.testing.assert_allclose(through, direct)
