@@ -160,11 +160,11 @@ class BodyEmitter:
             a = self.loops[k]
             if not a.reduce:
                 continue
-            if isinstance(a.extent, Expr):
+            steps = a.most if isinstance(a.extent, Expr) else a.extent
+            if steps is None:
                 return k
-            steps = a.extent
             if a.var == self.leaf.vector:
-                steps = -(-a.extent // (self.full_width * self.leaf.unroll))
+                steps = -(-steps // (self.full_width * self.leaf.unroll))
             inside *= max(steps, 1)
             if inside > 2 * BLOCK_STEPS:
                 return k

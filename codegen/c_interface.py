@@ -50,6 +50,7 @@ class Kernel:
     layout: str
     abi: Abi
     text: str  # LLVM IR
+    loops: bool = False  # there are loops written one element at a time, which `optimise` is told
 
 
 @dataclass(frozen=True, slots=True)

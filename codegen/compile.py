@@ -1,7 +1,7 @@
 """`compile_graph`: graph -> program -> LLVM module -> object, and the record of what came out.
 
-The pipeline is the list in `compile_graph`, top to bottom: lower, fuse, schedule, plan, emit, optimise, assemble.
-Nothing here executes code or knows addresses; the same object serves the JIT and a built library.
+The pipeline is the list in `compile_graph`, top to bottom: lower, fuse (then share buffers), schedule, plan, emit,
+optimise, assemble. Nothing here executes code or knows addresses; the same object serves the JIT and a built library.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ class Compiled:
     @property
     def llvm(self) -> str:
         """The optimised LLVM IR."""
-        return str(_optimised(self.text, self.target))
+        return str(_optimised(self.text, self.target, loops=self.program.has_loops))
 
     @property
     def assembly(self) -> str:
         """The machine code as text."""
-        return str(_machine(self.target).emit_assembly(_optimised(self.text, self.target)))
+        module = _optimised(self.text, self.target, loops=self.program.has_loops)
+        return str(_machine(self.target).emit_assembly(module))
 
 
 def compile_graph(
@@ -61,12 +62,14 @@ def compile_graph(
     from stager.codegen.inplace import share
     from stager.codegen.lower import lower
     from stager.codegen.module import emit_program
+    from stager.codegen.rotate import rotate
     from stager.codegen.schedule import schedule
 
     clock = _Clock()
     program = lower(graph, name, target, blas=blas)
     clock("lower")
     fuse(program)
+    rotate(program)
     share(program)
     clock("fuse")
     schedule(program, target, threads=threads)
@@ -79,7 +82,7 @@ def compile_graph(
     clock("print")
     code = b""
     if assemble:
-        module = _optimised(text, target)
+        module = _optimised(text, target, loops=program.has_loops)
         clock("optimise")
         code = bytes(_machine(target).emit_object(module))
         clock("assemble")
@@ -107,26 +110,29 @@ def _machine(target: Target) -> Any:
     return target.machine(opt=2)
 
 
-def _optimised(text: str, target: Target) -> Any:
+def _optimised(text: str, target: Target, *, loops: bool) -> Any:
     """The module, parsed and optimised."""
     import llvmlite.binding as llvm
 
     machine = _machine(target)  # initialises LLVM
     assert machine is not None
     module = llvm.parse_assembly(text)
-    optimise(module, target, inline='@"stager.' in text)
+    optimise(module, target, inline='@"stager.' in text, loops=loops)
     return module
 
 
-def optimise(module: Any, target: Target, *, inline: bool) -> None:
+def optimise(module: Any, target: Target, *, inline: bool, loops: bool) -> None:
     """The passes of the emitter's own code: of the JIT's modules and of a built library's, so that both run alike.
-    `inline`: there are functions that must be inlined or dropped."""
+    `inline`: there are functions that must be inlined or dropped. `loops`: there are loops that were written one
+    element at a time. What one iteration stores and the next one loads again stays in a register there, what no
+    iteration changes is loaded before, and short loops are unrolled. Vector code needs none of that: it is emitted as
+    it shall be."""
     import llvmlite.binding as llvm
 
-    options = llvm.create_pipeline_tuning_options(speed_level=1)
+    options = llvm.create_pipeline_tuning_options(speed_level=2 if loops else 1)
     options.loop_vectorization = False
     options.slp_vectorization = False
-    options.loop_unrolling = False
+    options.loop_unrolling = loops
     builder = llvm.create_pass_builder(_machine(target), options)
     passes = llvm.create_new_module_pass_manager()
     if inline:
@@ -136,6 +142,8 @@ def optimise(module: Any, target: Target, *, inline: bool) -> None:
     passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
     passes.run(module, builder)
+    if loops:
+        builder.getModulePassManager().run(module, builder)
 
 
 def abi_of(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from stager.ir.dims import Apply, Atom, Dim, Expr, Sym, floordiv, symbols_of
+from stager.ir.dims import Apply, Atom, Dim, Expr, Sym, floordiv
+from stager.ir.ranges import Range, at_worst
 
 DYNAMIC = 1 << 20
 """Variables from here on are `DYNAMIC + instruction`; below are axes."""
@@ -116,14 +117,14 @@ class Facts:
 
     def __init__(self) -> None:
         self.signed: set[str] = set()
-        self.ranges: dict[str, tuple[Dim, Dim]] = {}
+        self.ranges: dict[str, Range] = {}
 
     def non_negative(self, d: Dim) -> bool:
         """Whether `d >= 0` can be proved."""
         if not isinstance(d, Expr):
             return d >= 0
         for _ in range(4):  # a loop index may be bounded by another one
-            extreme = self._at_worst(d)
+            extreme = at_worst(d, self.ranges)
             if extreme is d:
                 break
             d = extreme
@@ -164,7 +165,7 @@ class Facts:
         for _ in range(8):
             if not isinstance(d, Expr):
                 return d
-            lowered = self._at_worst(d)
+            lowered = at_worst(d, self.ranges)
             if lowered is d:
                 return self._inside_functions(d)
             d = lowered
@@ -185,28 +186,9 @@ class Facts:
             out = out + factor
         return out
 
-    def _at_worst(self, d: Expr) -> Dim:
-        """`d` with one ranged symbol, linear in it, at the end of its range that makes `d` smallest."""
-        for m, c in d.terms:
-            if len(m) == 1 and m[0][1] == 1 and isinstance(m[0][0], Sym) and m[0][0].name in self.ranges:
-                name = m[0][0].name
-                others = [t for t in d.terms if t[0] != m]
-                if any(name in symbols_of(Expr((t,))) for t in others):
-                    continue
-                low, high = self.ranges[name]
-                rest: Dim = Expr(tuple(others)) if others else 0
-                return _plain(rest) + c * (low if c > 0 else high)
-        return d
-
     def _atom_non_negative(self, atom: Atom) -> bool:
         if isinstance(atom, Sym):
             return atom.name not in self.signed
         a, b = self.non_negative(atom.a), self.non_negative(atom.b)
         return (a or b) if atom.fn == "max" else (a and b)
 
-
-def _plain(d: Dim) -> Dim:
-    """A constant-only expression as an int."""
-    if isinstance(d, Expr) and len(d.terms) == 1 and not d.terms[0][0]:
-        return d.terms[0][1]
-    return d

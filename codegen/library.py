@@ -98,7 +98,8 @@ def emit_library(
             value.storage_class = "dllexport"  # what a DLL exports; weak data cannot be
     if len(targets) > 1:
         _share_constants(linked, target)
-    optimise(linked, target, inline=True)
+    loops = any(k.loops for f in functions for k in f.kernels)
+    optimise(linked, target, inline=True, loops=loops)
     return linked
 
 

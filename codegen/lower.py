@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from stager.codegen.dependence import apart
 from stager.codegen.index import Facts, Ix, variable
 from stager.codegen.program import Buffer, Instr, Move, Program, Read, Scalar, Storage, Store
 from stager.codegen.pull import StageBuilder, value_key
@@ -325,13 +326,7 @@ class Walk:
 
     def _same_or_apart(self, sb: StageBuilder, read: Ix, written: Ix) -> bool:
         """Whether a stage may read at one position while it writes another of the same storage."""
-        if read == written or not sb.axes:
-            return True
-        facts = self.ctx.facts
-        r, w = facts.bounds(read, sb.range_of), facts.bounds(written, sb.range_of)
-        if r is None or w is None:
-            return False
-        return facts.non_negative(w[0] - r[1] - 1) or facts.non_negative(r[0] - w[1] - 1)
+        return read == written or not sb.axes or apart(read, written, sb.range_of, sb.range_of, self.ctx.facts)
 
     def deliver(self, v: Value, target: Buffer) -> None:
         """Makes sure that the content of `v` is in `target`."""

@@ -167,6 +167,7 @@ class LoopAxis:
     extent: Dim
     reduce: bool = False
     tile: int = 0
+    most: int | None = None  # what a symbolic extent is known not to exceed
 
 
 @dataclass(slots=True, eq=False)
@@ -309,6 +310,18 @@ class Program:
     facts: Any = None  # index.Facts of the symbols
     arena_bytes: Dim = 0
     work: Dim = 0  # rough nanoseconds of one call on one thread
+
+    @property
+    def has_loops(self) -> bool:
+        """Whether there are loops whose iterations run one after the other."""
+        found = False
+
+        def look(step: Any) -> None:
+            nonlocal found
+            found = found or isinstance(step, Loop | While)
+
+        walk(self.steps, look)
+        return found
 
     def __str__(self) -> str:
         return "\n".join(_program_lines(self))

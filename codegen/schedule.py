@@ -59,6 +59,7 @@ class _Scheduler:
         self.target = target
         self.threads = threads
         self.count = 0
+        self.in_loop = 0  # how many loops run one after the other stand around
         self.entry = set(program.symbols)
 
     def steps(self, steps: list[Any], nested: bool) -> list[Any]:
@@ -72,10 +73,14 @@ class _Scheduler:
                     s.body = self.steps(s.body, True)
                     self._map(s, nested, self.body_work(s.body))
                 case Loop():
+                    self.in_loop += 1
                     s.body = self.steps(s.body, nested)
+                    self.in_loop -= 1
                     s.period = _period(self.body_work(s.body))
                 case While():
+                    self.in_loop += 1
                     s.test, s.body = self.steps(s.test, nested), self.steps(s.body, nested)
+                    self.in_loop -= 1
                 case Switch():
                     s.branches = [self.steps(b, nested) for b in s.branches]
             out.append(s)
@@ -168,6 +173,9 @@ class _Scheduler:
     def _leaf(self, leaf: Leaf, nest: Nest) -> None:
         if not leaf.loops:
             return
+        for a in leaf.loops:
+            most = self.program.facts.maximum(a.extent)
+            a.most = most if isinstance(most, int) else None
         stage = leaf.stage
         best = self._vector_axis(leaf, nest)
         leaf.loops = _ordered(leaf, best)
@@ -250,7 +258,7 @@ class _Scheduler:
         if isinstance(most, int) and most * cost < PARALLEL_NS:
             return [nest]
         if first.reduce:
-            if nested:
+            if nested or (self.in_loop and isinstance(first.extent, Expr)):  # short in most turns, for all that we know
                 return [nest]
             return self._divide(nest, first, points)
         if not self.threads or nested:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from stager.ir.core_ops import constant_op, dim_op, fill_op, input_op, iota_op
-from stager.ir.dims import Dim, Expr, dim_max, dim_min, product, substitute, symbol, symbols_of
+from stager.ir.dims import Dim, Expr, Sym, dim_max, dim_min, product, substitute, symbol, symbols_of
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.regions import first_capture, first_operand, own_inputs
 
@@ -29,6 +29,32 @@ def at_least(a: Bound, b: Bound) -> bool:
     if a is None or b is None:
         return False
     d = a - b
+    return not isinstance(d, Expr) and d >= 0
+
+
+def at_worst(d: Expr, ranges: Mapping[str, Range]) -> Dim:
+    """`d` with one ranged symbol, linear in it, at the end of its range that makes `d` smallest; `d` where none is."""
+    for m, c in d.terms:
+        if len(m) == 1 and m[0][1] == 1 and isinstance(m[0][0], Sym) and m[0][0].name in ranges:
+            name = m[0][0].name
+            end = ranges[name][0 if c > 0 else 1]
+            others = tuple([t for t in d.terms if t[0] != m])
+            if end is None or any(name in symbols_of(Expr((t,))) for t in others):
+                continue
+            rest: Dim = Expr(others) if others else 0
+            if isinstance(rest, Expr) and len(others) == 1 and not others[0][0]:
+                rest = others[0][1]
+            return rest + c * end
+    return d
+
+
+def known_at_least(a: Dim, b: Dim, ranges: Mapping[str, Range]) -> bool:
+    """True when a >= b is known, given the ranges of symbols."""
+    d = a - b
+    for _ in range(4):  # a symbol may be bounded by another one
+        if not isinstance(d, Expr):
+            return d >= 0
+        d = at_worst(d, ranges)
     return not isinstance(d, Expr) and d >= 0
 
 

@@ -27,7 +27,7 @@ from stager.ir.dtypes import DType
 from stager.ir.graph import Graph, Node, SymbolDef, Value
 from stager.ir.hash import literal_bits, structural_hash
 from stager.ir.op import Op, op_named
-from stager.ir.ranges import Range, region_ranges
+from stager.ir.ranges import Range, known_at_least, region_ranges
 from stager.ir.regions import first_capture, first_operand, own_inputs
 from stager.ir.types import Type
 
@@ -94,8 +94,10 @@ class Rewriter:
         literals: Mapping[int, Any] | None = None,
         dims: Mapping[str, Dim] | None = None,
         ranges: Mapping[int, Range] | None = None,
+        region: bool = False,
     ) -> None:
         """Of a region: `literals`, inputs that are one; `dims`, symbols that are one; `ranges` of integer inputs."""
+        self.is_region = region
         self.old = graph
         self._literals = literals or {}
         self.ranges = ranges or {}
@@ -181,11 +183,38 @@ class Rewriter:
 
     def dim_of(self, v: Value) -> Dim:
         """The dim that an integer scalar is: known, or a new data symbol."""
-        if (known := self.dim_value(v)) is not None:
+        return known if (known := self.dim_value(v)) is not None else self._new_symbol(SymbolDef("data", v))
+
+    def index_dim(self, v: Value, depth: int = 8) -> Dim | None:
+        """The dim that an index is: literals, dims, integer inputs of a region, and sums and multiples of them.
+
+        An input gets a symbol where it has none. Only for positions that are in bounds: their arithmetic did not wrap.
+        """
+        known = self.dim_value(v)
+        if known is not None or v.type.shape != () or v.type.dtype.name != "i64" or depth == 0:
             return known
+        node = v.node
+        if node.op is input_op:
+            return self._new_symbol(SymbolDef("value", node.params["index"])) if self.is_region else None
+        if node.op.name not in ("add", "sub", "mul", "neg"):
+            return None
+        if not _made_of_inputs(v, depth):
+            return None
+        dims = [self.index_dim(a, depth - 1) for a in node.args]
+        if any(d is None for d in dims):
+            return None
+        return _ARITHMETIC[node.op.name](*dims)
+
+    def at_least(self, a: Dim, b: Dim) -> bool:
+        """True when a >= b is known, from the ranges of the integers that symbols stand for too."""
+        known = {name: self.ranges[d.source] for name, d in self.symbols.items()
+                 if d.kind == "value" and d.source in self.ranges}  # fmt: skip
+        return known_at_least(a, b, known)
+
+    def _new_symbol(self, d: SymbolDef) -> Dim:
         taken = {*self.old.symbols, *self.symbols}
         name = next(n for n in (f"s{i}" for i in itertools.count()) if n not in taken)
-        self.symbols[name] = SymbolDef("data", v)
+        self.symbols[name] = d
         return symbol(name)
 
     # -- the walk ------------------------------------------------------------------------------------------------
@@ -222,7 +251,9 @@ class Rewriter:
     def region(self, graph: Graph, **known: Any) -> Graph:
         """A region rewritten by the same rules; `known` are the facts that the constructor takes about regions."""
         again = self._max_depth > 1
-        return Rewriter(graph, self.rules, share=self.share, fast_math=self.fast_math, again=again, **known).run()
+        return Rewriter(
+            graph, self.rules, share=self.share, fast_math=self.fast_math, again=again, region=True, **known
+        ).run()
 
     def add(self, node: Node) -> tuple[Value, ...]:
         """Put a node into the new graph: what its rules make of it, or an equal node, or itself."""
@@ -412,6 +443,22 @@ def assemble(
     new.inputs = [Value(n) for n in inputs]
     new.outputs = list(outputs)
     return new
+
+
+_ARITHMETIC: dict[str, Callable[..., Dim]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "neg": lambda a: -a,
+}
+
+
+def _made_of_inputs(v: Value, depth: int) -> bool:
+    """Whether an integer is sums and multiples of inputs, literals and dims."""
+    node = v.node
+    if node.op is input_op or known_dim(v) is not None:
+        return True
+    return depth > 0 and node.op.name in _ARITHMETIC and all(_made_of_inputs(a, depth - 1) for a in node.args)
 
 
 # -- what an operand is ------------------------------------------------------------------------------------------------

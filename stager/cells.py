@@ -146,12 +146,12 @@ class ViewStep:
 
 
 class PickStep(ViewStep):
-    """A view at traced integer positions, one per axis in `axes`: `A[i]`, `A[:, j]`. `op` is gather."""
+    """A view at traced integer positions along `axes`: `A[i]`, `A[:, j]`, `A[::k]`. `op` is gather."""
 
     __slots__ = ("positions",)
 
-    def __init__(self, op: Op, axes: tuple[int, ...], positions: Sequence[Any]) -> None:
-        super().__init__(op, {"axes": axes, "batch_dims": 0, "mode": "check"})
+    def __init__(self, op: Op, axes: tuple[int, ...], positions: Sequence[Any], mode: str = "check") -> None:
+        super().__init__(op, {"axes": axes, "batch_dims": 0, "mode": mode})
         self.positions = tuple(positions)
 
     def read(self, base: Any) -> Any:

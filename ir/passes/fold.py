@@ -76,6 +76,8 @@ def fold_arrays(rw: Rewriter, node: Node) -> Replacement:
         return None  # literals have their own rules, which keep them literals
     if not all(t.is_static for t in node.types) or not all(a.type.is_static for a in args):
         return None
+    if node.mentioned_symbols():  # where a slice starts, though its size is known
+        return None
     taken = max(_size(a.type) for a in args)
     made = sum(_size(t) for t in node.types)
     if max(taken, made) > FOLDED_ELEMENTS or (made > taken and made > GROWN_ELEMENTS):

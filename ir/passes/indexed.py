@@ -1,15 +1,15 @@
 """Gathers and scatters at positions that are known: slices and updates, which fold into index maps.
 
-A position is known when the index operand is a literal, a dim (`x[i]` inside a loop, promised in bounds) or an iota
-over the whole axis. Checked positions are only replaced where they are seen to be in bounds; what is out of bounds
-stays, to raise at run time.
+A position is known when the index operand is a literal, a dim, made of a region's integers (`x[i + 1]` inside a loop,
+promised in bounds), or an iota over the whole axis. Checked positions are only replaced where they are seen to be in
+bounds; what is out of bounds stays, to raise at run time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stager.ir.core_ops import dim_op, fill_op
+from stager.ir.core_ops import fill_op
 from stager.ir.dims import Dim, Expr
 from stager.ir.graph import Node, Value
 from stager.ir.ranges import range_of, within
@@ -17,14 +17,12 @@ from stager.ir.rewrite import Replacement, Rewriter, Rules, made_by
 from stager.ir.types import Type
 
 
-def _position(index: Value, extent: Dim, mode: str) -> Dim | None:
+def _position(rw: Rewriter, index: Value, extent: Dim, mode: str) -> Dim | None:
     """Where a scalar or literal index points, as a dim known to be in bounds."""
-    node = index.node
-    if node.op is fill_op:
-        i: Dim = int(node.params["value"])
-    elif node.op is dim_op and index.type.shape == ():
-        i = node.params["dim"]
-    else:
+    i: Dim | None = int(index.node.params["value"]) if index.node.op is fill_op else None
+    if i is None and mode == "promise":
+        i = rw.index_dim(index)
+    if i is None:
         return None
     if isinstance(i, Expr):
         return i if mode == "promise" else None
@@ -39,10 +37,10 @@ def _position(index: Value, extent: Dim, mode: str) -> Dim | None:
     return i if 0 <= i < extent else None
 
 
-def _positions(x: Value, indices: tuple[Value, ...], node: Node) -> list[Dim] | None:
+def _positions(rw: Rewriter, x: Value, indices: tuple[Value, ...], node: Node) -> list[Dim] | None:
     found = []
     for index, axis in zip(indices, node.params["axes"], strict=True):
-        position = _position(index, x.type.shape[axis], node.params["mode"])
+        position = _position(rw, index, x.type.shape[axis], node.params["mode"])
         if position is None:
             return None
         found.append(position)
@@ -66,7 +64,7 @@ def gather(rw: Rewriter, node: Node) -> Replacement:
         return rw.emit("gather", *node.args, **{**node.params, "mode": "promise"})
     if node.params["batch_dims"] != 0:
         return None
-    positions = _positions(x, tuple(indices), node)
+    positions = _positions(rw, x, tuple(indices), node)
     if positions is None:
         return None
     axes = node.params["axes"]
@@ -103,7 +101,7 @@ def scatter(rw: Rewriter, node: Node) -> Replacement:
         return rw.emit("scatter", *node.args, **{**node.params, "mode": "promise"})
     if node.params["batch_dims"] != 0 or indices[0].type.shape != () or combine not in ("set", "add"):
         return None
-    positions = _positions(x, tuple(indices), node)
+    positions = _positions(rw, x, tuple(indices), node)
     if positions is None:
         return None
     region = _region(x.type, node.params["axes"], positions)

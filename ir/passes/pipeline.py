@@ -20,6 +20,8 @@ from stager.ir.passes.control import CONTROL
 from stager.ir.passes.dead import dead_code, dead_results
 from stager.ir.passes.fold import FOLD
 from stager.ir.passes.indexed import INDEXED
+from stager.ir.passes.latest import read_latest
+from stager.ir.passes.masks import MASKS
 from stager.ir.passes.order import reads_first
 from stager.ir.passes.updates import UPDATES, drop_overwritten, join_updates
 from stager.ir.passes.views import VIEWS
@@ -45,7 +47,7 @@ def algebra_rules() -> Rules:
 @cache
 def simplify_rules() -> Rules:
     """All local rules, in the order in which they are tried."""
-    return merge_rules(FOLD, algebra_rules(), VIEWS, UPDATES, INDEXED, CONTROL)
+    return merge_rules(FOLD, algebra_rules(), VIEWS, UPDATES, INDEXED, MASKS, CONTROL)
 
 
 def common_subexpressions(graph: Graph, fast_math: bool = False) -> Graph:
@@ -95,6 +97,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("trim_control", trim_control, "carries and results that are not needed, found from behind"),
     Pass("drop_overwritten", drop_overwritten, "updates that are written again unread"),
     Pass("join_updates", join_updates, "updates that cover their base become a concatenation"),
+    Pass("read_latest", read_latest, "reads behind an update read its result, which lets it write in place"),
     Pass("reads_first", reads_first, "what reads an array comes before what may write over it"),
 )
 

@@ -8,7 +8,7 @@ compared as dims: what is not known to be inside or outside is left alone.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import gcd
 
@@ -19,6 +19,8 @@ from stager.ir.hash import literal_bits
 from stager.ir.ranges import at_least
 from stager.ir.rewrite import Replacement, Rewriter, Rules, made_by, map_regions, rebuild
 from stager.ir.types import Type
+
+Comparison = Callable[[Dim, Dim], bool]
 
 UPDATES_LOOKED_THROUGH = 32  # per read: keeps a read after k writes from costing k
 PIECES = 4  # a slice of a concatenation becomes at most so many slices
@@ -46,9 +48,9 @@ class Span:
     def whole(self) -> bool:
         return self.size == self.extent and abs(self.step) == 1
 
-    def apart(self, other: Span) -> bool:
+    def apart(self, other: Span, known: Comparison = at_least) -> bool:
         """True when the two are known to share no position."""
-        if at_least(other.low, self.high + 1) or at_least(self.low, other.high + 1):
+        if known(other.low, self.high + 1) or known(self.low, other.high + 1):
             return True
         stride = gcd(self.step, other.step)
         offset = self.start - other.start
@@ -89,8 +91,9 @@ def _within(a: Sequence[Span], b: Sequence[Span]) -> bool:
     return all(x.within(y) for x, y in zip(a, b, strict=True))
 
 
-def _apart(a: Sequence[Span], b: Sequence[Span]) -> bool:
-    return any(x.apart(y) for x, y in zip(a, b, strict=True))
+def regions_apart(a: Sequence[Span], b: Sequence[Span], known: Comparison = at_least) -> bool:
+    """True when two regions of one array are known to share no element."""
+    return any(x.apart(y, known) for x, y in zip(a, b, strict=True))
 
 
 def _params(region: Sequence[Span]) -> dict[str, tuple[Dim, ...]]:
@@ -119,7 +122,7 @@ def slice_of_update(rw: Rewriter, node: Node) -> Replacement:
             written = rw.memo[base.node] = spans(base.node, x.type.shape)
         if _within(region, written):
             return _slice_of_value(rw, region, written, base.node.args[1])
-        if not _apart(region, written):
+        if not regions_apart(region, written, rw.at_least):
             break
         base = base.node.args[0]
     return None if base is x else _unless_deep(rw, node, base)
@@ -128,7 +131,7 @@ def slice_of_update(rw: Rewriter, node: Node) -> Replacement:
 def _unless_deep(rw: Rewriter, node: Node, base: Value) -> Replacement:
     """A read that stopped at an update that it partly touches; nothing when the limit stopped it (it would go on)."""
     written = spans(base.node, base.type.shape) if made_by(base, "slice_update") else None
-    if written is None or _apart(spans(node, base.type.shape), written):
+    if written is None or regions_apart(spans(node, base.type.shape), written, rw.at_least):
         return None
     return rw.emit("slice", base, **node.params)
 
@@ -219,7 +222,7 @@ def slice_of_pad(rw: Rewriter, node: Node) -> Replacement:
 
 
 def slice_update(rw: Rewriter, node: Node) -> Replacement:
-    """of everything -> the value; of nothing -> x; of what is there already -> x; over an update that it covers"""
+    """of everything -> the value; of nothing -> x; of what is there -> x; of a part of a part -> of that part"""
     x, value = node.args
     region = spans(node, x.type.shape)
     if any(s.size == 0 for s in region):
@@ -234,9 +237,23 @@ def slice_update(rw: Rewriter, node: Node) -> Replacement:
         return x
     if _same_literal(x, value):
         return x
-    if made_by(x, "slice_update") and _within(spans(x.node, x.type.shape), region):
-        return rw.emit("slice_update", x.node.args[0], value, **node.params)
+    if made_by(x, "slice_update") and x.node.args[1] == value and spans(x.node, x.type.shape) == region:
+        return x
+    if made_by(value, "slice_update"):
+        return _update_of_part(rw, x, value.node, region)
     return None
+
+
+def _update_of_part(rw: Rewriter, x: Value, part: Node, region: list[Span]) -> Replacement:
+    """slice_update(x, slice_update(slice x, v)) -> slice_update(x, v): a view of a view is written"""
+    old, v = part.args
+    if not made_by(old, "slice") or old.node.args[0] != x or spans(old.node, x.type.shape) != region:
+        return None
+    inner = [
+        Span(r.start + s.start * r.step, s.size, r.step * s.step, r.extent)
+        for r, s in zip(region, spans(part, old.type.shape), strict=True)
+    ]
+    return rw.emit("slice_update", x, v, **_params(inner))
 
 
 def _same_literal(x: Value, y: Value) -> bool:

@@ -62,7 +62,7 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, op
         kernel = f"{name}_kernel" if layout == "dense" else f"{name}_kernel_{layout}"
         compiled = _compile(of, kernel, options)
         stats = stats or describe(compiled.program)
-        kernels.append(Kernel(layout, compiled.abi, compiled.text))
+        kernels.append(Kernel(layout, compiled.abi, compiled.text, compiled.program.has_loops))
     out_names = {
         r.index: names(n)
         for n, r in zip(leaf_names("out", traced.result_structure), traced.results, strict=True)

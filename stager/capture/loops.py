@@ -71,7 +71,7 @@ def plan_for(
 ) -> Callable[[Closure | None], Any] | None:
     """How to run a `for` statement, or None to run it as Python does."""
     if type(iterable) is range:
-        if len(iterable) <= FEW or not _touches_traced(body):
+        if len(iterable) <= FEW or not touches_traced(body):
             return None
         return lambda orelse: _with_fallback(s, _of_range(iterable), iterable, body, names, orelse, jumps)
     found = indexed(iterable)
@@ -130,7 +130,7 @@ _INERT = (
 )
 
 
-def _touches_traced(body: Closure, depth: int = 3) -> bool:
+def touches_traced(body: Closure, depth: int = 3) -> bool:
     """Whether a loop body can reach traced arrays: through its variables, or globals that are not plain constants."""
     values = Variables(body).snapshot().values()
     return any(_may_hold(v, depth) for v in values if v is not UNBOUND) or _reads_arrays(
@@ -143,7 +143,7 @@ def _may_hold(x: Any, depth: int) -> bool:
     if isinstance(x, list | tuple | set | dict):
         return not depth or any(_may_hold(v, depth - 1) for v in (x.values() if isinstance(x, dict) else x))
     if type(x) is FunctionType:
-        return depth > 0 and x.__closure__ is not None and _touches_traced(x, depth - 1)
+        return depth > 0 and x.__closure__ is not None and touches_traced(x, depth - 1)
     return not isinstance(x, _INERT)
 
 

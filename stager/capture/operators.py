@@ -270,10 +270,21 @@ def plain_for(iterator: Any, body: Closure, names: Names, orelse: Closure | None
     return None if orelse is None else orelse()
 
 
+LONG = 33  # so many turns of a `while` on Python numbers, and the rest is tried as a loop
+
+
 def while_(test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
     """A `while` statement: its signal."""
+    turns = 0
     while True:
         value = test()
+        turns += 1
+        if turns == LONG and value and type(value) not in TRACERS:
+            from stager.capture import staging
+
+            staged, signal = staging.long_while(test, body, names, orelse, jumps)
+            if staged:
+                return signal
         if type(value) in TRACERS:
             from stager.capture import staging
 

@@ -25,7 +25,7 @@ from stager.capture.branches import (
 )
 from stager.capture.branches import check as check_error
 from stager.capture.iterables import Indexed, TracedRange
-from stager.capture.loops import MOST, plan_for, stage_while
+from stager.capture.loops import MOST, plan_for, stage_while, touches_traced
 from stager.capture.session import current
 from stager.cells import discard_overlays
 from stager.errors import ConcretizationError, ControlFlowError
@@ -76,6 +76,30 @@ def while_(value: Any, test: Closure, body: Closure, names: Names, orelse: Closu
         if known is None:
             return stage_while(test, body, names, orelse, jumps, None)
     raise first
+
+
+def long_while(
+    test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool
+) -> tuple[bool, Any]:
+    """The rest of a `while` that has run for long on Python numbers, as a loop of the graph: (whether it is, signal).
+
+    The numbers that an iteration rebinds become traced ones. Where that fails, the loop goes on in Python.
+    """
+    if not touches_traced(body):
+        return False, None
+    variables = Variables(test, body, orelse)
+    before = variables.snapshot()
+    bare = dict.fromkeys(n.lstrip("+") for n in names)
+    counters = [n for n in bare if type(variables.get(n)) is int]
+    if not counters:
+        return False, None
+    try:
+        for n in counters:
+            variables.set(n, weakened(as_array(variables.get(n))))
+        return True, stage_while(test, body, names, orelse, jumps, None)
+    except (ControlFlowError, ConcretizationError):
+        variables.restore(before)
+        return False, None
 
 
 def _known_truth(value: Any) -> bool | None:

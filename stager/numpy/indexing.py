@@ -225,6 +225,7 @@ def getitem(x: Array, index: Any) -> Array:
     """`x[index]`: a scalar where every axis has an integer, a view for a basic index, else a fresh array."""
     if _is_bool(index) and not getattr(index, "ndim", 0):  # one axis more, of one element or none
         return getitem(_led(x), _listed(index))
+    x, index = _with_known_steps(x, index)
     p = plan(index, x.type.shape)
     base = basic_view(x, p)
     if not p.arrays:
@@ -238,6 +239,22 @@ def getitem(x: Array, index: Any) -> Array:
         return Array(x.cell, (*base.path, step), Type(x.type.dtype, rest), x.weak)
     taken = gather(base.raw(), *positions, axes=axes, batch_dims=0, mode="check")
     return wrap(_place(taken, len(index_shape), axes, p.front), x.weak)
+
+
+def _with_known_steps(x: Array, index: Any) -> tuple[Array, Any]:
+    """The view that slices with traced steps make, and the rest of the index."""
+    from stager.numpy.traced_steps import has_traced_step, strided
+
+    if not any(has_traced_step(i) for i in (index if isinstance(index, tuple) else (index,))):
+        return x, index
+    items = expand(index, len(x.type.shape))
+    axis = 0
+    for k, item in enumerate(items):
+        if has_traced_step(item):
+            x = strided(x, item, axis)
+            items[k] = slice(None)
+        axis += _axes_of(item)
+    return x, tuple(items)
 
 
 def _led(x: Array) -> Array:
@@ -284,6 +301,7 @@ def combined_write(x: Array, index: Any, value: Any, combine: str) -> None:
     """`x[index] = value`, or what is there and value combined ("add", "mul", "min", "max"), each position in turn."""
     if _is_bool(index) and not getattr(index, "ndim", 0):
         return combined_write(_led(x), _listed(index), value, combine)
+    x, index = _with_known_steps(x, index)
     p = plan(index, x.type.shape)
     base = basic_view(x, p)
     dtype = x.type.dtype

@@ -1,0 +1,79 @@
+"""Stencils in place: two arrays change places instead of a copy back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stager as st
+from stager.codegen.compile import compile_graph
+from stager.codegen.target import Target
+from stager.pipeline import optimize
+
+
+def program(f: Callable[..., Any], *args: Any) -> str:
+    return str(compile_graph(optimize(st.make_graph(f)(*args)), Target.host()).program)
+
+
+def heat(u: Any, steps: Any) -> Any:
+    u = u.copy()
+    for _ in range(steps):
+        u[1:-1] += 0.2 * (u[2:] - 2.0 * u[1:-1] + u[:-2])
+    return u
+
+
+def plane(u: Any, steps: Any) -> Any:
+    u = u.copy()
+    for _ in range(steps):
+        u[1:-1, 2:-1] = 0.25 * (u[2:, 2:-1] + u[:-2, 2:-1] + u[1:-1, 3:] + u[1:-1, 1:-2])
+    return u
+
+
+def watched(u: Any, steps: Any) -> Any:
+    u = u.copy()
+    totals = np.zeros(steps)
+    for t in range(steps):
+        u[1:-1] = 0.5 * (u[2:] + u[:-2])
+        totals[t] = np.sum(u * u)
+    return u, totals
+
+
+def with_border(u: Any, steps: Any) -> Any:
+    u = u.copy()
+    for t in range(steps):
+        u[1:-1] = 0.5 * (u[2:] + u[:-2])
+        u[0] = 0.1 * t
+    return u
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 5, 6])
+@pytest.mark.parametrize(("f", "shape"), [(heat, (300,)), (plane, (30, 20)), (watched, (200,)), (with_border, (200,))])
+def test_stencils_in_place(f: Any, shape: Any, steps: int, rng: np.random.Generator) -> None:
+    u = rng.standard_normal(shape)
+    got, want = st.compile(f)(u, steps), f(u, steps)
+    for g, w in zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]:
+        np.testing.assert_allclose(g, w, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize(("f", "shape"), [(heat, (300,)), (plane, (30, 20)), (watched, (200,))])
+def test_the_region_is_not_copied_back(f: Any, shape: Any) -> None:
+    assert "swap" in program(f, np.zeros(shape), 6)
+
+
+def test_what_writes_more_than_the_region_copies() -> None:
+    assert "swap" not in program(with_border, np.zeros(200), 6)
+
+
+def test_arguments_in_place(rng: np.random.Generator) -> None:
+    def sweeps(u: Any) -> None:
+        for _ in range(7):
+            u[1:-1] = 0.5 * (u[2:] + u[:-2])
+
+    u = rng.standard_normal(100)
+    want, got = u.copy(), u.copy()
+    sweeps(want)
+    st.compile(sweeps)(got)
+    np.testing.assert_allclose(got, want, rtol=1e-13)
