@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.array import Array, as_array, raw
+from stager.array import Array, as_array, raw, wrap
 from stager.cells import PickStep
 from stager.errors import ConcretizationError
 from stager.ir.dims import Dim
@@ -53,7 +53,8 @@ def _positions(s: slice, n: Dim) -> Any:
     from stager.ops.regions import dim_value
     from stager.symbols import dim_of
 
-    step, length = _integer(s.step), as_array(n if isinstance(n, int) else _wrapped(dim_value(n)))
+    step: Any = _integer(s.step)
+    length: Any = wrap(dim_value(n))
     check(raw(step != 0), exception="ValueError", text="slice step cannot be zero")
     back = step < 0
     least, greatest = np.where(back, -1, 0), np.where(back, length - 1, length)
@@ -73,11 +74,5 @@ def _positions(s: slice, n: Dim) -> Any:
     return op.add(broadcast_raw(raw(start), (size,)), steps)
 
 
-def _integer(x: Any) -> Array:
-    return as_array(x).astype(np.int64)
-
-
-def _wrapped(x: Any) -> Array:
-    from stager.array import wrap
-
-    return wrap(x)
+def _integer(x: Any) -> Any:
+    return wrap(op.convert(raw(as_array(x)), dtype=i64))
