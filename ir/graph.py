@@ -258,6 +258,12 @@ class Graph:
 
         return print_graph(self)
 
+    def to_stablehlo(self) -> str:
+        """The graph as a StableHLO module (`ir/stablehlo/`). StableHLOError for what that does not cover."""
+        from stager.ir.stablehlo import to_stablehlo
+
+        return to_stablehlo(self)
+
     def to_mlir(self) -> str:
         """The graph as an MLIR module in upstream dialects."""
         from stager.ir.mlir import to_mlir

@@ -234,7 +234,7 @@ class Scalars:
         if src.is_float:
             return self._float_to_int(x, dtype)
         if src is not b1 and src.bits == dtype.bits:
-            return Scalar(x.name, dtype)
+            return self.bitcast(x, dtype)
         if src is not b1 and src.bits > dtype.bits:
             return self._cast("arith.trunci", x, dtype)
         return self._cast("arith.extsi" if src.kind == "i" else "arith.extui", x, dtype)
@@ -249,7 +249,7 @@ class Scalars:
             half = self.const(x.dtype, 2.0**63)
             high = self.xor(self._float_to_int(self.sub(x, half), i64), self.const(i64, -(2**63)))
             low = self._float_to_int(x, i64)
-            return Scalar(self.select(self.ge(x, half), high, low).name, u64)
+            return self.bitcast(self.select(self.ge(x, half), high, low), u64)
         inside = self.lt(self.abs(x), self.const(x.dtype, 2.0 ** (dtype.bits - 1)))
         whole = self._cast("arith.fptosi", self.select(inside, x, self.const(x.dtype, 0)), dtype)
         return self.select(inside, whole, self.const(dtype, -(2 ** (dtype.bits - 1))))
