@@ -4,7 +4,8 @@ Invariants (checked by `verify`): insertion order is a topological order; `Node.
 (`x*x` uses one operand twice, the digraph has one edge); nodes never change, a pass builds a new graph; every symbol
 mentioned by a type or param is defined in `Graph.symbols`.
 
-A graph *holds* a digraph instead of being one, so that this module loads without networkx.
+A graph *holds* a digraph instead of being one, and makes it when it is asked for: neither this module nor a call that
+finds its code on disk loads networkx.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -64,6 +66,8 @@ class Node:
     @property
     def ordered(self) -> bool:
         """True for an effect, and for a control node with an effect in one of its regions."""
+        if not self.regions:
+            return self.op.ordered
         return self.op.ordered or any(region.has_effects for region in self.regions)
 
     def mentioned_symbols(self) -> set[str]:
@@ -152,10 +156,12 @@ class Graph:
     runner: ClassVar[Callable[[Graph, list[Any]], list[Any]] | None] = None  # the reference evaluator when None
 
     def __init__(self, name: str = "main") -> None:
-        import networkx
-
         self.name = name
-        self.nx = networkx.DiGraph()
+        # The digraph's own dicts. Every pass of every compile adds every node, and filling them here is 2.5 times as
+        # fast as DiGraph.add_node and add_edge; and a call that finds its code on disk never needs networkx.
+        self._node: dict[Node, dict[str, Any]] = {}
+        self._succ: dict[Node, dict[Node, dict[str, Any]]] = {}
+        self._pred: dict[Node, dict[Node, dict[str, Any]]] = {}
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
         self.symbols: dict[str, SymbolDef] = {}
@@ -168,24 +174,27 @@ class Graph:
 
     def add(self, node: Node) -> Node:
         """Append a node whose operands are all in the graph already."""
-        # The digraph's own dicts, as DiGraph.add_node and add_edge fill them: every pass of every compile adds every
-        # node, and this is 2.5 times as fast.
-        nodes, succ, pred = self.nx._node, self.nx._succ, self.nx._pred
-        nodes[node] = {}
+        succ = self._succ
+        self._node[node] = {}
         succ[node] = {}
         sources: dict[Node, dict[str, Any]] = {}
-        pred[node] = sources
+        self._pred[node] = sources
         for a in node.args:
             source = a.node
             if source not in sources:
                 succ[source][node] = sources[source] = {}
         if node.ordered:
             if self._last_ordered is not None:
-                self.nx.add_edge(self._last_ordered, node, kind="order")
+                self._add_edge(self._last_ordered, node, "order")
             self._last_ordered = node
         if self.symbols:
             self._add_dim_edges(node)
         return node
+
+    def _add_edge(self, source: Node, node: Node, kind: str) -> None:
+        edge = self._succ[source].setdefault(node, {})
+        edge["kind"] = kind
+        self._pred[node][source] = edge
 
     def _add_dim_edges(self, node: Node) -> None:
         data = {name: d.source.node for name, d in self.symbols.items() if d.kind == "data"}
@@ -193,8 +202,8 @@ class Graph:
             return
         for name in node.mentioned_symbols():
             source = data.get(name)
-            if source is not None and source is not node and not self.nx.has_edge(source, node):
-                self.nx.add_edge(source, node, kind="dim")
+            if source is not None and source is not node and node not in self._succ[source]:
+                self._add_edge(source, node, "dim")
 
     def new_symbol(self, definition: SymbolDef, name: str | None = None) -> Dim:
         """A fresh symbol (`s0`, `s1`, … unless named) with its definition."""
@@ -205,13 +214,25 @@ class Graph:
 
     # -- reading -------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def nx(self) -> Any:
+        """The networkx.DiGraph of the nodes: not a copy, it stays up to date."""
+        import networkx
+
+        digraph = networkx.DiGraph()
+        digraph._node, digraph._adj, digraph._pred = self._node, self._succ, self._pred
+        return digraph
+
     @property
     def nodes(self) -> Iterable[Node]:
         """All nodes, in topological order."""
-        return self.nx._node  # type: ignore[no-any-return]  # the digraph's own insertion-ordered dict
+        return self._node
 
     def __len__(self) -> int:
-        return len(self.nx)
+        return len(self._node)
+
+    def __contains__(self, node: Node) -> bool:
+        return node in self._node
 
     def __iter__(self) -> Iterator[Node]:
         return iter(list(self.nodes))
@@ -228,6 +249,16 @@ class Graph:
     @property
     def output_types(self) -> tuple[Type, ...]:
         return tuple(v.type for v in self.outputs)
+
+    @property
+    def successors(self) -> Mapping[Node, Mapping[Node, Any]]:
+        """The nodes that an edge leads to, of each node."""
+        return self._succ
+
+    @property
+    def predecessors(self) -> Mapping[Node, Mapping[Node, Any]]:
+        """The nodes that an edge comes from, of each node."""
+        return self._pred
 
     def users(self) -> dict[Value, list[Node]]:
         """Which nodes use each value (a node stands once per operand position). Outputs do not count."""

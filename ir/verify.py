@@ -86,7 +86,7 @@ class _Verifier:
             if not isinstance(a, Value):
                 raise self.fail(f"operand {k} of {node.op.name} is no Value but {a!r}", node)
             if a.node not in self.position:
-                where = "stands later in the graph" if a.node in self.graph.nx else "is not in the graph"
+                where = "stands later in the graph" if a.node in self.graph else "is not in the graph"
                 raise self.fail(f"operand {k} of {node.op.name} comes from a node that {where}: {a.node!r}", node)
             if not 0 <= a.index < len(a.node.types) or a.node.types[a.index] != a.type:
                 raise self.fail(f"operand {k} of {node.op.name} says {a.type}, its node {a.node!r} does not", node)

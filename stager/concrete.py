@@ -158,7 +158,7 @@ def _peel(x: Array) -> tuple[Any, str]:
             if type(value) is BatchTracer and value.interp is interp:
                 return None, "vmap"
         elif interp.key == "Stage":
-            if type(value) is Value and value.node in interp.graph.nx._node:  # type: ignore[attr-defined]
+            if type(value) is Value and value.node in interp.graph:  # type: ignore[attr-defined]
                 around = interp.outer(value) if isinstance(interp, RegionInterpreter) else None
                 if around is None or isinstance(around, str):
                     return (interp, value), ""

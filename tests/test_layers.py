@@ -5,6 +5,7 @@ every example in the README and the docs runs.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import runpy
 import subprocess
@@ -131,6 +132,22 @@ def test_import_loads_no_heavy_module() -> None:
     code = "import sys, stager; print([m for m in ('networkx', 'llvmlite') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere LLVM links the objects")
+def test_code_found_on_disk_runs_without_heavy_modules(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\nimport numpy as np, stager as st\n\n"
+        "@st.compile\ndef f(x, y):\n    return np.exp(-x) * np.where(x > y, x, y)\n\n"
+        "print(f(np.ones(3), np.zeros(3))[0], [m for m in ('networkx', 'llvmlite.binding') if m in sys.modules])\n"
+    )
+    env = {**os.environ, "STAGER_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT), "STAGER_VERIFY": "0"}
+    for expected in ("0.36787944117144233 ['llvmlite.binding']", "0.36787944117144233 []"):
+        done = subprocess.run(
+            [sys.executable, str(program)], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == expected
 
 
 def examples() -> list[object]:

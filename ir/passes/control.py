@@ -160,7 +160,7 @@ def tidy_captures(rw: Rewriter, node: Node) -> Replacement:
 
 def _used(region: Graph, k: int) -> bool:
     node = region.inputs[k].node
-    if region.nx.succ[node] or any(v.node is node for v in region.outputs):
+    if region.successors[node] or any(v.node is node for v in region.outputs):
         return True
     names = {name for name, d in region.symbols.items() if d.kind != "data" and d.source == k}
     return bool(names) and any(not names.isdisjoint(n.mentioned_symbols()) for n in region.nodes)

@@ -43,7 +43,7 @@ def updated(node: Node) -> Iterator[Value]:
 
 class _Order:
     def __init__(self, graph: Graph, order: list[Node]) -> None:
-        self.pred, self.succ = graph.nx._pred, graph.nx._succ
+        self.pred, self.succ = graph.predecessors, graph.successors
         self.order = order
         self.place = {n: k for k, n in enumerate(order)}
         self.placed: dict[Node, None] = {n: None for n in order if n.op is input_op}

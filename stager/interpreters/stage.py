@@ -42,7 +42,7 @@ class StageInterpreter(Interpreter):
             if holds_call(params["regions"]):
                 return rebuild(op, args, params)
         graph = self.graph
-        known = graph.nx._node
+        known = graph.nodes
         operands = []
         for a in args:
             if type(a) is not Value:
@@ -105,6 +105,8 @@ def literal(x: Any, dtype: DType) -> Any:
         return bool(x)
     if dtype.is_integer:
         return int(x)
+    if dtype.bits == 64 and isinstance(x, int | float):
+        return float(x)
     with np.errstate(all="ignore"):  # 1e300 as f32 is inf, as NumPy's own cast of a literal
         return float(dtype.np.type(x))
 

@@ -72,7 +72,7 @@ class RegionInterpreter(StageInterpreter):
         self.shared: dict[Any, Any] | None = None  # where equal nodes are one: what has been made
 
     def process(self, op: Any, args: Sequence[Any], params: dict[str, Any], regions: tuple[Graph, ...] = ()) -> Any:
-        known = self.graph.nx._node
+        known = self.graph.nodes
         args = [a if type(a) is Value and a.node in known else self.local(a) for a in args]
         if self.shared is not None and op is not constant_op and not op.ordered and op.family != "control":
             key = (op, *args, *params.items())
@@ -105,9 +105,9 @@ class RegionInterpreter(StageInterpreter):
     def local(self, raw: Any) -> Value:
         """The value of this region for any raw value: a capture when it comes from around, a constant when untraced."""
         if type(raw) is Value:
-            if raw.node in self.graph.nx._node:
+            if raw.node in self.graph:
                 return raw
-            if not any(raw.node in level.graph.nx._node for level in _stages_below(self)):
+            if not any(raw.node in level.graph for level in _stages_below(self)):
                 from stager.interpreters.stage import _foreign_value
 
                 _foreign_value(op_of_trace, raw)
@@ -345,7 +345,7 @@ def _dim_below(raw: Any, depth: int, nesting: int = 0) -> Dim:
     if arithmetic is not None and nesting < 16 and raw.type.dtype is i64 and _divides(raw.node):
         return arithmetic(*[_dim_below(a, depth, nesting + 1) for a in raw.node.args])
     for level in reversed(levels[:depth]):
-        if level.key == "Stage" and raw.node in level.graph.nx._node:  # type: ignore[attr-defined]
+        if level.key == "Stage" and raw.node in level.graph:  # type: ignore[attr-defined]
             return _symbol_for(level, raw)
     raise AssertionError(f"internal error in stager: {raw!r} belongs to no graph in force")
 
@@ -369,7 +369,7 @@ def known_dim(raw: Any) -> Dim | None:
 def _owner(value: Value) -> Any:
     s = stack()
     levels = reversed(s.levels[: s.depth])
-    return next((v for v in levels if v.key == "Stage" and value.node in v.graph.nx._node), None)  # type: ignore[attr-defined]
+    return next((v for v in levels if v.key == "Stage" and value.node in v.graph), None)  # type: ignore[attr-defined]
 
 
 def _divides(node: Node) -> bool:
