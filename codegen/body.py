@@ -20,7 +20,7 @@ from stager.ir.dims import Dim, Expr, product
 from stager.ir.dtypes import DType, b1
 from stager.ir.dtypes import i64 as dtype_i64
 
-INLINED = 12
+INLINED = 6
 """So many transcendentals of one loop stand in it; remainders call."""
 BLOCK_STEPS = 16
 """A long float sum adds this many values per lane before it folds them."""

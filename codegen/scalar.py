@@ -65,8 +65,10 @@ def _literal(dtype: DType, value: Any) -> str:
     if dtype is b1:
         return "true" if value else "false"
     if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            exact = float(dtype.np.type(value))
+        exact = float(value)
+        if dtype.bits < 64:
+            with np.errstate(over="ignore"):
+                exact = float(dtype.np.type(value))
         return f"0x{struct.unpack('<Q', struct.pack('<d', exact))[0]:016x}"
     n = int(value) & ((1 << dtype.bits) - 1)
     if n >> (dtype.bits - 1):
@@ -75,17 +77,24 @@ def _literal(dtype: DType, value: Any) -> str:
 
 
 class _Literal(ir.Constant):  # type: ignore[misc]
-    """A constant that is already spelled; vectors of one value stay short (`splat (double …)`)."""
+    """A constant that is already spelled; vectors of one value stay short (`splat (double …)`). `number`: it is known
+    not to be NaN."""
 
-    def __init__(self, kind: Any, text: str) -> None:  # the base class would take the text for a value of each lane
-        self.type = kind
+    def __init__(self, kind: Any, text: str, number: bool = False) -> None:
+        self.type = kind  # the base class would take the text for a value of each lane
         self.constant = text
+        self.number = number
 
     def _to_string(self) -> str:
         return f"{self.type} {self.constant}"
 
     def _get_reference(self) -> str:
         return str(self.constant)
+
+
+def _is_number(x: Val) -> bool:
+    """Whether a value is a constant other than NaN."""
+    return isinstance(x.ir, _Literal) and x.ir.number
 
 
 class ScalarBuilder:
@@ -115,10 +124,11 @@ class ScalarBuilder:
 
     def const(self, dtype: DType, value: Any) -> Val:
         """The same value in every lane. Integers wrap into the dtype, floats round to it."""
-        text = _literal(dtype, value)
+        text, t = _literal(dtype, value), element_type(dtype)
+        number = bool(value == value)
         if self.width == 1:
-            return Val(_Literal(element_type(dtype), text), dtype)
-        return Val(_Literal(self.type(dtype), f"splat ({element_type(dtype)} {text})"), dtype)
+            return Val(_Literal(t, text, number), dtype)
+        return Val(_Literal(self.type(dtype), f"splat ({t} {text})", number), dtype)
 
     def const_lanes(self, dtype: DType, values: Sequence[Any]) -> Val:
         """One value per lane."""
@@ -493,13 +503,19 @@ class ScalarBuilder:
 
     def minimum(self, x: Val, y: Val) -> Val:
         """The smaller; NaN if either is."""
-        smaller = self.select(self.lt(x, y), x, y)
-        return self.select(self.isnan(x), x, smaller) if x.dtype.kind == "f" else smaller
+        return self._extreme("<", x, y)
 
     def maximum(self, x: Val, y: Val) -> Val:
         """The larger; NaN if either is."""
-        larger = self.select(self.gt(x, y), x, y)
-        return self.select(self.isnan(x), x, larger) if x.dtype.kind == "f" else larger
+        return self._extreme(">", x, y)
+
+    def _extreme(self, sign: str, x: Val, y: Val) -> Val:
+        """The operand that is `sign` the other; of equal ones the second, as in NumPy; NaN if either is."""
+        if x.dtype.kind != "f" or _is_number(x):
+            return self.select(self._compare(sign, x, y), x, y)
+        if _is_number(y):  # one comparison: true as well where x is NaN
+            return self.select(Val(self.builder.fcmp_unordered(sign, x.ir, y.ir), b1), x, y)
+        return self.select(self.isnan(x), x, self.select(self._compare(sign, x, y), x, y))
 
     def fmin(self, x: Val, y: Val) -> Val:
         """The smaller; the other one where one is NaN."""

@@ -65,7 +65,7 @@ def math_function(
 class _Uses:
     """The call sites of one function, and the attribute that they get when the module is printed."""
 
-    INSTRUCTIONS = 500  # that inlining may add in all
+    INSTRUCTIONS = 300  # that inlining may add in all
 
     def __init__(self, function: Any) -> None:
         self.function = function

@@ -123,6 +123,20 @@ def test_float_unary(name: str, dtype: DType, rng: np.random.Generator) -> None:
     check(lambda b, x: getattr(b, name)(x), UNARY_FLOAT[name], dtype, rng, 1)
 
 
+@pytest.mark.parametrize("literal", [0.0, -0.0, 1.5, np.inf, np.nan])
+@pytest.mark.parametrize("name", ["minimum", "maximum"])
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_extreme_of_a_literal(dtype: DType, name: str, literal: float) -> None:
+    """The short code for a literal gives the bits of the general code, on either side of it."""
+    x = hard(dtype)
+    y = np.full_like(x, literal)
+    general = ArrayLoop(lambda b, x, y: getattr(b, name)(x, y), [dtype, dtype], 8, HOST)
+    right = ArrayLoop(lambda b, x: getattr(b, name)(x, b.const(dtype, literal)), [dtype], 8, HOST)
+    left = ArrayLoop(lambda b, x: getattr(b, name)(b.const(dtype, literal), x), [dtype], 8, HOST)
+    same(right(x), general(x, y), x)
+    same(left(x), general(y, x), x)
+
+
 @pytest.mark.parametrize("name", ["minimum", "maximum", "fmin", "fmax"])
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 def test_float_order(name: str, dtype: DType, rng: np.random.Generator) -> None:
