@@ -128,7 +128,7 @@ def build(
         archive_static(files["object"], files["static"])
     seconds = time.perf_counter() - start
     built = Built(library, files, tuple([f.name for f in made]), seconds)
-    built.summary = "\n".join(_summary(built, made))
+    built.summary = "\n".join(_summary(built, made, targets))
     return built
 
 
@@ -176,10 +176,11 @@ def _metadata(functions: Sequence[Any], version: str, cpus: Sequence[str], cpu: 
     return {"format": METADATA_FORMAT, "stager": version, "cpus": list(cpus), "cpu": cpu, "functions": listed}
 
 
-def _summary(built: Built, functions: Sequence[Any]) -> Iterator[str]:
-    """Sizes, symbols, kernels, workspace."""
+def _summary(built: Built, functions: Sequence[Any], targets: Sequence[Any]) -> Iterator[str]:
+    """Sizes, target, symbols, kernels, workspace."""
     for path in built.files.values():
         yield f"{path} ({path.stat().st_size:,} bytes)"
+    yield f"for {targets[0].triple}, CPU {', '.join(t.cpu for t in targets)}"
     for f in functions:
         kernels = len(f.stats["kernels"])
         layouts = f" for {len(f.kernels)} layouts" if len(f.kernels) > 1 else ""
