@@ -93,10 +93,15 @@ class Dims:
 
 
 def check_sizes(c: Code, f: Function, env: dict[str, Any]) -> Dims:
-    """The sizes are sane and fulfil the function's conditions."""
+    """The sizes are sane."""
     for s in f.sizes:
         c.ret_if(c.b.icmp_unsigned(">", env[s], const(I64, MOST_SIZE)), ERRORS["SIZE"][0])  # negative ones are huge
-    dims = Dims(c, env)
+    return Dims(c, env)
+
+
+def check_conditions(dims: Dims, f: Function) -> None:
+    """Sizes and values fulfil the function's conditions."""
+    c = dims.c
     for d, low, high in f.conditions:
         value = dims.value(d)
         dims.refuse_overflow()
@@ -105,7 +110,6 @@ def check_sizes(c: Code, f: Function, env: dict[str, Any]) -> Dims:
         else:
             wrong = c.lt(value, low) if high >= MOST_SIZE else c.or_(c.lt(value, low), c.gt(value, high))
         c.ret_if(wrong, ERRORS["CONDITION"][0])
-    return dims
 
 
 @dataclass

@@ -16,6 +16,7 @@ from stager.codegen.c_checks import (
     Array,
     Dims,
     add_strides,
+    check_conditions,
     check_overlap,
     check_pointers,
     check_sizes,
@@ -77,10 +78,14 @@ class _Entry:
         ]
         for k in sorted(f.strided):
             add_strides(self.dims, self.inputs[k], c.arg(f"$strides_{f.inputs[k]}_strides"))
+        check_pointers(c, self.inputs)
+        for s, k in f.values.items():
+            env[s] = c.load(self.inputs[k].pointer, I64)
+        check_conditions(self.dims, f)
         results = [
             dense_array(self.dims, self._result(k), r.type, True) for k, r in enumerate(f.results) if not r.sized
         ]
-        check_pointers(c, [*self.inputs, *results])
+        check_pointers(c, results)
         rooms = [self._room(k) for k, r in enumerate(f.results) if r.sized]
         check_overlap(c, [*self.inputs, *results, *rooms])
         given = iter(results)
@@ -270,7 +275,7 @@ class _Entry:
                 assert strides is not None
                 value = strides[s.axis]
             else:
-                value = c.arg(f"$size_{s.name}")
+                value = self.dims.env[s.name]
             c.put_at(symbols, I64, k, value)
         status = c.call(kernel.abi.name, I32, [context, buffers, symbols, arena])
         known = f.statuses
@@ -311,8 +316,8 @@ def _named(f: Function) -> list[tuple[str, Any]]:
 
 def _emit_workspace(module: Any, f: Function) -> None:
     """int64_t NAME_workspace(int64_t n, ...): the bytes of workspace a call needs; negative for bad sizes."""
-    c = Code(module, f"{f.name}_workspace", I64, [(f"size_{s}", I64) for s in f.sizes])
-    dims = Dims(c, {s: c.arg(f"size_{s}") for s in f.sizes})
+    c = Code(module, f"{f.name}_workspace", I64, [(f"size_{s}", I64) for s in f.workspace_parameters])
+    dims = Dims(c, {s: c.arg(f"size_{s}") for s in f.workspace_parameters})
     for s in f.sizes:
         c.ret_if(c.b.icmp_unsigned(">", c.arg(f"size_{s}"), const(I64, 1 << 40)), ERRORS["SIZE"][0])
     needed: Any = const(I64, 0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stager.ir.abi import CONTEXT_BYTES, STATUS_CPU, Abi, OutputAbi, StatusAbi
-from stager.ir.dims import Dim
+from stager.ir.dims import Dim, substitute, symbol, symbols_of
 from stager.ir.types import Type
 
 # Codes of bad arguments and of the library itself; the header lists them.
@@ -99,7 +99,22 @@ class Function:
     @property
     def sizes(self) -> tuple[str, ...]:
         """The symbols that the caller passes as int64_t."""
-        return tuple([s.name for s in self.abi.symbols])
+        return tuple([s.name for s in self.abi.symbols if s.kind == "shape"])
+
+    @property
+    def values(self) -> dict[str, int]:
+        """The symbols whose value is an integer input's: its number."""
+        return {s.name: s.input for s in self.abi.symbols if s.kind == "value"}
+
+    @property
+    def workspace_parameters(self) -> tuple[str, ...]:
+        """The symbols that `NAME_workspace` takes: all sizes, and the values that it depends on."""
+        used = symbols_of(self.workspaces)
+        return (*self.sizes, *[s for s in self.values if s in used])
+
+    def shown(self, d: Any) -> Any:
+        """A dim or type as the header shows it: values by the names of their inputs."""
+        return substitute(d, {s: symbol(self.inputs[k]) for s, k in self.values.items()}) if self.values else d
 
     @property
     def statuses(self) -> tuple[StatusAbi, ...]:

@@ -9,7 +9,7 @@ from stager.codegen.library import exported_cpu, exported_pool, uses_pool
 from stager.codegen.pool import POOL_SET_THREADS, POOL_STOP
 from stager.codegen.target import Target
 from stager.ir.abi import ABI_VERSION, ARENA_ALIGN
-from stager.ir.dims import Dim, contiguous_strides, evaluate, is_static, symbols_of
+from stager.ir.dims import Dim, contiguous_strides, evaluate, is_static, symbol, symbols_of
 from stager.ir.types import Type
 
 C_TYPES = {
@@ -56,13 +56,13 @@ def c_parameter(f: Function, p: Parameter) -> tuple[str, str, str]:
             const = "" if i.written else "const "
             way = "in and out" if i.written else "in"
             layout = "strides as given" if p.index in f.strided else _layout(i.type)
-            return f"{const}{C_TYPES[i.type.dtype.name]} *", p.name, f"{way}: {i.type}, {layout}"
+            return f"{const}{C_TYPES[i.type.dtype.name]} *", p.name, f"{way}: {f.shown(i.type)}, {layout}"
         case "strides":
             rank = len(f.abi.inputs[p.index].type.shape)
             return "const int64_t *", p.name, f"{rank} strides in bytes; null: dense, C order"
         case "result":
             r = f.results[p.index]
-            return f"{C_TYPES[r.type.dtype.name]} *", p.name, f"out: {r.type}, {_layout(r.type)}"
+            return f"{C_TYPES[r.type.dtype.name]} *", p.name, f"out: {f.shown(r.type)}, {_layout(r.type)}"
         case "capacity":
             return "int64_t ", p.name, f"how many elements there is room for at {f.results[p.index].name}"
         case "shape":
@@ -141,7 +141,7 @@ def _state(functions: Sequence[Function], target: Target) -> str:
 def _declaration(f: Function) -> Iterator[str]:
     yield f"/* {f.name}: graph {f.graph_hash[:16]}"
     for d, low, high in f.conditions:
-        yield f" *   needs {_condition(d, low, high)}, else STAGER_ERROR_CONDITION"
+        yield f" *   needs {_condition(f.shown(d), low, high)}, else STAGER_ERROR_CONDITION"
     for note in f.notes:
         yield f" *   {note}"
     for r in f.results:
@@ -158,7 +158,7 @@ def _declaration(f: Function) -> Iterator[str]:
     for k, (t, n, about) in enumerate(parameters):
         end = "," if k < len(parameters) - 1 else ");"
         yield f"    {(t + n + end).ljust(width)} /* {about} */"
-    sizes = ", ".join(f"int64_t {s}" for s in f.sizes) or "void"
+    sizes = ", ".join(f"int64_t {f.shown(symbol(s))}" for s in f.workspace_parameters) or "void"
     yield "/* The bytes of workspace that a call with these sizes needs; negative: a code. */"
     yield f"int64_t {f.name}_workspace({sizes});"
     yield "/* Writes the text of a code (call: the one that failed, or null) into size bytes; returns its length. */"
@@ -186,12 +186,12 @@ def _workspace(f: Function) -> str:
 
 
 def example_sizes(f: Function) -> dict[str, int]:
-    """Sizes that fulfil the function's conditions, as far as a short search finds them."""
+    """Sizes, and zeros for values, that fulfil the function's conditions, as far as a short search finds them."""
     for n in (3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 100, 128, 1000):
-        sizes = dict.fromkeys(f.sizes, n)
+        sizes = dict.fromkeys(f.values, 0) | dict.fromkeys(f.sizes, n)
         if all(low <= evaluate(d, sizes) <= high for d, low, high in f.conditions):
             return sizes
-    return dict.fromkeys(f.sizes, 1000)  # the size that the function was traced with
+    return dict.fromkeys(f.values, 0) | dict.fromkeys(f.sizes, 1000)  # the size that the function was traced with
 
 
 def example(library: str, f: Function) -> str:

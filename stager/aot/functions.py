@@ -136,7 +136,7 @@ def _with_layout(graph: Graph, layout: str, strided: frozenset[int]) -> Graph:
 
 def _conditions(traced: Any) -> tuple[tuple[Dim, int, int], ...]:
     """What the sizes must fulfil: what comparisons relied on, and that reductions have something to reduce."""
-    entry = {s for s, d in traced.graph.symbols.items() if d.kind == "shape"}
+    entry = {s for s, d in traced.graph.symbols.items() if d.kind in ("shape", "value")}
     found: dict[tuple[Dim, int, int], None] = dict.fromkeys(traced.stage.dim_guards)
     for node in _nodes(traced.graph):
         if node.op.name in NO_IDENTITY:
