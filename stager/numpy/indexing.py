@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stager.array import Array, raw, wrap
-from stager.bounds import lower, simplify, upper
+from stager.bounds import at_most, lower, simplify, upper
 from stager.cells import PickStep
 from stager.errors import ShapeError, describe
 from stager.ir.dims import Dim, Expr, dim_max, dim_min, evaluate, floordiv, symbols_of
@@ -85,7 +85,10 @@ def normalize_slice(s: slice, n: Dim) -> tuple[Dim, Dim, int]:
     if step > 0:
         first = 0 if start is None else _clamp(start, n, 0)
         last = n if stop is None else _clamp(stop, n, 0)
-        span = last - first
+        # unclamped where that cannot matter, so that x[1:] and x[:-1] have one size: max(0, n - 1)
+        begin = start if start is not None and at_most(0, start) else first
+        end = n + stop if stop is not None and at_most(stop, -1) else last
+        span = end - begin
     else:
         first = n - 1 if start is None else _clamp(start, n, 1)
         last = -1 if stop is None else _clamp(stop, n, 1)
