@@ -75,7 +75,7 @@ def emit_library(
     if cpu is not None:
         emit_chosen(module, cpu, targets)
         public.add(cpu)
-    texts = [k.text for f in functions for k in f.kernels] + list(more)
+    texts = list(more)
     if uses_pool(functions):
         texts.append(str(emit_pool(target)))
     if cpu is not None:
@@ -83,6 +83,11 @@ def emit_library(
     linked = llvm.parse_assembly(str(module))
     for text in texts:
         linked.link_in(llvm.parse_assembly(text))
+    for kernel in [k for f in functions for k in f.kernels]:
+        part = llvm.parse_assembly(kernel.text)
+        if kernel.loops:  # alone, as the JIT does: nothing else of the library is to be changed, or looked into
+            optimise(part, target, inline=True, loops=True)
+        linked.link_in(part)
     linked.verify()
     renamed = exported_pool(library)
     for value in [*linked.functions, *linked.global_variables]:
@@ -98,8 +103,7 @@ def emit_library(
             value.storage_class = "dllexport"  # what a DLL exports; weak data cannot be
     if len(targets) > 1:
         _share_constants(linked, target)
-    loops = any(k.loops for f in functions for k in f.kernels)
-    optimise(linked, target, inline=True, loops=loops)
+    optimise(linked, target, inline=True, loops=False)
     return linked
 
 
