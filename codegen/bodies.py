@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from stager.codegen.index import DYNAMIC, Ix
+from stager.codegen.modes import weight
 from stager.codegen.program import Instr, Stage, Store
 from stager.ir.dtypes import DType
 
@@ -120,3 +121,10 @@ def _key(i: Instr, args: tuple[int, ...]) -> Any:
 
 def _bits(dtype: DType, value: Any) -> bytes:
     return bytes(dtype.np.type(value).tobytes())
+
+
+def added_weight(target: Stage, s: Stage, mapping: dict[int, int]) -> int:
+    """What s's body would add to target's, in additions."""
+    both = Stage(target.axes, list(target.body))
+    append_body(both, Stage(s.axes, s.body), mapping, False, {})
+    return sum(weight(i) + (i.op == "load") for i in both.body[len(target.body) :])

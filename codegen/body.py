@@ -133,7 +133,7 @@ class BodyEmitter:
             if i.op == "load" and self.varies[n] and not self._maskable(*i.data):
                 return False
         for s in self.stage.stores:
-            if s.combine != "set" or not self._maskable(s.buffer, s.at):
+            if not self._maskable(s.buffer, s.at):
                 return False
         for r in self.stage.reductions:
             if r.at.coef(vector) not in (0, r.buffer.dtype.itemsize) or (
@@ -469,7 +469,8 @@ class BodyEmitter:
         step = at.coef(vector) if vector is not None else 0
         contiguous = not lanes and step == buffer.dtype.itemsize
         if contiguous and combine != "set":
-            value = self._combined(sb, combine, sb.load(p, buffer.dtype), value)
+            old = sb.load(p, buffer.dtype) if self.mask is None else self._masked_load(p, buffer.dtype, sb)
+            value = self._combined(sb, combine, old, value)
         if contiguous and self.mask is not None:
             self._masked_store(p, value, sb)
         elif contiguous:

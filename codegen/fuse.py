@@ -1,11 +1,13 @@
 """Stages -> nests: which computations share loops, and which buffers therefore need no memory of their own.
 
-Stages are taken in order; each joins an earlier nest when that is legal, else starts one. Two ways of joining:
+Stages are taken in order; each joins an earlier nest when that is legal, else starts one. Three ways of joining:
 
 - *the same leaf*: the axes correspond one to one and every value passed along is read where it was written; the
   load becomes the stored value.
 - *the same outer loops*: what is read at one outer point was written at that outer point, by an earlier leaf. Softmax,
   layernorm and attention rows become one pass over each row so.
+- *over the outer loops*: a reduction over the rows of a nest adds each row up while it is in the cache
+  (`column_sums.py`). Such reductions wait until something needs them, for rows to come by.
 
 Invariant: for any storage, the order of conflicting accesses (read after write, write after read, write after write)
 is that of the unfused program. Axes correspond when they have equal extents and move equal bytes in the buffers that
@@ -14,13 +16,16 @@ both sides touch.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from stager.codegen.bodies import append_body, rename
+from stager.codegen.bodies import added_weight, append_body, rename
+from stager.codegen.column_sums import Partial, Pieces, across_rows, divided, filling, may_ride, rows_of_piece
 from stager.codegen.contract import contract
-from stager.codegen.index import DYNAMIC, Facts, Ix
+from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.program import (
     Axis,
     Leaf,
@@ -43,20 +48,22 @@ WINDOW = 12
 
 def fuse(program: Program) -> None:
     """Replaces the stages of a program by nests and drops the buffers that became registers."""
-    program.steps = _Fuser(program.facts).steps(program.steps)
+    program.steps = _Fuser(program).steps(program.steps)
     contract(program)
 
 
 class _Group:
     """A nest under construction."""
 
-    __slots__ = ("axes", "fixed", "leaves", "outer", "reads", "writes")
+    __slots__ = ("axes", "fixed", "leaves", "outer", "partials", "pieces", "reads", "writes")
 
     def __init__(self, s: Stage) -> None:
         self.axes: dict[int, Axis] = dict(enumerate(s.axes))
         self.outer: list[int] = []
         self.fixed = False  # outer is decided: there are several leaves
         self.leaves: list[_Piece] = [_Piece(s, list(range(len(s.axes))))]
+        self.pieces: Pieces | None = None
+        self.partials: list[Partial] = []
         self.reads = s.reads()
         self.writes = s.writes()
 
@@ -72,7 +79,14 @@ class _Group:
         for p in self.leaves:
             reduced = p.reduced
             leaves.append(Leaf([LoopAxis(v, axes[v].extent, v in reduced) for v in p.own], p.stage))
-        return Nest(outer, leaves)
+        if self.pieces is None:
+            return Nest(outer, leaves)
+        first = []
+        for x in self.partials:
+            first.append(filling(x, self.pieces.var, len(axes)))
+            for loop in first[-1].loops:
+                self.add_axis(Axis(loop.extent))
+        return Nest(outer, leaves, rows=self.pieces.rows, piece=self.pieces.var, first=first)
 
 
 class _Piece:
@@ -100,8 +114,11 @@ class _Piece:
 
 
 class _Fuser:
-    def __init__(self, facts: Facts) -> None:
-        self.facts = facts
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.facts = program.facts
+        self.waiting: list[Stage] = []
+        self.names = itertools.count()
 
     def steps(self, steps: list[Any]) -> list[Any]:
         out: list[Any] = []
@@ -110,6 +127,7 @@ class _Fuser:
             if isinstance(s, Stage):
                 self.place(s, groups)
                 continue
+            self.place_waiting(groups)
             out.extend(g.nest() for g in groups)
             groups = []
             match s:
@@ -120,10 +138,30 @@ class _Fuser:
                 case Switch():
                     s.branches = [self.steps(b) for b in s.branches]
             out.append(s)
+        self.place_waiting(groups)
         out.extend(g.nest() for g in groups)
         return out
 
     def place(self, s: Stage, groups: list[_Group]) -> None:
+        """Puts a stage where it belongs, now or when something needs it."""
+        reads, writes = s.reads(), s.writes()
+        for n in range(len(self.waiting) - 1, -1, -1):
+            w = self.waiting[n]
+            if w.writes() & (reads | writes) or w.reads() & writes:
+                self.place_waiting(groups, n + 1)
+                break
+        if may_ride(s) and across_rows(s):
+            self.waiting.append(s)
+        else:
+            self.put(s, groups)
+
+    def place_waiting(self, groups: list[_Group], count: int | None = None) -> None:
+        """The first `count` stages that wait, or all."""
+        ready, self.waiting = self.waiting[:count], [] if count is None else self.waiting[count:]
+        for s in ready:
+            self.put(s, groups)
+
+    def put(self, s: Stage, groups: list[_Group]) -> None:
         """Puts a stage into the latest nest that takes it, or into a new one."""
         if not s.sequential:
             reads, writes = s.reads(), s.writes()
@@ -132,6 +170,8 @@ class _Fuser:
                 if not g.leaves[-1].stage.sequential and self.join(s, g, depends):
                     g.reads |= reads
                     g.writes |= writes
+                    return
+                if not g.leaves[-1].stage.sequential and self.ride(s, g, groups):
                     return
                 if depends:
                     break
@@ -237,8 +277,7 @@ class _Fuser:
             if sid in reduced:
                 return False
             at_mine = {
-                at if identity else at.rename(mapping)
-                for at in (x.at for x in s.stores if id(x.buffer.storage) == sid)
+                at if identity else at.rename(mapping) for at in (x.at for x in s.stores if id(x.buffer.storage) == sid)
             }
             if any(id(r.buffer.storage) == sid for r in s.reductions) or len(at_mine) != 1:
                 return False
@@ -295,6 +334,83 @@ class _Fuser:
         piece.reduced = {full[a] for a, axis in enumerate(s.axes) if axis.reduce}
         g.leaves.append(piece)
         return True
+
+    # -- reductions over the shared loops ----------------------------------------------------------------------------
+
+    def ride(self, s: Stage, g: _Group, groups: list[_Group]) -> bool:
+        """Adds a reduction over the rows of a nest that reads the same data; its total is a stage of its own."""
+        if not may_ride(s) or not s.reads() & (g.reads | g.writes):
+            return False
+        mapping = self.correspond(s, g.leaves, g)
+        over = {v: a for a, v in mapping.items() if s.axes[a].reduce}
+        outer = g.outer
+        if not g.fixed:
+            p = g.leaves[0]
+            outer = [v for v in p.own if v not in p.reduced]
+            if not p.reduced:
+                return False
+        if not outer or not set(outer) <= set(over):
+            return False
+        rows = (g.pieces.rows, g.pieces.count) if g.pieces else rows_of_piece([g.axes[v].extent for v in outer])
+        shared = {over[v]: v for v in outer}
+        if rows is None or not self.aligned(replace(s, reductions=[]), g, g.leaves, shared, set(outer)):
+            return False
+        if g.pieces is None:
+            g.pieces = Pieces(g.add_axis(Axis(rows[1])), *rows)
+        if not g.fixed:
+            g.outer, g.fixed = outer, True
+            g.leaves[0].own = [v for v in g.leaves[0].own if v not in outer]
+        partial = divided(s, set(shared), g.pieces, f"p{next(self.names)}")
+        self.program.storages.append(partial.storage)
+        shared[len(s.axes)] = g.pieces.var
+        self.add_row(partial.stage, g, shared, {a: v for a, v in mapping.items() if v not in outer})
+        g.partials.append(partial)
+        g.reads |= s.reads()
+        g.writes.add(id(partial.storage))
+        groups.append(_Group(partial.total))
+        return True
+
+    def add_row(self, s: Stage, g: _Group, shared: dict[int, int], mine: dict[int, int]) -> None:
+        """Puts a stage into the leaf over the same points of a row that computes most of it already, else into one of
+        its own."""
+        own = [a for a in range(len(s.axes)) if a not in shared]
+        last = max((k for k, p in enumerate(g.leaves) if p.writes & s.reads()), default=0)
+        found = []
+        for k in range(last, len(g.leaves)):
+            full = self.points_of_row(s, g, k, shared | {a: v for a, v in mine.items() if v in g.leaves[k].own})
+            if full is not None:
+                found.append((added_weight(g.leaves[k].stage, s, full), -k, full))
+        for _, k, full in sorted(found, key=lambda x: x[:2]):
+            if self.merge(s, g, -k, full):
+                if s.reductions:
+                    g.leaves[-k].reduced = {full[a] for a in own if s.axes[a].reduce}
+                return
+        full = dict(shared)
+        for a in own:
+            full[a] = g.add_axis(s.axes[a])
+        rename(s, full)
+        piece = _Piece(s, [full[a] for a in own])
+        piece.reduced = {full[a] for a in own if s.axes[a].reduce}
+        g.leaves.append(piece)
+
+    def points_of_row(self, s: Stage, g: _Group, k: int, known: dict[int, int]) -> dict[int, int] | None:
+        """The axes of s as variables of leaf k, where both run over the same points and read the same data."""
+        p = g.leaves[k]
+        rest = [a for a in range(len(s.axes)) if a not in known]
+        free = [v for v in p.own if v not in known.values()]
+        if len(rest) != len(free) or not p.reads & s.reads() or p.stage.ops() + s.ops() > MAX_BODY:
+            return None
+        full = dict(known)
+        for a in rest:
+            v = next((v for v in free if g.axes[v].extent == s.axes[a].extent), None)
+            if v is None:
+                return None
+            full[a] = v
+            free.remove(v)
+        reduced = {v for a, v in full.items() if s.axes[a].reduce}
+        if s.reductions and p.stage.reductions and reduced != p.reduced:
+            return None
+        return full
 
     def correspond_writes(self, s: Stage, g: _Group) -> dict[int, int]:
         return self.correspond(s, g.leaves, g)

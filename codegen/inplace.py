@@ -180,6 +180,8 @@ def may_overwrite(nest: Nest, old: Storage, new: Storage) -> bool:
         return False
     outer = {a.var for a in nest.outer}
     writes: list[tuple[int, Leaf, Ix]] = []
+    if any(s.combine != "set" and s.buffer.storage is new for stage in nest.stages() for s in stage.stores):
+        return False
     for k, leaf in enumerate(nest.leaves):
         stage = leaf.stage
         if any(r.buffer.storage in (old, new) for r in stage.reductions):

@@ -34,10 +34,10 @@ def emit_nest(e: FunctionEmitter, nest: Nest) -> None:
     """The code of a nest at the current place."""
     if nest.parallel and e.m.threads:
         first = nest.outer[0] if nest.outer else nest.leaves[0].loops[0]
-        unit = nest.block if nest.block and len(nest.outer) == 1 else max(nest.chunk, 1)
+        unit = nest.block if nest.block and len(nest.outer) == 1 else max(nest.chunk, nest.rows, 1)
         body = e.body()
         with body.scope():
-            _NestEmitter(body, nest).run(body.begin, body.end, unit)
+            _NestEmitter(body, nest).run(body.begin, body.end, 1 if nest.rows else unit)
         body.finish()
         many: Any = True
         if nest.threshold is not None:
@@ -77,9 +77,28 @@ class _NestEmitter:
         emitters = [_LeafEmitter(e, nest, leaf) for leaf in nest.leaves]
         for x in emitters:
             x.prepare()
-        self._outer(0, emitters, limits)
+        if nest.piece is None:
+            self._outer(0, emitters, limits)
+        else:
+            self._pieces(nest.piece, emitters, limits)
         for x in emitters:
             x.finish()
+
+    def _pieces(self, piece: int, emitters: list[_LeafEmitter], limits: Any) -> None:
+        """The first outer loop in pieces, each begun anew."""
+        e, nest = self.e, self.nest
+        extent = nest.outer[0].extent
+        lo, hi = limits if limits is not None else (0, floordiv(extent + (nest.rows - 1), nest.rows))
+        begin = [_LeafEmitter(e, nest, leaf) for leaf in nest.first]
+        with e.loop(lo, hi, name="piece") as p:
+            self.variables[piece] = p
+            for x in begin:
+                with e.scope():
+                    x.run(dict(self.variables), {})
+            b = e.b
+            start = b.mul(p, i64(nest.rows), flags=("nsw",))
+            stop, top = b.add(start, i64(nest.rows), flags=("nsw",)), e.dim(extent)
+            self._outer(0, emitters, (start, b.select(b.icmp_signed("<", stop, top), stop, top)))
 
     def _outer(self, k: int, emitters: list[_LeafEmitter], limits: Any) -> None:
         e, nest = self.e, self.nest
@@ -382,7 +401,7 @@ class _LeafEmitter(BodyEmitter):
             self.width, self.unroll, self.mask = 1, 1, None
         for r, acc in zip(self.stage.reductions, self.accumulators, strict=True):
             for u, value in enumerate(acc.results()):
-                self._store(r.buffer, r.at, value, u, "set")
+                self._store(r.buffer, r.at, value, u, r.combine)
         self.width, self.unroll, self.mask = state
 
     def _blocks(self, k: int) -> None:

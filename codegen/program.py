@@ -126,6 +126,7 @@ class Reduction:
     at: Ix
     value: int
     index: Ix | None = None  # argmax, argmin: the position along the axis
+    combine: str = "set"  # how the result joins what stands there, as a store's
 
 
 @dataclass(slots=True, eq=False)
@@ -146,7 +147,7 @@ class Stage:
     def reads(self) -> set[int]:
         """Ids of the storages read."""
         out = {id(b.storage) for b, _ in self.loads}
-        out.update(id(s.buffer.storage) for s in self.stores if s.combine != "set")
+        out.update(id(x.buffer.storage) for x in (*self.stores, *self.reductions) if x.combine != "set")
         return out
 
     def writes(self) -> set[int]:
@@ -197,9 +198,12 @@ class Nest:
     scratch: dict[int, Any] = field(default_factory=dict)  # id -> (storage, bytes): live for one outer point
     chunk: int = 0  # elements of one unit of a parallel vector loop
     threshold: Any = None  # (points, how many make threads worth it) when only the running function knows
+    rows: int = 0  # the first outer loop runs in pieces of so many points, `piece` counts them
+    piece: int | None = None
+    first: list[Leaf] = field(default_factory=list)  # what runs before each piece
 
     def stages(self) -> Iterator[Stage]:
-        return (leaf.stage for leaf in self.leaves)
+        return (leaf.stage for leaf in (*self.first, *self.leaves))
 
 
 Scalar = Dim | Buffer
@@ -400,10 +404,12 @@ def _scalar(s: Scalar) -> str:
 
 def _nest_lines(n: Nest) -> Iterator[str]:
     head = "parallel " if n.parallel else ""
+    if n.piece is not None:
+        head += f"{variable_name(n.piece)}: pieces of {n.rows}; "
     rows = [s.name for s, _ in n.scratch.values()]
     loops = " ".join(_loop_text(a, n.block if n.block and a is n.outer[-1] else 0) for a in n.outer)
     yield f"{n.name}: {head}{loops}".rstrip() + (f" (per point: {', '.join(rows)})" if rows else "")
-    for leaf in n.leaves:
+    for leaf in (*n.first, *n.leaves):
         marks = ""
         if leaf.vector is not None:
             marks = f" vector {variable_name(leaf.vector)}" + (f" x{leaf.unroll}" if leaf.unroll > 1 else "")
@@ -424,7 +430,8 @@ def _body_lines(s: Stage) -> Iterator[str]:
         how = "=" if st.combine == "set" else f"{st.combine}="
         yield f"  {st.buffer.name}[{st.at.text(variable_name)}] {how} %{st.value}"
     for r in s.reductions:
-        yield f"  {r.buffer.name}[{r.at.text(variable_name)}] = {r.kind} %{r.value}"
+        how = "=" if r.combine == "set" else f"{r.combine}="
+        yield f"  {r.buffer.name}[{r.at.text(variable_name)}] {how} {r.kind} %{r.value}"
 
 
 def instr_text(i: Instr) -> str:

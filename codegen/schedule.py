@@ -149,9 +149,9 @@ class _Scheduler:
             self._order_sequential(nest.leaves[0])
             return [nest]
         collapse(nest)
-        if nest.outer:
+        if nest.outer and nest.piece is None:
             self._choose_mode(nest)
-        for leaf in nest.leaves:
+        for leaf in (*nest.first, *nest.leaves):
             self._leaf(leaf, nest)
         return self._parallel(nest, nested)
 
@@ -267,7 +267,7 @@ class _Scheduler:
         vector_first = not nest.outer and first.var == nest.leaves[0].vector
         if vector_first:
             nest.chunk = 4096
-        unit = max(nest.chunk, nest.block if nest.outer and first is nest.outer[-1] else 0, 1)
+        unit = max(nest.chunk, nest.block if nest.outer and first is nest.outer[-1] else 0, nest.rows, 1)
         if isinstance(inner, int):
             nest.grain = max(1, int(PIECE_NS / (cost * inner * unit)))
         else:
@@ -462,9 +462,9 @@ def _tile(leaf: Leaf, vector: LoopAxis) -> None:
 
 def collapse(nest: Nest) -> None:
     """Neighbouring axes that every access crosses as one become one loop."""
-    if len(nest.outer) > 1:
+    if len(nest.outer) > 1 and nest.piece is None:
         _collapse(nest.outer, [leaf.stage for leaf in nest.leaves])
-    for leaf in nest.leaves:
+    for leaf in (*nest.first, *nest.leaves):
         if len(leaf.loops) > 1:
             _collapse(leaf.loops, [leaf.stage])
 

@@ -1,8 +1,9 @@
 """Elementwise ops: arithmetic, comparison, logic, bits, rounding and the transcendental families.
 
 Derivatives take the tangent (or cotangent) first: `lambda t, out, x: t * f'(x)`. At the hard points they follow one
-convention, written beside the op. References are NumPy's own functions; NumPy has no erf or gamma family, so those
-references stand in `special.py`.
+convention, written beside the op. A quotient t / y is written t times 1 / y: the factor does not depend on t, so it is
+computed once where y is smaller than t (a broadcast divisor, a batch of tangents) and shared between operands.
+References are NumPy's own functions; NumPy has no erf or gamma family, so those references stand in `special.py`.
 """
 
 from __future__ import annotations
@@ -37,10 +38,16 @@ mul: OpFunction = elementwise(
     lower=lambda b, x, y: b.mul(x, y),
     commutative=True,
 )
+
+
+def _over(c: float, y: Any) -> Any:
+    return div(full_like(y, c), y)
+
+
 div: OpFunction = elementwise(
     "div",
     np.divide,
-    d=[lambda t, out, x, y: div(t, y), lambda t, out, x, y: neg(mul(t, div(out, y)))],
+    d=[lambda t, out, x, y: mul(t, _over(1.0, y)), lambda t, out, x, y: neg(mul(mul(t, out), _over(1.0, y)))],
     lower=lambda b, x, y: b.div(x, y),
     kinds="fc",
 )
@@ -266,7 +273,7 @@ _LN2, _LN10 = math.log(2.0), math.log(10.0)
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 
 sqrt: OpFunction = elementwise(
-    "sqrt", np.sqrt, d=[lambda t, out, x: div(mul(t, 0.5), out)], lower=lambda b, x: b.sqrt(x), kinds="f"
+    "sqrt", np.sqrt, d=[lambda t, out, x: mul(mul(t, 0.5), _over(1.0, out))], lower=lambda b, x: b.sqrt(x), kinds="f"
 )  # inf at 0
 cbrt: OpFunction = elementwise(
     "cbrt", np.cbrt, d=[lambda t, out, x: div(t, mul(3.0, mul(out, out)))], lower=lambda b, x: b.cbrt(x), kinds="f"
@@ -278,15 +285,17 @@ exp2: OpFunction = elementwise(
 expm1: OpFunction = elementwise(
     "expm1", np.expm1, d=[lambda t, out, x: mul(t, add(out, 1.0))], lower=lambda b, x: b.expm1(x), kinds="f"
 )
-log: OpFunction = elementwise("log", np.log, d=[lambda t, out, x: div(t, x)], lower=lambda b, x: b.log(x), kinds="f")
+log: OpFunction = elementwise(
+    "log", np.log, d=[lambda t, out, x: mul(t, _over(1.0, x))], lower=lambda b, x: b.log(x), kinds="f"
+)
 log2: OpFunction = elementwise(
-    "log2", np.log2, d=[lambda t, out, x: div(t, mul(x, _LN2))], lower=lambda b, x: b.log2(x), kinds="f"
+    "log2", np.log2, d=[lambda t, out, x: mul(t, _over(1.0 / _LN2, x))], lower=lambda b, x: b.log2(x), kinds="f"
 )
 log10: OpFunction = elementwise(
-    "log10", np.log10, d=[lambda t, out, x: div(t, mul(x, _LN10))], lower=lambda b, x: b.log10(x), kinds="f"
+    "log10", np.log10, d=[lambda t, out, x: mul(t, _over(1.0 / _LN10, x))], lower=lambda b, x: b.log10(x), kinds="f"
 )
 log1p: OpFunction = elementwise(
-    "log1p", np.log1p, d=[lambda t, out, x: div(t, add(x, 1.0))], lower=lambda b, x: b.log1p(x), kinds="f"
+    "log1p", np.log1p, d=[lambda t, out, x: mul(t, _over(1.0, add(x, 1.0)))], lower=lambda b, x: b.log1p(x), kinds="f"
 )
 
 
