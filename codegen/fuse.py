@@ -25,7 +25,7 @@ from typing import Any
 from stager.codegen.bodies import added_weight, append_body, rename
 from stager.codegen.column_sums import Partial, Pieces, across_rows, divided, filling, may_ride, rows_of_piece
 from stager.codegen.contract import contract
-from stager.codegen.index import DYNAMIC, Ix
+from stager.codegen.index import DYNAMIC, Facts, Ix
 from stager.codegen.program import (
     Axis,
     Leaf,
@@ -116,7 +116,7 @@ class _Piece:
 class _Fuser:
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.facts = program.facts
+        self.facts: Facts = program.facts
         self.waiting: list[Stage] = []
         self.names = itertools.count()
 

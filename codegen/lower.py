@@ -380,11 +380,15 @@ class Walk:
             index = sb._view(base.node, index)
             base = self.origin(base.node.args[0])
         b = self.ctx.buffers.get(value_key(base))
-        if b is None:
+        if b is None and (base is v or base.type.size != v.type.size):
             return self.realise(v)
-        at = sb.address(b, index)
+        lies = b if b is not None else Buffer(Storage("temp", "layout", 0), base.type.dtype, base.shape)
+        at = sb.address(lies, index)
         if at.is_dynamic:
             return self.realise(v)
+        if b is None:  # what is only laid out anew is computed as it is
+            b = self.realise(base)
+            at = sb.address(b, index)
         axes = iter(range(len(sb.axes)))
         dense = contiguous_strides(v.shape, b.dtype.itemsize)
         strides = tuple(at.coef(next(axes)) if d != 1 else dense[k] for k, d in enumerate(v.shape))

@@ -1,4 +1,4 @@
-"""Rows or columns: which axis the lanes of a nest with shared loops run along.
+"""Which axis lanes run along: the loop of a leaf, and whether a nest with shared loops goes by rows or by columns.
 
 In *rows* every leaf vectorises along an axis of its own; what is one number per row is scalar code. In *columns* the
 last shared axis runs in blocks and every leaf runs over the block's lanes. The cheaper one is found by counting what
@@ -7,6 +7,7 @@ one outer point costs, in rough cycles; shapes and target alone decide. Blocks a
 
 from __future__ import annotations
 
+from stager.codegen.index import DYNAMIC
 from stager.codegen.lower import WEIGHTS
 from stager.codegen.program import Instr, Leaf, LoopAxis, Nest, Stage
 from stager.ir.dims import Dim
@@ -15,6 +16,8 @@ UNKNOWN = 256
 """Points of a loop whose extent only the running function knows."""
 ACROSS = 10.0
 """Combining the lanes of one reduction."""
+LATENCY = 4.0
+"""An addition until its result can be added to."""
 ENTER = 4.0
 """Entering a loop."""
 
@@ -38,31 +41,64 @@ def weight(i: Instr) -> int:
     return 0 if i.op in ("const", "load") else 1
 
 
+def best_axis(leaf: Leaf, lanes: int) -> LoopAxis | None:
+    """The loop of a leaf that its lanes should run along, or None where scalar code is as good."""
+    best, least = None, _scalar(leaf)
+    for a in leaf.loops:
+        if isinstance(a.extent, int) and a.extent < min(4, lanes // 2):
+            continue
+        cost = _along(leaf, a, lanes)
+        if cost < least:
+            best, least = a, cost
+    return best
+
+
 def _row_cost(leaf: Leaf, lanes: int) -> float:
     """One outer point, lanes along the best loop of the leaf's own."""
+    return min([_scalar(leaf), *(_along(leaf, a, lanes) for a in leaf.loops)])
+
+
+def _scalar(leaf: Leaf) -> float:
+    """One outer point, one by one: a reduction waits for each addition."""
+    step = _step(leaf.stage, None, 1)
+    return _points(leaf.loops) * (max(step, LATENCY) if leaf.stage.reductions else step)
+
+
+def _along(leaf: Leaf, a: LoopAxis, lanes: int) -> float:
+    """One outer point, lanes along loop `a`."""
     stage = leaf.stage
-    least = _points(leaf.loops) * _step(stage, None, 1)
-    for a in leaf.loops:
-        rest = _points([x for x in leaf.loops if x is not a])
-        steps = -(-_extent(a.extent) // lanes)
-        cost = rest * (steps * _step(stage, a.var, lanes) + ENTER)
-        if a.reduce:
-            cost += ACROSS * len(stage.reductions) * _points([x for x in leaf.loops if not x.reduce])
-        least = min(least, cost)
-    return least
+    rest = _points([x for x in leaf.loops if x is not a])
+    steps = -(-_extent(a.extent) // lanes)
+    cost = rest * (steps * _step(stage, a.var, lanes) + ENTER)
+    if a.reduce:
+        cost += ACROSS * len(stage.reductions) * _points([x for x in leaf.loops if not x.reduce])
+    return cost
 
 
 def _step(stage: Stage, var: int | None, lanes: int) -> float:
-    """One step of a vector loop along `var` (None: of scalar code)."""
-    cost = sum(0.5 * weight(i) for i in stage.body)
-    accesses = [*stage.loads, *((s.buffer, s.at) for s in stage.stores)]
-    for b, at in accesses:
+    """One step of a vector loop along `var` (None: of scalar code); what does not vary along it stands before it."""
+    moving = _varying(stage, var)
+    cost = sum(0.5 * weight(i) for i, m in zip(stage.body, moving, strict=True) if m)
+    loads = [(*i.data, 1) for i, m in zip(stage.body, moving, strict=True) if m and i.op == "load"]
+    for b, at, factor in (*loads, *((s.buffer, s.at, 2) for s in stage.stores)):
         c = at.coef(var) if var is not None else b.dtype.itemsize
-        if at.is_dynamic:  # a load and an insertion per lane
-            cost += 2 * lanes
+        if any(v >= DYNAMIC and moving[v - DYNAMIC] for v, _ in at.terms):
+            cost += 2 * lanes  # a load and an insertion per lane
         elif c != 0:
-            cost += 1.0 if c in (b.dtype.itemsize, -b.dtype.itemsize) else 2 * lanes
+            cost += factor if c in (b.dtype.itemsize, -b.dtype.itemsize) else (factor + 1) * lanes
     return cost + 0.5 * len(stage.reductions)
+
+
+def _varying(stage: Stage, var: int | None) -> list[bool]:
+    """Which instructions vary along an axis; all for None."""
+    if var is None:
+        return [True] * len(stage.body)
+    out: list[bool] = []
+    for i in stage.body:
+        out.append(
+            any(v == var or (v >= DYNAMIC and out[v - DYNAMIC]) for v in i.variables()) or any(out[a] for a in i.args)
+        )
+    return out
 
 
 def _points(loops: list[LoopAxis]) -> int:

@@ -147,7 +147,8 @@ class Stage:
     def reads(self) -> set[int]:
         """Ids of the storages read."""
         out = {id(b.storage) for b, _ in self.loads}
-        out.update(id(x.buffer.storage) for x in (*self.stores, *self.reductions) if x.combine != "set")
+        out.update(id(s.buffer.storage) for s in self.stores if s.combine != "set")
+        out.update(id(r.buffer.storage) for r in self.reductions if r.combine != "set")
         return out
 
     def writes(self) -> set[int]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stager.codegen.index import DYNAMIC, Ix
-from stager.codegen.modes import column_axis, weight
+from stager.codegen.modes import best_axis, column_axis, weight
 from stager.codegen.program import (
     Buffer,
     Instr,
@@ -208,16 +208,7 @@ class _Scheduler:
             return None
         if nest.block:
             return next((a for a in leaf.loops if a.var == nest.outer[-1].var), None)
-        best, best_score = None, 0.0
-        for a in leaf.loops:
-            score = axis_score(leaf.stage, a)
-            if isinstance(a.extent, int) and a.extent < 4:
-                score *= 0.1
-                if a.extent < 2 * self._lanes(leaf.stage) // 4:
-                    continue
-            if score > best_score:
-                best, best_score = a, score
-        return best
+        return best_axis(leaf, self._lanes(leaf.stage))
 
     # -- shared loops ------------------------------------------------------------------------------------------------
 
@@ -380,29 +371,6 @@ def accesses(stage: Stage) -> Iterator[tuple[Buffer, Ix, bool]]:
         yield b, at, False
     for s in stage.stores:
         yield s.buffer, s.at, True
-
-
-def axis_score(stage: Stage, a: LoopAxis) -> float:
-    """How well an axis runs along lanes: contiguous accesses count for it, strided ones against."""
-    score = 0.0
-    seen = False
-    for b, at, store in accesses(stage):
-        c = at.coef(a.var)
-        if c == 0:
-            continue
-        seen = True
-        if c == b.dtype.itemsize:
-            score += 2.0 if store else 1.0
-        elif c == -b.dtype.itemsize:
-            score += 0.75 if store else 0.5
-        else:
-            score -= 0.5 if store else 0.25
-    for r in stage.reductions:
-        if r.at.coef(a.var) == r.buffer.dtype.itemsize:
-            score += 0.5
-    if not seen and not any(True for _ in accesses(stage)):
-        score += 0.1  # only indices and literals: any axis will do
-    return score
 
 
 def _ordered(leaf: Leaf, best: LoopAxis | None) -> list[LoopAxis]:

@@ -1,7 +1,7 @@
 """The passes in the order in which they run: `PIPELINE`, read from top to bottom.
 
 Each pass is `(graph, fast_math) -> graph`, keeps what the graph computes, and done twice does no more than done once.
-`simplify` is six tables of local rules in one walk, because each makes work for the others: folded constants make
+`simplify` is eight tables of local rules in one walk, because each makes work for the others: folded constants make
 identities, identities make equal nodes, views that meet make constants. The tables are also passes of their own
 (`fold_constants`, …), which is how they are tested.
 """
@@ -23,6 +23,7 @@ from stager.ir.passes.indexed import INDEXED
 from stager.ir.passes.latest import read_latest
 from stager.ir.passes.masks import MASKS
 from stager.ir.passes.order import reads_first
+from stager.ir.passes.products import PRODUCTS
 from stager.ir.passes.updates import UPDATES, drop_overwritten, join_updates
 from stager.ir.passes.views import VIEWS
 from stager.ir.rewrite import Rules, merge_rules, rewrite
@@ -47,7 +48,7 @@ def algebra_rules() -> Rules:
 @cache
 def simplify_rules() -> Rules:
     """All local rules, in the order in which they are tried."""
-    return merge_rules(FOLD, algebra_rules(), VIEWS, UPDATES, INDEXED, MASKS, CONTROL)
+    return merge_rules(FOLD, algebra_rules(), VIEWS, PRODUCTS, UPDATES, INDEXED, MASKS, CONTROL)
 
 
 def common_subexpressions(graph: Graph, fast_math: bool = False) -> Graph:
@@ -67,7 +68,7 @@ def simplify_algebra(graph: Graph, fast_math: bool = False) -> Graph:
 
 def resolve_views(graph: Graph, fast_math: bool = False) -> Graph:
     """At most one view of each kind, next to its source."""
-    return rewrite(graph, VIEWS, share=False, fast_math=fast_math)
+    return rewrite(graph, merge_rules(VIEWS, PRODUCTS), share=False, fast_math=fast_math)
 
 
 def resolve_updates(graph: Graph, fast_math: bool = False) -> Graph:

@@ -94,6 +94,8 @@ def transpose(rw: Rewriter, node: Node) -> Replacement:
         return rw.emit("reshape", x, shape=node.types[0].shape)
     if made_by(x, "broadcast"):
         return _transposed_broadcast(rw, x, perm)
+    if made_by(x, "reshape"):
+        return _transposed_reshape(rw, node, x)
     if made_by(x, "dot"):
         return _transposed_dot(rw, x, perm)
     return None
@@ -109,6 +111,17 @@ def _transposed_broadcast(rw: Rewriter, x: Value, perm: Sequence[int]) -> Replac
     return rw.emit("broadcast", inner, shape=tuple([shape[p] for p in perm]), axes=tuple(sorted(moved)))
 
 
+def _transposed_reshape(rw: Rewriter, node: Node, x: Value) -> Replacement:
+    """transpose(reshape y) -> reshape(transpose y) when the reshape only adds unit axes"""
+    (y,) = x.node.args
+    places = unit_axes_only(y.type.shape, x.type.shape)
+    if places is None or None in places:
+        return None
+    back = {p: k for k, p in enumerate(places)}
+    moved = rw.emit("transpose", y, perm=tuple([back[p] for p in node.params["perm"] if p in back]))
+    return rw.emit("reshape", moved, shape=node.types[0].shape)
+
+
 def _transposed_dot(rw: Rewriter, x: Value, perm: Sequence[int]) -> Replacement:
     """transpose(dot(a, b)) -> dot(b, a) when it swaps a's and b's free axes as blocks"""
     a, b = x.node.args
@@ -119,49 +132,6 @@ def _transposed_dot(rw: Rewriter, x: Value, perm: Sequence[int]) -> Replacement:
     if free_a in (0, total - n) or tuple(perm) != (*range(n), *range(n + free_a, total), *range(n, n + free_a)):
         return None
     return rw.emit("dot", b, a, contract=(contract[1], contract[0]), batch=(batch[1], batch[0]))
-
-
-def product_without_sum(rw: Rewriter, node: Node) -> Replacement:
-    """dot over nothing, or over one element -> a product of broadcasts; over an empty axis -> 0"""
-    contract, batch = node.params["contract"], node.params["batch"]
-    x, y = node.args
-    extents = [x.type.shape[k] for k in contract[0]]
-    t = node.types[0]
-    if any(d == 0 for d in extents):
-        return rw.fill(0, t)
-    if any(d != 1 for d in extents):
-        return None
-    n = len(batch[0])
-    sides = []
-    place = n
-    for side, operand in enumerate((x, y)):
-        free = [k for k in range(operand.type.ndim) if k not in contract[side] and k not in batch[side]]
-        laid_out = rw.emit("transpose", operand, perm=(*batch[side], *free, *contract[side]))
-        kept = laid_out.type.shape[: n + len(free)]
-        axes = (*range(n), *range(place, place + len(free)))
-        sides.append(rw.emit("broadcast", rw.emit("reshape", laid_out, shape=kept), shape=t.shape, axes=axes))
-        place += len(free)
-    return rw.emit("and_" if t.dtype.kind == "b" else "mul", *sides)
-
-
-def dot(rw: Rewriter, node: Node) -> Replacement:
-    """dot(transpose a, b) -> dot(a, b) on other axes, when a's free axes keep their order"""
-    contract, batch = node.params["contract"], node.params["batch"]
-    for side, operand in enumerate(node.args):
-        if not made_by(operand, "transpose"):
-            continue
-        perm = operand.node.params["perm"]
-        bound = (*contract[side], *batch[side])
-        free = [perm[k] for k in range(len(perm)) if k not in bound]
-        if free != sorted(free):
-            continue
-        args = list(node.args)
-        args[side] = operand.node.args[0]
-        new_contract, new_batch = list(contract), list(batch)
-        new_contract[side] = tuple([perm[k] for k in contract[side]])
-        new_batch[side] = tuple([perm[k] for k in batch[side]])
-        return rw.emit("dot", *args, contract=tuple(new_contract), batch=tuple(new_batch))
-    return None
 
 
 # -- broadcast ---------------------------------------------------------------------------------------------------------
@@ -449,7 +419,6 @@ VIEWS: Rules = {
     "transpose": (transpose,),
     "broadcast": (broadcast,),
     "slice": (slice_,),
-    "dot": (product_without_sum, dot),
     "convert": (converted_iota,),
     "family:elementwise": (before_broadcast, before_layout),
     **{f"reduce_{name}": (reduction,) for name in ("sum", "prod", "max", "min", "or", "and")},

@@ -10,8 +10,8 @@ from typing import Any
 from stager.array import Array, wrap
 from stager.ir.dims import Dim, product
 from stager.ir.types import Type
-from stager.ops.elementwise import add, convert, eq
-from stager.ops.families import zeros_like
+from stager.ops.elementwise import add, eq, select
+from stager.ops.families import full, zeros_like
 from stager.ops.regions import dim_value
 from stager.ops.structural import iota_along
 from stager.ops.views import broadcast, reshape, slice_axis
@@ -33,7 +33,9 @@ def unit_vectors(types: Sequence[Type]) -> list[Array]:
         rows, columns = iota_along((n, size), 0), iota_along((n, size), 1)
         if start != 0:
             columns = add(columns, broadcast(dim_value(start), shape=(n, size), axes=()))
-        out.append(wrap(reshape(convert(eq(rows, columns), dtype=t.dtype), shape=(n, *t.shape))))
+        # a select, not a conversion: this is how passes know unit vectors from an identity matrix of the user's
+        units = select(eq(rows, columns), full((n, size), 1, t.dtype), full((n, size), 0, t.dtype))
+        out.append(wrap(reshape(units, shape=(n, *t.shape))))
         start += size
     return out
 

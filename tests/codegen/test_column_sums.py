@@ -1,4 +1,4 @@
-"""Reductions over the rows of a nest: made in the pass over the rows, right for any extent, the same bits on any thread."""
+"""Reductions over the rows of a nest: in the pass over the rows, right for any extent, the same bits on any thread."""
 
 from __future__ import annotations
 

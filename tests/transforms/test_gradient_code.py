@@ -1,0 +1,203 @@
+"""What derivatives compile to: nodes and kernels are counted, whole functions as users write them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stager as st
+from stager.codegen.program import Nest, Routine
+from stager.ir.graph import Graph, Node
+from stager.pipeline import generate, optimize
+from stager.transforms.shapes import trace_types
+
+Function = Callable[..., Any]
+VIEWS = ("reshape", "transpose", "broadcast", "slice")
+
+
+def optimized(f: Function, *specs: str) -> Graph:
+    return optimize(trace_types(f, specs, {}).graph)
+
+
+def count(graph: Graph) -> Counter[str]:
+    return Counter(n.op.name for n in graph.nodes)
+
+
+def steps(f: Function, *specs: str) -> list[Any]:
+    return list(generate(optimized(f, *specs)).program.steps)
+
+
+def literal(node: Node, value: float) -> bool:
+    return node.op.name == "fill" and node.params["value"] == value
+
+
+def mlp(w1: Any, b1: Any, w2: Any, b2: Any, x: Any, y: Any) -> Any:
+    h = np.tanh(x @ w1 + b1)
+    logits = h @ w2 + b2
+    shifted = logits - np.max(logits, axis=-1, keepdims=True)
+    logp = shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+    return -np.mean(np.sum(logp * y, axis=-1))
+
+
+MLP = ("f64[64,48]", "f64[48]", "f64[48,10]", "f64[10]")
+ROWS = ("f64[32,64]", "f64[32,10]")
+
+
+def attention(q: Any, k: Any, v: Any) -> Any:
+    scores = q @ np.swapaxes(k, -1, -2) / q.shape[-1] ** 0.5
+    e = np.exp(scores - np.max(scores, axis=-1, keepdims=True))
+    return np.sum(((e / np.sum(e, axis=-1, keepdims=True)) @ v) ** 2)
+
+
+def layernorm(x: Any, g: Any, b: Any, t: Any) -> Any:
+    c = x - np.mean(x, axis=-1, keepdims=True)
+    return np.sum((c / np.sqrt(np.mean(c * c, axis=-1, keepdims=True) + 1e-5) * g + b) * t)
+
+
+def logistic(w: Any, x: Any, y: Any) -> Any:
+    z = x @ w
+    return np.mean(np.logaddexp(0.0, z) - y * z)
+
+
+def embedding(table: Any, words: Any, w: Any) -> Any:
+    return np.sum(np.tanh(table[words]) * w)
+
+
+def lennard_jones(x: Any) -> Any:
+    d = x[:, None, :] - x[None, :, :]
+    eye = np.eye(x.shape[0], dtype=x.dtype)
+    s6 = 1.0 / (np.sum(d * d, axis=-1) + eye) ** 3
+    return 2.0 * np.sum((s6 * s6 - s6) * (1 - eye))
+
+
+GRADIENTS: dict[str, tuple[Function, tuple[str, ...]]] = {
+    "mlp": (st.value_and_grad(mlp, argnums=(0, 1, 2, 3)), (*MLP, *ROWS)),
+    "mlp per sample": (
+        st.vmap(st.grad(mlp, argnums=(0, 1, 2, 3)), in_dims=(None, None, None, None, 0, 0)),
+        (*MLP, *ROWS),
+    ),
+    "attention": (st.grad(attention, argnums=(0, 1, 2)), ("f64[4,64,32]",) * 3),
+    "layernorm": (st.grad(layernorm, argnums=(0, 1, 2)), ("f64[64,96]", "f64[96]", "f64[96]", "f64[64,96]")),
+    "hessian": (st.hessian(logistic), ("f64[32]", "f64[256,32]", "f64[256]")),
+    "embedding": (st.grad(embedding), ("f64[50,16]", "i64[20]", "f64[16]")),
+    "lennard_jones": (st.grad(lennard_jones), ("f64[24,3]",)),
+    "batched lennard_jones": (st.vmap(st.grad(lennard_jones)), ("f64[5,24,3]",)),
+}
+ALL = pytest.mark.parametrize("name", GRADIENTS)
+
+
+@ALL
+def test_nothing_is_multiplied_by_ones_or_added_to_zeros(name: str) -> None:
+    graph = optimized(*_with_specs(name))
+    for n in graph.nodes:
+        if n.op.name in ("mul", "div"):
+            assert not literal(n.args[1].node, 1.0), n
+        if n.op.name == "mul":
+            assert not literal(n.args[0].node, 1.0), n
+        if n.op.name == "add" and n.path and n.path[-1] == "backward":
+            assert not any(literal(a.node, 0.0) for a in n.args), n
+
+
+@ALL
+def test_no_view_of_the_same_kind_stands_on_another(name: str) -> None:
+    graph = optimized(*_with_specs(name))
+    for n in graph.nodes:
+        if n.op.name in VIEWS:
+            assert n.args[0].node.op is not n.op, n
+        if n.op.name == "dot":
+            assert not any(a.node.op.name == "transpose" for a in n.args), "transposed operands are other axes"
+
+
+@ALL
+def test_no_zeros_are_materialised(name: str) -> None:
+    """Literals are values of kernels; only a scatter starts from an array of them."""
+    program = generate(optimized(*_with_specs(name))).program
+    scattered = name == "embedding"
+    for nest in (s for s in program.steps if isinstance(s, Nest)):
+        for leaf in nest.leaves:
+            constant = [
+                s for s in leaf.stage.stores if leaf.stage.body[s.value].op == "const" and s.combine == "set"
+            ]
+            assert not constant or scattered, nest.name
+
+
+def _with_specs(name: str) -> tuple[Any, ...]:
+    f, specs = GRADIENTS[name]
+    return (f, *specs)
+
+
+def test_forward_and_backward_are_one_graph() -> None:
+    found = count(optimized(*_with_specs("mlp")))
+    assert found["tanh"] == found["exp"] == found["log"] == 1, "the backward uses what the forward computed"
+    assert found["dot"] == 5, "two forward, three backward: the input's cotangent is not asked for"
+
+
+def test_backward_of_a_chain_is_one_pass() -> None:
+    def loss(x: Any) -> Any:
+        y = np.sin(x) * np.exp(-x * x) + np.tanh(x)
+        return np.sum(y * y * 0.5)
+
+    (nest,) = steps(st.grad(loss), "f64[20000]")
+    assert isinstance(nest, Nest)
+    assert len(nest.leaves) == 1
+    loads = [b.name for b, _ in nest.leaves[0].stage.loads]
+    assert loads == ["x0"], "each element is read once"
+    both = steps(st.value_and_grad(loss), "f64[20000]")
+    assert len([s for s in both if any(b.name == "x0" for t in s.stages() for b, _ in t.loads)]) == 1
+
+
+def test_hessian_is_one_product_with_rows_scaled() -> None:
+    graph = optimized(*_with_specs("hessian"))
+    found = count(graph)
+    assert found["dot"] == 2, "x @ w, and x.T @ (d * x): no product with the unit vectors"
+    assert found["transpose"] == found["iota"] == 0
+    program = generate(graph).program
+    kernels = [s for s in program.steps if isinstance(s, Nest)]
+    assert len(kernels) <= 3
+
+
+def test_infinities_stay_where_they_are_in_a_jacobian() -> None:
+    """What the unit vectors do not select does not become NaN."""
+    a = np.array([[1.0, np.inf], [2.0, 3.0]])
+    x = np.array([1.0, 2.0])
+    np.testing.assert_array_equal(st.compile(st.jacfwd(lambda v: a @ v))(x), a)
+    assert np.isnan(st.compile(lambda a: a @ np.eye(2))(a)[0]).any(), "a product that the user wrote is NumPy's"
+
+
+def test_per_sample_gradients_keep_no_more_than_activations() -> None:
+    program = generate(optimized(*_with_specs("mlp per sample"))).program
+    sizes = [s.nbytes for s in program.storages if s.kind == "temp"]
+    assert max(sizes) <= 8 * 32 * 64, "the largest temporary is one layer's activations"
+
+
+def test_transposed_operands_of_products_are_not_copied() -> None:
+    for s in steps(*_with_specs("mlp")):
+        if isinstance(s, Nest):
+            for leaf in s.leaves:
+                assert leaf.stage.ops() + len(leaf.stage.reductions) > 0, "a kernel that only moves"
+
+
+@pytest.mark.parametrize(
+    ("f", "specs", "routines"),
+    [
+        (lambda x: np.sort(x), ("f64[9,30]",), ["sort"]),
+        (lambda x: np.cumsum(x), ("f64[9,30]",), ["scan"]),
+        (lambda x: np.sum(np.exp(x)), ("f64[9,30]",), []),
+        (lambda x: x[np.array([3, 1, 2])] * 2.0, ("f64[9,30]",), []),
+    ],
+    ids=["sort", "cumsum", "reduction", "gather"],
+)
+def test_batched_ops_are_one_kernel(f: Function, specs: tuple[str, ...], routines: list[str]) -> None:
+    made = steps(st.vmap(f), *specs)
+    assert [s.name for s in made if isinstance(s, Routine)] == routines
+    assert len(made) == max(len(routines), 1)
+
+
+def test_batched_matvec_is_one_matmul() -> None:
+    found = count(optimized(st.vmap(lambda a, x: a @ x, in_dims=(None, 0)), "f64[40,30]", "f64[50,30]"))
+    assert found["dot"] == 1
+    assert found["transpose"] == found["broadcast"] == 0
