@@ -255,7 +255,8 @@ def histogram2d(x: Any, y: Any, bins: Any = 10, range: Any = None, density: Any 
     from stager.numpy.sorting import histogram_bin_edges
 
     edges: list[Any] = [
-        dynamic(histogram_bin_edges(v.astype(np.float64), b, r)).astype(np.float64) for v, b, r in zip((xs, ys), bins, ranges, strict=True)
+        dynamic(histogram_bin_edges(v.astype(np.float64), b, r)).astype(np.float64)
+        for v, b, r in zip((xs, ys), bins, ranges, strict=True)
     ]
     shape = tuple([e.shape[0] - 1 for e in edges])
     places: list[Any] = []
