@@ -202,6 +202,7 @@ def histogram(
         found = op.select(op.eq(v, last), broadcast_raw(dim_value(n - 1), v.type.shape), found)
         found = op.select(inside, found, full(found.type.shape, 0, i64))
     else:
+        assert isinstance(n, int)  # as `bins` is
         found = _equal_bins(op.select(inside, v, first), e, first, last, n)
     dtype = i64 if weights is None else (f64 if handle(weights).type.dtype.is_float else handle(weights).type.dtype)
     amount = full(v.type.shape, 1, i64) if weights is None else operand(ravel(weights), dtype)
