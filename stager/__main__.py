@@ -113,6 +113,7 @@ def _build_options(built: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     from stager.errors import StagerError
+    from stager.explain import STAGES
 
     parser = argparse.ArgumentParser(prog="python -m stager", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -125,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="TYPE",
         help="the type of an argument, like 'f64[3,4]'; once per argument",
     )
-    shown.add_argument("--stage", default="passes", choices=("graph", "passes", "kernels", "mlir", "llvm", "asm"))
+    shown.add_argument("--stage", default="passes", choices=STAGES)
     shown.add_argument(
         "--transform",
         action="append",

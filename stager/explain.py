@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stager.compiler import Compilation, Compiler, compiler_of
+from stager.errors import UnsupportedError
 from stager.ir.graph import Graph
 from stager.pipeline import Executable, executable, generate, optimize
 
-STAGES = ("graph", "passes", "kernels", "mlir", "llvm", "asm")
+STAGES = ("graph", "passes", "kernels", "mlir", "stablehlo", "llvm", "asm")
 
 
 def graph(self: Any, *args: Any, stage: str = "passes", **kwargs: Any) -> Graph:
@@ -27,7 +28,7 @@ def graph(self: Any, *args: Any, stage: str = "passes", **kwargs: Any) -> Graph:
 
 
 def show(self: Any, *args: Any, stage: str = "passes", **kwargs: Any) -> str:
-    """What stands after a stage, as text: graph, passes, kernels, mlir, llvm or asm."""
+    """What stands after a stage, as text: graph, passes, kernels, mlir, stablehlo, llvm or asm."""
     compiler = compiler_of(self)
     return stage_text(compiler.trace(_bound(compiler, args, kwargs)).graph, stage, compiler.backend)
 
@@ -45,6 +46,13 @@ def stage_text(traced: Graph, stage: str, backend: str = "native") -> str:
         from stager.ir.mlir import to_mlir
 
         return to_mlir(optimized)
+    if stage == "stablehlo":
+        from stager.ir.stablehlo import StableHLOError
+
+        try:
+            return optimized.to_stablehlo()
+        except StableHLOError as e:
+            raise UnsupportedError(str(e)) from None
     compiled = generate(optimized, backend)
     if stage == "kernels":
         if backend == "mlir":

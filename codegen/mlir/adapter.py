@@ -19,6 +19,7 @@ from stager.codegen.mlir.support import (
     RECORD_CONTEXT,
     RECORD_JUMP,
     RECORD_STATUS,
+    RECORD_TURNS,
     RELEASE,
     SLACK,
 )
@@ -65,6 +66,7 @@ class _Adapter:
         b.store(self.record, self.record)
         b.store(self.record, e.offset(self.record, 8))
         b.store(e.context, e.offset(self.record, RECORD_CONTEXT))
+        b.store(ir.Constant(I32, 0), e.offset(self.record, RECORD_TURNS))
         setjmp = e.external("_setjmp", I32, [PTR])
         setjmp.attributes.add("returns_twice")
         came_back = b.call(setjmp, [e.offset(self.record, RECORD_JUMP)])

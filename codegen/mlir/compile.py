@@ -11,7 +11,7 @@ from typing import Any
 
 from stager.codegen.compile import abi_of
 from stager.codegen.mlir.adapter import emit_adapter
-from stager.codegen.mlir.support import ALLOCATE, FREE, RAISE, SUPPORT
+from stager.codegen.mlir.support import ALLOCATE, FREE, POLL, RAISE, SUPPORT
 from stager.codegen.mlir.tools import lower
 from stager.codegen.target import Target
 from stager.ir.abi import Abi, StatusAbi
@@ -27,6 +27,7 @@ _CALLS = {
     "_mlir_memref_to_llvm_alloc": ALLOCATE,
     "_mlir_memref_to_llvm_free": FREE,
     RAISE: RAISE,
+    POLL: POLL,
 }
 _DEFINITION = re.compile(rf"^define ([^\n]*)@{CALLEE}\(", re.MULTILINE)
 _DECLARED = re.compile(r"^declare [^@\n]*@([\w.]+)\(", re.MULTILINE)
@@ -63,7 +64,7 @@ def compile_mlir(graph: Graph, target: Target, *, name: str = "f") -> MlirCompil
 def compile_many(graphs: Sequence[Graph], target: Target, *, name: str = "f", opt: int = 2) -> list[MlirCompiled]:
     """Compiles graphs one by one, with one run of the tools for all of them; `opt` as in `cc -O`."""
     start = time.perf_counter()
-    modules = [runnable(graph, CALLEE, RAISE) for graph in graphs]
+    modules = [runnable(graph, CALLEE, RAISE, POLL) for graph in graphs]
     printed = time.perf_counter()
     texts = lower([m.text for m in modules])
     lowered = time.perf_counter()
@@ -122,8 +123,8 @@ def _linked(abi: Abi, text: str, target: Target, opt: int = 2) -> Any:
 
 def _with_record(text: str) -> str:
     """The text with the call's record as the first parameter, and as the first argument of support functions."""
-    text = _DEFINITION.sub(rf"define \1@{CALLEE}(ptr {RECORD}, ", text).replace(f"(ptr {RECORD}, )", f"(ptr {RECORD})")
+    text = _DEFINITION.sub(rf"define \1@{CALLEE}(ptr {RECORD}, ", text)
     for name, support in _CALLS.items():
         text = re.sub(rf"(declare [^@\n]*)@{name}\(", rf"\1@{support}(ptr, ", text)
         text = re.sub(rf"(call [^@\n]*)@{name}\(", rf"\1@{support}(ptr {RECORD}, ", text)
-    return text
+    return text.replace(f"(ptr {RECORD}, )", f"(ptr {RECORD})").replace("(ptr, )", "(ptr)")

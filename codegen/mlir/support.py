@@ -6,6 +6,7 @@ anywhere (`longjmp` to the entry) and nothing leaks. The record, 512 bytes align
      0  next and previous block (a ring; its own address when there is none)
     16  the Context of ir/abi.py
     24  the status that the call ends with
+    28  turns of loops so far
     32  jmp_buf
 
 Blocks are 16 bytes (next, previous), then the memory, then SLACK: MLIR moves an access to an empty array to its first
@@ -14,15 +15,17 @@ element.
 
 from __future__ import annotations
 
-from stager.ir.abi import CONTEXT_DETAIL, STATUS_NO_MEMORY
+from stager.ir.abi import CONTEXT_DETAIL, CONTEXT_INTERRUPTED, CONTEXT_POLL, STATUS_INTERRUPTED, STATUS_NO_MEMORY
 
 RECORD_BYTES = 512
-RECORD_CONTEXT, RECORD_STATUS, RECORD_JUMP = 16, 24, 32
+RECORD_CONTEXT, RECORD_STATUS, RECORD_TURNS, RECORD_JUMP = 16, 24, 28, 32
+PERIOD = 256  # turns between two questions whether to stop
 SLACK = 64
 LIMIT = 1 << 47  # bytes: more is a size that overflowed
 
-ALLOCATE, FREE, RAISE, RELEASE, COPY = (
-    "stager_mlir_alloc", "stager_mlir_free", "stager_mlir_raise", "stager_mlir_release", "memrefCopy",
+ALLOCATE, FREE, RAISE, POLL, RELEASE, COPY = (
+    "stager_mlir_alloc", "stager_mlir_free", "stager_mlir_raise", "stager_mlir_poll", "stager_mlir_release",
+    "memrefCopy",
 )  # fmt: skip
 
 SUPPORT = f"""
@@ -106,6 +109,40 @@ define void @{RAISE}(ptr %call, i64 %number, i64 %a, i64 %b, i64 %c, i64 %d) nor
   %jump = getelementptr i8, ptr %call, i64 {RECORD_JUMP}
   call void @longjmp(ptr %jump, i32 1)
   unreachable
+}}
+
+define void @{POLL}(ptr %call) {{
+  %place = getelementptr i8, ptr %call, i64 {RECORD_TURNS}
+  %turns = load i32, ptr %place
+  %more = add i32 %turns, 1
+  store i32 %more, ptr %place
+  %rest = and i32 %more, {PERIOD - 1}
+  %due = icmp eq i32 %rest, 0
+  br i1 %due, label %look, label %on
+look:
+  %context.place = getelementptr i8, ptr %call, i64 {RECORD_CONTEXT}
+  %context = load ptr, ptr %context.place
+  %flag.place = getelementptr i8, ptr %context, i64 {CONTEXT_INTERRUPTED}
+  %flag = load volatile i32, ptr %flag.place
+  %set = icmp ne i32 %flag, 0
+  br i1 %set, label %stop, label %find
+find:
+  %function.place = getelementptr i8, ptr %context, i64 {CONTEXT_POLL}
+  %function = load ptr, ptr %function.place
+  %none = icmp eq ptr %function, null
+  br i1 %none, label %on, label %ask
+ask:
+  %answer = call i32 %function(ptr %context)
+  %interrupted = icmp ne i32 %answer, 0
+  br i1 %interrupted, label %stop, label %on
+stop:
+  %status = getelementptr i8, ptr %call, i64 {RECORD_STATUS}
+  store i32 {STATUS_INTERRUPTED}, ptr %status
+  %jump = getelementptr i8, ptr %call, i64 {RECORD_JUMP}
+  call void @longjmp(ptr %jump, i32 1)
+  unreachable
+on:
+  ret void
 }}
 
 ; Between buffers of one shape, given as {{rank, descriptor}}: rows along the last axis, whose places are divided out.

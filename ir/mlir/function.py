@@ -8,7 +8,7 @@ written in place, `for` with a step other than 1 as a loop over its trips. `prin
 are declared only.
 
 `runnable` gives the form that `codegen/mlir/` lowers: errors leave by a call of `stop(number, four numbers)`, so that
-nothing runs behind a failed check, and the arguments are marked as not to be written.
+nothing runs behind a failed check, turns of loops call `poll()`, and the arguments are marked as not to be written.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ def to_mlir(graph: Graph, name: str | None = None) -> str:
     return _module(graph, name or re.sub(r"\W", "_", graph.name), None).text
 
 
-def runnable(graph: Graph, name: str, stop: str) -> Module:
+def runnable(graph: Graph, name: str, stop: str, poll: str) -> Module:
     """The module that `codegen/mlir/` lowers. NotImplementedError for print and callback, which have no code there."""
     effect = _host_effect(graph)
     if effect is not None:
         raise NotImplementedError(f"the op {effect} calls Python, which lowered MLIR cannot")
-    return _module(graph, name, stop)
+    return _module(graph, name, stop, poll)
 
 
-def _module(graph: Graph, name: str, stop: str | None) -> Module:
+def _module(graph: Graph, name: str, stop: str | None, poll: str | None = None) -> Module:
     externals: dict[str, str] = {}
-    emitter = FunctionEmitter(externals, stop)
+    emitter = FunctionEmitter(externals, stop, poll)
     emitter.function(graph, name)
     declared = [f"  {text}" for text in externals.values()]
     return Module("\n".join(["module {", *emitter.w.lines, *declared, "}"]) + "\n", emitter.errors)
@@ -82,10 +82,11 @@ class FunctionEmitter:
 
     b1: DType = b1
 
-    def __init__(self, externals: dict[str, str], stop: str | None = None) -> None:
+    def __init__(self, externals: dict[str, str], stop: str | None = None, poll: str | None = None) -> None:
         self.w = Writer(externals)
         self.b = Scalars(self.w)
         self.stop = stop  # the function that an error calls, in place of a status
+        self.poll = poll  # the function that turns of loops call
         if stop is not None:
             self.w.before_empty = self._refuse_huge
         self.errors: list[tuple[str, str]] = []
@@ -159,6 +160,11 @@ class FunctionEmitter:
             outputs = [self.w.cast(x, t).name for x, t in zip(self.region(region, args), types, strict=True)]
         return outputs if self.status is None else [*outputs, self.status.name]
 
+    def turn(self) -> None:
+        """At the start of each turn of a loop."""
+        if self.poll is not None:
+            self.w.call(self.poll, [], [])
+
     # -- errors ----------------------------------------------------------------------------------------------------
 
     def check(self, ok: Scalar, details: Sequence[Scalar], exception: str, text: str) -> None:
@@ -225,6 +231,7 @@ def for_(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
     trips = w.arith("ceildivsi", distance, w.index(abs(step)))
 
     def iteration(k: str, names: list[str]) -> list[str]:
+        f.turn()
         values = _take(f, names, types)
         index = w.arith("addi", lower, w.arith("muli", k, w.index(step)))
         i = w.of_scalar(w.from_index(index, i64))
@@ -249,6 +256,7 @@ def while_(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
         return on.name, [name for name, _ in _carried(f, values)]
 
     def iteration(names: list[str]) -> list[str]:
+        f.turn()
         return f.nested(body, [*_take(f, names, types), *captures], types)
 
     return _take(f, w.while_loop(_carried(f, carries), going, iteration), types)
@@ -282,6 +290,7 @@ def map_(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
     lane_types = [Type(t.dtype, t.shape[1:]) for t in types]
 
     def lane(i: str, names: list[str]) -> list[str]:
+        f.turn()
         outs = _take(f, names, types)
         index = w.of_scalar(w.from_index(i, i64))
         made = f.nested(body, [index, *args], lane_types)

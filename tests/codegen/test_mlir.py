@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import zlib
@@ -141,6 +142,7 @@ def test_every_op_inside_loops_branches_and_lanes(part: int) -> None:
 
 
 # -- whole programs ----------------------------------------------------------------------------------------------------
+
 
 def traced(fn: Any, args: Sequence[Any]) -> Any:
     compiler = compiler_of(st.compile(fn))
@@ -309,6 +311,26 @@ def test_nothing_runs_behind_a_failed_check() -> None:
     for _ in range(3):
         with pytest.raises(OverflowError, match="5 is too many"):
             call(made.abi, loaded.address("k"), [x, n])
+
+
+@needs_tools
+def test_a_loop_answers_ctrl_c() -> None:
+    @st.compile(backend="mlir")
+    def f(x: Any, n: Any) -> Any:
+        while x[0] < n:
+            x[0] += 1.0
+        return x
+
+    f(np.zeros(2), 3.0)
+    x = np.zeros(2)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            f(x, 1e18)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert f(x, 3.0)[0] >= 3.0
 
 
 @needs_tools
