@@ -193,10 +193,16 @@ def _refuse_self_overlap(dims: Dims, a: Array) -> None:
     c.ret_if(c.and_(wrong, c.gt(a.count, 0)), ERRORS["OVERLAP"][0])
 
 
-def check_pointers(c: Code, arrays: Sequence[Array]) -> None:
-    """None is null where there is something to read or write, and all are aligned to their elements."""
+def check_pointers(c: Code, arrays: Sequence[Array], address_bits: int) -> None:
+    """None is null where there is something to read or write, all are aligned to their elements, and where an address
+    has 32 bits, none goes round its end."""
     for a in arrays:
         c.ret_if(c.and_(c.is_null(a.pointer), c.gt(a.count, 0)), ERRORS["NULL"][0])
+    for a in arrays:
+        if address_bits < 64:
+            address = c.b.ptrtoint(a.pointer, I64)
+            outside = c.or_(c.lt(c.add(address, a.low), 0), c.gt(c.add(address, a.high), 1 << address_bits))
+            c.ret_if(outside, ERRORS["SIZE"][0])
     for a in arrays:
         if a.type.dtype.itemsize > 1:
             misaligned = c.ne(c.and_(c.b.ptrtoint(a.pointer, I64), a.type.dtype.itemsize - 1), 0)

@@ -78,14 +78,14 @@ class _Entry:
         ]
         for k in sorted(f.strided):
             add_strides(self.dims, self.inputs[k], c.arg(f"$strides_{f.inputs[k]}_strides"))
-        check_pointers(c, self.inputs)
+        check_pointers(c, self.inputs, self.target.pointer_bits)
         for s, k in f.values.items():
             env[s] = c.load(self.inputs[k].pointer, I64)
         check_conditions(self.dims, f)
         results = [
             dense_array(self.dims, self._result(k), r.type, True) for k, r in enumerate(f.results) if not r.sized
         ]
-        check_pointers(c, results)
+        check_pointers(c, results, self.target.pointer_bits)
         rooms = [self._room(k) for k, r in enumerate(f.results) if r.sized]
         check_overlap(c, [*self.inputs, *results, *rooms])
         given = iter(results)

@@ -70,6 +70,10 @@ def test_wasm_computes_what_numpy_does(built_for, tmp_path):
     (tmp_path / "main.js").write_text(callers.js_program(built.files["header"].read_text(), CASES))
     for name, outcome in callers.run(["node", str(tmp_path / "main.js"), str(module)], CASES).items():
         check(name, CASES[name], outcome)
+    beyond = {"transcendental": replace(CASES["transcendental"], sizes={"n": 1 << 29}, error=ERRORS["SIZE"][1])}
+    (tmp_path / "beyond.js").write_text(callers.js_program(built.files["header"].read_text(), beyond))
+    [outcome] = callers.run(["node", str(tmp_path / "beyond.js"), str(module)], beyond).values()
+    check("transcendental", beyond["transcendental"], outcome)  # 2**32 bytes: an address would go round its end
 
 
 def test_windows_computes_what_numpy_does(built_for, tmp_path):
