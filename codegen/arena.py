@@ -54,7 +54,7 @@ def plan(program: Program) -> None:
             slots.append((size, at, end))
             at = at + (size + (ARENA_ALIGN - 1)) // ARENA_ALIGN * ARENA_ALIGN
     program.arena_bytes = at
-    _allocate(program.steps)
+    _allocate(program.steps, {id(b.storage): b for b in program.outputs if b.storage.kind == "sized"})
 
 
 def _private(steps: list[Any]) -> None:
@@ -86,8 +86,11 @@ def _private(steps: list[Any]) -> None:
                     _private(b)
 
 
-def _allocate(steps: list[Any]) -> None:
-    """Puts an `Allocate` before the first step that touches a storage without a place."""
+def _allocate(steps: list[Any], results: dict[int, Buffer]) -> None:
+    """Puts an `Allocate` before the first step that touches a storage without a place.
+
+    A result is allocated in its own shape: the first step may see a part of it, or other axes.
+    """
 
     def visit(steps: list[Any], known: set[int]) -> None:
         at = 0
@@ -121,8 +124,7 @@ def _allocate(steps: list[Any]) -> None:
                         if k not in known and (k in later or len(inner) > 1):
                             needed.setdefault(k, b)
             for k, b in needed.items():
-                whole = b if b.offset == 0 else Buffer(b.storage, b.dtype, b.shape)
-                steps.insert(at, Allocate(whole))
+                steps.insert(at, Allocate(results.get(k, b)))
                 known.add(k)
                 at += 1
             for body in inner:

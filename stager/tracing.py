@@ -6,6 +6,7 @@ whether concrete values ride along.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -110,7 +111,7 @@ def trace(
 def _enter(stage: StageInterpreter, x: Any, static: bool, type: Type | None) -> Leaf:
     kind = "static" if static else classify(x)
     if kind == "static":
-        if callable(getattr(x, "__array__", None)):
+        if not inspect.isclass(x) and callable(getattr(x, "__array__", None)):
             raise UnsupportedError(
                 describe(f"an argument is a {x.__class__.__name__}, not an ndarray", remedy="pass np.asarray(x)")
             )

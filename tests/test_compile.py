@@ -544,3 +544,33 @@ def test_explain_counts_flops_bytes_and_names_what_was_fused():
     assert kernel["fused"] == "max sub exp"
     assert kernel["flops"] == 3 * 200
     assert kernel["bytes"] == 2 * 200 * 8
+
+
+SIZED = {
+    "reshaped": lambda x: np.outer(x[x > 3], x[x > 4]).reshape(-1),
+    "column": lambda x: x[x > 3].reshape(-1, 1),
+    "transposed": lambda x: np.outer(x[x > 3], x[x > 4]).T,
+    "raveled": lambda x: np.stack([x[x > 3], x[x > 3] * 2], 1).ravel(),
+    "reversed row": lambda x: x[x > 3][None, ::-1],
+    "joined in front": lambda x: np.concatenate([x[x > 3], x.ravel()]),
+    "joined behind": lambda x: np.concatenate([x.ravel(), x[x > 3]]),
+    "padded": lambda x: np.pad(x[x > 3], 1),
+    "tiled": lambda x: np.tile(x[x > 3], (2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_results_whose_size_the_data_decides_have_their_own_shape(name: str) -> None:
+    x, f = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), SIZED[name]
+    compiled = st.compile(f)
+    for given in (x, x, x + 3, x - 9):
+        got, want = compiled(given), f(given)
+        assert got.shape == want.shape
+        np.testing.assert_array_equal(got, want)
+
+
+def test_types_are_arguments_that_do_not_change() -> None:
+    f = st.compile(lambda x, dtype: x.astype(dtype))
+    assert f(np.ones(2), np.float32).dtype == np.float32
+    assert f(np.ones(2), int).dtype == np.int64
+    assert f(np.ones(2), dtype=np.float32).dtype == np.float32

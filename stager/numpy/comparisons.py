@@ -252,8 +252,7 @@ def real_if_close(a: Any, tol: float = 100) -> Any:
 def angle(z: Any, deg: bool = False) -> Any:
     """0 for positive numbers, pi for negative ones."""
     x = dynamic(z)
-    x = x if x.type.dtype.is_float else x.astype(np.float64)
-    a = np.arctan2(wrap(full(x.type.shape, 0, x.type.dtype)), x)
+    a = np.arctan2(0, x)
     return a * (180 / np.pi) if deg else a
 
 

@@ -111,6 +111,46 @@ def linspace(
     return (values, step) if retstep else values
 
 
+@substitute(np.logspace)
+def logspace(
+    start: Any,
+    stop: Any,
+    num: Any = 50,
+    endpoint: bool = True,
+    base: Any = 10.0,
+    dtype: Any = None,
+    axis: int = 0,
+) -> Any:
+    """`np.logspace`; start, stop and base may be traced."""
+    powers = linspace(start, stop, num, endpoint, axis=axis)
+    found = apply_ufunc(np.power, base, powers)
+    return found if dtype is None else found.astype(dtype)
+
+
+@substitute(np.geomspace)
+def geomspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, dtype: Any = None, axis: int = 0) -> Any:
+    """`np.geomspace` of real numbers with one sign; start and stop may be traced."""
+    n = concrete(num, "geomspace", "num")
+    if not any(type(v) is Array for v in (start, stop)):
+        known: Any = np.geomspace
+        return constant(known(start, stop, n, endpoint, dtype, axis))
+    from stager.numpy.selection import where
+    from stager.numpy.shaping import moveaxis, reshape
+
+    a, b = handle(start), handle(stop)
+    d = result_dtype(a, b, 0.0)
+    a, b = wrap(operand(a, d)), wrap(operand(b, d))
+    sign = apply_ufunc(np.sign, a)
+    ends = [apply_ufunc(np.log10, apply_ufunc(np.multiply, v, sign)) for v in (a, b)]
+    values = apply_ufunc(np.multiply, logspace(*ends, n, endpoint), sign)
+    ticks = reshape(wrap(iota(n)), (n, *(1,) * (values.ndim - 1)))
+    values = where(apply_ufunc(np.equal, ticks, 0), a, values)
+    if endpoint and n > 1:
+        values = where(apply_ufunc(np.equal, ticks, n - 1), b, values)
+    values = moveaxis(values, 0, axis) if axis else values
+    return values if dtype is None else wrap(op.convert(values.raw(), dtype=dtype_of(dtype)))
+
+
 def _known(original: Any) -> None:
     """A creation function whose arguments are known while tracing: NumPy makes the constant."""
 
@@ -123,8 +163,6 @@ def _known(original: Any) -> None:
 
 
 for _original in (
-    np.logspace,
-    np.geomspace,
     np.tri,
     np.indices,
     np.hanning,

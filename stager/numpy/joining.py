@@ -10,6 +10,7 @@ import numpy as np
 
 from stager.array import Array, wrap
 from stager.errors import UnsupportedError, describe
+from stager.ir.dims import Dim, Expr, product
 from stager.ir.dtypes import i64
 from stager.numpy.creation import concrete
 from stager.numpy.indexing import getitem
@@ -18,7 +19,14 @@ from stager.numpy.registry import implements
 from stager.numpy.shaping import axis_of, broadcast_to, concatenate, expand_dims, handle, ravel, reshape
 from stager.ops import elementwise as op
 from stager.ops import structural, views
+from stager.ops.effects import check
+from stager.ops.families import full_like
+from stager.ops.indexed import gather
+from stager.ops.reductions import reduce_and, reduce_sum
+from stager.ops.scans import cumsum
+from stager.ops.sort import searchsorted
 from stager.ops.structural import iota
+from stager.symbols import extent_of, size_of
 
 
 @implements(np.atleast_1d)
@@ -75,7 +83,7 @@ def dstack(tup: Any) -> Array:
 @implements(np.column_stack)
 def column_stack(tup: Any) -> Array:
     """One-dimensional arrays as columns."""
-    return concatenate([reshape(a, (-1, 1)) if a.ndim == 1 else a for a in (handle(x) for x in tup)], 1)
+    return concatenate([reshape(a, (a.type.size, 1)) if a.ndim < 2 else a for a in (handle(x) for x in tup)], 1)
 
 
 @implements(np.block)
@@ -175,22 +183,49 @@ def tile(A: Any, reps: Any) -> Array:
 
 @implements(np.repeat, method="repeat")
 def repeat(a: Any, repeats: Any, axis: Any = None) -> Array:
-    """Each element repeated; counts must be known while tracing."""
+    """Each element repeated. Counts that only the run knows give a size that only the run knows."""
     a = handle(a)
     if axis is None:
         a, axis = ravel(a), 0
     k = axis_of(axis, a.ndim)
     n = a.type.shape[k]
-    counts = np.asarray(concrete(repeats, "repeat", "repeats"))
+    counts: Any = repeats if type(repeats) is Array else np.asarray(repeats)
+    if type(counts) is Array and counts.ndim == 0:
+        counts = size_of(counts)
+        if isinstance(counts, Expr):
+            return _repeated_alike(a, extent_of(repeats), k)
+        counts = np.asarray(counts)
+    if type(counts) is Array:
+        return _repeated(a, counts, k)
     if counts.ndim == 0 or counts.size == 1:
         c = int(counts.reshape(()))
         if c < 0:
             raise ValueError("repeats may not contain negative values.")
-        shape = a.type.shape
-        r = views.reshape(a.raw(), shape=(*shape[: k + 1], 1, *shape[k + 1 :]))
-        r = broadcast_raw(r, (*shape[: k + 1], c, *shape[k + 1 :]))
-        return wrap(op.copy(views.reshape(r, shape=(*shape[:k], n * c, *shape[k + 1 :]))))
+        return _repeated_alike(a, c, k)
     return take(a, np.repeat(np.arange(n), counts), axis=k)
+
+
+def _repeated_alike(a: Array, c: Dim, k: int) -> Array:
+    shape = a.type.shape
+    r = views.reshape(a.raw(), shape=(*shape[: k + 1], 1, *shape[k + 1 :]))
+    r = broadcast_raw(r, (*shape[: k + 1], c, *shape[k + 1 :]))
+    return wrap(op.copy(views.reshape(r, shape=(*shape[:k], shape[k] * c, *shape[k + 1 :]))))
+
+
+def _repeated(a: Array, counts: Array, k: int) -> Array:
+    """Element i of axis k stands where i counts end at or before: found by bisection of their running sum."""
+    if counts.dtype.kind not in "iub":
+        raise TypeError(f"Cannot cast array data from {counts.dtype!r} to dtype('int64') according to the rule 'safe'")
+    n = a.type.shape[k]
+    if counts.type.shape not in ((n,), (1,)):
+        raise ValueError(f"operands could not be broadcast together with shape ({n},) {tuple(counts.type.shape)}")
+    each = broadcast_raw(operand(counts, i64), (n,))
+    fine = reduce_and(op.ge(each, full_like(each, 0)), axes=(0,))
+    check(fine, exception="ValueError", text="repeats may not contain negative values.")
+    total = extent_of(wrap(reduce_sum(each, axes=(0,))))
+    position = searchsorted(cumsum(each, axis=0, reverse=False), iota(total), side="right")
+    taken = gather(a.raw(), position, axes=(k,), batch_dims=0, mode="clip")
+    return wrap(views.moveaxis(taken, 0, k))
 
 
 @implements(np.take, method="take")
@@ -198,7 +233,6 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "r
     """Elements at positions along an axis (of the flattened array when it is None)."""
     from stager.numpy.reductions import deliver
     from stager.numpy.ufuncs import as_array_like
-    from stager.ops.indexed import gather
 
     a = handle(a)
     if axis is None:
@@ -212,6 +246,8 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "r
     modes = {"raise": "check", "wrap": "wrap", "clip": "clip"}
     if mode not in modes:
         raise ValueError(f"clipmode must be one of 'clip', 'raise', or 'wrap' (got {mode!r})")
+    if a.type.shape[k] == 0 and product(position.type.shape) != 0:
+        raise IndexError("cannot do a non-empty take from an empty axes.")
     taken = gather(a.raw(), position, axes=(k,), batch_dims=0, mode=modes[mode])
     rank = len(position.type.shape)
     perm = (*range(rank, rank + k), *range(rank), *range(rank + k, len(taken.type.shape)))
@@ -231,8 +267,6 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Array:
         k = axis_of(k, a.ndim)
         n = r.type.shape[k]
         if type(s) is Array and not s.weak:
-            from stager.ops.indexed import gather
-
             count = broadcast_raw(operand(s, i64), (n,))
             position = op.mod(op.sub(iota(n), count), n)
             taken = gather(r, position, axes=(k,), batch_dims=0, mode="promise")

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from stager.array import wrap
-from stager.errors import UnsupportedError, describe
 from stager.numpy.comparisons import dynamic
-from stager.numpy.reductions import deliver, kept, normalize_axes
-from stager.numpy.registry import FUNCTIONS, implements
+from stager.numpy.reductions import deliver
+from stager.numpy.registry import implements
 from stager.ops import elementwise as op
 from stager.ops.effects import check
 from stager.ops.families import full_like
@@ -194,99 +193,3 @@ def nanstd(
 ) -> Any:
     """Standard deviation of what is not NaN."""
     return np.sqrt(nanvar(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean, correction=correction), out=out)
-
-
-def _ranked(a: Any, axis: Any) -> tuple[Any, Any, tuple[int, ...]]:
-    """(sorted along a new first axis, how many are not NaN, the axes that became it)."""
-    from stager.numpy.shaping import permuted, reshape
-
-    x = dynamic(a)
-    x = x if x.type.dtype.is_float else x.astype(np.float64)
-    axes = normalize_axes(axis, x.ndim)
-    rest = [k for k in range(x.ndim) if k not in axes]
-    lines = reshape(permuted(x, [*axes, *rest]), (-1, *[x.type.shape[k] for k in rest]))
-    ordered = np.sort(lines, axis=0)
-    return ordered, np.sum(~np.isnan(ordered), axis=0), axes
-
-
-def _at(ordered: Any, position: Any) -> Any:
-    return np.take_along_axis(ordered, position[None], axis=0)[0]
-
-
-def _shaped(result: Any, a: Any, axes: tuple[int, ...], keepdims: Any, lead: int = 0) -> Any:
-    if keepdims is not True:
-        return result
-    shape = dynamic(a).type.shape
-    if lead:
-        return result.reshape((*result.shape[:lead], *[1 if k in axes else d for k, d in enumerate(shape)]))
-    return wrap(kept(result.raw(), axes, shape))
-
-
-@implements(np.nanmedian)
-def nanmedian(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = _NO) -> Any:
-    """Median of what is not NaN."""
-    ordered, n, axes = _ranked(a, axis)
-    low, high = _at(ordered, np.maximum((n - 1) // 2, 0)), _at(ordered, np.maximum(n // 2, 0))
-    result = np.where(n % 2 == 1, low, (low + high) / 2)
-    result = np.where(n == 0, ordered.dtype.type(np.nan), result)
-    return deliver(_shaped(result, a, axes, keepdims), out, "nanmedian")
-
-
-@implements(np.nanquantile)
-def nanquantile(
-    a: Any,
-    q: Any,
-    axis: Any = None,
-    out: Any = None,
-    overwrite_input: bool = False,
-    method: str = "linear",
-    keepdims: Any = _NO,
-    *,
-    weights: Any = None,
-) -> Any:
-    """Quantiles, by the linear method, of what is not NaN; q must be known while tracing."""
-    from stager.numpy.creation import concrete
-
-    if method != "linear" or weights is not None:
-        raise UnsupportedError(
-            describe("np.nanquantile: only the unweighted method 'linear' is supported on traced arrays")
-        )
-    known = np.asarray(concrete(q, "nanquantile", "q"), dtype=np.float64)
-    if ((known < 0) | (known > 1)).any():
-        raise ValueError("Quantiles must be in the range [0, 1]")
-    ordered, n, axes = _ranked(a, axis)
-    parts = []
-    for p in known.ravel():
-        position = float(p) * (n - 1)
-        lower = np.clip(np.floor(position).astype(np.int64), 0, None)
-        upper = np.minimum(lower + 1, np.maximum(n - 1, 0))
-        t = (position - lower).astype(ordered.dtype)
-        low, high = _at(ordered, lower), _at(ordered, upper)
-        gap = high - low
-        part = np.where(t >= 0.5, high - gap * (1 - t), low + gap * t)
-        parts.append(np.where(n == 0, ordered.dtype.type(np.nan), part))
-    result: Any = parts[0] if known.ndim == 0 else FUNCTIONS[np.stack](parts)
-    if known.ndim > 1:
-        result = result.reshape((*known.shape, *result.shape[1:]))
-    return deliver(_shaped(result, a, axes, keepdims, known.ndim), out, "nanquantile")
-
-
-@implements(np.nanpercentile)
-def nanpercentile(
-    a: Any,
-    q: Any,
-    axis: Any = None,
-    out: Any = None,
-    overwrite_input: bool = False,
-    method: str = "linear",
-    keepdims: Any = _NO,
-    *,
-    weights: Any = None,
-) -> Any:
-    """Percentiles, by the linear method, of what is not NaN; q must be known while tracing."""
-    from stager.numpy.creation import concrete
-
-    known = np.asarray(concrete(q, "nanpercentile", "q"), dtype=np.float64)
-    if ((known < 0) | (known > 100)).any():
-        raise ValueError("Percentiles must be in the range [0, 100]")
-    return nanquantile(a, known / 100, axis, out, overwrite_input, method, keepdims, weights=weights)

@@ -51,7 +51,10 @@ def resolve(
         raise DTypeError(
             describe(f"{ufunc.__name__}: not supported for operands of dtype {shown} ({type(e).__name__})")
         ) from None
-    return tuple([_known(ufunc, d) for d in found[: ufunc.nin]]), tuple([_known(ufunc, d) for d in found[ufunc.nin :]])
+    inputs, outputs = found[: ufunc.nin], found[ufunc.nin :]
+    if np.float16 not in outputs:  # a half that no result shows (signbit of an int8) may be a single
+        inputs = tuple([np.dtype(np.float32) if d == np.float16 else d for d in inputs])
+    return tuple([_known(ufunc, d) for d in inputs]), tuple([_known(ufunc, d) for d in outputs])
 
 
 def _known(ufunc: np.ufunc, d: np.dtype[Any]) -> DType:

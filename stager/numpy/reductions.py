@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.array import Array, as_array, wrap
+from stager.array import Array, as_array, raw, wrap
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, dtype_of, f64
 from stager.numpy.registry import implements
@@ -77,7 +77,10 @@ def masked(a: Array, where: Any, identity: Any) -> Array:
 
 
 def _with_initial(ufunc: Any, result: Array, initial: Any) -> Array:
-    return result if initial is _NO or initial is None else apply_ufunc(ufunc, result, initial)
+    if initial is _NO or initial is None:
+        return result
+    start = op.convert(raw(as_array(as_array_like(initial))), dtype=result.type.dtype)
+    return apply_ufunc(ufunc, result, wrap(start))  # type: ignore[no-any-return]
 
 
 @implements(np.sum, method="sum")

@@ -103,11 +103,16 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append:
 @implements(np.ediff1d)
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Array:
     """Differences of the flattened array, with more at either end."""
-    middle = diff(ravel(ary))
-    parts = [ravel(to_begin)] if to_begin is not None else []
-    parts.append(middle)
-    if to_end is not None:
-        parts.append(ravel(to_end))
+    flat = ravel(ary)
+    middle = diff(flat)
+
+    def end(name: str, more: Any) -> list[Array]:
+        more = None if more is None else ravel(more)
+        if more is not None and not np.can_cast(more.dtype, flat.dtype, "same_kind"):
+            raise TypeError(f"dtype of `{name}` must be compatible with input `ary` under the `same_kind` rule.")
+        return [] if more is None else [wrap(op.convert(more.raw(), dtype=flat.type.dtype))]
+
+    parts = [*end("to_begin", to_begin), middle, *end("to_end", to_end)]
     return concatenate(parts) if len(parts) > 1 else middle
 
 

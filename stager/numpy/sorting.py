@@ -10,15 +10,15 @@ from stager.array import Array, wrap
 from stager.errors import UnsupportedError, describe
 from stager.ir.dtypes import f64, i64
 from stager.numpy.creation import concrete
-from stager.numpy.indexing import getitem
 from stager.numpy.promotion import broadcast_raw, operand, result_dtype
-from stager.numpy.reductions import deliver, reduce
+from stager.numpy.reductions import reduce
 from stager.numpy.registry import implements
 from stager.numpy.shaping import axis_of, handle, ravel, reshape
 from stager.numpy.ufuncs import apply_ufunc, truth
 from stager.ops import elementwise as op
 from stager.ops import sort as sort_ops
 from stager.ops import views
+from stager.ops.effects import check
 from stager.ops.families import full
 from stager.ops.indexed import gather, scatter
 from stager.ops.regions import dim_value
@@ -55,7 +55,7 @@ def partition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order
 def _check_kth(a: Array, kth: Any, axis: Any) -> None:
     n = a.type.size if axis is None else a.type.shape[axis_of(axis, a.ndim)]
     for k in np.atleast_1d(np.asarray(concrete(kth, "partition", "kth"))):
-        if isinstance(n, int) and not -n <= k < n:
+        if isinstance(n, int) and not -n <= k < n and a.type.size != 0:
             raise ValueError(f"kth(={k}) out of bounds ({n})")
 
 
@@ -175,11 +175,15 @@ def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any 
             raise ValueError("max must be larger than min in range parameter.")
         return constant(np.histogram_bin_edges(np.empty(0, d.np), bins, (low, high)))
     x = handle(a)
+    if x.type.size == 0:
+        return constant(np.histogram_bin_edges(np.empty(0, d.np), bins))
     from stager.numpy.reductions import max as amax
     from stager.numpy.reductions import min as amin
     from stager.numpy.selection import where
 
     low, high = amin(x).astype(d.np), amax(x).astype(d.np)  # type: ignore[attr-defined]
+    finite = op.and_(op.isfinite(low.raw()), op.isfinite(high.raw()))
+    check(finite, exception="ValueError", text="the range of the data is not finite")
     flat = apply_ufunc(np.equal, low, high)
     return linspace(where(flat, low - 0.5, low), where(flat, high + 0.5, high), bins + 1)  # type: ignore[no-any-return]
 
@@ -269,130 +273,3 @@ def put_along_axis(arr: Any, indices: Any, values: Any, axis: Any) -> None:
     new = scatter(x, updates, idx, axes=(a.ndim - 1,), batch_dims=a.ndim - 1, mode="check", combine="set")
     a.write(views.moveaxis(new, a.ndim - 1, k))
     return None
-
-
-def quantile_raw(a: Any, q: Any, axis: Any, method: str, keepdims: bool) -> Array:
-    """Quantiles by the linear method and the four that pick a neighbour."""
-    a = handle(a)
-    if not a.type.dtype.is_float:
-        a = a.astype(np.float64)
-    from stager.numpy.reductions import normalize_axes
-
-    axes = normalize_axes(axis, a.ndim)
-    rest = [k for k in range(a.ndim) if k not in axes]
-    from stager.numpy.shaping import permuted
-
-    moved = reshape(permuted(a, [*axes, *rest]), (-1, *[a.type.shape[k] for k in rest]))
-    ordered = sort_ops.sort(moved.raw(), axis=0, num_keys=1, stable=True)[0]
-    n = ordered.type.shape[0]
-    position = np.asarray(q, dtype=np.float64) * (n - 1)
-    lower = np.clip(np.floor(position).astype(int), 0, n - 1)
-    upper = np.clip(lower + 1, 0, n - 1)
-    x = wrap(ordered)
-    weight = (position - lower).reshape(position.shape + (1,) * len(rest))
-    from stager.numpy.joining import take
-
-    low: Any = take(x, lower, axis=0)
-    high: Any = take(x, upper, axis=0)
-    if method == "linear":
-        t = weight.astype(a.dtype) if weight.ndim else a.dtype.type(weight)
-        # NumPy interpolates from the nearer end
-        from stager.numpy.selection import where
-
-        gap = high - low
-        out = where(weight >= 0.5, high - gap * (1 - t), low + gap * t)
-    elif method in ("lower", "higher", "midpoint", "nearest"):
-        nearest = np.clip(np.around(position).astype(int), 0, n - 1)
-        exact = lower == position
-        out = (
-            low
-            if method == "lower"
-            else take(x, np.where(exact, lower, upper), axis=0)
-            if method == "higher"
-            else take(x, nearest, axis=0)
-            if method == "nearest"
-            else (low + take(x, np.where(exact, lower, upper), axis=0)) * 0.5
-        )
-    else:
-        raise UnsupportedError(
-            describe(
-                f"np.quantile: method {method!r} is not supported on traced arrays",
-                remedy="near: 'linear', 'lower', 'higher', 'midpoint', 'nearest'",
-            )
-        )
-    last = getitem(x, -1)  # NaN sorts last: then every quantile is NaN
-    from stager.numpy.selection import where
-
-    out = where(apply_ufunc(np.isnan, last), last, out)
-    if keepdims:
-        out = reshape(out, (*position.shape, *[1 if k in axes else d for k, d in enumerate(a.type.shape)]))
-    return out  # type: ignore[no-any-return]
-
-
-@implements(np.quantile)
-def quantile(
-    a: Any,
-    q: Any,
-    axis: Any = None,
-    out: Any = None,
-    overwrite_input: bool = False,
-    method: str = "linear",
-    keepdims: bool = False,
-    *,
-    weights: Any = None,
-) -> Array:
-    """Quantiles; q must be known while tracing."""
-    known = np.asarray(concrete(q, "quantile", "q"))
-    if weights is not None:
-        raise UnsupportedError(describe("np.quantile: weights are not supported on traced arrays"))
-    if ((known < 0) | (known > 1)).any():
-        raise ValueError("Quantiles must be in the range [0, 1]")
-    return deliver(quantile_raw(a, known, axis, method, keepdims), out, "quantile")
-
-
-@implements(np.percentile)
-def percentile(
-    a: Any,
-    q: Any,
-    axis: Any = None,
-    out: Any = None,
-    overwrite_input: bool = False,
-    method: str = "linear",
-    keepdims: bool = False,
-    *,
-    weights: Any = None,
-) -> Array:
-    """Percentiles; q must be known while tracing."""
-    known = np.asarray(concrete(q, "percentile", "q"), dtype=np.float64)
-    if ((known < 0) | (known > 100)).any():
-        raise ValueError("Percentiles must be in the range [0, 100]")
-    return quantile(a, known / 100, axis, out, overwrite_input, method, keepdims, weights=weights)
-
-
-@implements(np.median)
-def median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: bool = False) -> Array:
-    """The middle value, the mean of the middle two."""
-    a = handle(a)
-    if not a.type.dtype.is_float:
-        a = a.astype(np.float64)
-    from stager.numpy.reductions import mean, normalize_axes
-    from stager.numpy.selection import where
-    from stager.numpy.shaping import permuted
-
-    axes = normalize_axes(axis, a.ndim)
-    rest = [k for k in range(a.ndim) if k not in axes]
-    x = wrap(
-        sort_ops.sort(
-            reshape(permuted(a, [*axes, *rest]), (-1, *[a.type.shape[k] for k in rest])).raw(),
-            axis=0,
-            num_keys=1,
-            stable=True,
-        )[0]
-    )
-    n = x.type.shape[0]
-    middle = mean(getitem(x, slice((n - 1) // 2, n // 2 + 1)), 0)
-    last = getitem(x, -1)
-    found = where(apply_ufunc(np.isnan, last), last, middle)
-    if keepdims:
-        found = reshape(found, [1 if k in axes else d for k, d in enumerate(a.type.shape)])
-    return deliver(found, out, "median")

@@ -7,7 +7,7 @@ say the op, on raw operands of the loop's dtypes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -79,6 +79,24 @@ def _constant_like(value: Any) -> Rule:
     return lambda x: full_like(op.ne(x, x), value)
 
 
+_MIRRORED = {op.eq: op.eq, op.ne: op.ne, op.lt: op.gt, op.le: op.ge, op.gt: op.lt, op.ge: op.le}
+
+
+def _comparison(compare: Any, below: bool) -> Rule:
+    """`compare`, exact between i64 and u64 too; `below` is what it says of a negative number and an unsigned one."""
+
+    def rule(x: Any, y: Any) -> Any:
+        if x.type.dtype is y.type.dtype:
+            return compare(x, y)
+        if x.type.dtype.kind == "u":
+            return _comparison(_MIRRORED[compare], not below if compare not in (op.eq, op.ne) else below)(y, x)
+        negative = op.lt(x, full_like(x, 0))
+        found = compare(op.convert(x, dtype=y.type.dtype), y)
+        return op.or_(negative, found) if below else op.and_(op.not_(negative), found)
+
+    return rule
+
+
 UFUNCS: dict[Any, Rule] = {
     np.add: _bool_or(op.or_, op.add),
     np.subtract: op.sub,
@@ -105,12 +123,12 @@ UFUNCS: dict[Any, Rule] = {
     np.reciprocal: lambda x: op.div(full_like(x, 1), x) if x.type.dtype.is_float else _int_reciprocal(x),
     np.gcd: op.gcd,
     np.lcm: op.lcm,
-    np.equal: op.eq,
-    np.not_equal: op.ne,
-    np.less: op.lt,
-    np.less_equal: op.le,
-    np.greater: op.gt,
-    np.greater_equal: op.ge,
+    np.equal: _comparison(op.eq, False),
+    np.not_equal: _comparison(op.ne, True),
+    np.less: _comparison(op.lt, True),
+    np.less_equal: _comparison(op.le, True),
+    np.greater: _comparison(op.gt, False),
+    np.greater_equal: _comparison(op.ge, False),
     np.logical_and: _boolean(op.and_),
     np.logical_or: _boolean(op.or_),
     np.logical_xor: _boolean(op.xor),
@@ -168,6 +186,19 @@ UFUNCS: dict[Any, Rule] = {
 }
 
 
+COMPARISONS = frozenset({np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal})
+
+
+def _wide(x: int, operands: Sequence[Any]) -> Any:
+    """A Python int that an integer array cannot hold may still be compared with it."""
+    kinds = [kind_of(a) for a in operands]
+    integers = [k for k in kinds if isinstance(k, np.dtype) and k.kind in "iu"]
+    if not integers or len(integers) == len(kinds) or np.iinfo(integers[0]).min <= x <= np.iinfo(integers[0]).max:
+        return x
+    wide = np.int64 if x < 2**63 else np.uint64
+    return wide(x) if np.iinfo(wide).min <= x <= np.iinfo(wide).max else x
+
+
 def apply_operator(ufunc: Any, *inputs: Any) -> Any:
     """A Python operator: of Python numbers alone it gives a Python number, weak as they are (a ufunc's is strong)."""
     out = apply_ufunc(ufunc, *inputs)
@@ -192,6 +223,8 @@ def apply_ufunc(
     if rule is None:
         _unsupported(ufunc)
     operands = [x if type(x) in (Array, bool, int, float, complex) else as_array_like(x) for x in inputs]
+    if ufunc in COMPARISONS:
+        operands = [_wide(x, operands) if type(x) is int else x for x in operands]
     in_dtypes, out_dtypes = resolve(ufunc, tuple([kind_of(x) for x in operands]), dtype, casting)
     raws = [operand(x, d) for x, d in zip(operands, in_dtypes, strict=True)]
     if ufunc is np.power and in_dtypes[1].kind == "i":

@@ -437,6 +437,33 @@ ROWS: list[tuple[Any, ...]] = [
     ("any empty", lambda x: (x.any(), x.all()), (Z,)),
     ("dot empty", lambda x: x.T @ x, (Z,)),
     ("unique empty", lambda x: np.unique(x), (Z,)),
+    ("medians of nothing", lambda x: (np.median(x), np.median(x, axis=0), np.nanmedian(x, 0, keepdims=True)), (Z,)),
+    ("medians of no lines", lambda x: (np.median(x, 1), np.nanmedian(x, 1), np.quantile(x, [0.1, 0.5], 1)), (Z,)),
+    ("histogram of nothing", lambda x: np.histogram(x, 5), (Z,)),
+    ("partition of nothing", lambda x: np.partition(x, 0, axis=0), (Z,)),
+    # dtypes that NumPy works out in a way of its own
+    ("i64 and u64", lambda x, y: (x < y, x <= y, x > y, x >= y, x == y, x != y), (K, J.astype(np.uint64))),
+    ("u64 and i64", lambda x, y: (x < y, x <= y, x > y, x >= y, x == y, x != y), (J.astype(np.uint64), K)),
+    ("ints that do not fit", lambda x: (x < 300, x == -1, x != 2**63, x >= 256, 300 > x), (U,)),
+    ("signbit of small integers", np.signbit, (K.astype(np.int8),)),
+    ("angle of integers", np.angle, (K.astype(np.int16),)),
+    ("initial of bools", lambda x: (np.max(x, initial=2), np.sum(x, initial=2.5)), (B,)),
+    ("initial of small integers", lambda x: (np.max(x, initial=2), np.prod(x, axis=0, initial=3)), (U,)),
+    (
+        "percentiles of singles",
+        lambda x: (np.percentile(x, [25, 50]), np.percentile(x, 30), np.quantile(x, 0.3)),
+        (S,),
+        1e-6,
+    ),
+    ("nanpercentiles of singles", lambda x: (np.nanpercentile(x, [25, 50]), np.nanquantile(x, 0.3)), (S,), 1e-6),
+    ("ediff1d with ends", lambda x: np.ediff1d(x, to_end=[7, 8], to_begin=-1), (K.astype(np.int16),)),
+    # sizes that only the run knows
+    ("repeat by counts", lambda x, n: np.repeat(x, n, axis=0), (F, np.array([2, 0, 1, 3]))),
+    ("repeat by bools", lambda x: np.repeat(x, x > 0), (V,)),
+    ("repeat by one count", lambda x, n: np.repeat(x, n.sum()), (V, np.array([1, 2]))),
+    ("repeat by none", lambda x, n: np.repeat(x, n), (V, np.zeros(7, int))),
+    ("logspace", lambda x: (np.logspace(x[0], x[1], 5), np.logspace(x[:2], 1, 3, base=2.0, axis=1)), (V,)),
+    ("geomspace", lambda x: (np.geomspace(x[0], x[1], 5), np.geomspace(-x[:2], -8, 4, endpoint=False)), (P[0],)),
 ]
 
 CASES = [Case(*row) for row in ROWS]
