@@ -32,14 +32,24 @@ def parameters(header: str, name: str) -> list[tuple[str, bool, str]]:
     return found
 
 
-def pieces(header: str, name: str, case: Case) -> list[tuple[str, str, int | tuple[str, np.ndarray]]]:
+def pieces(header: str, name: str, case: Case) -> list[tuple[str, str, int | tuple[str, np.ndarray] | None]]:
     """(C type, name, value) per parameter; an array's value is ("in" or "out", an array of its shape)."""
     results = case.expected()[len(case.inputs) :] or [np.empty(64)] * 9  # of a call that fails: enough
     arrays = iter([*[("in", x) for x in case.inputs], *[("out", r) for r in results]])
-    return [
-        (kind, parameter, next(arrays) if pointer and parameter != "call" else case.sizes.get(parameter, 0))
-        for kind, pointer, parameter in parameters(header, name)
-    ]
+    room = 0
+    found: list[tuple[str, str, int | tuple[str, np.ndarray] | None]] = []
+    for kind, pointer, parameter in parameters(header, name):
+        if parameter == "call":
+            found.append((kind, parameter, 0))
+        elif parameter.endswith(("_shape", "_strides")):
+            found.append((kind, parameter, None))
+        elif pointer:
+            way, array = next(arrays)
+            room = array.size
+            found.append((kind, parameter, (way, array)))
+        else:
+            found.append((kind, parameter, room if parameter.endswith("_capacity") else case.sizes[parameter]))
+    return found
 
 
 def input_bytes(cases: Mapping[str, Case]) -> bytes:
@@ -96,8 +106,8 @@ def c_program(library: str, header: str, cases: Mapping[str, Case]) -> str:
         lines.append("    {")
         arguments, writes = [], []
         for kind, parameter, value in pieces(header, name, case):
-            if isinstance(value, int):
-                arguments.append("&call" if parameter == "call" else str(value))
+            if value is None or isinstance(value, int):
+                arguments.append("&call" if parameter == "call" else str(value or 0))
                 continue
             direction, array = value
             lines.append(f"        {kind} *{parameter} = get({array.nbytes}, {int(direction == 'in')});")
@@ -173,8 +183,8 @@ def js_program(header: str, cases: Mapping[str, Case]) -> str:
         arguments, writes = [], []
         lines.append("{")
         for _, parameter, value in pieces(header, name, case):
-            if isinstance(value, int):
-                arguments.append("how" if parameter == "call" else f"{value}n")
+            if value is None or isinstance(value, int):
+                arguments.append("how" if parameter == "call" else "0" if value is None else f"{value}n")
                 continue
             direction, array = value
             lines.append(f"    const {parameter} = get({array.nbytes}, {'true' if direction == 'in' else 'false'});")

@@ -98,6 +98,11 @@ def pick(x, i):
     return x[i] * 2
 
 
+def positives(x):
+    y = x[x > 0]
+    return y * 2, np.sort(y) - y.mean()
+
+
 def long(x):
     return np.sqrt(x * x + 1) * 0.5
 
@@ -150,6 +155,7 @@ def cases() -> dict[str, Case]:
             pick, ("f64[m]", "i64[k]"), (finite, np.array([2, -34])), {"m": 33, "k": 2},
             error="IndexError: index -34 is out of bounds for axis 0 with size 33",
         ),
+        "positives": Case(positives, ("f64[n]",), (finite,), {"n": 33}),
         "long_": Case(long, ("f64[n]",), (many,), {"n": many.size}),
     }  # fmt: skip
 
