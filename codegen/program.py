@@ -253,7 +253,8 @@ class Switch:
 
 @dataclass(slots=True, eq=False)
 class MapLanes:
-    """Runs `body` for every `symbol` in range(size), lanes independent of each other. `private`: storages per lane."""
+    """Runs `body` for `size` values of `symbol`, from `first` on in steps, lanes independent of each other. `private`:
+    storages per lane."""
 
     symbol: str
     size: Dim
@@ -261,6 +262,8 @@ class MapLanes:
     private: list[Storage] = field(default_factory=list)
     parallel: bool = False
     grain: int = 1
+    first: Dim = 0
+    step: int = 1
 
 
 @dataclass(slots=True, eq=False)
@@ -318,12 +321,12 @@ class Program:
 
     @property
     def has_loops(self) -> bool:
-        """Whether there are loops whose iterations run one after the other."""
+        """Whether there are loops written one element at a time, or lane by lane."""
         found = False
 
         def look(step: Any) -> None:
             nonlocal found
-            found = found or isinstance(step, Loop | While)
+            found = found or isinstance(step, Loop | While | MapLanes)
 
         walk(self.steps, look)
         return found
@@ -379,7 +382,8 @@ def step_lines(step: Any) -> Iterator[str]:
                 yield f"case {i}"
                 yield from _nested(branch)
         case MapLanes():
-            yield f"{'parallel ' if step.parallel else ''}map {step.symbol} in {step.size}"
+            where = "" if step.first == 0 and step.step == 1 else f" from {step.first} step {step.step}"
+            yield f"{'parallel ' if step.parallel else ''}map {step.symbol} in {step.size}{where}"
             yield from _nested(step.body)
         case Move():
             yield f"{'swap' if step.swap else 'copy'} {step.target.name} <- {step.source.name}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from stager.codegen.independent import independent
 from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.modes import best_axis, column_axis, weight
 from stager.codegen.program import (
@@ -72,6 +73,11 @@ class _Scheduler:
                 case MapLanes():
                     s.body = self.steps(s.body, True)
                     self._map(s, nested, self.body_work(s.body))
+                case Loop() if (lanes := self._as_map(s, nested)) is not None:
+                    lanes.body = self.steps(s.body, True)
+                    self._map(lanes, nested, self.body_work(lanes.body))
+                    out.append(lanes)
+                    continue
                 case Loop():
                     self.in_loop += 1
                     s.body = self.steps(s.body, nested)
@@ -134,6 +140,19 @@ class _Scheduler:
         """A bound in the function's own symbols; a hundred where there is none."""
         bound = self.program.facts.maximum(d)
         return bound if symbols_of(bound) <= self.entry else 100
+
+    def _as_map(self, s: Loop, nested: bool) -> MapLanes | None:
+        """A loop as a map over its turns, when these are independent and enough work for the threads."""
+        if nested or self.in_loop or not self.threads or isinstance(s.lower, Buffer) or isinstance(s.upper, Buffer):
+            return None
+        span = s.upper - s.lower if s.step > 0 else s.lower - s.upper
+        size = floordiv(dim_max(0, span + (abs(s.step) - 1)), abs(s.step))
+        most = self.program.facts.maximum(size)
+        if isinstance(most, int) and most * self.body_work(s.body) < PARALLEL_NS:
+            return None
+        if not independent(s, self.program):
+            return None
+        return MapLanes(s.symbol, size, s.body, first=s.lower, step=s.step)
 
     def _map(self, s: MapLanes, nested: bool, lane: float) -> None:
         total = _guess(s.size) * lane

@@ -1,0 +1,237 @@
+"""Loops whose iterations touch apart elements: they may run in any order, so they become parallel maps.
+
+For every array that a body writes, the elements that one iteration touches lie in an interval of bytes whose ends are
+known as expressions of the loop's index. Iterations are independent when these intervals follow one another: the next
+one begins behind the last one's end. Rows do so directly; columns do once multiples of the row's size are left aside.
+What only the body uses is every iteration's own. What cannot be shown runs one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from stager.codegen.index import Facts, Ix
+from stager.codegen.inplace import buffers_of
+from stager.codegen.program import (
+    Buffer,
+    Check,
+    Loop,
+    MapLanes,
+    Move,
+    Nest,
+    Program,
+    Read,
+    Routine,
+    Storage,
+    Switch,
+    While,
+    walk,
+)
+from stager.ir.dims import Dim, Expr, substitute, symbol, symbols_of
+from stager.ir.ranges import Range, at_worst
+
+Interval = tuple[Dim, Dim]
+OWN_BYTES = 1 << 14
+"""What one iteration may have for itself."""
+
+
+class _Access:
+    """One access of a storage: where, over which loops, and whether it writes."""
+
+    __slots__ = ("at", "extents", "itemsize", "write")
+
+    def __init__(self, at: Ix, extents: dict[int, Dim], itemsize: int, write: bool) -> None:
+        self.at = at
+        self.extents = extents
+        self.itemsize = itemsize
+        self.write = write
+
+
+def independent(loop: Loop, program: Program) -> bool:
+    """Whether the iterations of a loop may run in any order, and at the same time."""
+    facts = program.facts
+    if loop.swaps or isinstance(loop.lower, Buffer) or isinstance(loop.upper, Buffer):
+        return False
+    found: dict[int, list[_Access]] = {}
+    storages: dict[int, Storage] = {}
+    inner: set[str] = set()
+    fine = True
+    checked = False
+
+    def look(step: Any) -> None:
+        nonlocal fine, checked
+        accesses = _accesses(step)
+        if accesses is None:
+            fine = False
+            return
+        if isinstance(step, Loop | MapLanes):
+            inner.add(step.symbol)
+        if isinstance(step, Read):
+            inner.add(step.name)
+        if isinstance(step, Nest):
+            checked = checked or any(
+                i.op == "bound" and i.data[2] == "check" for stage in step.stages() for i in stage.body
+            )
+        for b, access in accesses:
+            storages[id(b.storage)] = b.storage
+            found.setdefault(id(b.storage), []).append(access)
+
+    walk(loop.body, look)
+    if not fine:
+        return False
+    outside = _outside(loop, program)
+    ranges = {name: r for name, r in facts.ranges.items() if name in inner}
+    for sid, accesses in found.items():
+        s = storages[sid]
+        if sid not in outside and s.kind in ("temp", "stack"):
+            if not isinstance(s.nbytes, int) or s.nbytes > OWN_BYTES:
+                return False
+            continue
+        if not any(a.write for a in accesses):
+            continue
+        if s.kind in ("stack", "heap", "sized") or (checked and s.kind == "input"):
+            return False
+        if not _follow(accesses, loop, facts, ranges, inner):
+            return False
+    return True
+
+
+def _outside(loop: Loop, program: Program) -> set[int]:
+    """The storages that anything but the loop's body uses."""
+    mine: set[int] = set()
+    walk(loop.body, lambda s: mine.add(id(s)))
+    used = {id(b.storage) for b in (*program.inputs, *program.outputs)}
+
+    def look(step: Any) -> None:
+        if id(step) not in mine:
+            used.update(id(b.storage) for b in buffers_of(step))
+
+    walk(program.steps, look)
+    return used
+
+
+def _accesses(step: Any) -> list[tuple[Buffer, _Access]] | None:
+    """What a step itself touches; None for what has to keep its order."""
+    if isinstance(step, Nest):
+        return list(_of_nest(step))
+    if isinstance(step, Check) or (isinstance(step, Move) and step.swap) or getattr(step, "swaps", None):
+        return None
+    if isinstance(step, Routine) and step.node.op.ordered:
+        return None
+    written: list[Buffer] = []
+    if isinstance(step, Move):
+        written = [step.target]
+    elif isinstance(step, Routine):
+        written = [*step.outputs, *step.scratch]
+    elif not isinstance(step, Read | Loop | While | Switch | MapLanes):
+        return None
+    return [(b, _whole(b, any(b is w for w in written))) for b in buffers_of(step)]
+
+
+def _of_nest(nest: Nest) -> Iterator[tuple[Buffer, _Access]]:
+    shared = {a.var: a.extent for a in nest.outer}
+    for leaf in nest.leaves:
+        extents = shared | {a.var: a.extent for a in leaf.loops}
+        stage = leaf.stage
+        for b, at in stage.loads:
+            yield b, _Access(at, extents, b.dtype.itemsize, False)
+        for s in stage.stores:
+            yield s.buffer, _Access(s.at, extents, s.buffer.dtype.itemsize, True)
+        for r in stage.reductions:
+            yield r.buffer, _Access(r.at, extents, r.buffer.dtype.itemsize, True)
+
+
+def _whole(b: Buffer, write: bool) -> _Access:
+    terms = tuple((k, s) for k, s in enumerate(b.strides) if b.shape[k] != 1 and s != 0)
+    return _Access(Ix(b.offset, terms), dict(enumerate(b.shape)), b.dtype.itemsize, write)
+
+
+def _follow(accesses: list[_Access], loop: Loop, facts: Facts, ranges: dict[str, Range], inner: set[str]) -> bool:
+    """Whether the intervals of the iterations follow one another, upwards or downwards."""
+    strides = {0} | {c for a in accesses for _, c in a.at.terms if isinstance(c, int) and c > 0}
+    strides |= {c for a in accesses for c in _coefficients(a.at.const, inner) if c > 0}
+    for stride in sorted(strides):
+        intervals = [_interval(a, stride, facts, ranges, inner) for a in accesses]
+        if all(x is not None for x in intervals) and _ordered(
+            [x for x in intervals if x is not None], [a.itemsize for a in accesses], loop, facts, stride
+        ):
+            return True
+    return False
+
+
+def _coefficients(d: Dim, names: set[str]) -> list[int]:
+    """The factors of symbols in a dim that is linear in them."""
+    if not isinstance(d, Expr):
+        return []
+    return [c for m, c in d.terms if any(n in names for n in symbols_of(Expr(((m, 1),))))]
+
+
+def _interval(a: _Access, stride: int, facts: Facts, ranges: dict[str, Range], inner: set[str]) -> Interval | None:
+    """The least and greatest position in one iteration, without what moves by multiples of `stride`."""
+    if a.at.is_dynamic:
+        return None
+    const = _folded(a.at.const, stride, inner) if stride else a.at.const
+    low: Dim = const
+    high: Dim = const
+    for v, c in a.at.terms:
+        if stride and isinstance(c, int) and c % stride == 0:
+            continue
+        extent = a.extents.get(v)
+        positive = facts.positive_sign(c)
+        if extent is None or positive is None:
+            return None
+        far = c * (extent - 1)
+        low, high = (low, high + far) if positive else (low + far, high)
+    least, greatest = _settled(low, ranges, inner), _settled(-high, ranges, inner)
+    return None if least is None or greatest is None else (least, -greatest)
+
+
+def _folded(d: Dim, stride: int, inner: set[str]) -> Dim:
+    """A dim without the multiples of `stride` in its constant part and in the symbols of inner loops."""
+    if not isinstance(d, Expr):
+        return d % stride
+    out: Dim = 0
+    for m, c in d.terms:
+        if not m:
+            out = out + c % stride
+        elif c % stride or len(m) != 1 or m[0][1] != 1 or not symbols_of(Expr(((m, 1),))) <= inner:
+            out = out + Expr(((m, c),))
+    return out
+
+
+def _settled(d: Dim, ranges: dict[str, Range], inner: set[str]) -> Dim | None:
+    """A dim at its least over the symbols of inner loops."""
+    for _ in range(8):
+        if not isinstance(d, Expr) or not symbols_of(d) & inner:
+            return d
+        lower = at_worst(d, ranges)
+        if lower is d:
+            return None
+        d = lower
+    return None
+
+
+def _ordered(intervals: list[Interval], sizes: list[int], loop: Loop, facts: Facts, stride: int) -> bool:
+    i, step = symbol(loop.symbol), abs(loop.step)
+    later = {loop.symbol: i + step}
+
+    def grows(d: Dim) -> bool:
+        return facts.non_negative(substitute(d, later) - d)
+
+    if stride:  # all iterations stay between two multiples
+        lows = [-facts.maximum(-low) for low, _ in intervals]
+        ends = [facts.maximum(high) + n for (_, high), n in zip(intervals, sizes, strict=True)]
+        if not all(facts.non_negative(stride - (end - low)) for low in lows for end in ends):
+            return False
+    for sign in (1, -1):
+        turned = intervals if sign > 0 else [(-high, -low) for low, high in intervals]
+        if not all(grows(low) and grows(high) for low, high in turned):
+            continue
+        if all(
+            facts.non_negative(substitute(low, later) - high - (n if sign > 0 else m))
+            for (low, _), m in zip(turned, sizes, strict=True)
+            for (_, high), n in zip(turned, sizes, strict=True)
+        ):
+            return True
+    return False
