@@ -36,6 +36,8 @@ def over(row: Row) -> list[str]:
             figure = row["times"].get(OWN)
         elif name == "exponent":
             figure = row.get("exponents", {}).get(OWN)
+        elif name in row.get("figures", {}):
+            figure = row["figures"][name]
         else:
             figure = ratio(row, name)
         if figure is not None and figure > bar:
@@ -70,6 +72,7 @@ def line(row: Row, peers: list[str]) -> str:
     text += f"{row['spread']:5.2f}  " if row.get("spread") else f"{'-':>5}  "
     text += " ".join(f"{seconds(row['times'].get(p)):>13}" for p in peers)
     notes = [f"! {m}" for m in over(row)]
+    notes += [f"{name} {figure:,}" for name, figure in row.get("figures", {}).items()]
     notes += [f"exponent {n} {e:.2f}" for n, e in row.get("exponents", {}).items()]
     notes += [f"{n} failed: {why}" for n, why in row["failed"].items()]
     return (text + "  " + "; ".join(notes)).rstrip()

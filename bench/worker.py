@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench import measure, peers
-from bench.workload import FirstCall, Function, Inputs, Record, Scaling, Workload, load, map_leaves, rebound
+from bench.workload import FirstCall, Function, Inputs, Measured, Record, Scaling, Workload, load, map_leaves, rebound
 
 AGAIN = "stager again"  # the second appearance of the candidate under test: the A/A spread
 
@@ -57,6 +57,9 @@ def run(
         return first_call_row(record, names, budget, phase)
     if isinstance(record, Scaling):
         return scaling_row(record, names, budget, phase)
+    if isinstance(record, Measured):
+        phase("stager")
+        return record.run(budget)
     raise TypeError(f"{record.name} runs in processes of its own")
 
 

@@ -96,7 +96,17 @@ class Scaling:
     bars: Mapping[str, float]
 
 
-Record = Workload | FirstCall | Process | Scaling
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A row that measures itself: `run(budget)` gives it. Figures that are no times stand in the row's `figures`."""
+
+    name: str
+    group: str
+    run: Callable[[Any], dict[str, Any]]
+    bars: Mapping[str, float]
+
+
+Record = Workload | FirstCall | Process | Scaling | Measured
 
 # Bars on geometric means, per group: peer (or "best") -> largest geomean of stager's ratios over the group's rows.
 GROUP_BARS: dict[str, dict[str, float]] = {

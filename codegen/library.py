@@ -6,7 +6,8 @@ else is internal. Not here: object files and linking (`stager/aot/`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -75,14 +76,13 @@ def emit_library(
     if cpu is not None:
         emit_chosen(module, cpu, targets)
         public.add(cpu)
-    texts = list(more)
-    if uses_pool(functions):
-        texts.append(str(emit_pool(target)))
-    if cpu is not None:
-        texts.append(emit_cpu(target))
     linked = llvm.parse_assembly(str(module))
-    for text in texts:
+    for text in more:
         linked.link_in(llvm.parse_assembly(text))
+    if uses_pool(functions):
+        linked.link_in(llvm.parse_bitcode(_bitcode(emit_pool, target)))
+    if cpu is not None:
+        linked.link_in(llvm.parse_bitcode(_bitcode(emit_cpu, target)))
     for kernel in [k for f in functions for k in f.kernels]:
         part = llvm.parse_assembly(kernel.text)
         if kernel.loops:  # alone, as the JIT does: nothing else of the library is to be changed, or looked into
@@ -105,6 +105,14 @@ def emit_library(
         _share_constants(linked, target)
     optimise(linked, target, inline=True, loops=False)
     return linked
+
+
+@cache
+def _bitcode(emit: Callable[[Target], Any], target: Target) -> bytes:
+    """A module that is the same in every library for a target."""
+    import llvmlite.binding as llvm
+
+    return bytes(llvm.parse_assembly(str(emit(target))).as_bitcode())
 
 
 def _share_constants(linked: Any, target: Target) -> None:

@@ -55,7 +55,7 @@ def test_names_are_unique_and_every_group_is_known() -> None:
     groups = {r.group for r in load()}
     assert groups == {
         "calls", "first calls", "processes", "compile time", "table", "products", "reported", "gradients", "loops",
-        "loop gradients", "in-place gradients",
+        "loop gradients", "in-place gradients", "built libraries",
     }  # fmt: skip
 
 
