@@ -64,6 +64,8 @@ def test_ziglang_links_what_the_compiler_does(no_compiler, tmp_path):
     built = st.build(SPECS, tmp_path, static=True)
     x = np.linspace(-1, 1, 50)
     np.testing.assert_allclose(st.load(built.files["library"])(x), np.exp(x).sum(), rtol=1e-14)
+    again = st.build(SPECS, tmp_path / "again")
+    assert again.files["library"].read_bytes() == built.files["library"].read_bytes()
     archive = built.files["static"].read_bytes()
     assert archive.startswith(b"!<arch>\n")
     assert built.files["object"].read_bytes() in archive
