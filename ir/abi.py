@@ -22,7 +22,10 @@ It is re-entrant, allocates nothing, and keeps no pointer.
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from stager.ir.dims import Dim
 from stager.ir.types import Type
@@ -85,8 +88,14 @@ class SymbolAbi:
 class StatusAbi:
     """An error the function can return. `text` may contain {0} … {3}, filled from ctx->detail."""
 
-    exception: str  # the name of a builtin exception class
+    exception: str  # what `exception_class` knows
     text: str
+
+
+def exception_class(name: str) -> type[Exception]:
+    """The exception that a check names: a builtin class, or NumPy's LinAlgError. RuntimeError for any other name."""
+    found = np.linalg.LinAlgError if name == "LinAlgError" else getattr(builtins, name, None)
+    return found if isinstance(found, type) and issubclass(found, Exception) else RuntimeError
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ Floating-point warnings are off, as in compiled code.
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from stager.ir.abi import exception_class
 from stager.ir.core_ops import input_op
 from stager.ir.dims import Expr, evaluate, substitute, symbols_of
 from stager.ir.graph import Graph, Node
@@ -186,7 +186,7 @@ def evaluate_node(node: Node, args: Sequence[Any], env: Mapping[str, int] | None
 
 def _check(ok: Array, *details: Array, exception: str, text: str) -> None:
     if not ok:
-        raise getattr(builtins, exception)(text.format(*(int(d) for d in details)))
+        raise exception_class(exception)(text.format(*(int(d) for d in details)))
 
 
 # -- control: (evaluator, node, operands, params with symbols replaced, symbols) -> results ---------------------------

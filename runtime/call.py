@@ -6,14 +6,13 @@ is an exception here. Not here: converting arguments (the caller does), containe
 
 from __future__ import annotations
 
-import builtins
 import ctypes
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from stager.ir.abi import ARENA_ALIGN, STATUS_INTERRUPTED, STATUS_NO_MEMORY, Abi, OutputAbi
+from stager.ir.abi import ARENA_ALIGN, STATUS_INTERRUPTED, STATUS_NO_MEMORY, Abi, OutputAbi, exception_class
 from stager.ir.dims import Dim, evaluate
 from stager.runtime.memory import empty
 
@@ -125,10 +124,7 @@ def error_of(abi: Abi, status: int, detail: Sequence[int]) -> BaseException:
     if not 1 <= status <= len(abi.statuses):
         return SystemError(f"{abi.name} returned the unknown status {status}; this is a bug in stager")
     known = abi.statuses[status - 1]
-    kind = getattr(builtins, known.exception, None)
-    if not (isinstance(kind, type) and issubclass(kind, Exception)):
-        kind = RuntimeError
-    return kind(known.text.format(*detail))
+    return exception_class(known.exception)(known.text.format(*detail))
 
 
 def _shape(out: OutputAbi, symbols: dict[str, int]) -> tuple[int, ...]:

@@ -6,7 +6,6 @@ address is good for as long as it lives. Not here: its programs (`entry_programs
 
 from __future__ import annotations
 
-import builtins
 import ctypes
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.ir.abi import Abi, OutputAbi
+from stager.ir.abi import Abi, OutputAbi, exception_class
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import b1, f64, i64
 from stager.ir.entry_table import (
@@ -220,6 +219,6 @@ def status_raiser(abi: Abi) -> Callable[..., None]:
         if not 1 <= status <= len(abi.statuses):
             raise SystemError(f"the compiled function {abi.name} returned the unknown status {status}")
         known = abi.statuses[status - 1]
-        raise getattr(builtins, known.exception)(known.text.format(*detail))
+        raise exception_class(known.exception)(known.text.format(*detail))
 
     return fail

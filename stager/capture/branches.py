@@ -22,6 +22,7 @@ from stager.capture.places import Place, PlaceNeededError, check_store
 from stager.capture.session import UNBOUND, cell_value
 from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import bind
+from stager.ir.abi import exception_class
 from stager.ir.dtypes import i64
 from stager.ir.types import Type
 from stager.ops.families import zeros_of
@@ -422,11 +423,9 @@ def _refused(condition: Any, sides: list[Side], failing: list[bool], closures: S
 
 def check(ok: Any, error: BaseException) -> None:
     """A check of the compiled code that raises what `error` is when `ok` is false."""
-    import builtins
-
     from stager.ops.effects import check as check_op
 
-    kind = next(c for c in type(error).__mro__ if getattr(builtins, c.__name__, None) is c)
+    kind = next(c for c in type(error).__mro__ if c is Exception or exception_class(c.__name__) is c)
     text = str(error).replace("{", "{{").replace("}", "}}")
     check_op(raw(ok), exception=kind.__name__, text=text)
 

@@ -1,4 +1,4 @@
-"""`np.linalg` on traced arrays: products, norms, and what elimination with pivots gives (det, inv, solve, cholesky).
+"""`np.linalg` on traced arrays: what elimination gives (det, inv, solve, cholesky), and reflections (qr, pinv).
 
 Elimination is a loop in the graph over whole matrices, so any size compiles to one loop and every transform passes
 through it; it is meant for small matrices. What needs an iteration to convergence (svd, eig) is refused.
@@ -11,211 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from stager.array import Array, wrap
+from stager.array import wrap
 from stager.errors import UnsupportedError, describe
 from stager.numpy.comparisons import dynamic
 from stager.numpy.promotion import operand, result_dtype
-from stager.numpy.reductions import deliver, normalize_axes
 from stager.numpy.registry import implements
-from stager.numpy.shaping import axis_of
 from stager.ops.effects import check
 from stager.ops.families import full
 from stager.ops.reductions import reduce_and
 
 _NO = np._NoValue
-
-# -- products ---------------------------------------------------------------------------------------------------------
-
-
-@implements(np.trace)
-def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
-    """Sum of a diagonal."""
-    return np.sum(np.diagonal(dynamic(a), offset, axis1, axis2), axis=-1, dtype=dtype, out=out)
-
-
-@implements(method="trace")
-def trace_method(
-    self: Array, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
-) -> Any:
-    """`np.trace(self)`."""
-    return trace(self, offset, axis1, axis2, dtype, out)
-
-
-@implements(np.linalg.trace)
-def linalg_trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
-    """Sum of a diagonal of the last two axes."""
-    return trace(x, offset, -2, -1, dtype)
-
-
-@implements(np.linalg.diagonal)
-def linalg_diagonal(x: Any, /, *, offset: int = 0) -> Any:
-    """A diagonal of the last two axes."""
-    return np.diagonal(dynamic(x), offset, -2, -1)
-
-
-@implements(np.linalg.matmul)
-def linalg_matmul(x1: Any, x2: Any, /) -> Any:
-    """Matrix product."""
-    return np.matmul(dynamic(x1), dynamic(x2))
-
-
-@implements(np.linalg.tensordot)
-def linalg_tensordot(x1: Any, x2: Any, /, *, axes: Any = 2) -> Any:
-    """Sum over the given axes of both."""
-    return np.tensordot(dynamic(x1), dynamic(x2), axes)
-
-
-@implements(np.linalg.outer)
-def linalg_outer(x1: Any, x2: Any, /) -> Any:
-    """All products of two vectors."""
-    a, b = dynamic(x1), dynamic(x2)
-    if a.ndim != 1 or b.ndim != 1:
-        raise ValueError(f"Input arrays must be one-dimensional, but they are {x1.ndim=} and {x2.ndim=}.")
-    return np.outer(a, b)
-
-
-@implements(np.linalg.matrix_transpose)
-def linalg_matrix_transpose(x: Any, /) -> Any:
-    """The last two axes swapped."""
-    return np.swapaxes(dynamic(x), -1, -2)
-
-
-def _vector_product(name: str, x: Any, y: Any, core: str, kwargs: dict[str, Any]) -> Any:
-    a, b = dynamic(x), dynamic(y)
-    need = [len(t) for t in core.split("->", maxsplit=1)[0].split(",")]
-    if a.ndim < need[0] or b.ndim < need[1]:
-        raise ValueError(f"{name}: Input operand does not have enough dimensions")
-    axes, axis, out = kwargs.pop("axes", None), kwargs.pop("axis", None), kwargs.pop("out", None)
-    if axes is not None:
-        raise UnsupportedError(
-            describe(f"np.{name}: axes= is not supported on traced arrays", remedy="move the axes with np.moveaxis")
-        )
-    if axis is not None:
-        a, b = np.moveaxis(a, axis, -1), np.moveaxis(b, axis, -1)
-    left, right = core.split("->")
-    i, j = left.split(",")
-    return deliver(np.einsum(f"...{i},...{j}->...{right}", a, b), out, name)
-
-
-@implements(np.vecdot)
-def vecdot(x1: Any, x2: Any, /, *, axis: int = -1, **kwargs: Any) -> Any:
-    """Inner products along an axis."""
-    return _vector_product("vecdot", x1, x2, "i,i->", {"axis": axis, **kwargs})
-
-
-@implements(np.linalg.vecdot)
-def linalg_vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
-    """Inner products along an axis."""
-    return vecdot(x1, x2, axis=axis)
-
-
-@implements(np.matvec)
-def matvec(x1: Any, x2: Any, /, **kwargs: Any) -> Any:
-    """Matrices times vectors."""
-    return _vector_product("matvec", x1, x2, "ij,j->i", kwargs)
-
-
-@implements(np.vecmat)
-def vecmat(x1: Any, x2: Any, /, **kwargs: Any) -> Any:
-    """Vectors times matrices."""
-    return _vector_product("vecmat", x1, x2, "i,ij->j", kwargs)
-
-
-@implements(np.kron)
-def kron(a: Any, b: Any) -> Any:
-    """Kronecker product."""
-    x, y = dynamic(a), dynamic(b)
-    n = max(x.ndim, y.ndim)
-    if x.ndim == 0 or y.ndim == 0:
-        return np.multiply(x, y)
-    xs, ys = (1,) * (n - x.ndim) + x.type.shape, (1,) * (n - y.ndim) + y.type.shape
-    left = x.reshape([d for s in xs for d in (s, 1)])
-    right = y.reshape([d for s in ys for d in (1, s)])
-    return np.multiply(left, right).reshape([p * q for p, q in zip(xs, ys, strict=True)])
-
-
-@implements(np.cross)
-def cross(a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None) -> Any:
-    """Vector product of vectors with 2 or 3 elements."""
-    if axis is not None:
-        axisa = axisb = axisc = axis
-    x, y = dynamic(a), dynamic(b)
-    if x.ndim < 1 or y.ndim < 1:
-        raise ValueError("At least one array has zero dimension")
-    x, y = np.moveaxis(x, axis_of(axisa, x.ndim), -1), np.moveaxis(y, axis_of(axisb, y.ndim), -1)
-    if x.shape[-1] not in (2, 3) or y.shape[-1] not in (2, 3):
-        raise ValueError(
-            "Both input arrays must be (arrays of) 3-dimensional vectors, "
-            f"but they are {x.shape[-1]} and {y.shape[-1]} dimensional instead."
-        )
-    x0, x1, y0, y1 = x[..., 0], x[..., 1], y[..., 0], y[..., 1]
-    last = x0 * y1 - x1 * y0
-    if x.shape[-1] == 2 and y.shape[-1] == 2:
-        return last
-    x2 = x[..., 2] if x.shape[-1] == 3 else None
-    y2 = y[..., 2] if y.shape[-1] == 3 else None
-    if x2 is None:
-        first, second = x1 * y2, -(x0 * y2)
-    elif y2 is None:
-        first, second = -(x2 * y1), x2 * y0
-    else:
-        first, second = x1 * y2 - x2 * y1, x2 * y0 - x0 * y2
-    out = np.stack([first, second, last], axis=-1)
-    return np.moveaxis(out, -1, axis_of(axisc, out.ndim))
-
-
-@implements(np.linalg.cross)
-def linalg_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
-    """Vector product of vectors with 3 elements."""
-    x, y = dynamic(x1), dynamic(x2)
-    if x.shape[axis] != 3 or y.shape[axis] != 3:
-        raise ValueError(
-            "Both input arrays must be (arrays of) 3-dimensional vectors, "
-            f"but they are {x.shape[axis]} and {y.shape[axis]} dimensional instead."
-        )
-    return cross(x, y, axis=axis)
-
-
-@implements(np.linalg.multi_dot)
-def multi_dot(arrays: Any, *, out: Any = None) -> Any:
-    """Product of a chain of matrices in the order that costs least."""
-    items = [dynamic(a) for a in arrays]
-    if len(items) < 2:
-        raise ValueError("Expecting at least two arrays.")
-    row, column = items[0].ndim == 1, items[-1].ndim == 1
-    mats = list(items)
-    mats[0] = items[0].reshape((1, -1)) if row else items[0]
-    mats[-1] = items[-1].reshape((-1, 1)) if column else items[-1]
-    if any(m.ndim != 2 for m in mats):
-        raise np.linalg.LinAlgError(
-            f"{next(m.ndim for m in mats if m.ndim != 2)}-dimensional array given. Array must be two-dimensional"
-        )
-    sizes = [m.shape[0] if isinstance(m.shape[0], int) else 64 for m in mats] + [
-        mats[-1].shape[1] if isinstance(mats[-1].shape[1], int) else 64
-    ]
-    best: dict[tuple[int, int], tuple[int, Any]] = {(i, i): (0, mats[i]) for i in range(len(mats))}
-    order: dict[tuple[int, int], int] = {}
-    for width in range(1, len(mats)):
-        for i in range(len(mats) - width):
-            j = i + width
-            costs = [
-                (best[i, k][0] + best[k + 1, j][0] + sizes[i] * sizes[k + 1] * sizes[j + 1], k) for k in range(i, j)
-            ]
-            cost, k = min(costs)
-            best[i, j], order[i, j] = (cost, None), k
-
-    def product(i: int, j: int) -> Any:
-        if i == j:
-            return mats[i]
-        k = order[i, j]
-        return np.dot(product(i, k), product(k + 1, j))
-
-    result = product(0, len(mats) - 1)
-    if row and column:
-        result = result.reshape(())
-    elif row or column:
-        result = result.reshape(-1)
-    return deliver(result, out, "multi_dot")
 
 
 def _square(a: Any) -> Any:
@@ -248,75 +53,6 @@ def matrix_power(a: Any, n: Any) -> Any:
         if power:
             z = np.matmul(z, z)
     return result if result is not x else x.copy()
-
-
-# -- norms ------------------------------------------------------------------------------------------------------------
-
-
-@implements(np.linalg.norm)
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """Vector norms of every order; matrix norms but those that need singular values."""
-    a = dynamic(x)
-    a = a if a.type.dtype.is_float else a.astype(float)
-    n = a.ndim
-    if axis is None and (ord is None or (ord in ("f", "fro") and n == 2) or (ord == 2 and n == 1)):
-        flat = a.ravel()
-        found = np.sqrt(np.dot(flat, flat))
-        return found.reshape(n * [1]) if keepdims else found
-    axes = tuple(range(n)) if axis is None else axis if isinstance(axis, tuple) else (int(axis),)
-    if len(axes) == 1:
-        return _vector_norm(a, ord, axes, keepdims)
-    if len(axes) != 2:
-        raise ValueError("Improper number of dimensions to norm.")
-    row, col = [axis_of(k, n) for k in axes]
-    if row == col:
-        raise ValueError("Duplicate axes given.")
-    if ord in (2, -2, "nuc"):
-        return _refuse("norm", "this order needs singular values; near: 'fro', 1, np.inf")
-    if ord in (None, "fro", "f"):
-        found = np.sqrt(np.sum(a * a, axis=(row, col)))
-    elif ord in (1, -1, np.inf, -np.inf):
-        first, second = (row, col) if ord in (1, -1) else (col, row)
-        sums = np.sum(np.abs(a), axis=first)
-        second -= second > first
-        found = sums.max(axis=second, initial=0) if ord > 0 else sums.min(axis=second)
-    else:
-        raise ValueError("Invalid norm order for matrices.")
-    return found.reshape([1 if k in (row, col) else d for k, d in enumerate(a.type.shape)]) if keepdims else found
-
-
-def _vector_norm(a: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
-    if isinstance(ord, str):
-        raise ValueError(f"Invalid norm order '{ord}' for vectors")
-    if ord == np.inf:
-        return np.abs(a).max(axis=axes, keepdims=keepdims, initial=0)
-    if ord == -np.inf:
-        return np.abs(a).min(axis=axes, keepdims=keepdims)
-    if ord == 0:
-        return (a != 0).astype(a.dtype).sum(axis=axes, keepdims=keepdims)
-    if ord == 1:
-        return np.sum(np.abs(a), axis=axes, keepdims=keepdims)
-    if ord is None or ord == 2:
-        return np.sqrt(np.sum(a * a, axis=axes, keepdims=keepdims))
-    total = np.sum(np.abs(a) ** ord, axis=axes, keepdims=keepdims)
-    return total ** np.reciprocal(ord, dtype=a.dtype)
-
-
-@implements(np.linalg.vector_norm)
-def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
-    """Vector norm over any axes."""
-    a = dynamic(x)
-    axes = normalize_axes(axis, a.ndim)
-    rest = [k for k in range(a.ndim) if k not in axes]
-    lines = a.transpose([*axes, *rest]).reshape((-1, *[a.type.shape[k] for k in rest]))
-    found = norm(lines, ord, 0)
-    return found.reshape([1 if k in axes else d for k, d in enumerate(a.type.shape)]) if keepdims else found
-
-
-@implements(np.linalg.matrix_norm)
-def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
-    """Matrix norm over the last two axes."""
-    return norm(x, ord, (-2, -1), keepdims)
 
 
 # -- elimination ------------------------------------------------------------------------------------------------------
@@ -386,7 +122,7 @@ def _substituted(LU: Any, B: Any) -> Any:
 def _regular(LU: Any) -> None:
     pivots: Any = np.diagonal(LU, 0, -2, -1) != 0
     ok = reduce_and(pivots.raw(), axes=tuple(range(pivots.ndim)))
-    check(ok, exception="ValueError", text="Singular matrix")
+    check(ok, exception="LinAlgError", text="Singular matrix")
 
 
 @implements(np.linalg.det)
@@ -421,7 +157,7 @@ def _solved(A: Any, B: Any) -> tuple[Any, Any]:
 
 @implements(np.linalg.solve)
 def solve(a: Any, b: Any) -> Any:
-    """x with a x = b; ValueError (LinAlgError in NumPy) for a singular matrix."""
+    """x with a x = b; LinAlgError for a singular matrix."""
     A, B = _square(a), dynamic(b)
     d = result_dtype(A, B)
     d = d if d.is_float else result_dtype(A, B, 0.0)
@@ -442,7 +178,7 @@ def solve(a: Any, b: Any) -> Any:
 
 @implements(np.linalg.inv)
 def inv(a: Any) -> Any:
-    """Inverse; ValueError (LinAlgError in NumPy) for a singular matrix."""
+    """Inverse; LinAlgError for a singular matrix."""
     A = _float(_square(a))
     eye = np.broadcast_to(dynamic(np.eye(A.shape[-1], dtype=A.dtype)), A.shape)
     X, LU = _each(_solved, A, eye)
@@ -452,7 +188,7 @@ def inv(a: Any) -> Any:
 
 @implements(np.linalg.cholesky)
 def cholesky(a: Any, /, *, upper: bool = False) -> Any:
-    """Lower (or upper) Cholesky factor; ValueError (LinAlgError in NumPy) where the matrix is not positive definite."""
+    """Lower (or upper) Cholesky factor; LinAlgError where the matrix is not positive definite."""
     import stager as st
 
     A = _float(_square(a))
@@ -471,18 +207,106 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
     L = _each(one, np.swapaxes(A, -1, -2) if upper else A)
     good: Any = np.diagonal(L, 0, -2, -1) > 0
     ok = reduce_and(good.raw(), axes=tuple(range(good.ndim)))
-    check(ok, exception="ValueError", text="Matrix is not positive definite")
+    check(ok, exception="LinAlgError", text="Matrix is not positive definite")
     return np.swapaxes(L, -1, -2) if upper else L
 
 
-def _refuse(name: str, reason: str) -> Any:
+# -- orthogonal factors -----------------------------------------------------------------------------------------------
+
+
+def _reflected(A: Any, count: int) -> tuple[Any, Any, Any]:
+    """(R in the upper triangle, reflectors as columns, their factors) by Householder reflections, signs as LAPACK's."""
+    import stager as st
+
+    m = A.shape[0]
+    rows = np.arange(m)
+    vectors = wrap(full((m, count), 0, A.type.dtype))
+    factors = wrap(full((count,), 0, A.type.dtype))
+
+    def step(k: Any, carry: Any) -> Any:
+        R, V, betas = carry
+        column = np.where(rows >= k, R[:, k], 0.0).astype(R.dtype)
+        tail = np.sum(np.where(rows > k, column * column, 0.0)).astype(R.dtype)
+        flat = tail == 0  # the column is one already: its own sign stays
+        x = R[k, k]
+        length = np.sqrt(np.where(flat, 1.0, tail + x * x)).astype(R.dtype)
+        head = np.where(flat, 1.0, x + np.copysign(length, x)).astype(R.dtype)
+        v = np.where(rows == k, head, np.where(rows > k, column, 0.0)).astype(R.dtype)
+        beta = np.where(flat, 0.0, 2.0 / np.sum(v * v)).astype(R.dtype)
+        R = R - beta * v[:, None] * (v @ R)[None, :]
+        V = np.where(np.arange(count)[None, :] == k, v[:, None], V)
+        return R, V, np.where(np.arange(count) == k, beta, betas)
+
+    return st.fori_loop(0, count, step, (A, vectors, factors))  # type: ignore[no-any-return]
+
+
+def _orthogonal(V: Any, betas: Any, columns: int) -> Any:
+    """The first columns of the product of the reflections."""
+    import stager as st
+
+    m, count = V.shape
+
+    def step(i: Any, Q: Any) -> Any:
+        k = count - 1 - i
+        v = V[:, k]
+        return Q - betas[k] * v[:, None] * (v @ Q)[None, :]
+
+    return st.fori_loop(0, count, step, dynamic(np.eye(m, columns, dtype=V.dtype)))
+
+
+@implements(np.linalg.qr)
+def qr(a: Any, mode: str = "reduced") -> Any:
+    """Orthogonal and upper triangular factor; mode "reduced", "complete" or "r"."""
+    from numpy.linalg._linalg import QRResult
+
+    if mode not in ("reduced", "complete", "r"):
+        if mode == "raw":
+            return refuse("qr", "mode 'raw' is LAPACK's own form; near: 'reduced', 'complete', 'r'")
+        raise ValueError(f"Unrecognized mode '{mode}'")
+    A = _float(dynamic(a))
+    if A.ndim < 2:
+        raise np.linalg.LinAlgError(f"{A.ndim}-dimensional array given. Array must be at least two-dimensional")
+    m, n = A.shape[-2:]
+    count = min(m, n)
+    kept = m if mode == "complete" else count
+
+    def one(M: Any) -> Any:
+        R, V, betas = _reflected(M, count)
+        R = np.triu(R[:kept])
+        return R if mode == "r" else (_orthogonal(V, betas, kept), R)
+
+    found = _each(one, A)
+    return found if mode == "r" else QRResult(*found)
+
+
+@implements(np.linalg.pinv)
+def pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = _NO) -> Any:
+    """Pseudo-inverse of matrices of full rank, through QR; LinAlgError where the rank is not full."""
+    A = _float(dynamic(a))
+    m, n = A.shape[-2:]
+    wide = np.swapaxes(A, -1, -2) if m < n else A
+    given = rcond if rcond is not None else None if rtol is _NO else rtol
+    small = max(m, n) * np.finfo(A.dtype).eps if given is None else given
+
+    def one(M: Any) -> Any:
+        Q, R = qr(M)
+        size = np.abs(np.diagonal(R))
+        return _substituted(R, np.swapaxes(Q, -1, -2)), np.all(size > small * np.max(size, initial=0))
+
+    X, whole = _each(one, wide)
+    ok = reduce_and(whole.raw(), axes=tuple(range(whole.ndim))) if whole.ndim else whole.raw()
+    check(ok, exception="LinAlgError", text="pinv: the matrix has not full rank, which needs singular values")
+    return np.swapaxes(X, -1, -2) if m < n else X
+
+
+def refuse(name: str, reason: str) -> Any:
     raise UnsupportedError(describe(f"np.linalg.{name} is not supported on traced arrays: {reason}"))
 
 
 def _refused(original: Any, reason: str) -> None:
     @implements(original)
-    def refuse(*args: Any, **kwargs: Any) -> Any:
-        return _refuse(original.__name__, reason)
+    def refusing(*args: Any, **kwargs: Any) -> Any:
+        return refuse(original.__name__, reason)
 
 
 for _name in (
@@ -492,14 +316,13 @@ for _name in (
     "eigh",
     "eigvals",
     "eigvalsh",
-    "pinv",
     "lstsq",
     "matrix_rank",
     "cond",
-    "qr",
     "tensorinv",
     "tensorsolve",
 ):
     _refused(
-        getattr(np.linalg, _name), "supported are norm, det, slogdet, inv, solve, cholesky, matrix_power, multi_dot"
+        getattr(np.linalg, _name),
+        "supported are norm, det, slogdet, inv, solve, cholesky, qr, pinv, matrix_power, multi_dot",
     )

@@ -6,7 +6,6 @@ run once per lane, in order.
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from stager.errors import DTypeError, TransformError, describe
 from stager.interpreters.stack import bind
+from stager.ir.abi import exception_class
 from stager.ir.dims import is_static
 from stager.ir.dtypes import b1
 from stager.ir.op import Op, register
@@ -32,7 +32,7 @@ def _check_type(ok: Type, *details: Type, exception: str, text: str) -> tuple[Ty
 
 def _check_reference(ok: Any, *details: Any, exception: str, text: str) -> tuple[Any, ...]:
     if not ok:
-        raise getattr(builtins, exception)(text.format(*[int(d) for d in details]))
+        raise exception_class(exception)(text.format(*[int(d) for d in details]))
     return ()
 
 
@@ -72,7 +72,7 @@ check_op = register(
 
 
 def check(ok: Any, *details: Any, exception: str, text: str) -> None:
-    """Raise the builtin `exception` with `text` (its {0}, {1}, … are the integer details) unless ok."""
+    """Raise what `exception` names, with `text` (its {0}, {1}, … are the integer details), unless ok."""
     bind(check_op, ok, *details, exception=exception, text=text)
 
 

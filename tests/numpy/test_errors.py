@@ -72,7 +72,7 @@ def test_as_numpy(name: str) -> None:
 
 _NO_SVD = (
     "np.linalg.svd is not supported on traced arrays: "
-    "supported are norm, det, slogdet, inv, solve, cholesky, matrix_power, multi_dot"
+    "supported are norm, det, slogdet, inv, solve, cholesky, qr, pinv, matrix_power, multi_dot"
 )
 OURS: dict[str, tuple[Callable[..., Any], str]] = {
     "svd": (
@@ -153,3 +153,38 @@ def test_an_index_computed_beside_its_use(n: int) -> None:
         with pytest.raises(IndexError) as got_error:
             compiled(x, t, wrong)
         assert str(got_error.value) == str(wanted.value)
+
+
+SINGULAR: dict[str, Any] = {
+    "inv": np.linalg.inv,
+    "inv of a stack": lambda x: np.linalg.inv(np.stack([np.eye(3), x])),
+    "solve": lambda x: np.linalg.solve(x, np.ones(3)),
+    "cholesky": lambda x: np.linalg.cholesky(-x),
+    "pinv": np.linalg.pinv,
+    "mapped": lambda x: st.vmap(np.linalg.inv)(np.stack([np.eye(3), x])),
+}
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_singular_matrices_are_linalg_errors(name: str) -> None:
+    f = SINGULAR[name]
+    for g in (st.functionalize(f), st.compile(f)):
+        for _ in range(2):  # by the evaluator, then from native code
+            with pytest.raises(np.linalg.LinAlgError, match=r"Singular matrix|not positive definite|not full rank"):
+                g(np.ones((3, 3)))
+
+
+def test_errors_of_the_user_keep_their_class() -> None:
+    @st.compile
+    def f(x: Any) -> Any:
+        if x[0] > 0:
+            raise np.linalg.LinAlgError("mine")
+        return x
+
+    with pytest.raises(np.linalg.LinAlgError, match="mine"):
+        f(np.ones(2))
+
+
+@pytest.mark.parametrize("f", [lambda A: np.linalg.qr(A)[0], lambda A: np.linalg.qr(A)[1], np.linalg.pinv])
+def test_derivatives_of_orthogonal_factors(f: Any) -> None:
+    st.testing.check_grads(f, (np.random.default_rng(3).standard_normal((4, 3)),))

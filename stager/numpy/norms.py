@@ -1,0 +1,79 @@
+"""Norms of vectors and matrices, but those that need singular values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from stager.numpy.comparisons import dynamic
+from stager.numpy.decompositions import refuse
+from stager.numpy.reductions import normalize_axes
+from stager.numpy.registry import implements
+from stager.numpy.shaping import axis_of
+
+
+@implements(np.linalg.norm)
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    """Vector norms of every order; matrix norms but those that need singular values."""
+    a = dynamic(x)
+    a = a if a.type.dtype.is_float else a.astype(float)
+    n = a.ndim
+    if axis is None and (ord is None or (ord in ("f", "fro") and n == 2) or (ord == 2 and n == 1)):
+        flat = a.ravel()
+        found = np.sqrt(np.dot(flat, flat))
+        return found.reshape(n * [1]) if keepdims else found
+    axes = tuple(range(n)) if axis is None else axis if isinstance(axis, tuple) else (int(axis),)
+    if len(axes) == 1:
+        return _vector_norm(a, ord, axes, keepdims)
+    if len(axes) != 2:
+        raise ValueError("Improper number of dimensions to norm.")
+    row, col = [axis_of(k, n) for k in axes]
+    if row == col:
+        raise ValueError("Duplicate axes given.")
+    if ord in (2, -2, "nuc"):
+        return refuse("norm", "this order needs singular values; near: 'fro', 1, np.inf")
+    if ord in (None, "fro", "f"):
+        found = np.sqrt(np.sum(a * a, axis=(row, col)))
+    elif ord in (1, -1, np.inf, -np.inf):
+        first, second = (row, col) if ord in (1, -1) else (col, row)
+        sums = np.sum(np.abs(a), axis=first)
+        second -= second > first
+        found = sums.max(axis=second, initial=0) if ord > 0 else sums.min(axis=second)
+    else:
+        raise ValueError("Invalid norm order for matrices.")
+    return found.reshape([1 if k in (row, col) else d for k, d in enumerate(a.type.shape)]) if keepdims else found
+
+
+def _vector_norm(a: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    if isinstance(ord, str):
+        raise ValueError(f"Invalid norm order '{ord}' for vectors")
+    if ord == np.inf:
+        return np.abs(a).max(axis=axes, keepdims=keepdims, initial=0)
+    if ord == -np.inf:
+        return np.abs(a).min(axis=axes, keepdims=keepdims)
+    if ord == 0:
+        return (a != 0).astype(a.dtype).sum(axis=axes, keepdims=keepdims)
+    if ord == 1:
+        return np.sum(np.abs(a), axis=axes, keepdims=keepdims)
+    if ord is None or ord == 2:
+        return np.sqrt(np.sum(a * a, axis=axes, keepdims=keepdims))
+    total = np.sum(np.abs(a) ** ord, axis=axes, keepdims=keepdims)
+    return total ** np.reciprocal(ord, dtype=a.dtype)
+
+
+@implements(np.linalg.vector_norm)
+def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
+    """Vector norm over any axes."""
+    a = dynamic(x)
+    axes = normalize_axes(axis, a.ndim)
+    rest = [k for k in range(a.ndim) if k not in axes]
+    lines = a.transpose([*axes, *rest]).reshape((-1, *[a.type.shape[k] for k in rest]))
+    found = norm(lines, ord, 0)
+    return found.reshape([1 if k in axes else d for k, d in enumerate(a.type.shape)]) if keepdims else found
+
+
+@implements(np.linalg.matrix_norm)
+def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
+    """Matrix norm over the last two axes."""
+    return norm(x, ord, (-2, -1), keepdims)
