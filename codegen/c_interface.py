@@ -30,10 +30,6 @@ ERRORS: dict[str, tuple[int, str]] = {
     "CONDITION": (-15, "the sizes do not fulfil a condition that the header states"),
     "CAPACITY": (-16, "a result has more elements than there is room for"),
     "CPU": (STATUS_CPU, "this CPU lacks instructions that the library was built with"),
-    "RANK": (-18, "an array has another number of dimensions, or there is another number of arrays"),
-    "TYPE": (-19, "an array has another element type"),
-    "SHAPE": (-20, "the shape of an array is not what the function takes"),
-    "LAYOUT": (-21, "an array has strides and the function takes dense arrays"),
 }
 MOST_BYTES = 1 << 47  # of one array: beyond what an address space holds
 MOST_SIZE = 1 << 40  # a size that a caller passes

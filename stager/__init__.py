@@ -40,6 +40,7 @@ _PUBLIC = {
     "axis_index": "stager.collectives",
     "elementwise_op": "stager.extend",
     "build": "stager.aot.build",
+    "Member": "stager.aot.build",
     "export": "stager.exported",
     "import_": "stager.exported",
     "load": "stager.aot.load",

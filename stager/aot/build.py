@@ -22,7 +22,15 @@ WEIGHTS = ("argument", "embed")
 
 @dataclass(frozen=True)
 class Member:
-    """A function as a library shall hold it: with one spec per parameter, and with transforms of it beside it."""
+    """A function as a library shall hold it: with one spec per parameter, and with transforms of it beside it.
+
+    transforms: names of transforms; argnums, in_dims: what those of derivatives and `vmap` are given. strided: arrays
+    may come with strides.
+
+    >>> import stager as st
+    >>> st.Member(abs, ["f64[n]"], transforms=("vmap",), strided=True).specs
+    ['f64[n]']
+    """
 
     function: Callable[..., Any]
     specs: Sequence[Any]
