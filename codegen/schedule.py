@@ -30,6 +30,7 @@ from stager.codegen.program import (
     While,
     walk,
 )
+from stager.codegen.stripes import striped, stripes
 from stager.codegen.target import Target
 from stager.ir.dims import Dim, Expr, dim_max, floordiv, product, symbols_of
 from stager.ir.dtypes import b1
@@ -267,6 +268,8 @@ class _Scheduler:
         most = self.program.facts.maximum(points)
         if isinstance(most, int) and most * cost < PARALLEL_NS:
             return [nest]
+        if not nested and striped(nest):
+            return self._stripes(nest)
         if first.reduce:
             if nested or (self.in_loop and isinstance(first.extent, Expr)):  # short in most turns, for all that we know
                 return [nest]
@@ -289,6 +292,13 @@ class _Scheduler:
         nest.parallel = True
         nest.threshold = None if isinstance(points, int) else (points, max(1, int(PARALLEL_NS / cost)))
         return [nest]
+
+    def _stripes(self, nest: Nest) -> list[Nest]:
+        last = stripes(self.program, nest)
+        for n in (nest, last):
+            for leaf in (*n.first, *n.leaves):
+                self._leaf(leaf, n)
+        return [*self._parallel(nest, False), *self._parallel(last, False)]
 
     def _divide(self, nest: Nest, first: LoopAxis, points: Dim) -> list[Nest]:
         """One long reduction: pieces of fixed size give partial results, which a second nest reduces."""
