@@ -116,6 +116,13 @@ def test_every_variant_computes_what_numpy_does(level, three_cpus):
         check(name, CASES[name], outcome)
 
 
+@pytest.mark.parametrize("cpu", ["Nehalem", "Haswell"])
+def test_lesser_cpus_meet_no_instruction_they_lack(cpu, three_cpus):
+    needs("qemu-x86_64")
+    for name, outcome in callers.run(["qemu-x86_64", "-cpu", cpu, str(three_cpus)], CASES).items():
+        check(name, CASES[name], outcome)
+
+
 def test_a_cpu_without_a_variant_gets_the_error(three_cpus, tmp_path):
     small = ("transcendental", "softmax", "loss_grad", "pick")
     failing = {name: replace(CASES[name], error="any") for name in small}  # so that no results are read
