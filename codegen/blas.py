@@ -29,11 +29,21 @@ EXTERNALS = (GET_THREADS, SET_THREADS, POOL_THREADS)
 STATE = Struct(lock=I32, depth=I32, before=I32)  # lock: the pid of its holder
 
 
-def emit_blas_threads(target: Target) -> Any:
-    """The module with the functions of `EXPORTS`; it needs those of `EXTERNALS`."""
+def emit_blas_threads(target: Target, threads: tuple[str, str] | None = (GET_THREADS, SET_THREADS)) -> Any:
+    """The module with the functions of `EXPORTS`; it needs those of `EXTERNALS`.
+
+    `threads`: what the functions are called that read and set BLAS's thread count; None where it has none to hold.
+    """
     module = ir.Module("stager_blas_threads")
     module.triple = target.triple
     module.data_layout = target.data_layout
+    if threads is None:
+        c = Code(module, BLAS_ENTER, I32, [("ctx", PTR)])
+        c.ret(0)
+        c.finish()
+        Code(module, BLAS_LEAVE, VOID, []).finish()
+        return module
+    get_threads, set_threads = threads
     state = global_data(module, "blas_threads", STATE)
     lock = _emit_lock(module, state, target.system.getpid, yields=target.system.pthreads is not None)
 
@@ -42,13 +52,13 @@ def emit_blas_threads(target: Target) -> Any:
     wanted.set(c.get(CONTEXT, c.arg("ctx"), "threads"))
     with c.if_(c.le(wanted.get(), 0)):
         wanted.set(c.call(POOL_THREADS, I32))
-    c.ret_if(c.eq(c.call(GET_THREADS, I32), wanted.get()), 0)
+    c.ret_if(c.eq(c.call(get_threads, I32), wanted.get()), 0)
     c.call(lock)
     depth = c.get(STATE, state, "depth")
     with c.if_(c.eq(depth, 0)):
-        c.put(STATE, state, "before", c.call(GET_THREADS, I32))
+        c.put(STATE, state, "before", c.call(get_threads, I32))
     c.put(STATE, state, "depth", c.add(depth, 1))
-    c.call(SET_THREADS, VOID, [wanted.get()])
+    c.call(set_threads, VOID, [wanted.get()])
     c.atomic_store(0, c.field(STATE, state, "lock"), I32)
     c.ret(1)
     c.finish()
@@ -58,7 +68,7 @@ def emit_blas_threads(target: Target) -> Any:
     depth = c.sub(c.get(STATE, state, "depth"), 1)
     c.put(STATE, state, "depth", depth)
     with c.if_(c.eq(depth, 0)):
-        c.call(SET_THREADS, VOID, [c.get(STATE, state, "before")])
+        c.call(set_threads, VOID, [c.get(STATE, state, "before")])
     c.atomic_store(0, c.field(STATE, state, "lock"), I32)
     c.finish()
     return module

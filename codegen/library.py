@@ -16,6 +16,7 @@ from stager.codegen.c_entry import emit_entry
 from stager.codegen.c_interface import Function
 from stager.codegen.cpu import emit_cpu
 from stager.codegen.pool import POOL_SET_THREADS, POOL_STOP
+from stager.codegen.products import PRODUCTS
 from stager.codegen.structured import I64, bytes_data, const
 from stager.codegen.target import Target
 from stager.codegen.variants import emit_chosen
@@ -25,8 +26,9 @@ METADATA, METADATA_BYTES = "stager_metadata", "stager_metadata_bytes"
 
 
 def uses_pool(functions: Sequence[Function]) -> bool:
-    """Whether any kernel has parallel regions."""
-    return any(PARALLEL_FOR in k.abi.externals for f in functions for k in f.kernels)
+    """Whether any kernel has parallel regions, or products by BLAS, which are divided among threads."""
+    needed = {e for f in functions for k in f.kernels for e in k.abi.externals}
+    return bool(needed & {PARALLEL_FOR, *PRODUCTS.values()})
 
 
 def exported_pool(library: str) -> dict[str, str]:

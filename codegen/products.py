@@ -21,7 +21,7 @@ from stager.codegen.blas import BLAS_ENTER, BLAS_LEAVE
 from stager.codegen.pool import CONTEXT
 from stager.codegen.structured import F32, F64, I32, I64, PTR, VOID, Code, Struct, const
 from stager.codegen.target import Target
-from stager.ir.abi import PARALLEL_FOR
+from stager.ir.abi import PARALLEL_FOR, STATUS_SIZE
 
 PRODUCTS = {"f64": "stager_blas_product_f64", "f32": "stager_blas_product_f32"}
 EXPORTS = tuple(PRODUCTS.values())
@@ -36,18 +36,22 @@ ARGUMENTS = {"m": I64, "n": I64, "k": I64, "a": PTR, "a_row": I64, "a_step": I64
 CALL = Struct(**ARGUMENTS, share=I64, by_rows=I64)
 
 
-def emit_products(target: Target) -> Any:
-    """The module with the functions of `EXPORTS`; it needs those of `EXTERNALS`."""
+def emit_products(target: Target, *, gemm: str = "stager_blas_{}gemm", bits: int = 64) -> Any:
+    """The module with the functions of `EXPORTS`; it needs those of `EXTERNALS`.
+
+    `gemm`: how BLAS calls its products (s, d in place of the braces). `bits`: of its integers; where they are 32, sizes
+    beyond them come back as STATUS_SIZE.
+    """
     module = ir.Module("stager_products")
     module.triple = target.triple
     module.data_layout = target.data_layout
     for name, letter, real, size in (("f64", "d", F64, 8), ("f32", "s", F32, 4)):
-        piece = _emit_piece(module, f"piece_{name}", f"stager_blas_{letter}gemm", real, size)
-        _emit_product(module, PRODUCTS[name], piece)
+        piece = _emit_piece(module, f"piece_{name}", gemm.format(letter), real, size, bits)
+        _emit_product(module, PRODUCTS[name], piece, size, bits)
     return module
 
 
-def _emit_piece(module: Any, name: str, gemm: str, real: Any, size: int) -> Any:
+def _emit_piece(module: Any, name: str, gemm: str, real: Any, size: int, bits: int) -> Any:
     """The pieces [begin, end) of a call: a pool body."""
     params = [("ctx", PTR), ("begin", I64), ("end", I64), ("env", PTR)]
     c = Code(module, name, I32, params, linkage="internal")
@@ -72,15 +76,22 @@ def _emit_piece(module: Any, name: str, gemm: str, real: Any, size: int) -> Any:
     (a_way, lda), (b_way, ldb) = layout(p["a_row"], p["a_step"]), layout(p["b_row"], p["b_step"])
     one, zero = const(real, 1.0), const(real, 0.0)
     ldc = c.udiv(p["c_row"], size)
-    c.call(gemm, VOID, [const(I32, 101), a_way, b_way, m, n, p["k"], one, a, lda, b, ldb, zero, to, ldc])
+    m, n, k, lda, ldb, ldc = (c.to(x, ir.IntType(bits)) for x in (m, n, p["k"], lda, ldb, ldc))
+    c.call(gemm, VOID, [const(I32, 101), a_way, b_way, m, n, k, one, a, lda, b, ldb, zero, to, ldc])
     with c.if_(c.ne(held, 0)):
         c.call(BLAS_LEAVE)
     c.ret(0)
     return c.finish()
 
 
-def _emit_product(module: Any, name: str, piece: Any) -> None:
+def _emit_product(module: Any, name: str, piece: Any, size: int, bits: int) -> None:
     c = Code(module, name, I32, [("ctx", PTR), *ARGUMENTS.items()])
+    if bits < 64:
+        most = (1 << (bits - 1)) - 1
+        for field, type in ARGUMENTS.items():
+            if type is I64:
+                limit = most if field in ("m", "n", "k") else most * size
+                c.ret_if(c.b.icmp_unsigned(">", c.arg(field), const(I64, limit)), STATUS_SIZE)
     call = c.alloca(CALL, align=8)
     for field in ARGUMENTS:
         c.put(CALL, call, field, c.arg(field))

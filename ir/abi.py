@@ -37,6 +37,7 @@ CONTEXT_DETAIL, CONTEXT_THREADS, CONTEXT_INTERRUPTED = 0, 32, 36
 CONTEXT_ALLOCATE, CONTEXT_USER, CONTEXT_POLL = 40, 48, 56
 STATUS_INTERRUPTED = -1
 STATUS_NO_MEMORY = -2
+STATUS_SIZE = -11  # of a built library: its BLAS cannot take a size
 STATUS_CPU = -17  # of a built library: it holds no code for this CPU
 
 # The emitted thread pool (`codegen/pool.py`), one per process or built library:

@@ -52,7 +52,8 @@ def build(options: argparse.Namespace) -> None:
 
     named: dict[str, Any] = {
         "name": options.name, "target": options.target, "cpu": options.cpu, "weights": options.weights,
-        "threads": options.threads, "static": options.static, "shared": options.shared, "emit": options.emit,
+        "threads": options.threads, "blas": options.blas, "static": options.static, "shared": options.shared,
+        "emit": options.emit,
     }  # fmt: skip
     chosen = {k: v for k, v in named.items() if v is not None}
     if options.function.endswith(".toml"):
@@ -102,6 +103,7 @@ def _build_options(built: argparse.ArgumentParser) -> None:
     )
     built.add_argument("--weights", choices=("argument", "embed"), help="captured arrays: arguments or constants")
     built.add_argument("--no-threads", dest="threads", action="store_false", default=None, help="leave the pool out")
+    built.add_argument("--blas", metavar="NAME", help="large products by this BLAS: openblas, or a library's path")
     built.add_argument("--static", action="store_true", default=None, help="a static library too")
     built.add_argument(
         "--no-shared", dest="shared", action="store_false", default=None, help="the object and the header only"

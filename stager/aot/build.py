@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stager.aot.blas import find_blas
 from stager.aot.errors import BuildError
 from stager.aot.functions import Options, library_function, plain_function
 from stager.aot.linking import archive_static, find_linker, link_shared, links_here, write
@@ -60,6 +61,7 @@ def build(
     cpu: str | None = None,
     weights: str = "argument",
     threads: bool = True,
+    blas: str | None = None,
     shared: bool = True,
     static: bool = False,
     llvm: bool = False,
@@ -74,6 +76,7 @@ def build(
     arrays are arguments of the C function ("argument", behind the others) or constants in the object ("embed").
     target: "host", a row of the target table or a triple. cpu: for x86-64, the CPUs that get code of their own, among
     which the library chooses when it runs: "x86-64-v2,v3,v4", "v2,native". threads: False leaves the thread pool out.
+    blas: large matrix products by this BLAS (a name or the path of a shared library), else by generated code.
     shared: a shared library too, where the target is of this machine's kind, by the system's C compiler or the package
     ziglang (the extra `link`). static, llvm, assembly, mlir: write these forms too. BuildError says what cannot be
     built.
@@ -100,10 +103,15 @@ def build(
     targets = cpu_targets(row, cpu) if cpu is not None else (row,)
     linker = find_linker(row) if shared and links_here(row) else None
     library = checked_name(name or next(iter(functions)))
+    found = None
+    if blas is not None:
+        if not (threads and links_here(row)):
+            raise BuildError("blas is for libraries with threads, for this kind of machine")
+        found = find_blas(blas)
     made = []
     for public, fn, specs, strided in _expanded(functions):
         progress(f"compiling {public}")
-        options = Options(targets, weights, strided, threads, blas=False)
+        options = Options(targets, weights, strided, threads, blas=found is not None)
         made.append(library_function(fn, specs, checked_name(public), options))
     _refuse_clashes(library, made)
     progress("emitting the library")
@@ -111,7 +119,7 @@ def build(
     metadata = json.dumps(
         _metadata(made, stager.__version__, [t.cpu for t in targets], cpu_function), sort_keys=True
     ).encode()
-    module = emit_library(made, targets, library, metadata=metadata)
+    module = emit_library(made, targets, library, metadata=metadata, more=found.modules(row.baseline) if found else ())
     machine = row.baseline.machine(opt=2, reloc="pic", codemodel="small")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +138,7 @@ def build(
     if linker is not None:
         progress(f"linking with {linker.name}")
         files["library"] = folder / row.system.shared.format(library)
-        link_shared(linker, files["object"], files["library"])
+        link_shared(linker, files["object"], files["library"], found.link if found else ())
     if static:
         files["static"] = folder / f"lib{library}.a"
         archive_static(files["object"], files["static"])

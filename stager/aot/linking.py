@@ -77,11 +77,11 @@ def _c_libraries() -> tuple[str, ...]:
     return tuple(dict.fromkeys([path for path in mapped if C_LIBRARIES.search(path)]))
 
 
-def link_shared(linker: Linker, object: Path, library: Path) -> None:
-    """Link an object into a shared library. BuildError with what the linker said."""
+def link_shared(linker: Linker, object: Path, library: Path, more: Sequence[str] = ()) -> None:
+    """Link an object, and `more` libraries, into a shared library. BuildError with what the linker said."""
     temporary = library.with_name(f".{library.name}.{os.getpid()}")
     try:
-        _run([*linker.before, str(object), "-o", str(temporary), *linker.after], linker.name)
+        _run([*linker.before, str(object), "-o", str(temporary), *more, *linker.after], linker.name)
         os.replace(temporary, library)
     finally:
         temporary.unlink(missing_ok=True)
