@@ -86,7 +86,9 @@ def compile_graph(
         clock("optimise")
         code = bytes(_machine(target).emit_object(module))
         clock("assemble")
-    statuses, externals = emitted.status_table(), tuple(emitted.externals)
+    from stager.codegen.foreign import symbols_from_outside
+
+    statuses, externals = emitted.status_table(), (*emitted.externals, *symbols_from_outside(emitted.module))
     abi = abi_of(graph, name, program.symbols, statuses, externals, program.arena_bytes, program.work)
     from stager.codegen.stats import describe
 

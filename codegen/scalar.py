@@ -660,6 +660,16 @@ class ScalarBuilder:
     def erfinv(self, x: Val) -> Val:
         return self.functions.call(self, "erfinv", x)
 
+    # -- C functions ------------------------------------------------------------------------------------------------
+
+    def c_call(self, symbol: str, *args: Val) -> Val:
+        """The external C function `symbol`, whose parameters and result all have the arguments' type; lane by lane."""
+        from stager.codegen.foreign import call_c
+
+        return call_c(self, symbol, args)
+
+    # -- the gamma family ----------------------------------------------------------------------------------------------
+
     def lgamma(self, x: Val) -> Val:
         """log |gamma(x)|."""
         return self.functions.call(self, "lgamma", x)

@@ -67,7 +67,7 @@ class _Encoder:
         encode, encode_type = self.encode, self.type
         for node in graph.nodes:
             op = node.op
-            parts = [b"%s %d" % (op.name.encode(), len(node.args))]
+            parts = [b"%s%s %d" % (op.name.encode(), op.version.encode(), len(node.args))]
             args = [digests[a.node] + b"%d" % a.index for a in node.args]
             if op.commutative:
                 args.sort()

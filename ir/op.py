@@ -54,6 +54,7 @@ class Op:
     commutative: bool = False
     ordered: bool = False  # an effect: keeps its place among other ordered nodes and is never dead
     facts: tuple[str, ...] = ()  # further structural facts, e.g. "zero_preserving", "random"
+    version: str = ""  # of ops from outside, whose code may change under one name: part of every hash
 
     def __repr__(self) -> str:
         return f"Op({self.name})"

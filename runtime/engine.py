@@ -119,6 +119,10 @@ class Engine:
         with self._lock:
             self._symbols.update(symbols)
 
+    def defined(self, name: str) -> int | None:
+        """The address that a symbol has been given so far."""
+        return self._symbols.get(name)
+
     def provide(
         self,
         names: Iterable[str],

@@ -106,13 +106,14 @@ def elementwise(
     facts: tuple[str, ...] = (),
     batch: Callable[..., Any] | None = None,
     modes: tuple[str, ...] = ("forward", "reverse"),
+    version: str = "",
 ) -> OpFunction:
     """One scalar function of its operands.
 
     d: per operand, `(t, out, *operands, **params) -> t times the partial derivative`, or None for zero. It is linear
     in t and diagonal, so it serves both modes. result: the result dtype when it is not the operands'.
     mixed: operands may differ in dtype. kinds: the dtype kinds that operands may have ("f", "iu", "biu", ...).
-    batch: in place of doing the same for all lanes. modes: the AD modes that see `d`.
+    batch: in place of doing the same for all lanes. modes: the AD modes that see `d`. version: see `Op`.
     """
 
     def type_rule(*types: Type, **params: Any) -> Type:
@@ -155,6 +156,7 @@ def elementwise(
             batch=batch_alike if batch is None else batch,
             commutative=commutative,
             facts=facts,
+            version=version,
         )
     )
     return OpFunction(op, _lift_scalars)
