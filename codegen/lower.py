@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from stager.codegen.copies import copy_text
 from stager.codegen.dependence import apart
 from stager.codegen.index import Facts, Ix, variable
 from stager.codegen.program import Buffer, Instr, Move, Program, Read, Scalar, Storage, Store
@@ -26,6 +27,7 @@ from stager.ir.types import Type
 
 MAX_OPS = 250
 """A lazy expression of more operations than this gets a buffer."""
+UPDATES = ("slice_update", "scatter", "diagonal_update")
 DEAR = 12
 """A value of at least this weight that has several uses is computed once."""
 
@@ -49,6 +51,7 @@ class Lowering:
         self.scalars: dict[int, Dim] = {}  # integer scalars known as dims
         self.aliases: dict[int, Value] = {}  # region inputs that are another value
         self.storages: list[Storage] = []
+        self.copies: list[str] = []  # of whole arrays that are updated, with the reasons
         self.owned: set[int] = set()  # ids of storages that updates may overwrite
         self.occupants: dict[int, Value] = {}  # storage -> the value whose content it holds, for memory with a past
         self.names = itertools.count()
@@ -115,7 +118,7 @@ class Lowering:
         walk.write_back(back)
         fresh = [b for n, b in enumerate(outputs) if b is not None and n not in written_by]
         entry = [name for name, d in g.symbols.items() if d.kind != "data"]
-        return Program(self.name, inputs, fresh, walk.steps, entry, self.storages, self.facts)
+        return Program(self.name, inputs, fresh, walk.steps, entry, self.storages, self.facts, copies=self.copies)
 
     def temp(self, t: Type, hint: str = "t") -> Buffer:
         """A new buffer in the arena."""
@@ -164,7 +167,7 @@ class Walk:
         for i in range(len(self.nodes) - 1, -1, -1):
             node = self.nodes[i]
             name = node.op.name
-            if name in ("slice_update", "scatter", "diagonal_update"):
+            if name in UPDATES or name == "reshape":
                 pairs = [(0, 0)]
             elif name == "for":
                 pairs = [(2 + k, k) for k in range(node.params["n_carry"])]
@@ -176,8 +179,15 @@ class Walk:
             for arg, out in pairs:
                 home = homes.get(id20 + out)
                 a = value_key(node.args[arg])
-                if home is not None and a not in homes and self.users[a][-1] == i and a not in self.output_keys:
+                last = i  # a reshape is read where its own last reader stands
+                if name == "reshape":
+                    last = self.users[id20][-1] if id20 in self.users else len(self.nodes)
+                if home is None or a in homes or self.users[a][-1] > last or a in self.output_keys:
+                    continue
+                if name != "reshape":
                     homes[a] = home
+                elif home.is_dense and node.args[0].node.op.name in UPDATES:
+                    homes[a] = Buffer(home.storage, home.dtype, node.args[0].shape, None, home.offset)
 
     def run(self) -> None:
         for i, node in enumerate(self.nodes):
@@ -220,7 +230,8 @@ class Walk:
         """Decides whether a lazy value stays lazy."""
         key = id(node) << 20
         shared = self.weight.get(key, 0) >= DEAR and len(self.users.get(key, ())) > 1
-        if shared or (key in self.homes and key in self.output_keys):
+        home = self.homes.get(key) if key in self.output_keys else None
+        if shared or (home is not None and not self.stands_in(Value(node), home)):
             self.realise(Value(node))
         if key in self.data_symbols:
             self._read_symbols(Value(node))
@@ -330,18 +341,31 @@ class Walk:
 
     def deliver(self, v: Value, target: Buffer) -> None:
         """Makes sure that the content of `v` is in `target`."""
-        b = self.ctx.buffers.get(value_key(self.origin(v)))
-        if b is not None and b.storage is target.storage:
-            return
-        self.realise(v, target)
+        if not self.stands_in(v, target):
+            self.realise(v, target)
+
+    def stands_in(self, v: Value, target: Buffer) -> bool:
+        """Whether the content of `v` is in `target` already."""
+        b = self.standing(v)
+        return b is not None and b.storage is target.storage
+
+    def standing(self, v: Value) -> Buffer | None:
+        """The memory that holds a value: its buffer, or that of the dense array that it is a reshape of."""
+        v = root = self.origin(v)
+        while value_key(root) not in self.ctx.buffers and root.node.op.name == "reshape":
+            root = self.origin(root.node.args[0])
+        b = self.ctx.buffers.get(value_key(root))
+        if b is None or root == v:
+            return b
+        return Buffer(b.storage, b.dtype, v.shape, None, b.offset) if b.is_dense else None
 
     def write_back(self, pairs: list[tuple[Buffer, Value]]) -> None:
         """Values into the caller's arrays, after everything that reads what these hold."""
         moves = []
         for target, v in pairs:
-            b = self.ctx.buffers.get(value_key(self.origin(v)))
-            if b is not None and b.storage is target.storage:
+            if self.stands_in(v, target):
                 continue
+            b = self.ctx.buffers.get(value_key(self.origin(v)))
             if b is None or id(b.storage) not in self.ctx.owned:
                 copy = self.ctx.temp(v.type)
                 self.realise(v, copy)
@@ -400,14 +424,12 @@ class Walk:
         """A buffer that holds `base` and that may be overwritten to become `result`."""
         base = self.origin(base)
         key = value_key(base)
-        users = self.users.get(key, [])
-        mine = id(base.node) in self.order  # what stands outside of a region is read again by its next run
-        dead = (
-            mine and key not in self.output_keys and (not users or users[-1] <= self.now) and users.count(self.now) <= 1
-        )
+        dead = self.dies(base) and self.users.get(key, []).count(self.now) <= 1
         found = self.ctx.buffers.get(key)
         home = self.homes.get(value_key(result))
         if found is None:
+            if dead and (reshaped := self._take_reshape(base, home, result, at_node)) is not None:
+                return reshaped
             if home is not None and self.home_of(result) is None:
                 home = None
             target = home if home is not None and home.shape == base.shape else self.ctx.temp(base.type)
@@ -428,7 +450,29 @@ class Walk:
             home = None
         target = home if home is not None and home.storage is not found.storage else self.ctx.temp(base.type)
         self.write(base, target)
+        self.ctx.copies.append(copy_text(self, base, node, found, target))
         return target
+
+    def dies(self, v: Value) -> bool:
+        """Whether nothing after the node at hand reads a value."""
+        users = self.users.get(value_key(v), [])
+        mine = id(v.node) in self.order  # what stands outside of a region is read again by its next run
+        return mine and value_key(v) not in self.output_keys and (not users or users[-1] <= self.now)
+
+    def _take_reshape(self, base: Value, home: Buffer | None, result: Value, at_node: bool) -> Buffer | None:
+        """The memory of the dying array that `base` is a reshape of, if it may be overwritten."""
+        found, root = self.standing(base), base
+        if found is None:
+            return None
+        while value_key(root) not in self.ctx.buffers:
+            root = self.origin(root.node.args[0])
+            if not self.dies(root):
+                return None
+        if id(found.storage) not in self.ctx.owned and (home is None or home.storage is not found.storage):
+            return None
+        self.protect(root, at_node)
+        self.ctx.occupants[id(found.storage)] = result
+        return found
 
     def protect(self, base: Value, at_node: bool = False) -> None:
         """Realises the lazy values that read the content of `base` and are used later than now."""

@@ -318,6 +318,7 @@ class Program:
     facts: Any = None  # index.Facts of the symbols
     arena_bytes: Dim = 0
     work: Dim = 0  # rough nanoseconds of one call on one thread
+    copies: list[str] = field(default_factory=list)  # arrays copied before an update, with the reasons
 
     @property
     def has_loops(self) -> bool:

@@ -15,13 +15,15 @@ from stager.ir.dims import Dim, product
 def describe(program: Program) -> dict[str, Any]:
     """Per kernel its name, points, operations, bytes and what was fused; the copies that remain."""
     kernels: list[dict[str, Any]] = []
-    copies: list[str] = []
+    copies = list(program.copies)
 
     def visit(step: object) -> None:
         if isinstance(step, Nest):
             kernels.append(_kernel(step))
         elif isinstance(step, Move) and product(step.target.shape) != 1:
-            copies.append(f"{'swap' if step.swap else 'copy'} {step.target.name} <- {step.source.name}")
+            how = "swap" if step.swap else "copy"
+            why = "changes places in every iteration" if step.swap else "computed elsewhere, returns"
+            copies.append(f"{how} {step.target.name} <- {step.source.name}: {why}")
 
     walk(program.steps, visit)
     return {"kernels": kernels, "copies": copies}

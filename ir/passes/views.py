@@ -12,7 +12,8 @@ when they are the same expression. Not here: updates and concatenations (`update
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from stager.ir.core_ops import fill_op
 from stager.ir.dims import Dim, floordiv, product
@@ -259,7 +260,13 @@ def _smaller(a: Dim, b: Dim) -> bool | None:
 def _sliced_reshape(rw: Rewriter, node: Node, x: Value) -> Replacement:
     """slice(reshape y) -> reshape(slice y) when every axis that the slice cuts is one axis of y"""
     (y,), p = x.node.args, node.params
-    before, after = y.type.shape, x.type.shape
+    region = region_before_reshape(y.type.shape, x.type.shape, p)
+    return None if region is None else rw.emit("reshape", rw.emit("slice", y, **region), shape=p["sizes"])
+
+
+def region_before_reshape(before: Shape, after: Shape, p: Mapping[str, Any]) -> dict[str, Shape] | None:
+    """The part (starts, sizes, steps) of an array before a reshape, when every axis cut is one axis there too, or a run
+    of one axis there."""
     if any(d == 0 for d in before):
         return None
     groups = reshape_groups(before, after)
@@ -267,21 +274,39 @@ def _sliced_reshape(rw: Rewriter, node: Node, x: Value) -> Replacement:
         return None
     starts: list[Dim] = [0] * len(before)
     sizes: list[Dim] = list(before)
-    steps: list[int] = [1] * len(before)
+    steps: list[Dim] = [1] * len(before)
     for mine, theirs in groups:
         cut = [k for k in theirs if p["sizes"][k] != after[k] or p["steps"][k] != 1]
         if not cut:
             continue
         own = [k for k in mine if before[k] != 1]
-        if len(cut) != 1 or len(own) > 1 or after[cut[0]] != product(before[k] for k in mine):
-            return None
-        (k,) = cut
         i = own[0] if own else (mine[0] if len(mine) else None)
-        if i is None:
+        if len(own) > 1 or i is None:
             return None
-        starts[i], sizes[i], steps[i] = p["starts"][k], p["sizes"][k], p["steps"][k]
-    inner = rw.emit("slice", y, starts=tuple(starts), sizes=tuple(sizes), steps=tuple(steps))
-    return rw.emit("reshape", inner, shape=p["sizes"])
+        if len(cut) == 1 and after[cut[0]] == product(before[k] for k in mine):
+            (k,) = cut
+            starts[i], sizes[i], steps[i] = p["starts"][k], p["sizes"][k], p["steps"][k]
+            continue
+        run = _run([after[k] for k in theirs], *([p[name][k] for k in theirs] for name in ("starts", "sizes", "steps")))
+        if run is None:
+            return None
+        starts[i], sizes[i] = run
+    return {"starts": tuple(starts), "sizes": tuple(sizes), "steps": tuple(steps)}
+
+
+def _run(extents: list[Dim], starts: list[Dim], sizes: list[Dim], steps: list[Dim]) -> tuple[Dim, Dim] | None:
+    """(start, length) of a part that is a run in row-major order: single positions, one range, then everything."""
+    start: Dim = 0
+    length: Dim = 1
+    ranged = False
+    for d, at, size, step in zip(extents, starts, sizes, steps, strict=True):
+        if step != 1 and size != 1:
+            return None
+        if ranged and size != d:
+            return None
+        start, length = start * d + at, length * size
+        ranged = ranged or size != 1
+    return start, length
 
 
 def _sliced_iota(rw: Rewriter, node: Node, x: Value) -> Replacement:
