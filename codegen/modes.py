@@ -1,7 +1,8 @@
 """Which axis lanes run along: the loop of a leaf, and whether a nest with shared loops goes by rows or by columns.
 
 In *rows* every leaf vectorises along an axis of its own; what is one number per row is scalar code. In *columns* the
-last shared axis runs in blocks and every leaf runs over the block's lanes. The cheaper one is found by counting what
+last shared axis runs in blocks and leaves run over the block's lanes: all of them, or, where the rows of a block stay
+in the cache, those that gain by it. The cheaper one is found by counting what
 one outer point costs, in rough cycles; shapes and target alone decide. Blocks and loops are `schedule.py`'s.
 """
 
@@ -16,19 +17,27 @@ UNKNOWN = 256
 """Points of a loop whose extent only the running function knows."""
 ACROSS = 10.0
 """Combining the lanes of one reduction."""
+CLEAR = 0.85
 LATENCY = 4.0
 """An addition until its result can be added to."""
 ENTER = 4.0
 """Entering a loop."""
 
 
-def column_axis(nest: Nest, lanes: int) -> LoopAxis | None:
-    """The shared axis that the lanes of all leaves should run along, or None for rows. `lanes`: of one register."""
-    best, least = None, sum(_row_cost(leaf, lanes) for leaf in nest.leaves)
+def column_axis(nest: Nest, lanes: int, mixed: bool) -> LoopAxis | None:
+    """The shared axis that should run in blocks of lanes, or None for rows. `lanes`: of one register.
+
+    mixed: inside a block each leaf may run along its rows all the same.
+    """
+    rows = [_row_cost(leaf, lanes) for leaf in nest.leaves]
+    best, least = None, sum(rows)
     for a in nest.outer:
         if isinstance(a.extent, int) and a.extent < lanes // 2:
             continue
-        cost = sum(_points(leaf.loops) * _step(leaf.stage, a.var, lanes) / lanes for leaf in nest.leaves)
+        columns = [_points(leaf.loops) * _step(leaf.stage, a.var, lanes) / lanes for leaf in nest.leaves]
+        cost = sum(columns)
+        if mixed:  # rows are read again from further away: only for a clear gain
+            cost = min(cost, sum(map(min, rows, columns)) / CLEAR)
         if cost < least:
             best, least = a, cost
     return best

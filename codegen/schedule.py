@@ -41,6 +41,9 @@ PIECE_NS = 30_000
 """The work of one piece of a parallel loop."""
 COLUMN_BYTES = 1 << 17
 """What one block of columns may touch of one array, so that all leaves find it in the cache."""
+ROWS_BYTES = 1 << 15
+"""The same where some leaves run along the rows of a block, which then are read again from the first cache."""
+LEAST_BLOCK = 32
 TILE = 64
 TILED_POINTS = 1 << 15
 """Fewer points than this stay in the cache without tiles."""
@@ -226,7 +229,7 @@ class _Scheduler:
     def _vector_axis(self, leaf: Leaf, nest: Nest) -> LoopAxis | None:
         if self.target.vector_bits == 0:
             return None
-        if nest.block:
+        if nest.block and not nest.mixed:
             return next((a for a in leaf.loops if a.var == nest.outer[-1].var), None)
         return best_axis(leaf, self._lanes(leaf.stage))
 
@@ -236,18 +239,20 @@ class _Scheduler:
         """Rows, unless lanes along a shared axis are cheaper: then columns, with that axis last."""
         if self.target.vector_bits == 0:
             return
-        last = column_axis(nest, min(self._lanes(stage) for stage in nest.stages()))
-        if last is None:
-            return
-        nest.outer.sort(key=lambda a: a is last)
         inner: Dim = 1
         for leaf in nest.leaves:
             size = product(a.extent for a in leaf.loops)
             if isinstance(size, Expr) or (isinstance(inner, int) and size > inner):
                 inner = size
         item = max((i.dtype.itemsize for leaf in nest.leaves for i in leaf.stage.body if i.op == "load"), default=8)
+        mixed = isinstance(inner, int) and inner * item * LEAST_BLOCK <= ROWS_BYTES
+        last = column_axis(nest, min(self._lanes(stage) for stage in nest.stages()), mixed)
+        if last is None:
+            return
+        nest.outer.sort(key=lambda a: a is last)
+        nest.mixed = mixed
         if isinstance(inner, int):
-            block = max(32, min(512, COLUMN_BYTES // (max(inner, 1) * item)))
+            block = max(LEAST_BLOCK, min(512, (ROWS_BYTES if mixed else COLUMN_BYTES) // (max(inner, 1) * item)))
             block = 1 << (block.bit_length() - 1)
         else:
             block = 64

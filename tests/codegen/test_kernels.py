@@ -273,3 +273,18 @@ def test_sums_have_the_same_bits_on_any_thread_and_alignment(shape: tuple[int, .
     for one, two, three in zip(pieces(a), whole(a), pieces(shifted), strict=True):
         np.testing.assert_array_equal(one, two)
         np.testing.assert_array_equal(one, three)
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32"])
+@pytest.mark.parametrize("shape", [(512, 32), (100, 10), (37, 17), (1000, 5)])
+def test_short_rows_with_costly_numbers_between(shape: tuple[int, int], dtype: str) -> None:
+    """Blocks of rows: each row is reduced along itself, what is one number per row runs along the block's lanes."""
+    n, m = shape
+    g = G()
+    x, w = g.input(f"{dtype}[{n},{m}]"), g.input(f"{dtype}[{m}]")
+    z = g.sum(g.mul(x, g.broadcast(w, shape, (1,))), 1)
+    s = g.exp(g.neg(g.log1p(g.exp(z))))
+    y = g.mul(x, g.broadcast(s, shape, (0,)))
+    graph = g.output(y, g.sum(g.exp(y), 1))
+    a, b = (rng.standard_normal(k).astype(DTYPES[dtype].np) for k in (shape, (m,)))
+    check(graph, a, b, rtol=1e-13 if dtype == "f64" else 1e-5)
