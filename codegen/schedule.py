@@ -39,7 +39,7 @@ PARALLEL_NS = 60_000
 """A nest of less work than this is not worth waking threads for."""
 PIECE_NS = 30_000
 """The work of one piece of a parallel loop."""
-COLUMN_BYTES = 1 << 17
+COLUMN_BYTES = 1 << 18
 """What one block of columns may touch of one array, so that all leaves find it in the cache."""
 ROWS_BYTES = 1 << 15
 """The same where some leaves run along the rows of a block, which then are read again from the first cache."""
