@@ -1,4 +1,4 @@
-"""`python -m stager`: look at what a function becomes (`show`), build it into a library (`build`)."""
+"""`python -m stager`: look at what a function becomes (`show`), build it as a library (`build`), save it (`export`)."""
 
 from __future__ import annotations
 
@@ -79,6 +79,17 @@ def build(options: argparse.Namespace) -> None:
     print(built.summary)
 
 
+def export(options: argparse.Namespace) -> None:
+    """Save a function's graph as text."""
+    from stager.aot.specs import parse_spec
+    from stager.exported import export as exported
+
+    made = exported(load_function(options.function), *map(parse_spec, options.spec))
+    path = options.output or f"{made.__name__}.stager"
+    made.save(path)
+    print(f"{path}: {made!r}")
+
+
 def _build_options(built: argparse.ArgumentParser) -> None:
     built.add_argument("function", help="module:function, or a TOML file that lists several (stager/aot/manifest.py)")
     built.add_argument(
@@ -138,6 +149,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     shown.set_defaults(run=show)
     _build_options(commands.add_parser("build", help="build functions into an object, a shared library and a C header"))
+    saved = commands.add_parser("export", help="save a function's graph as text for stager.import_")
+    saved.add_argument("function", help="module:function")
+    saved.add_argument(
+        "--spec",
+        action="append",
+        default=[],
+        metavar="TYPE",
+        help="the type (or nesting of types) of an argument, like 'f64[n,784]'; once per argument",
+    )
+    saved.add_argument("-o", "--output", metavar="FILE", help="the file to write (FUNCTION.stager)")
+    saved.set_defaults(run=export)
     options = parser.parse_args(argv)
     try:
         options.run(options)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pickle
+import sys
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 import stager as st
+from stager.__main__ import main
 from stager.errors import DTypeError, ShapeError, UnsupportedError
 from stager.export_text import EXPORT_VERSION
 from stager.exported import Exported, ExportError
@@ -222,6 +224,25 @@ def test_files(tmp_path: Path) -> None:
         assert repr(loaded) == "<exported classifier(f64[4,3], f64[3], f64[n,4])>"
     with pytest.raises(FileNotFoundError):
         st.import_(tmp_path / "absent")
+
+
+def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "kit.py").write_text("import numpy as np\ndef f(p, x):\n    return np.tanh(x @ p['w'])\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["export", "kit:f", "--spec", "{'w': f64[3]}", "--spec", "f64[n,3]"]) == 0
+    assert capsys.readouterr().out == "f.stager: <exported f(f64[3], f64[n,3])>\n"
+    loaded = st.import_("f.stager")
+    np.testing.assert_allclose(loaded({"w": np.ones(3)}, np.ones((2, 3))), np.tanh([3.0, 3.0]))
+
+
+def test_it_builds(tmp_path: Path) -> None:
+    loaded = st.import_(st.export(lambda x: np.tanh(x @ OFFSET), "f64[n,3]").text)
+    built = st.build({"f": (loaded, ["f64[n,3]"])}, tmp_path, weights="embed")
+    if "library" not in built.files:
+        pytest.skip("no linker here")
+    x = np.ones((4, 3))
+    np.testing.assert_allclose(st.load(built.files["library"])(x), np.tanh(x @ OFFSET), rtol=1e-14)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
