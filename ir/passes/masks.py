@@ -9,7 +9,7 @@ here can notice. What is dear for one element stays packed.
 from __future__ import annotations
 
 from stager.ir.core_ops import fill_op
-from stager.ir.dims import Dim
+from stager.ir.dims import Dim, dim_max
 from stager.ir.graph import Node, Value
 from stager.ir.rewrite import Replacement, Rewriter, Rules, literal, made_by
 from stager.ir.types import Type
@@ -46,7 +46,16 @@ def _unpacked(v: Value) -> tuple[Value, Value] | None:
         return None
     packed, index = v.node.args
     mask = _mask_of_rank(index)
-    return None if mask is None else (packed, mask)
+    return None if mask is None else (_never_empty(packed), mask)
+
+
+def _never_empty(packed: Value) -> Value:
+    """What is packed, without the element that stands in where nothing is."""
+    if not made_by(packed, "concatenate") or len(packed.node.args) != 2:
+        return packed
+    given, one = packed.node.args
+    (n,) = given.type.shape
+    return given if one.node.op is fill_op and one.type.shape == (dim_max(n, 1) - n,) else packed
 
 
 def _laid_out(v: Value) -> Value:

@@ -17,7 +17,7 @@ from stager.errors import ConcretizationError
 from stager.interpreters.stack import nearest_stage, stack
 from stager.interpreters.vmap import VmapInterpreter
 from stager.ir.core_ops import input_op
-from stager.ir.dims import Dim, product
+from stager.ir.dims import Dim, Expr, dim_max, product
 from stager.ir.dtypes import b1, i64
 from stager.ir.graph import Graph, Value
 from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand
@@ -31,7 +31,7 @@ from stager.ops.families import full
 from stager.ops.indexed import gather, scatter
 from stager.ops.reductions import reduce_sum
 from stager.ops.scans import cumsum
-from stager.ops.structural import iota
+from stager.ops.structural import concatenate, iota
 
 _KNOWN: weakref.WeakKeyDictionary[Graph, dict[Any, tuple[Any, ...]]] = weakref.WeakKeyDictionary()
 DEPTH = 12  # how far two masks are compared node by node before they count as different
@@ -75,6 +75,8 @@ def _count(flat: Any) -> Dim:
     """How many elements are true: known where the trace carries values, else a symbol."""
     from stager.symbols import dim_of
 
+    if flat.type.shape == (0,):
+        return 0
     n = wrap(reduce_sum(op.convert(flat, dtype=i64), axes=(0,)))
     try:
         return n.__index__()
@@ -191,6 +193,9 @@ def write_ranked(x: Array, mask: Array, value: Any) -> None:
     if given == 0 or size == 0:
         return
     rank = op.sub(cumsum(ones, axis=0, reverse=False), 1)
+    if isinstance(given, Expr):  # where the mask is false nothing is used of what is read, but there must be something
+        rest_of_one = full((dim_max(given, 1) - given, *value.type.shape[1:]), 0, value.type.dtype)
+        value = concatenate(value, rest_of_one, axis=0)
     spread = gather(value, rank, axes=(0,), batch_dims=0, mode="clip")
     spread = views.reshape(spread, shape=x.type.shape)
     shown = broadcast_raw(views.reshape(mask.raw(), shape=(*mask.type.shape, *(1,) * len(rest))), x.type.shape)

@@ -200,3 +200,45 @@ def test_shape_can_be_assigned() -> None:
 
     with pytest.raises(MutationError, match=r"use x\.reshape"):
         st.compile(argument)(x)
+
+
+def squared(x: Any) -> Any:
+    m = x > 0.2
+    x[m] = x[m] ** 2
+    return x
+
+
+def scaled(x: Any) -> Any:
+    x[x > 0.2] *= 0.7
+    return x
+
+
+def resorted(x: Any) -> Any:
+    m = x > 0.2
+    x[m] = np.sort(x[m])[::-1]
+    return x
+
+
+def doubled_read(x: Any) -> Any:
+    m = x > 0.2
+    return x * (x[m].sum() + (x[m] ** 2).sum())
+
+
+@pytest.mark.parametrize("f", [squared, scaled, resorted, doubled_read], ids=lambda f: f.__name__)
+def test_masks_that_select_nothing(f: Any) -> None:
+    def g(x: Any) -> Any:
+        return f(x.copy())
+
+    def loss(x: Any) -> Any:
+        return (g(x) ** 2).sum()
+
+    compiled, gradient = st.compile(g), st.compile(st.grad(loss))
+    pushed = st.compile(lambda x: st.jvp(g, (x,), (x,))[1])
+    for x in (np.array([-1.0, -1.0, -2.0]), np.array([1.0, -1.0, 2.0]), np.zeros(0)):
+        np.testing.assert_allclose(compiled(x), g(x))
+        slope = (g(x * (1 + 1e-6)) - g(x * (1 - 1e-6))) / 2e-6
+        np.testing.assert_allclose(pushed(x), slope, atol=1e-6)
+        np.testing.assert_allclose((gradient(x) * x).sum(), (2 * g(x) * slope).sum(), atol=1e-5)
+        rows = np.stack([x, -x, np.abs(x)])
+        np.testing.assert_allclose(st.compile(st.vmap(g))(rows), np.stack([g(r) for r in rows]))
+        np.testing.assert_allclose(st.compile(st.vmap(st.grad(loss)))(rows), np.stack([gradient(r) for r in rows]))
