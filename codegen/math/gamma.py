@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from stager.codegen.math.exponential import exp_pair, exp_short, hexadecimal, scale
-from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, when_any, where
+from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, larger, smaller, when_any, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.logarithm import log_of_pair, log_pair, log_short
 from stager.codegen.math.split import Pair, fast_two_sum, two_product, two_sum
@@ -253,10 +253,26 @@ def digamma(b: ScalarBuilder, v: Val) -> Val:
 def i0(b: ScalarBuilder, v: Val) -> Val:
     if v.dtype is not f64:
         return b.convert(b.functions.call(b, "i0", b.convert(v, f64)), v.dtype)
+    # x I1/I0 is up to x: the rounding of x*x would count several times, and so would that of 1/x beyond
     x = abs(Expr(b, v))
-    near = horner(x * x, fits("I0_NEAR", x))
-    bounded = where(x > 8.0, x, 8.0)
+    near = _horner_pair(Pair(*two_product(smaller(x, 10.0), smaller(x, 10.0))), fits("I0_NEAR", x))
+    bounded = larger(x, 10.0)
     u = 1.0 / bounded
-    power, k_bits = exp_pair(Pair(x, x.const(0.0)), None, 720.0)
-    far = scale(power.hi * (u.sqrt() * horner(u, fits("I0_FAR", x))), k_bits)
-    return where(x > 720.0, math.inf, where(x > 8.0, far, near)).v
+    first, lost, *rest = fits("I0_FAR", x)
+    hi, lo = fast_two_sum(x.const(first), u * horner(u, rest))
+    power, k_bits = exp_pair(Pair(bounded, x.const(0.0)), None, 720.0)
+    root = bounded.sqrt()
+    square, error = two_product(root, root)
+    far = power * Pair(hi, lo + lost) / Pair(root, ((bounded - square) - error) * (0.5 * u * root))
+    return where(x > 720.0, math.inf, where(x > 10.0, scale(far.value(), k_bits), near)).v
+
+
+def _horner_pair(z: Pair, coefficients: list[float]) -> Expr:
+    """A polynomial at hi + lo, rounding little more than once."""
+    out, low = z.hi.const(coefficients[-1]), z.hi.const(0.0)
+    for c in reversed(coefficients[:-1]):
+        product, error = two_product(out, z.hi)
+        low = fma(low, z.hi, fma(out, z.lo, error))
+        out, error = two_sum(product, z.hi.const(c))
+        low = low + error
+    return out + low

@@ -125,7 +125,7 @@ ROWS: dict[str, Row] = {
     "gamma": Row(_gamma, -190, 175, bar=4.0),
     "lgamma": Row(_lgamma, -30, 30, bar=4.0),
     "digamma": Row(_digamma, -30, 30, bar=4.0),
-    "i0": Row(_i0, -30, 30, bar=4.0),
+    "i0": Row(_i0, -30, 30),
     "pow": Row(lambda x, y: mpmath.power(x, y), 0, 10, np.power),
     "hypot": Row(mpmath.hypot, -4, 4, np.hypot),
     "atan2": Row(mpmath.atan2, -4, 4, np.arctan2),
