@@ -63,7 +63,7 @@ def erfinv(b: ScalarBuilder, v: Val) -> Val:
     c = 2.0 / (math.pi * 0.147)
     h = c - w * 0.5
     guess = ((h * h + w * (1.0 / 0.147)).sqrt() - h).sqrt()
-    middle = a < 0.5
+    middle = a < 0.53  # erf(0.5): below, erfc is made from erf and no better
     y = guess
     for _ in range(2):
         residual = where(middle, y.call("erf") - a, (1.0 - a) - y.call("erfc"))

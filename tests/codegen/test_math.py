@@ -121,7 +121,7 @@ ROWS: dict[str, Row] = {
     "sqrt": Row(mpmath.sqrt, 0, 4, np.sqrt),
     "erf": Row(mpmath.erf, -6, 6),
     "erfc": Row(_erfc, -6, 28),
-    "erfinv": Row(mpmath.erfinv, -1, 1, bar=4.0),
+    "erfinv": Row(mpmath.erfinv, -1, 1),
     "gamma": Row(_gamma, -190, 175, bar=4.0),
     "lgamma": Row(_lgamma, -30, 30, bar=4.0),
     "digamma": Row(_digamma, -30, 30, bar=4.0),
