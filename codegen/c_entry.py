@@ -43,6 +43,7 @@ from stager.ir.abi import (
     CONTEXT_THREADS,
     CONTEXT_USER,
 )
+from stager.ir.dims import symbols_of
 
 STACK_ARENA_BYTES = 8192  # workspaces up to this size stand in the entry's own frame
 LLVM_TYPES = {"input": PTR, "strides": PTR, "result": PTR, "capacity": I64, "shape": PTR, "size": I64, "call": PTR}
@@ -78,6 +79,9 @@ class _Entry:
         ]
         for k in sorted(f.strided):
             add_strides(self.dims, self.inputs[k], c.arg(f"$strides_{f.inputs[k]}_strides"))
+        for r in f.results:
+            if not r.sized and not symbols_of(r.type.shape) & f.values.keys():
+                dense_array(self.dims, NULL, r.type, True)  # sizes come before pointers
         check_pointers(c, self.inputs, self.target.pointer_bits)
         for s, k in f.values.items():
             env[s] = c.load(self.inputs[k].pointer, I64)

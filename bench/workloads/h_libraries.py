@@ -70,10 +70,14 @@ def _uniform(*shape: int, low: float = 0.5, high: float = 2.0) -> np.ndarray[Any
 
 
 def _speed(
-    name: str, fn: Callable[..., Any], specs: list[str], inputs: Callable[[], list[np.ndarray[Any, Any]]]
+    name: str,
+    fn: Callable[..., Any],
+    specs: list[str],
+    inputs: Callable[[], list[np.ndarray[Any, Any]]],
+    blas: Callable[[], str] | None = None,
 ) -> Measured:
     def run(budget: Budget) -> dict[str, Any]:
-        row = libraries.against_jit(fn, specs, inputs(), budget)
+        row = libraries.against_jit(fn, specs, inputs(), budget, None if blas is None else blas())
         return row | {"bars": {"jit": max(JIT_BAR, row["spread"])}}
 
     return Measured(name=f"library: {name}", group=GROUP, bars={"jit": JIT_BAR}, run=run)
@@ -94,6 +98,7 @@ WORKLOADS = (
     _speed("two sums 1e6", total, ["f64[n]"], lambda: [_uniform(1_000_000)]),
     _speed("mlp forward, batch 1", mlp, [*MLP, "f64[n,784]"], lambda: _mlp_inputs(1)),
     _speed("mlp forward, batch 64", mlp, [*MLP, "f64[n,784]"], lambda: _mlp_inputs(64)),
+    _speed("mlp forward, batch 64, BLAS", mlp, [*MLP, "f64[n,784]"], lambda: _mlp_inputs(64), libraries.numpys_blas),
     _speed("heat, 200 steps of 1e4", heat, ["f64[n]"], lambda: [_uniform(10_000)]),
     _speed("linear recurrence 1e5", recurrence, ["f64[n]"] * 2, lambda: [_uniform(100_000, high=1.0)] * 2),
     Measured(name="library: call of x + 1 on 8 doubles", group=GROUP, bars={"seconds": 50e-9}, run=_overhead),

@@ -94,8 +94,8 @@ def with_unit_vectors(rw: Rewriter, node: Node) -> Replacement:
 
 def unit_vectors(v: Value) -> bool:
     """Whether a value is what Jacobians differentiate along: select(i == j, 1, 0)."""
-    if not made_by(v, "select") or v.type.ndim != 2:
-        return False
+    if not made_by(v, "select") or v.type.ndim != 2 or v.type.shape[0] != v.type.shape[1]:
+        return False  # those of several arguments together stand in rectangles, with a place for the others
     here, one, zero = v.node.args
     if one.node.op is not fill_op or zero.node.op is not fill_op or not made_by(here, "eq"):
         return False

@@ -179,3 +179,15 @@ def test_linearize_through_control_flow(f: Any) -> None:
         through = st.grad(lambda x: (st.linearize(f, x)[1](Y) ** 2).sum())(x)
         direct = st.grad(lambda x: (st.jvp(f, (x,), (Y,))[1] ** 2).sum())(x)
         np.testing.assert_allclose(through, direct)
+
+
+def test_a_compiled_hessian_of_several_arguments() -> None:
+    def loss(w: Any, x: Any) -> Any:
+        return (np.tanh(x @ w["a"] + w["b"]) ** 2).sum()
+
+    rng = np.random.default_rng(1)
+    w, x = {"a": rng.normal(size=3), "b": np.array(0.3)}, rng.normal(size=(4, 3))
+    plain, compiled = st.hessian(loss)(w, x), st.compile(st.hessian(loss))(w, x)
+    for i in "ab":
+        for j in "ab":
+            np.testing.assert_allclose(compiled[i][j], plain[i][j], rtol=1e-10)
