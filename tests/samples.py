@@ -12,10 +12,6 @@ from typing import Any
 
 import numpy as np
 
-import stager.collectives
-import stager.random
-import stager.transforms.custom
-import stager.transforms.stops  # noqa: F401
 import tests.control_samples  # noqa: F401
 from stager.ir.dtypes import DType, dtype_of, f64, i32, i64
 from tests.sampling import ALL, FLOATS, INTEGERS, NUMBERS, ROWS, UNSIGNED, Bad, Sample, call, row, sample, values
@@ -77,6 +73,7 @@ for name in ("gcd", "lcm"):
 pointwise("popcount", [REAL], INTEGERS, flat=True)
 pointwise("copy", [REAL], ALL)
 pointwise("barrier", [REAL], ALL)
+pointwise("checkpoint_name", [REAL], ALL, params={"name": "h"})
 pointwise("stop_gradient", [REAL], ALL, flat=True)
 pointwise("stop_reverse", [REAL], ALL, flat=True)
 pointwise("stop_forward", [REAL], ALL, flat=True)

@@ -341,6 +341,7 @@ def rules() -> Rules:
         "stop_gradient": (same,),
         "longest": (same,),
         "carried_key": (same,),
+        "checkpoint_name": (same,),
         "convert": (converted_twice,),
         "select": (select_of_bools,),
         "check": (known_check,),

@@ -405,8 +405,11 @@ def _symbol_for(level: Any, value: Value) -> Dim:
 # -- replaying --------------------------------------------------------------------------------------------------------
 
 
-def replay(graph: Graph, args: Sequence[Any]) -> list[Any]:
-    """Bind every node of a graph in order, at the level in force; returns the raw outputs."""
+def replay(graph: Graph, args: Sequence[Any], instead: Callable[[Node, Any], Any] | None = None) -> list[Any]:
+    """Bind every node of a graph in order, at the level in force; returns the raw outputs.
+
+    instead: what stands for a node's results from then on, given them.
+    """
     env: dict[Node, Any] = {}
     dims: dict[str, Dim] = {}
     data: dict[Node, list[tuple[str, int]]] = {}
@@ -430,6 +433,8 @@ def replay(graph: Graph, args: Sequence[Any]) -> list[Any]:
             out = replay_control(node, operands, params, renamed)
         else:
             out = bind(node.op, *operands, **params)
+        if instead is not None:
+            out = instead(node, out)
         env[node] = out
         for name, index in data.get(node, ()):
             dims[name] = dim_of(out[index] if node.op.multiple_results else out)

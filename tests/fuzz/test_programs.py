@@ -153,7 +153,7 @@ def programs(draw: Callable[..., Any]) -> str:
     """The source of a function of x, an f64[N, M], that returns an f64[N, M]."""
     lines = ["import numpy as np", "", "def program(x):"]
     lines.append("    x = x.copy()" if draw(some.booleans()) else "    x = x + 0.0")
-    names = ["x"]
+    names, viewed = ["x"], set()
     kinds = ["new", "new", "write", "write", "update", "out", "views", "loop", "branch"]
     for _ in range(draw(some.integers(2, 6))):
         kind = draw(some.sampled_from(kinds))
@@ -193,6 +193,7 @@ def programs(draw: Callable[..., Any]) -> str:
                 lines.append(f"    {call.format(a=a, b=b)}")
             case "views":  # a chain of views of one array, written while base and views are all in use
                 view = a
+                viewed.add(a)
                 for _ in range(draw(some.integers(1, 3))):
                     more = f"w{len(lines)}"
                     lines.append(f"    {more} = {draw(some.sampled_from(VIEWS)).format(view, '')}".replace("{}", view))
@@ -203,7 +204,10 @@ def programs(draw: Callable[..., Any]) -> str:
                 names.append(fresh)
             case "loop" | "branch":
                 n = draw(some.integers(2, N))
-                block = draw(some.sampled_from(LOOPS if kind == "loop" else BRANCHES))
+                blocks = LOOPS if kind == "loop" else BRANCHES
+                if a in viewed:  # which array a name stands for must be known where it is written and views of it live
+                    blocks = [block for block in blocks if not any("{a} = " in line for line in block)]
+                block = draw(some.sampled_from(blocks))
                 lines += ["    " + line.format(a=a, b=b, n=n) for line in block]
     lines.append(f"    return {draw(some.sampled_from(names))} * 1.0")
     return "\n".join(lines) + "\n"
