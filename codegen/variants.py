@@ -98,14 +98,11 @@ def _emit_choice(abi: Abi, variants: Sequence[Compiled], baseline: Target) -> An
 
 
 def emit_chosen(module: Any, function: str, targets: Sequence[Target]) -> None:
-    """const char *FUNCTION(void): the CPU whose variant calls take on this machine; null when there is none."""
+    """const char *FUNCTION(void): the CPU whose variant calls take on this x86-64; null when there is none."""
     c = Code(module, function, PTR, [])
-    if targets[0].arch == "x86_64":
-        found = c.call(CPU_FEATURES, I64)
-        for t in targets:
-            needed = required(t)
-            c.ret_if(c.eq(c.and_(found, needed), needed), c.string(t.cpu))
-        c.ret(None)
-    else:
-        c.ret(c.string(targets[0].cpu))
+    found = c.call(CPU_FEATURES, I64)
+    for t in targets:
+        needed = required(t)
+        c.ret_if(c.eq(c.and_(found, needed), needed), c.string(t.cpu))
+    c.ret(None)
     c.finish()
