@@ -64,7 +64,10 @@ class Compiler:
             from stager.transforms.calling import call_user
 
             return call_user(self.fn, args, kwargs)
-        bound = self.signature.bind(*args, **kwargs)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as e:
+            raise TypeError(f"{getattr(self.fn, '__name__', 'the function')}{self.signature}: {e}") from None
         bound.apply_defaults()
         plain, originals = plain_arrays(bound)
         if not originals and self.writes:

@@ -22,11 +22,11 @@ from stager.array import Array, raw, wrap
 from stager.cells import Cell
 from stager.errors import ControlFlowError, describe
 from stager.interpreters.stack import nearest_stage, push, stack
-from stager.ir.core_ops import fill_op, input_op
+from stager.ir.core_ops import fill_op
 from stager.ir.dtypes import DType, dtype_of
-from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
+from stager.ir.graph import Graph, Value
 from stager.ir.types import Type
-from stager.ops.regions import Captures, RegionInterpreter
+from stager.ops.regions import Captures, RegionInterpreter, compact, live_nodes
 
 Raw = Any
 
@@ -207,58 +207,9 @@ def close_regions(
     order = sorted(used)
     graphs = []
     for region, values, nodes in zip(regions, inputs, live, strict=True):
-        graphs.append(_compact(region.graph, [*values, *[region.inputs[k] for k in order]], nodes))
+        graphs.append(compact(region.graph, [*values, *[region.inputs[k] for k in order]], nodes))
         cells.discard_overlays(region)
     return tuple(graphs), captures.operands(ks), captures.operands(order)
-
-
-def live_nodes(graph: Graph, inputs: Sequence[Value]) -> set[Node]:
-    """Nodes that the outputs, the effects, these inputs or the symbols of live nodes need."""
-    live: set[Node] = set()
-    todo = [v.node for v in (*graph.outputs, *inputs)] + [n for n in graph.nodes if n.ordered]
-    while todo:
-        node = todo.pop()
-        if node in live:
-            continue
-        live.add(node)
-        todo += [a.node for a in node.args]
-        for name in node.mentioned_symbols():
-            d = graph.symbols.get(name)
-            if d is not None:
-                todo.append(d.source.node if d.kind == "data" else graph.inputs[d.source].node)
-    return live
-
-
-def _compact(graph: Graph, inputs: Sequence[Value], live: set[Node]) -> Graph:
-    """The live nodes of a region, with its inputs in the given order."""
-    out = Graph(graph.name)
-    builder = GraphBuilder(out)
-    position: dict[int, int] = {}
-    env: dict[Node, tuple[Value, ...]] = {}
-    for new, old in enumerate(inputs):
-        env[old.node] = (builder.input(old.type),)
-        position[old.node.params["index"]] = new
-
-    def moved(value: Value) -> Value:
-        return env[value.node][value.index]
-
-    data: dict[Node, list[str]] = {}
-    for name, d in graph.symbols.items():
-        if d.kind == "data":
-            data.setdefault(d.source.node, []).append(name)
-        elif d.source in position:
-            out.symbols[name] = SymbolDef(d.kind, position[d.source], d.axis, d.hint)
-    for node in graph.nodes:
-        if node.op is input_op or node not in live:
-            continue
-        copied = Node(node.op, tuple(map(moved, node.args)), node.params, node.types, node.regions, node.loc, node.path)
-        env[node] = copied.outputs
-        out.add(copied)
-        for name in data.get(node, ()):
-            d = graph.symbols[name]
-            out.symbols[name] = SymbolDef("data", moved(d.source), d.axis, d.hint)
-    out.outputs = [moved(v) for v in graph.outputs]
-    return out
 
 
 # -- leaves that cross the border -------------------------------------------------------------------------------------

@@ -574,3 +574,20 @@ def test_types_are_arguments_that_do_not_change() -> None:
     assert f(np.ones(2), np.float32).dtype == np.float32
     assert f(np.ones(2), int).dtype == np.int64
     assert f(np.ones(2), dtype=np.float32).dtype == np.float32
+
+
+def test_wrong_arguments_are_told_with_the_signature() -> None:
+    @st.compile
+    def f(x: Any, y: Any = 2) -> Any:
+        return x * y
+
+    wrong: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
+        ((), {}, "missing a required argument: 'x'"),
+        ((1.0, 2.0, 3.0), {}, "too many positional arguments"),
+        ((1.0,), {"z": 2}, "got an unexpected keyword argument 'z'"),
+        ((1.0,), {"x": 2.0}, "multiple values for argument 'x'"),
+    ]
+    for args, kwargs, text in wrong:
+        with pytest.raises(TypeError) as refused:
+            f(*args, **kwargs)
+        assert str(refused.value) == f"f(x: 'Any', y: 'Any' = 2) -> 'Any': {text}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,10 @@ def test_examples_run(name: str) -> None:
     assert found.failed == 0
 
 
+NAMES = (Path(__file__).parents[1] / "docs" / "names.md").read_text()
+
+
 @pytest.mark.parametrize("name", sorted(stager._PUBLIC))
 def test_public_names_are_documented(name: str) -> None:
     assert (getattr(stager, name).__doc__ or "").strip(), f"stager.{name} has no docstring"
+    assert f"`{name}`" in NAMES, f"docs/names.md has no row for {name}"
