@@ -13,8 +13,7 @@ from stager.interpreters.stack import bind
 from stager.ir.core_ops import fill_op
 from stager.ir.dims import Dim, is_static, product
 from stager.ir.graph import Value
-from stager.ir.types import Type
-from stager.ops.families import zeros_of
+from stager.ops.families import zeros_like
 
 
 class Totals(NamedTuple):
@@ -31,6 +30,8 @@ def accumulate(a: Any, b: Any) -> Any:
     from stager.ops.elementwise import add
 
     for whole, part in ((a, b), (b, a)):
+        if is_zeros(whole):
+            return part
         summed = _into(whole, part)
         if summed is not None:
             return summed
@@ -39,47 +40,86 @@ def accumulate(a: Any, b: Any) -> Any:
 
 def _into(whole: Any, part: Any) -> Any:
     """whole + part when `part` is an update of zeros; else None."""
-    from stager.ops.elementwise import add
-    from stager.ops.views import slice_
-
     if type(part) is not Value or not part.node.args or not is_zeros(part.node.args[0]):
         return None
     op, params = part.node.op, part.node.params
     if op.name == "scatter" and params["combine"] == "add":
-        return bind(op, whole, *part.node.args[1:], **params)
+        _, updates, *idx = part.node.args
+        one = idx[0].type.shape == () and not params["batch_dims"]
+        if one and _same_place(whole, part):  # zero there
+            return bind(op, whole.node.args[0], updates, *idx, **{**params, "combine": "set"})
+        if one and _is_update_of_zeros(updates):  # a row's part
+            return _row_summed(whole, updates, idx, params)
+        return bind(op, whole, updates, *idx, **params)
     if op.name == "slice_update":
-        rows = _rows_of_slice(whole, part)
-        if rows is not None:
-            return rows
-        if _is_small(params["sizes"], part.type.shape):
-            return bind(op, whole, add(slice_(whole, **params), part.node.args[1]), **params)
+        return _slice_summed(whole, part)
     return None
 
 
-def _rows_of_slice(whole: Any, part: Value) -> Any:
-    """For a few picked rows of a slice (`A[:, a:b][i]`): as rows of the whole, padded with zeros. Else None."""
-    from stager.ops.structural import slice_update
+def _row_summed(whole: Any, updates: Value, idx: Sequence[Value], params: dict[str, Any]) -> Any:
+    from stager.ops.indexed import gather, scatter
 
-    inner, where = part.node.args[1].node, part.node.params
-    if inner.op.name != "scatter" or inner.params["combine"] != "add" or not is_zeros(inner.args[0]):
+    where = {k: v for k, v in params.items() if k != "combine"}
+    return scatter(whole, accumulate(gather(whole, *idx, **where), updates), *idx, **where, combine="set")
+
+
+def _slice_summed(whole: Any, part: Value) -> Any:
+    from stager.ops.elementwise import add
+    from stager.ops.views import slice_
+
+    op, params, value = part.node.op, part.node.params, part.node.args[1]
+    if _same_place(whole, part):  # zero there
+        return bind(op, whole.node.args[0], value, **params)
+    if not _is_update_of_zeros(value) and not _is_small(params["sizes"], part.type.shape):
+        before = _large_part(whole)
+        if before is not None:  # several: one sum of padded parts
+            base, padded = before
+            return add(add(base, padded), part)
+    return bind(op, whole, accumulate(slice_(whole, **params), value), **params)
+
+
+def _large_part(whole: Any) -> tuple[Any, Any] | None:
+    """(x, padded) for what is x with one large part added in place, or a sum with such a part."""
+    if type(whole) is not Value:
         return None
-    _, updates, *idx = inner.args
-    axes, shape = inner.params["axes"], part.type.shape
-    if inner.params["batch_dims"] or idx[0].type.shape:
+    node = whole.node
+    if node.op.name == "add" and any(_is_padded(a) for a in node.args):
+        return node.args[0], node.args[1]
+    if node.op.name != "slice_update" or node.args[1].node.op.name != "add":
         return None
-    if any((where["starts"][a], where["sizes"][a], where["steps"][a]) != (0, shape[a], 1) for a in axes):
+    base, (there, value) = node.args[0], node.args[1].node.args
+    if there.node.op.name != "slice" or there.node.args[0] != base or there.node.params != node.params:
         return None
-    rest = [k for k in range(len(shape)) if k not in axes]
-    zeros = zeros_of(Type(part.type.dtype, tuple([shape[k] for k in rest])))
-    params = {name: tuple([where[name][k] for k in rest]) for name in ("starts", "sizes", "steps")}
-    return bind(inner.op, whole, slice_update(zeros, updates, **params), *idx, **inner.params)
+    if _is_small(node.params["sizes"], whole.type.shape):
+        return None
+    return base, bind(node.op, zeros_like(base), value, **node.params)
+
+
+def _is_padded(x: Value) -> bool:
+    return _is_update_of_zeros(x) and x.node.op.name == "slice_update"
+
+
+def _same_place(whole: Any, part: Value) -> bool:
+    """True when `whole` was just set to zero where `part` adds."""
+    if type(whole) is not Value or whole.node.op is not part.node.op or not is_zeros(whole.node.args[1]):
+        return False
+    params = {**part.node.params, "combine": "set"} if "combine" in part.node.params else part.node.params
+    same: bool = whole.node.params == params and whole.node.args[2:] == part.node.args[2:]
+    return same
+
+
+def _is_update_of_zeros(x: Any) -> bool:
+    if type(x) is not Value or x.node.op.name not in ("scatter", "slice_update") or not is_zeros(x.node.args[0]):
+        return False
+    return "combine" not in x.node.params or bool(x.node.params["combine"] == "add")
 
 
 def _is_small(sizes: Sequence[Dim], shape: Sequence[Dim]) -> bool:
     """A part worth adding by itself; one of about the size of the whole fuses better as a padded sum (stencils)."""
     if all(map(is_static, (*sizes, *shape))):
         return 2 * product(sizes) <= product(shape)  # type: ignore[operator]
-    return any(size == 1 and extent != 1 for size, extent in zip(sizes, shape, strict=True))
+    one = any(size == 1 and extent != 1 for size, extent in zip(sizes, shape, strict=True))
+    return one or not all(is_static(extent - size) for size, extent in zip(sizes, shape, strict=True))
 
 
 def is_zeros(x: Any) -> bool:
