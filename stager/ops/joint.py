@@ -16,9 +16,20 @@ from stager.interpreters.stack import bind, push, stack
 from stager.ir.core_ops import input_op
 from stager.ir.dims import Apply, Dim, Expr, Sym, dim_max, dim_min, evaluate, floordiv, substitute, symbol, symbols_of
 from stager.ir.graph import Graph, Node, Value
+from stager.ir.regions import first_operand
 from stager.ir.types import Type
 from stager.ops.families import zeros_of
-from stager.ops.regions import Captures, RegionInterpreter, dim_of, dim_value, replay, replay_control, trace_region
+from stager.ops.footprints import Lasting, lasting
+from stager.ops.regions import (
+    Captures,
+    RegionInterpreter,
+    dim_of,
+    dim_value,
+    known_dim,
+    replay,
+    replay_control,
+    trace_region,
+)
 
 Raw = Any
 
@@ -39,6 +50,7 @@ class Joint:
     ct_inputs: list[Value]
     total_inputs: list[Value]
     ct_outs: list[Value | None]  # of the active carries, then the new totals of the needed captures
+    lasting: Lasting = field(default_factory=Lasting)  # what the backward part reads of the loop's results instead
     depends: set[Node] = field(default_factory=set)  # on a cotangent or total: those inputs and the backward nodes
     forward: list[Node] = field(default_factory=list)  # in order; none depends on a cotangent
     backward: list[Node] = field(default_factory=list)  # those that do, and are linear in them
@@ -121,6 +133,17 @@ def trace_joint(
     return result
 
 
+def find_lasting(joint: Joint, n_carry: int, ends: tuple[Dim, Dim], step: int) -> None:
+    """Finds what the loop's results repeat of what its body reads and writes; `ends` are those of its index."""
+    integers: dict[int, Dim] = {}
+    for k, v in joint.interp.inputs.items():
+        raw = joint.captured[k]
+        if v.type.shape == () and v.type.dtype.is_integer:
+            known = symbol(raw) if isinstance(raw, str) else known_dim(raw)
+            integers[v.node.params["index"]] = symbol(f"%in{k}") if known is None else known
+    joint.lasting = lasting(joint.graph, n_carry, joint.outs, integers, ends, step)
+
+
 def flows(joint: Joint, cts_on: Sequence[bool]) -> list[bool]:
     """Which cotangents that come out depend on those that go in; totals by themselves do not count."""
     marked = {v.node for v, on in zip(joint.ct_inputs, cts_on, strict=True) if on}
@@ -141,10 +164,15 @@ ZERO: Any = _Zero()
 
 
 class Part:
-    """Runs chosen nodes of a joint region elsewhere. `env` holds the raw values known there; captures are free."""
+    """Runs chosen nodes of a joint region elsewhere. `env` holds the raw values known there; captures are free.
 
-    def __init__(self, joint: Joint) -> None:
+    ends: what the carries are after the loop, from which the way back takes what lasts.
+    """
+
+    def __init__(self, joint: Joint, ends: Sequence[Raw] = ()) -> None:
         self.joint = joint
+        self.ends = ends
+        self._lasting = joint.lasting if ends else Lasting()
         self.env: dict[Value, Raw] = {}
         self.dims: dict[str, Dim] = {}
         self._captures = {v: joint.captured[k] for k, v in joint.interp.inputs.items()}
@@ -199,7 +227,11 @@ class Part:
                 self._see(node.mentioned_symbols())
             if self._run_on_zeros(node):
                 continue
-            operands = [self.value(a) for a in node.args]
+            written = self._lasting.written.get(Value(node, 0)) if len(node.types) == 1 else None
+            if written is not None:
+                self.know(Value(node, 0), self._written(*written))
+                continue
+            operands = [self._operand(node, k, a) for k, a in enumerate(node.args)]
             params = node.params
             renamed = any(d != symbol(name) for name, d in self.dims.items())
             if renamed:
@@ -211,6 +243,33 @@ class Part:
             outs = out if node.op.multiple_results else (out,)
             for k, o in enumerate(outs):
                 self.know(Value(node, k), o)
+
+    def _operand(self, node: Node, k: int, a: Value) -> Raw:
+        from stager.ops.views import slice_
+
+        found = self._lasting.reads.get((node, k))
+        if found is None:
+            return self.value(a)
+        carry, path = found
+        raw = self.ends[carry]
+        for view in path:
+            raw = slice_(raw, **self._params(view))
+        return raw
+
+    def _params(self, node: Node) -> dict[str, Any]:
+        self._see(node.mentioned_symbols())
+        return {name: substitute(v, self.dims) for name, v in node.params.items()}
+
+    def _written(self, update: Node, carry: int) -> Raw:
+        """What an update wrote, read where it still stands."""
+        from stager.ops.indexed import gather
+        from stager.ops.views import slice_
+
+        where = self._params(update)
+        where.pop("combine", None)
+        if update.op.name == "slice_update":
+            return slice_(self.ends[carry], **where)
+        return gather(self.ends[carry], *[self.value(i) for i in update.args[2:]], **where)
 
     def _run_on_zeros(self, node: Node) -> bool:
         """A backward node all of whose cotangents are zero gives zero; a sum with zero is the other term."""
@@ -253,15 +312,33 @@ def _operands(graph: Graph, node: Node) -> list[Value]:
     return [*node.args, *_defining(graph, mentioned)] if mentioned else list(node.args)
 
 
-def nodes_for(graph: Graph, nodes: Sequence[Node], wanted: Iterable[Value], known: set[Value]) -> list[Node]:
+def _operands_back(joint: Joint, node: Node) -> list[Value]:
+    """The same on the way back, where what lasts is read of the loop's results."""
+    graph, last = joint.graph, joint.lasting
+    written = last.written.get(Value(node, 0)) if len(node.types) == 1 else None
+    if written is not None:
+        update = written[0]
+        return [*update.args[2:], *_defining(graph, update.mentioned_symbols() & graph.symbols.keys())]
+    if not last.reads:
+        return _operands(graph, node)
+    read = [a for k, a in enumerate(node.args) if (node, k) not in last.reads]
+    views = [view for k in range(len(node.args)) if (node, k) in last.reads for view in last.reads[node, k][1]]
+    return [*read, *_defining(graph, {name for n in (node, *views) for name in n.mentioned_symbols()})]
+
+
+def nodes_for(
+    joint: Joint, nodes: Sequence[Node], wanted: Iterable[Value], known: set[Value], *, back: bool = True
+) -> list[Node]:
     """Those of `nodes` that must run for `wanted`, given the known values, in order."""
+    graph = joint.graph
     live: set[Node] = set()
     todo = [v for v in wanted if v not in known]
     while todo:
         v = todo.pop()
         if v.node not in live:
             live.add(v.node)
-            todo += [a for a in _operands(graph, v.node) if a not in known]
+            operands = _operands_back(joint, v.node) if back else _operands(graph, v.node)
+            todo += [a for a in operands if a not in known]
     return [n for n in nodes if n in live]
 
 
@@ -270,14 +347,14 @@ def forward_nodes(joint: Joint, wanted: Sequence[Value]) -> list[Node]:
     graph = joint.graph
     effects = [n for n in joint.forward if n.ordered]
     todo = [*wanted, *[a for n in effects for a in _operands(graph, n)]]
-    needed = set(nodes_for(graph, joint.forward, todo, set(graph.inputs))) | set(effects)
+    needed = set(nodes_for(joint, joint.forward, todo, set(graph.inputs), back=False)) | set(effects)
     return [n for n in joint.forward if n in needed]
 
 
 def run_back(joint: Joint, part: Part, wanted: Sequence[Value]) -> None:
     """Run the backward part for the wanted cotangents, and of the forward part what it reads and is not known."""
     inputs = set(joint.graph.inputs)
-    nodes = nodes_for(joint.graph, [*joint.forward, *joint.backward], wanted, set(part.env) | inputs)
+    nodes = nodes_for(joint, [*joint.forward, *joint.backward], wanted, set(part.env) | inputs)
     part.run(n for n in nodes if not n.ordered)
 
 
@@ -298,6 +375,14 @@ class Residuals:
     stored: list[Value]
     hoisted: list[Value]
     bounds: dict[Value, tuple[Dim, ...]]  # the largest shape of each stored value over all iterations
+    nbytes: int  # about how much is stored per iteration
+
+
+def stores_a_carry(joint: Joint, v: Value) -> bool:
+    """Whether a stored value is a whole carried array, as it was or updated by a loop."""
+    while v.node.op.name in ("for", "while"):
+        v = v.node.args[first_operand(v.node) + v.index]
+    return v.type.ndim > 0 and v.node.op is input_op and 0 < v.node.params["index"] < joint.n_own
 
 
 def choose_residuals(
@@ -318,8 +403,8 @@ def choose_residuals(
     free = free | {v for v in graph.inputs if v not in own and v.node not in joint.depends}
     wanted: list[Value] = []
     seen: set[Value] = set()
-    for node in nodes_for(graph, joint.backward, [ct for ct in joint.ct_outs if ct is not None], set()):
-        for a in _operands(graph, node):
+    for node in nodes_for(joint, joint.backward, [ct for ct in joint.ct_outs if ct is not None], set()):
+        for a in _operands_back(joint, node):
             if a.node not in joint.depends and a not in free and a not in seen:
                 seen.add(a)
                 wanted.append(a)
@@ -328,14 +413,15 @@ def choose_residuals(
     bounds: dict[Value, tuple[Dim, ...]] = {}
     stored = _minimum_cut(joint, [v for v in wanted if v not in free], free, varying, ranges, bounds)
     more = _invariant_frontier(joint, stored, wanted, free, varying)
-    return Residuals(stored, hoisted + more, {v: bounds[v] for v in stored})
+    kept = {v: bounds[v] for v in stored}
+    return Residuals(stored, hoisted + more, kept, sum(_bytes(graph, v, shape) for v, shape in kept.items()))
 
 
 def _invariant_frontier(
     joint: Joint, stored: list[Value], wanted: list[Value], free: set[Value], varying: set[Node]
 ) -> list[Value]:
     """Costly invariant values among what is run again: computed once, ahead."""
-    nodes = nodes_for(joint.graph, joint.forward, wanted, free | set(stored))
+    nodes = nodes_for(joint, joint.forward, wanted, free | set(stored))
     return [Value(n, k) for n in nodes if n not in varying and not _is_cheap(n) for k in range(len(n.types))]
 
 
@@ -373,11 +459,12 @@ def _minimum_cut(
         else:
             bounds[v] = shape
             flow.add_edge((v, 0), (v, 1), capacity=_bytes(joint.graph, v, shape))
-        again = not must_store and (_is_cheap(v.node) or shape is None or v.node not in varying)
+        last = len(v.node.types) == 1 and v in joint.lasting.written
+        again = not must_store and (last or _is_cheap(v.node) or shape is None or v.node not in varying)
         if not again:
             flow.add_edge(start, (v, 0))
             continue
-        for a in _operands(joint.graph, v.node):
+        for a in _operands_back(joint, v.node):
             if a in free:
                 continue
             flow.add_edge((a, 1), (v, 0))

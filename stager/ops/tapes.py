@@ -9,6 +9,7 @@ and differentiated as a `for`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from functools import reduce
 from typing import Any
 
@@ -25,11 +26,13 @@ from stager.ops.joint import (
     Residuals,
     captured_symbols,
     choose_residuals,
+    find_lasting,
     flows,
     forward_nodes,
     index_ranges,
     nodes_for,
     run_back,
+    stores_a_carry,
     trace_joint,
 )
 from stager.ops.regions import (
@@ -46,6 +49,7 @@ from stager.ops.regions import (
 Raw = Any
 
 
+_lasts: ContextVar[bool] = ContextVar("lasts", default=True)  # False: loops do not leave reads to their results
 _nothing = Totals(lambda cts, totals: [None] * len(totals))
 
 
@@ -159,10 +163,27 @@ def for_pullback(
     last, trips, low, high = trip_count(lower, upper, step)
     own = (I64, *[c.type for c in carries])
     ends = (low, high - 1) if step > 0 else (high + 1, low)
-    joint = trace_joint(body, own, n, active, captured, needs_captured, active, ends)
+
+    here = _lasts.get()
+
+    def joined() -> tuple[Joint, Residuals]:
+        joint = trace_joint(body, own, n, active, captured, needs_captured, active, ends)
+        if here:
+            find_lasting(joint, n, ends, step)
+        ranges = index_ranges(joint, *ends) | _lane_ranges(joint)
+        return joint, choose_residuals(joint, {joint.graph.inputs[0]}, ranges)
+
+    joint, residuals = joined()
+    if here and any(stores_a_carry(joint, v) for v in residuals.stored):
+        # loops inside may have left reads to an array that this loop would have to store whole, in every iteration
+        token = _lasts.set(False)
+        try:
+            other = joined()
+        finally:
+            _lasts.reset(token)
+        if other[1].nbytes < residuals.nbytes:
+            joint, residuals = other
     i_value = joint.graph.inputs[0]
-    ranges = index_ranges(joint, *ends) | _lane_ranges(joint)
-    residuals = choose_residuals(joint, {i_value}, ranges)
     stored = residuals.stored
     tapes = [zeros_of(Type(v.type.dtype, (trips, *residuals.bounds[v]))) for v in stored]
     zero_based = is_static(low) and low == 0 and step == 1
@@ -207,7 +228,7 @@ def for_pullback(
         n_cts = len(start)
 
         def backward(i: Raw, *state: Raw) -> list[Raw]:
-            part = Part(joint)
+            part = Part(joint, results)
             part.env.update(hoisted)
             part.know(i_value, i)
             t = iteration(i) if stored else None
@@ -231,7 +252,7 @@ def for_pullback(
 def _hoisted(joint: Joint, residuals: Residuals) -> dict[Value, Raw]:
     """What is the same in every iteration, computed ahead of the way back."""
     ahead = Part(joint)
-    ahead.run(nodes_for(joint.graph, joint.forward, residuals.hoisted, set(joint.graph.inputs)))
+    ahead.run(nodes_for(joint, joint.forward, residuals.hoisted, set(joint.graph.inputs)))
     return {v: ahead.value(v) for v in residuals.hoisted}
 
 

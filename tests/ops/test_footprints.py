@@ -1,0 +1,196 @@
+"""Reads that the end of a loop repeats: gradients are the same with and without them, and tapes hold the rest only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stager as st
+from stager.ops import tapes
+from stager.pipeline import generate, optimize
+
+
+def recurrence(x: Any) -> Any:
+    y = x.copy()
+    for i in range(1, y.shape[0]):
+        y[i] = 0.5 * y[i] + y[i - 1] * y[i - 1]
+    return y
+
+
+def backwards(x: Any) -> Any:
+    y = x.copy()
+    for i in range(y.shape[0] - 2, -1, -1):
+        y[i] = np.sin(y[i + 1]) * x[i]
+    return y
+
+
+def overwritten_behind(x: Any) -> Any:
+    y = x.copy()
+    for i in range(1, y.shape[0]):
+        y[i] = y[i - 1] * y[i - 1] + x[i]
+        y[i - 1] = y[i - 1] * 2.0
+    return y
+
+
+def overwritten_later(x: Any) -> Any:
+    y = x.copy()
+    for i in range(y.shape[0] - 1):
+        y[i] = y[i] * y[i + 1]
+    return y
+
+
+def wraps(x: Any) -> Any:
+    y = x.copy()
+    for i in range(y.shape[0] - 1):
+        y[i] = y[i - 1] * y[i - 1] + y[i]
+    return y
+
+
+def strided(x: Any) -> Any:
+    y = x.copy()
+    for i in range(2, y.shape[0], 2):
+        y[i] = y[i - 1] * y[i - 2] * y[i]
+    return y
+
+
+def not_affine(x: Any) -> Any:
+    y = x.copy()
+    for i in range(1, 2 * y.shape[0]):
+        y[i % 3] = y[(i * i) % 5] * y[i % 3]
+    return y
+
+
+def sweeps(x: Any) -> Any:
+    y = x.copy()
+    for _ in range(3):
+        for i in range(1, y.shape[0] - 1):
+            y[i] = y[i - 1] * y[i + 1] + 0.1 * y[i]
+    return y
+
+
+def triangular(x: Any) -> Any:
+    A = np.outer(x, x) + 2.0
+    for i in range(1, A.shape[0]):
+        for j in range(i):
+            A[i, j] -= np.dot(A[i, :j], A[j, :j]) * 0.1
+            A[i, j] /= A[j, j]
+    return A
+
+
+def inner_loop_overwrites(x: Any) -> Any:
+    A = np.outer(x, x)
+    for i in range(1, A.shape[0]):
+        A[i, :] = A[i - 1, :] * A[i, :]
+        for j in range(i):
+            A[j, i] = A[j, i] * A[i, j]
+    return A
+
+
+def every_other_column(x: Any) -> Any:
+    A = np.outer(x, x)
+    for i in range(1, A.shape[0]):
+        A[i, ::2] = A[i - 1, ::2] * A[i - 1, 0]
+        A[i, 1::2] = A[i, ::2][: A[i, 1::2].shape[0]] ** 2
+    return A
+
+
+def while_inside(x: Any) -> Any:
+    y = x.copy()
+    for i in range(1, y.shape[0]):
+        k = 0
+        while k < i:
+            y[i] = y[i] * y[k]
+            k = k + 1
+    return y
+
+
+PROGRAMS = (
+    recurrence, backwards, overwritten_behind, overwritten_later, wraps, strided, not_affine, sweeps, triangular,
+    inner_loop_overwrites, every_other_column, while_inside,
+)  # fmt: skip
+
+
+def loss_of(program: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: np.sum(program(x) ** 2)
+
+
+def without_lasting(x: Any, f: Callable[[Any], Any]) -> Any:
+    token = tapes._lasts.set(False)
+    try:
+        return f(x)
+    finally:
+        tapes._lasts.reset(token)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_same_gradient_as_with_tapes(program: Callable[[Any], Any]) -> None:
+    x = np.random.default_rng(0).uniform(0.5, 1.0, 7)
+    loss = loss_of(program)
+    want = without_lasting(x, st.grad(loss))
+    assert np.allclose(st.grad(loss)(x), want, rtol=1e-12)
+    assert np.allclose(st.compile(st.grad(loss))(x), want, rtol=1e-12)
+    step = 1e-6 * np.cos(np.arange(7.0))
+    assert np.isclose(np.dot(want, step), (loss(x + step) - loss(x - step)) / 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("program", [recurrence, overwritten_later, triangular])
+def test_second_order_and_lanes(program: Callable[[Any], Any]) -> None:
+    x = np.random.default_rng(1).uniform(0.5, 1.0, 5)
+    loss = loss_of(program)
+    hessian = st.hessian(loss)(x)
+    assert np.allclose(hessian, hessian.T)
+    assert np.allclose(hessian, without_lasting(x, st.hessian(loss)), rtol=1e-10)
+    xs = np.stack([x, x + 0.1])
+    assert np.allclose(st.vmap(st.grad(loss))(xs), np.stack([st.grad(loss)(x) for x in xs]))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_loops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, writes = 12, int(rng.integers(1, 4))
+    offsets = rng.integers(-3, 4, (writes, 4)).tolist()
+    low, high, step = [(3, n - 3, 1), (n - 4, 2, -1), (3, n - 3, 2), (n - 4, 2, -3)][int(rng.integers(4))]
+
+    def program(x: Any) -> Any:
+        y = x.copy()
+        for i in range(low, high, step):
+            for to, a, b, c in offsets:
+                y[i + to] = y[i + a] * y[i + b] + 0.5 * y[i + c]
+        return y
+
+    x = rng.uniform(0.5, 1.0, n)
+    loss = loss_of(program)
+    assert np.allclose(st.grad(loss)(x), without_lasting(x, st.grad(loss)), rtol=1e-12)
+
+
+def temporary_bytes(f: Callable[..., Any], *args: Any) -> int:
+    """What the compiled gradient takes beside arguments and results, by its memory plan."""
+    program = generate(optimize(st.make_graph(f)(*args))).program
+    assert not any(s.kind == "heap" for s in program.storages)  # nothing is allocated while it runs
+    assert isinstance(program.arena_bytes, int)
+    return program.arena_bytes
+
+
+@pytest.mark.parametrize("program", [recurrence, backwards, triangular])
+def test_nothing_is_stored(program: Callable[[Any], Any]) -> None:
+    x = np.random.default_rng(0).uniform(0.5, 1.0, 100)
+    arrays = 100 * 100 if program is triangular else 100
+    assert temporary_bytes(st.grad(loss_of(program)), x) <= 5 * 8 * arrays
+
+
+def test_a_loop_that_updates_a_row_stores_rows() -> None:
+    """T steps on one row of w elements of n×w: O(T·w + n·w), not O(T·n·w)."""
+    n, w, steps = 50, 40, 200
+
+    def program(A: Any) -> Any:
+        A = A.copy()
+        for t in range(steps):
+            A[t % n] = np.sin(A[t % n]) * A[(t + 1) % n]
+        return A
+
+    A = np.random.default_rng(0).uniform(0.5, 1.0, (n, w))
+    stored = temporary_bytes(st.grad(lambda A: np.sum(program(A) ** 2)), A)
+    assert stored <= 8 * (3 * steps * w + 5 * n * w)
