@@ -12,7 +12,7 @@ from typing import Any
 
 from stager.codegen.families import fill_with
 from stager.codegen.index import Ix
-from stager.codegen.lower import LOWER, Walk, instantiate, new_symbol
+from stager.codegen.lower import DEAR, LOWER, Walk, instantiate, new_symbol
 from stager.codegen.program import (
     Buffer,
     Check,
@@ -143,9 +143,24 @@ class _Region:
         before.steps = w.steps
         before.run()
         for v in frontier:
-            if before.weight.get(value_key(v), 0) >= 2:
+            if before.weight.get(value_key(v), 0) >= 2 and not _counted(before, v):
                 before.realise(v)
         return remain, before
+
+
+def _counted(w: Walk, v: Value) -> bool:
+    """True for cheap arithmetic on positions alone: to compute it where it is used costs less than to read it."""
+    if v.type.dtype.is_inexact or w.weight.get(value_key(v), 0) >= DEAR:
+        return False
+    todo, seen = [v], {value_key(v)}
+    while todo:
+        node = todo.pop().node
+        if node.op.family not in ("elementwise", "view", "source") or node.op.name in ("input", "constant"):
+            return False
+        new = [a for a in node.args if value_key(a) not in seen]
+        seen.update(map(value_key, new))
+        todo += new
+    return True
 
 
 _HOISTED = ("source", "elementwise", "view", "reduction", "scan", "indexed", "contract", "structural", "sort")

@@ -16,7 +16,7 @@ from stager.ir.rewrite import assemble, map_regions
 
 UPDATES = frozenset({"slice_update", "scatter", "diagonal_update"})
 LAZY = frozenset({"elementwise", "view"})  # computed where they are used: their users read the array
-MOVED = 64  # nodes looked at per update
+MOVED = 256  # nodes looked at per update
 
 
 def reads_first(graph: Graph, fast_math: bool = False) -> Graph:
@@ -75,7 +75,7 @@ class _Order:
                     continue
                 if user not in self.placed:
                     found[user] = None
-                if user.op.family in LAZY:
+                if user.op.family in LAZY or user.op.name == "gather":
                     todo.append(user)
         return sorted(found, key=self.place.__getitem__)
 

@@ -23,6 +23,7 @@ from stager.ir.passes.indexed import INDEXED
 from stager.ir.passes.latest import read_latest
 from stager.ir.passes.masks import MASKS
 from stager.ir.passes.order import reads_first
+from stager.ir.passes.padded import sum_padded
 from stager.ir.passes.products import PRODUCTS
 from stager.ir.passes.update_views import UPDATE_VIEWS
 from stager.ir.passes.updates import UPDATES, drop_overwritten, join_updates
@@ -99,6 +100,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("trim_control", trim_control, "carries and results that are not needed, found from behind"),
     Pass("drop_overwritten", drop_overwritten, "updates that are written again unread"),
     Pass("join_updates", join_updates, "updates that cover their base become a concatenation"),
+    Pass("sum_padded", sum_padded, "sums of padded parts, without the padding in memory"),
     Pass("read_latest", read_latest, "reads behind an update read its result, which lets it write in place"),
     Pass("reads_first", reads_first, "what reads an array comes before what may write over it"),
 )
