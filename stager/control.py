@@ -20,6 +20,7 @@ from stager.capture.loops import Course, stage_for, stage_while
 from stager.capture.session import UNBOUND
 from stager.errors import ControlFlowError, TransformError, describe
 from stager.interpreters.stack import active, bind
+from stager.ops.checkpoints import checked_levels, checkpointing
 from stager.ops.regions import Captures
 from stager.runtime.structure import flatten, unflatten
 from stager.staged import UserRegion, close_regions, handle, inside
@@ -60,11 +61,17 @@ def _bound(x: Any) -> Any:
 
 
 @_anywhere
-def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Tree], Tree], init: Tree) -> Tree:
+def fori_loop(
+    lower: Any, upper: Any, body: Callable[[Any, Tree], Tree], init: Tree, *, checkpoint: str | int | None = None
+) -> Tree:
     """`carry = body(i, carry)` for every i of `range(lower, upper)`; returns the last carry.
 
     lower, upper: ints, traced or not. The carry keeps its structure, shapes and dtypes; Python numbers in `init` take
     the dtype that the body gives them. One node, whatever the trip count.
+
+    checkpoint: what reverse mode keeps of the n iterations. None: tapes of what the backward pass needs of each.
+    "sqrt": the carry before every √n-th one, the others are run again; O(√n) memory for one more forward pass.
+    "binomial": the carry before log₂ n of them, chosen so that fewest are run again; an int: that many.
 
     >>> import stager as st
     >>> float(st.fori_loop(0, 4, lambda i, s: s + i, 0.0))
@@ -76,13 +83,18 @@ def fori_loop(lower: Any, upper: Any, body: Callable[[Any, Tree], Tree], init: T
         nonlocal carry
         carry = call_user(body, (i, carry))
 
-    stage_for(Course(_bound(lower), _bound(upper), 1, lambda i: i), step, ("carry",), None, False)
+    with checkpointing(checked_levels(checkpoint)):
+        stage_for(Course(_bound(lower), _bound(upper), 1, lambda i: i), step, ("carry",), None, False)
     return carry
 
 
 @_anywhere
-def while_loop(cond: Callable[[Tree], Any], body: Callable[[Tree], Tree], init: Tree) -> Tree:
+def while_loop(
+    cond: Callable[[Tree], Any], body: Callable[[Tree], Tree], init: Tree, *, checkpoint: str | int | None = None
+) -> Tree:
     """`carry = body(carry)` while `cond(carry)`; returns the last carry.
+
+    checkpoint: as in `fori_loop`; "binomial" keeps 16 carries, for the trip count is not known before the loop ran.
 
     >>> import stager as st
     >>> float(st.while_loop(lambda x: x < 100, lambda x: x * 2, 3.0))
@@ -97,7 +109,8 @@ def while_loop(cond: Callable[[Tree], Any], body: Callable[[Tree], Tree], init: 
         nonlocal carry
         carry = call_user(body, (carry,))
 
-    stage_while(test, step, ("carry",), None, False, None)
+    with checkpointing(checked_levels(checkpoint)):
+        stage_while(test, step, ("carry",), None, False, None)
     return carry
 
 
@@ -196,11 +209,13 @@ def scan(
     length: int | None = None,
     reverse: bool = False,
     unroll: int = 1,
+    checkpoint: str | int | None = None,
 ) -> tuple[Tree, Tree]:
     """`carry, y = f(carry, x)` over the leading axes of xs; returns (last carry, the y's stacked).
 
     xs: any nesting of arrays with one leading length, or None with `length` given. reverse: from the last element to
-    the first; the y's stay in the places of their x's. unroll: iterations per trip of the loop.
+    the first; the y's stay in the places of their x's. unroll: iterations per trip of the loop. checkpoint: as in
+    `fori_loop`.
 
     >>> import numpy as np, stager as st
     >>> st.scan(lambda c, x: (c + x, c * x), 0.0, np.array([1.0, 2.0, 3.0]))
@@ -234,7 +249,8 @@ def scan(
 
     unroll = unroll if isinstance(n, int) else 1
     whole = n - n % unroll if isinstance(n, int) else as_array(n)
-    stage_for(Course(0, whole, unroll, lambda k: k), step, ("carry",), None, False)
+    with checkpointing(checked_levels(checkpoint)):
+        stage_for(Course(0, whole, unroll, lambda k: k), step, ("carry",), None, False)
     if unroll > 1:
         rest, unroll = range(whole, n), 1
         for k in rest:

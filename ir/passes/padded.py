@@ -1,10 +1,10 @@
 """Sums of padded arrays, read piece by piece instead of put together in memory.
 
 The transpose of a stencil is a sum of arrays that are zero but for a large part each: `0; [1:-1] = a` plus
-`0; [2:] = b` plus …, and every term would be filled with zeros, written and read again. Here the last axis is cut where a
-part begins or ends. Inside a piece a term is a slice of its part or of what surrounds it; along the other axes it is read
-at a clipped position and selected. So the sum is one loop over contiguous rows. The terms are added in the same order, zeros
-included: every bit stays.
+`0; [2:] = b` plus …, and every term would be filled with zeros, written and read again. Here the last axis is cut where
+a part begins or ends. Inside a piece a term is a slice of its part or of what surrounds it; along the other axes it is
+read at a clipped position and selected. So the sum is one loop over contiguous rows. The terms are added in the same
+order, zeros included: every bit stays.
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import bind
 from stager.ir.dtypes import b1, i64
 from stager.ir.types import Type
+from stager.ops.checkpoints import checkpointing, loop_params
 from stager.ops.families import zeros_of
 from stager.ops.regions import Captures
 from stager.runtime.structure import flatten
@@ -286,7 +287,7 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
     for _ in range(ATTEMPTS):
         variables.restore(start)
         region = UserRegion("body", Captures(), spec.declared)
-        with inside(region):
+        with inside(region), checkpointing(None):
             i = region.input(I64)
             region.bounds[0] = bounds
             values = spec.inputs(region)
@@ -308,7 +309,8 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
         graphs, cell_raws, captured = close_regions([region], [[i, *values]], carried)
         operands = [*spec.starts(), *_zeros(late), *[c.read() for c in spec.declared], *cell_raws]
         ends = [as_raw(b, i64) for b in (course.lower, course.upper)]
-        results = bind(for_op, *ends, *operands, *captured, step=course.step, n_carry=len(operands), regions=graphs)
+        params = {"step": course.step, "n_carry": len(operands), **loop_params()}
+        results = bind(for_op, *ends, *operands, *captured, regions=graphs, **params)
         _assign(spec, late, carried, iter(results), variables)
         return
     raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))
@@ -467,7 +469,7 @@ class _WhileNode:
         with inside(cond):
             own_cond = self._condition(cond)
         variables.restore(start)
-        with inside(main):
+        with inside(main), checkpointing(None):
             own, index, _, _ = self._enter(main)
             if self.bounds is not None:
                 main.bounds[0] = self.bounds
@@ -506,7 +508,8 @@ class _WhileNode:
         if returned is not None:
             operands += returned.outputs(value_of(self.signal))
         operands += [*_zeros(late), *[c.read() for c in spec.declared], *cell_raws]
-        results = iter(bind(while_op, *operands, *captured, n_carry=len(operands), regions=graphs))
+        params = {"n_carry": len(operands), **loop_params()}
+        results = iter(bind(while_op, *operands, *captured, regions=graphs, **params))
         if course is not None:
             next(results)
         code_after = handle(next(results), False) if self.coded else None

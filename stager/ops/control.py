@@ -40,6 +40,7 @@ from stager.ops.regions import (
     scalar_index,
     trace_region,
 )
+from stager.ops.tapes import Levels
 
 Raw = Any
 RawFunction = Callable[..., Sequence[Raw]]
@@ -79,7 +80,13 @@ def _list(types: Sequence[Type]) -> str:
 
 
 def _for_type(
-    lower: Type, upper: Type, *types: Type, step: int, n_carry: int, regions: tuple[Graph, ...]
+    lower: Type,
+    upper: Type,
+    *types: Type,
+    step: int,
+    n_carry: int,
+    regions: tuple[Graph, ...],
+    checkpoint: Levels = None,
 ) -> tuple[Type, ...]:
     if lower != I64 or upper != I64 or step == 0:
         raise DTypeError(
@@ -90,7 +97,9 @@ def _for_type(
     return types[:n_carry]
 
 
-def _while_type(*types: Type, n_carry: int, regions: tuple[Graph, ...]) -> tuple[Type, ...]:
+def _while_type(
+    *types: Type, n_carry: int, regions: tuple[Graph, ...], checkpoint: Levels = None
+) -> tuple[Type, ...]:
     cond, body = regions
     _takes("while", cond, types)
     _takes("while", body, types)
@@ -123,7 +132,9 @@ def _no_reference(*args: Any, **params: Any) -> Any:
 # -- building nodes ---------------------------------------------------------------------------------------------------
 
 
-def for_loop(lower: Raw, upper: Raw, carries: Sequence[Raw], body: RawFunction, *, step: int = 1) -> tuple[Raw, ...]:
+def for_loop(
+    lower: Raw, upper: Raw, carries: Sequence[Raw], body: RawFunction, *, step: int = 1, checkpoint: Levels = None
+) -> tuple[Raw, ...]:
     """carries after `body(i, *carries)` for every i of range(lower, upper, step)."""
     n = len(carries)
     low, high = known_dim(lower), known_dim(upper)
@@ -131,16 +142,23 @@ def for_loop(lower: Raw, upper: Raw, carries: Sequence[Raw], body: RawFunction, 
     traced = trace_region(body, (I64, *[c.type for c in carries]), Captures(), index=ends)
     regions, captured = finish([traced], 1 + n)
     operands = (scalar_index(lower), scalar_index(upper), *carries, *captured)
-    out: tuple[Raw, ...] = bind(for_op, *operands, step=step, n_carry=n, regions=regions)
+    out: tuple[Raw, ...] = bind(for_op, *operands, step=step, n_carry=n, regions=regions, **_kept(checkpoint))
     return out
 
 
-def while_loop(carries: Sequence[Raw], cond: Callable[..., Raw], body: RawFunction) -> tuple[Raw, ...]:
+def _kept(checkpoint: Levels) -> dict[str, Any]:
+    """The param that says which states reverse mode keeps, where it is not tapes."""
+    return {} if checkpoint is None else {"checkpoint": checkpoint}
+
+
+def while_loop(
+    carries: Sequence[Raw], cond: Callable[..., Raw], body: RawFunction, *, checkpoint: Levels = None
+) -> tuple[Raw, ...]:
     """carries after as many `body(*carries)` as `cond(*carries)` (a b1 scalar) asks for."""
     captures, types, n = Captures(), [c.type for c in carries], len(carries)
     traced = [trace_region(lambda *cs: (cond(*cs),), types, captures, "cond"), trace_region(body, types, captures)]
     regions, captured = finish(traced, n)
-    out: tuple[Raw, ...] = bind(while_op, *carries, *captured, n_carry=n, regions=regions)
+    out: tuple[Raw, ...] = bind(while_op, *carries, *captured, n_carry=n, regions=regions, **_kept(checkpoint))
     return out
 
 
@@ -166,18 +184,17 @@ def map_lanes(size: Dim, body: RawFunction) -> tuple[Raw, ...]:
 def _rebuild_for(operands: Sequence[Raw], params: dict[str, Any], regions: Sequence[Graph]) -> tuple[Raw, ...]:
     n = params["n_carry"]
     carries, captured = operands[2 : 2 + n], operands[2 + n :]
-    return for_loop(
-        operands[0], operands[1], carries, lambda i, *cs: replay(regions[0], [i, *cs, *captured]), step=params["step"]
-    )
+    levels = params.get("checkpoint")
+    return for_loop(operands[0], operands[1], carries, lambda i, *cs: replay(regions[0], [i, *cs, *captured]),
+                    step=params["step"], checkpoint=levels)  # fmt: skip
 
 
 def _rebuild_while(operands: Sequence[Raw], params: dict[str, Any], regions: Sequence[Graph]) -> tuple[Raw, ...]:
     n = params["n_carry"]
     carries, captured = operands[:n], operands[n:]
     cond, body = regions
-    return while_loop(
-        carries, lambda *cs: replay(cond, [*cs, *captured])[0], lambda *cs: replay(body, [*cs, *captured])
-    )
+    return while_loop(carries, lambda *cs: replay(cond, [*cs, *captured])[0],
+                      lambda *cs: replay(body, [*cs, *captured]), checkpoint=params.get("checkpoint"))  # fmt: skip
 
 
 def _rebuild_switch(operands: Sequence[Raw], params: dict[str, Any], regions: Sequence[Graph]) -> tuple[Raw, ...]:
@@ -278,7 +295,9 @@ def _spread(values: Sequence[Raw], active: Sequence[bool]) -> list[Raw]:
     return [next(it) if on else None for on in active]
 
 
-def _for_jvp(primals: Any, tangents: Any, *, step: int, n_carry: int, regions: tuple[Graph, ...]) -> Any:
+def _for_jvp(
+    primals: Any, tangents: Any, *, step: int, n_carry: int, regions: tuple[Graph, ...], checkpoint: Levels = None
+) -> Any:
     (body,), n = regions, n_carry
     carries, captured = primals[2 : 2 + n], primals[2 + n :]
     t_carries, t_captured = tangents[2 : 2 + n], tangents[2 + n :]
@@ -289,11 +308,14 @@ def _for_jvp(primals: Any, tangents: Any, *, step: int, n_carry: int, regions: t
         primal, tangent = _pushforward(body, args, ts, active)
         return primal + tangent
 
-    outs = for_loop(primals[0], primals[1], [*carries, *_filled(t_carries, carries, active)], both, step=step)
+    start = [*carries, *_filled(t_carries, carries, active)]
+    outs = for_loop(primals[0], primals[1], start, both, step=step, checkpoint=checkpoint)
     return outs[:n], tuple(_spread(outs[n:], active))
 
 
-def _while_jvp(primals: Any, tangents: Any, *, n_carry: int, regions: tuple[Graph, ...]) -> Any:
+def _while_jvp(
+    primals: Any, tangents: Any, *, n_carry: int, regions: tuple[Graph, ...], checkpoint: Levels = None
+) -> Any:
     (cond, body), n = regions, n_carry
     carries, captured = primals[:n], primals[n:]
     t_carries, t_captured = tangents[:n], tangents[n:]
@@ -304,7 +326,7 @@ def _while_jvp(primals: Any, tangents: Any, *, n_carry: int, regions: tuple[Grap
         return primal + tangent
 
     start = [*carries, *_filled(t_carries, carries, active)]
-    outs = while_loop(start, lambda *cs: replay(cond, [*cs[:n], *captured])[0], both)
+    outs = while_loop(start, lambda *cs: replay(cond, [*cs[:n], *captured])[0], both, checkpoint=checkpoint)
     return outs[:n], tuple(_spread(outs[n:], active))
 
 
@@ -425,9 +447,18 @@ def lanes_in_order(size: Dim, lane_outs: RawFunction) -> tuple[Raw, ...]:
     return for_loop(0, dim_value(size), buffers, body)
 
 
-def _for_batch(interp: Any, args: Any, bdims: Any, *, step: int, n_carry: int, regions: tuple[Graph, ...]) -> Any:
+def _for_batch(
+    interp: Any,
+    args: Any,
+    bdims: Any,
+    *,
+    step: int,
+    n_carry: int,
+    regions: tuple[Graph, ...],
+    checkpoint: Levels = None,
+) -> Any:
     (body,), n = regions, n_carry
-    params = {"step": step, "n_carry": n_carry, "regions": regions}
+    params = {"step": step, "n_carry": n_carry, "regions": regions, **_kept(checkpoint)}
     if bdims[0] is not None or bdims[1] is not None:
         return _lane_by_lane(interp, for_op, args, bdims, params)
     carries, captured = args[2 : 2 + n], args[2 + n :]
@@ -436,15 +467,18 @@ def _for_batch(interp: Any, args: Any, bdims: Any, *, step: int, n_carry: int, r
     inner = (None, *_fronts(on), *captured_bdims)
     try:
         outs = for_loop(args[0], args[1], _start(interp, carries, bdims[2 : 2 + n], on),
-                        lambda i, *cs: _batched(interp, body, [i, *cs, *captured], inner, on), step=step)  # fmt: skip
+                        lambda i, *cs: _batched(interp, body, [i, *cs, *captured], inner, on), step=step,
+                        checkpoint=checkpoint)  # fmt: skip
     except LaneDependentError:
         return _lane_by_lane(interp, for_op, args, bdims, params)
     return outs, _fronts(on)
 
 
-def _while_batch(interp: Any, args: Any, bdims: Any, *, n_carry: int, regions: tuple[Graph, ...]) -> Any:
+def _while_batch(
+    interp: Any, args: Any, bdims: Any, *, n_carry: int, regions: tuple[Graph, ...], checkpoint: Levels = None
+) -> Any:
     (cond, body), n = regions, n_carry
-    params = {"n_carry": n_carry, "regions": regions}
+    params = {"n_carry": n_carry, "regions": regions, **_kept(checkpoint)}
     carries, captured, captured_bdims = args[:n], args[n:], bdims[n:]
     on = carry_fixpoint(body, 0, _has(bdims[:n]), _has(captured_bdims), carries_batch)
     if dependent_outputs(cond, [*on, *_has(captured_bdims)], carries_batch)[0]:
@@ -455,6 +489,7 @@ def _while_batch(interp: Any, args: Any, bdims: Any, *, n_carry: int, regions: t
             _start(interp, carries, bdims[:n], on),
             lambda *cs: _batched(interp, cond, [*cs, *captured], inner, (False,))[0],
             lambda *cs: _batched(interp, body, [*cs, *captured], inner, on),
+            checkpoint=checkpoint,
         )
     except LaneDependentError:
         return _lane_by_lane(interp, while_op, args, bdims, params)

@@ -8,7 +8,7 @@ and differentiated as a `for`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import reduce
 from typing import Any
@@ -35,6 +35,7 @@ from stager.ops.joint import (
     stores_a_carry,
     trace_joint,
 )
+from stager.ops.loop_back import LoopBack, added, spread
 from stager.ops.regions import (
     I64,
     Captures,
@@ -47,6 +48,7 @@ from stager.ops.regions import (
 )
 
 Raw = Any
+Levels = str | int | None  # of checkpoints: "sqrt", "binomial", or a number of states that are kept
 
 
 _lasts: ContextVar[bool] = ContextVar("lasts", default=True)  # False: loops do not leave reads to their results
@@ -56,7 +58,7 @@ _nothing = Totals(lambda cts, totals: [None] * len(totals))
 # -- tapes ------------------------------------------------------------------------------------------------------------
 
 
-def _write_row(tape: Raw, row: Raw, t: Raw) -> Raw:
+def write_row(tape: Raw, row: Raw, t: Raw) -> Raw:
     """tape with row t set; a row smaller than the tape's goes to its corner."""
     from stager.ops.indexed import scatter
     from stager.ops.structural import slice_update
@@ -75,7 +77,7 @@ def _write_row(tape: Raw, row: Raw, t: Raw) -> Raw:
     )
 
 
-def _read_row(tape: Raw, shape: tuple[Dim, ...], t: Raw) -> Raw:
+def read_row(tape: Raw, shape: tuple[Dim, ...], t: Raw) -> Raw:
     from stager.ops.indexed import gather
     from stager.ops.views import reshape, slice_
 
@@ -142,17 +144,21 @@ def _end(x: Raw, *, least: bool) -> Dim:
 # -- for --------------------------------------------------------------------------------------------------------------
 
 
-def _spread(values: Iterable[Raw], on: Sequence[bool]) -> list[Raw]:
-    it = iter(values)
-    return [next(it) if x else None for x in on]
-
-
 def for_pullback(
-    args: Sequence[Raw], needs: Sequence[bool], *, step: int, n_carry: int, regions: tuple[Graph, ...]
+    args: Sequence[Raw],
+    needs: Sequence[bool],
+    *,
+    step: int,
+    n_carry: int,
+    regions: tuple[Graph, ...],
+    checkpoint: Levels = None,
 ) -> tuple[Any, Totals]:
     """Forward with tapes; backward with the iterations in reverse."""
+    from stager.ops.checkpoints import checkpointed_pullback
     from stager.ops.control import carry_fixpoint, for_loop, for_op
 
+    if checkpoint is not None:
+        return checkpointed_pullback(args, needs, step=step, n_carry=n_carry, regions=regions, levels=checkpoint)
     (body,), n = regions, n_carry
     lower, upper = args[:2]
     carries, captured = args[2 : 2 + n], args[2 + n :]
@@ -203,29 +209,15 @@ def for_pullback(
             part.know(v, raw)
         part.run(forward_nodes(joint, [*joint.outs, *stored]))
         t = iteration(i) if stored else None
-        rows = [_write_row(tape, part.value(v), t) for tape, v in zip(state[n:], stored, strict=True)]
+        rows = [write_row(tape, part.value(v), t) for tape, v in zip(state[n:], stored, strict=True)]
         return [*[part.value(v) for v in joint.outs], *rows]
 
     outs = for_loop(lower, upper, [*carries, *tapes], forward, step=step)
     results, filled = outs[:n], outs[n:]
 
     def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
-        given = [ct for ct, on in zip(cts, active, strict=True) if on]
-        n_active = len(given)
-        on = [ct is not None for ct in given]
-        while True:
-            reached = flows(joint, on)
-            grown = [a or b for a, b in zip(on, reached[:n_active], strict=True)]
-            if grown == on:
-                break
-            on = grown
-        capture_on = reached[n_active:]
-        active_carries = [c for c, a in zip(carries, active, strict=True) if a]
-        needed = [(c, t) for c, t, need in zip(captured, totals[2 + n :], needs_captured, strict=True) if need]
-        start = [zeros_like(c) if ct is None else ct for ct, c, x in zip(given, active_carries, on, strict=True) if x]
-        sums = [zeros_like(c) if t is None else t for (c, t), x in zip(needed, capture_on, strict=True) if x]
+        way = LoopBack(joint, active, carries, captured, needs_captured, cts, totals[2:])
         hoisted = _hoisted(joint, residuals)
-        n_cts = len(start)
 
         def backward(i: Raw, *state: Raw) -> list[Raw]:
             part = Part(joint, results)
@@ -233,18 +225,11 @@ def for_pullback(
             part.know(i_value, i)
             t = iteration(i) if stored else None
             for tape, v in zip(filled, stored, strict=True):
-                part.know(v, _read_row(tape, part.type(v.type).shape, t))
-            ct_on = [*on, *capture_on]
-            for v, ct in zip([*joint.ct_inputs, *joint.total_inputs], _spread(state, ct_on), strict=True):
-                part.know(v, ct)
-            run_back(joint, part, [ct for ct, x in zip(joint.ct_outs, ct_on, strict=True) if x and ct is not None])
-            new = [ct for ct, x in zip(joint.ct_outs, ct_on, strict=True) if x]
-            return [zeros_like(s) if ct is None else part.value(ct) for s, ct in zip(state, new, strict=True)]
+                part.know(v, read_row(tape, part.type(v.type).shape, t))
+            return way.step(part, state)
 
-        back = for_loop(last, _plus(lower, -step), [*start, *sums], backward, step=-step)
-        carry_cts = _spread(_spread(back[:n_cts], on), active)
-        capture_cts = _spread(_spread(back[n_cts:], capture_on), needs_captured)
-        return [None, None, *_added(totals[2 : 2 + n], carry_cts), *capture_cts]
+        back = for_loop(last, _plus(lower, -step), way.start, backward, step=-step)
+        return [None, None, *way.results(back)]
 
     return results, Totals(pull)
 
@@ -256,16 +241,16 @@ def _hoisted(joint: Joint, residuals: Residuals) -> dict[Value, Raw]:
     return {v: ahead.value(v) for v in residuals.hoisted}
 
 
-def _added(totals: Sequence[Raw], cts: Sequence[Raw]) -> list[Raw]:
-    """New totals; None where nothing came."""
-    return [ct if ct is None or t is None else accumulate(t, ct) for t, ct in zip(totals, cts, strict=True)]
-
-
 # -- while ------------------------------------------------------------------------------------------------------------
 
 
 def while_pullback(
-    args: Sequence[Raw], needs: Sequence[bool], *, n_carry: int, regions: tuple[Graph, ...]
+    args: Sequence[Raw],
+    needs: Sequence[bool],
+    *,
+    n_carry: int,
+    regions: tuple[Graph, ...],
+    checkpoint: Levels = None,
 ) -> tuple[Any, Totals]:
     """Run once to count, then as a `for` of so many iterations."""
     from stager.ops.control import carry_fixpoint, while_loop, while_op
@@ -286,7 +271,9 @@ def while_pullback(
     indexed_regions, captured_more = finish([indexed], 1 + len(args))
     operands = (scalar_index(0), counted[0], *args, *captured_more)
     wide_needs = (False, False, *needs, *[False] * len(captured_more))
-    outs, pull = for_pullback(operands, wide_needs, step=1, n_carry=n, regions=indexed_regions)
+    outs, pull = for_pullback(
+        operands, wide_needs, step=1, n_carry=n, regions=indexed_regions, checkpoint=checkpoint
+    )
 
     def pull_operands(cts: Sequence[Raw], totals: Sequence[Raw]) -> Sequence[Raw]:
         return pull.run(cts, [None, None, *totals, *[None] * len(captured_more)])[2 : 2 + len(args)]
@@ -352,7 +339,7 @@ def switch_pullback(args: Sequence[Raw], needs: Sequence[bool], *, regions: tupl
             return branch
 
         back = switch_case(index, [backward(k) for k in range(len(regions))])
-        return [None, *_spread(_spread(back, capture_on), needs_captured)]
+        return [None, *spread(spread(back, capture_on), needs_captured)]
 
     return results, Totals(pull)
 
@@ -421,9 +408,9 @@ def map_pullback(
             part.env.update(hoisted)
             part.know(lane_value, lane)
             for tape, v in zip(saved, stored, strict=True):
-                part.know(v, _read_row(tape, part.type(v.type).shape, lane))
+                part.know(v, read_row(tape, part.type(v.type).shape, lane))
             for v, ct in zip(joint.ct_inputs, given, strict=True):
-                part.know(v, None if ct is None else _read_row(ct, part.type(v.type).shape, lane))
+                part.know(v, None if ct is None else read_row(ct, part.type(v.type).shape, lane))
             for v in joint.total_inputs:
                 part.know(v, None)
             for v, total in zip(total_inputs, sums, strict=False):
@@ -440,7 +427,7 @@ def map_pullback(
 
             stacked = map_lanes(size, lane_back)
             own = [moveaxis(s, 0, chain[0].params["axes"][0]) for s, chain in zip(stacked, rows, strict=True)]
-            back = _added([total for _, total in needed], own)
+            back = added([total for _, total in needed], own)
         else:
 
             def step(lane: Raw, *state: Raw) -> list[Raw]:
@@ -449,7 +436,7 @@ def map_pullback(
 
             start = [zeros_like(a) if total is None else total for a, total in needed]
             back = list(for_loop(0, dim_value(size), start, step))
-        return _spread(_spread(back, capture_on), needs)
+        return spread(spread(back, capture_on), needs)
 
     return results, Totals(pull)
 

@@ -44,7 +44,8 @@ def _vjp(
 
     The last `saved` results of the first run take the place of what the second one would compute.
     """
-    from stager.ops.elementwise import barrier
+    from stager.ops.checkpoints import checked_levels, checkpointing
+from stager.ops.elementwise import barrier
 
     def apart(x: Any) -> Any:
         return barrier(x) if x.type.dtype.is_inexact else x
@@ -113,7 +114,7 @@ def checkpoint_name(x: Any, name: str) -> Any:
     )
 
 
-Policy = str | Collection[str] | Callable[[Node], bool]
+Policy = str | int | Collection[str] | Callable[[Node], bool]
 
 
 def _keeps(policy: Policy) -> Callable[[Node], bool]:
@@ -124,10 +125,10 @@ def _keeps(policy: Policy) -> Callable[[Node], bool]:
         return lambda node: node.op.family == "contract"
     if callable(policy):
         return policy
-    if isinstance(policy, str) or not all(isinstance(name, str) for name in policy):
+    if isinstance(policy, str | int) or not all(isinstance(name, str) for name in policy):
         raise ValueError(
-            "checkpoint: policy is 'nothing', 'everything', 'dots', a collection of names or a function, "
-            f"not {policy!r}"
+            "checkpoint: policy is 'nothing', 'everything', 'dots', a collection of names or a function, or what loops "
+            f"keep: 'sqrt', 'binomial' or a positive number of states; not {policy!r}"
         )
     names = frozenset(policy)
     return lambda node: node.op.name == "checkpoint_name" and node.params["name"] in names
@@ -146,6 +147,8 @@ def checkpoint(f: Callable[..., Any], *, policy: Policy = "nothing") -> Callable
     policy: "nothing" (keep nothing of the inside), "everything" (as without checkpoint), "dots" (keep the results of
     matrix products), a collection of names (keep what `checkpoint_name` calls so), or a function that says of a node
     of f's graph whether to keep its results. Values inside loops and branches of f are computed again.
+    "sqrt", "binomial" or a number of states: what the loops of f keep, Python loops included, as in `fori_loop`; only the
+    loops that stand in no other, and what f does outside of them is kept as without checkpoint.
     Forward mode, batching and plain calls are as without it. f must not write into its arguments.
 
     >>> import numpy as np, stager as st
@@ -153,12 +156,17 @@ def checkpoint(f: Callable[..., Any], *, policy: Policy = "nothing") -> Callable
     >>> bool(np.isclose(st.grad(lambda x: f(x).sum())(np.ones(2))[0], np.cos(np.sin(1)) * np.cos(1)))
     True
     """
-    keeps = None if policy == "everything" else _keeps(policy)
+    of_loops = policy in ("sqrt", "binomial") or (type(policy) is int and policy > 0)
+    levels = checked_levels(policy) if of_loops else None
+    keeps = None if of_loops or policy == "everything" else _keeps(policy)
 
     @functools.wraps(f)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
-        if not active() or keeps is None:
-            return call_user(f, args, kwargs) if active() else f(*args, **kwargs)
+        if not active():
+            return f(*args, **kwargs)
+        if keeps is None:
+            with checkpointing(levels):
+                return call_user(f, args, kwargs)
         leaves, structure = flatten((args, kwargs))
         own = [x for x in leaves if isinstance(x, Array)]
         captures = Captures()

@@ -1,0 +1,72 @@
+"""What goes back through the iterations of a loop, whatever the forward pass kept for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from stager.ops.cotangents import accumulate
+from stager.ops.families import zeros_like
+from stager.ops.joint import Joint, Part, flows, run_back
+
+Raw = Any
+
+
+class LoopBack:
+    """What goes back through the iterations of a loop: the cotangents of active carries, and the totals of captures."""
+
+    def __init__(
+        self,
+        joint: Joint,
+        active: Sequence[bool],
+        carries: Sequence[Raw],
+        captured: Sequence[Raw],
+        needs_captured: Sequence[bool],
+        cts: Sequence[Raw],
+        totals: Sequence[Raw],
+    ) -> None:
+        """cts: of the loop's results. totals: of its carries and captures up to now."""
+        self.joint, self.active, self.needs_captured = joint, active, needs_captured
+        n = len(carries)
+        self._carry_totals = totals[:n]
+        given = [ct for ct, on in zip(cts, active, strict=True) if on]
+        n_active = len(given)
+        self.on = [ct is not None for ct in given]
+        while True:
+            reached = flows(joint, self.on)
+            grown = [a or b for a, b in zip(self.on, reached[:n_active], strict=True)]
+            if grown == self.on:
+                break
+            self.on = grown
+        self.capture_on = reached[n_active:]
+        mine = [c for c, a in zip(carries, active, strict=True) if a]
+        needed = [(c, t) for c, t, need in zip(captured, totals[n:], needs_captured, strict=True) if need]
+        start = [zeros_like(c) if ct is None else ct for ct, c, x in zip(given, mine, self.on, strict=True) if x]
+        sums = [zeros_like(c) if t is None else t for (c, t), x in zip(needed, self.capture_on, strict=True) if x]
+        self._n_cts = len(start)
+        self.start = [*start, *sums]
+
+    def step(self, part: Part, state: Sequence[Raw]) -> list[Raw]:
+        """The state one iteration further back; `part` knows what the forward part needs."""
+        joint, on = self.joint, [*self.on, *self.capture_on]
+        for v, ct in zip([*joint.ct_inputs, *joint.total_inputs], spread(state, on), strict=True):
+            part.know(v, ct)
+        run_back(joint, part, [ct for ct, x in zip(joint.ct_outs, on, strict=True) if x and ct is not None])
+        new = [ct for ct, x in zip(joint.ct_outs, on, strict=True) if x]
+        return [zeros_like(s) if ct is None else part.value(ct) for s, ct in zip(state, new, strict=True)]
+
+    def results(self, back: Sequence[Raw]) -> list[Raw]:
+        """The totals of carries and captures, from the state behind the first iteration."""
+        carry_cts = spread(spread(back[: self._n_cts], self.on), self.active)
+        capture_cts = spread(spread(back[self._n_cts :], self.capture_on), self.needs_captured)
+        return [*added(self._carry_totals, carry_cts), *capture_cts]
+
+
+def spread(values: Iterable[Raw], on: Sequence[bool]) -> list[Raw]:
+    it = iter(values)
+    return [next(it) if x else None for x in on]
+
+
+def added(totals: Sequence[Raw], cts: Sequence[Raw]) -> list[Raw]:
+    """New totals; None where nothing came."""
+    return [ct if ct is None or t is None else accumulate(t, ct) for t, ct in zip(totals, cts, strict=True)]
