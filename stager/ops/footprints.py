@@ -350,16 +350,18 @@ def lasting(
                 value = v.node.args[1]
                 if value in result.written:
                     continue
-                if stays(scope.box(v.node, v)) and _exact(scope, v.node, v):
+                if stays(scope.box(v.node, v)) and _exact(scope, v.node):
                     result.written[value] = v.node, k
     return result
 
 
-def _exact(scope: Scope, update: Node, x: Value) -> bool:
-    """Whether the positions are the same when they are read: a scatter to one place."""
+def _exact(scope: Scope, update: Node) -> bool:
+    """Whether the place can be told ahead of the update, from the index alone."""
     if update.op.name == "slice_update":
-        return True
-    return not update.params["batch_dims"] and all(i.type.shape == () for i in update.args[2:])
+        return update.mentioned_symbols() <= scope.names.keys()
+    if update.params["batch_dims"] or any(i.type.shape != () for i in update.args[2:]):
+        return False
+    return all(scope.index(i) is not None for i in update.args[2:])
 
 
 def _moved(d: Dim, i: Any, later: Any) -> Dim:

@@ -261,10 +261,12 @@ class Part:
         return {name: substitute(v, self.dims) for name, v in node.params.items()}
 
     def _written(self, update: Node, carry: int) -> Raw:
-        """What an update wrote, read where it still stands."""
+        """What an update wrote, read where it still stands. Its place may be computed after what it wrote."""
         from stager.ops.indexed import gather
         from stager.ops.views import slice_
 
+        known = set(self.env) | set(self.joint.graph.inputs)
+        self.run(nodes_for(self.joint, self.joint.forward, update.args[2:], known))
         where = self._params(update)
         where.pop("combine", None)
         if update.op.name == "slice_update":

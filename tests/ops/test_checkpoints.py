@@ -116,7 +116,7 @@ def test_a_carry_that_the_way_back_does_not_read_is_not_kept() -> None:
 
 
 def test_other_levels_are_refused() -> None:
-    with pytest.raises(ValueError, match="checkpoint is None, .* or a positive number of states, not 0"):
+    with pytest.raises(ValueError, match=r"checkpoint is None, .* or a positive number of states, not 0"):
         st.fori_loop(0, 3, lambda i, c: c, 0.0, checkpoint=0)
     with pytest.raises(ValueError, match="'sqrt', 'binomial' or a positive number of states; not 'most'"):
         st.checkpoint(lambda x: x, policy="most")

@@ -107,9 +107,19 @@ def while_inside(x: Any) -> Any:
     return y
 
 
+def place_behind_the_value(x: Any) -> Any:
+    y = x.copy()
+    for i in range(0, y.shape[0] - 1, 2):
+        for j in range(2):
+            v = np.sin(y[i + j - 1]) * x[i]
+            y[i + j] = v * v
+    return y
+
+
 PROGRAMS = (
     recurrence, backwards, overwritten_behind, overwritten_later, wraps, strided, not_affine, sweeps, triangular,
     inner_loop_overwrites, every_other_column, while_inside,
+    place_behind_the_value,
 )  # fmt: skip
 
 
