@@ -7,7 +7,7 @@ and differences of indices do not wrap. This is about integers of any shape: the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from stager.ir.core_ops import constant_op, dim_op, fill_op, input_op, iota_op
 from stager.ir.dims import Dim, Expr, Sym, dim_max, dim_min, product, substitute, symbol, symbols_of
@@ -58,9 +58,10 @@ def known_at_least(a: Dim, b: Dim, ranges: Mapping[str, Range]) -> bool:
     return not isinstance(d, Expr) and d >= 0
 
 
-def within(r: Range, extent: Dim) -> bool:
-    """True when every value of the range is known to be a position of an axis."""
-    return at_least(r[0], 0) and at_least(extent - 1, r[1])
+def within(r: Range, extent: Dim, known: Callable[[Dim, Dim], bool] = at_least) -> bool:
+    """True when every value of the range is known to be a position of an axis; `known` says what is >= what."""
+    low, high = r
+    return low is not None and high is not None and known(low, 0) and known(extent - 1, high)
 
 
 def range_of(v: Value, inputs: Mapping[int, Range], depth: int = DEPTH) -> Range:
@@ -159,13 +160,20 @@ def _extreme(name: str, x: Range, y: Range) -> Range:
 
 
 def region_ranges(
-    node: Node, region: Graph, args: Sequence[Value], inputs: Mapping[int, Range], outer: Mapping[str, Dim]
+    node: Node,
+    region: Graph,
+    args: Sequence[Value],
+    inputs: Mapping[int, Range],
+    outer: Mapping[str, Dim],
+    known: Mapping[str, Range],
 ) -> dict[int, Range]:
-    """The ranges of a region's inputs. `outer` gives the region's symbols that are dims around it."""
+    """The ranges of a region's inputs. `outer` gives the region's symbols that are dims around it, `known` the ranges
+    of symbols around it, for bounds that mention others.
+    """
     names = {symbols_of(d).pop(): symbol(name) for name, d in outer.items() if isinstance(d, Expr) and _is_symbol(d)}
 
     def inside(r: Range) -> Range:
-        return _renamed(r[0], names), _renamed(r[1], names)
+        return _bound_inside(r[0], names, known), _bound_inside(r[1], names, known, -1)
 
     found: dict[int, Range] = {}
     if node.op.name == "for":
@@ -182,6 +190,19 @@ def region_ranges(
         if region.inputs[k].type.dtype.is_integer:
             found[k] = inside(range_of(args[k + offset], inputs))
     return {k: r for k, r in found.items() if r != UNKNOWN}
+
+
+def _bound_inside(b: Bound, names: Mapping[str, Dim], known: Mapping[str, Range], sign: int = 1) -> Bound:
+    """A bound under the region's names; an int that it is not below (sign -1: above) where there are none."""
+    renamed = _renamed(b, names)
+    if renamed is not None or b is None:
+        return renamed
+    least: Dim = b * sign
+    for _ in range(4):
+        if not isinstance(least, Expr):
+            return least * sign
+        least = at_worst(least, known)
+    return None
 
 
 def _is_symbol(d: Expr) -> bool:

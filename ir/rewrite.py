@@ -207,9 +207,11 @@ class Rewriter:
 
     def at_least(self, a: Dim, b: Dim) -> bool:
         """True when a >= b is known, from the ranges of the integers that symbols stand for too."""
-        known = {name: self.ranges[d.source] for name, d in self.symbols.items()
-                 if d.kind == "value" and d.source in self.ranges}  # fmt: skip
-        return known_at_least(a, b, known)
+        return known_at_least(a, b, self._symbol_ranges())
+
+    def _symbol_ranges(self) -> dict[str, Range]:
+        symbols = self.symbols.items()
+        return {name: self.ranges[d.source] for name, d in symbols if d.kind == "value" and d.source in self.ranges}
 
     def _new_symbol(self, d: SymbolDef) -> Dim:
         taken = {*self.old.symbols, *self.symbols}
@@ -335,7 +337,7 @@ class Rewriter:
                     if known is not None:
                         outer[name] = known
             static = {name: d for name, d in outer.items() if isinstance(d, int)}
-            ranges = region_ranges(node, r, args, self.ranges, outer)
+            ranges = region_ranges(node, r, args, self.ranges, outer, self._symbol_ranges())
             regions.append(self.region(r, literals=literals, dims=static, ranges=ranges))
         return tuple(regions)
 

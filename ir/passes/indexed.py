@@ -81,7 +81,7 @@ def _in_bounds(rw: Rewriter, x: Value, indices: Sequence[Value], node: Node) -> 
     if node.params["mode"] == "promise":
         return False
     extents = [x.type.shape[a] for a in node.params["axes"]]
-    return all(within(range_of(i, rw.ranges), d) for i, d in zip(indices, extents, strict=True))
+    return all(within(range_of(i, rw.ranges), d, rw.at_least) for i, d in zip(indices, extents, strict=True))
 
 
 def _gathered_whole(rw: Rewriter, node: Node) -> Replacement:

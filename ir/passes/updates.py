@@ -16,6 +16,7 @@ from stager.ir.core_ops import fill_op
 from stager.ir.dims import Dim, Expr, is_static
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.hash import literal_bits
+from stager.ir.passes.views import unit_axes_only
 from stager.ir.ranges import at_least
 from stager.ir.rewrite import Replacement, Rewriter, Rules, made_by, map_regions, rebuild
 from stager.ir.types import Type
@@ -117,9 +118,7 @@ def slice_of_update(rw: Rewriter, node: Node) -> Replacement:
     for _ in range(UPDATES_LOOKED_THROUGH):
         if not made_by(base, "slice_update"):
             return rw.emit("slice", base, **node.params)
-        written = rw.memo.get(base.node)
-        if written is None:
-            written = rw.memo[base.node] = spans(base.node, x.type.shape)
+        written = _spans_of(rw, base)
         if _within(region, written):
             return _slice_of_value(rw, region, written, base.node.args[1])
         if not regions_apart(region, written, rw.at_least):
@@ -239,21 +238,52 @@ def slice_update(rw: Rewriter, node: Node) -> Replacement:
         return x
     if made_by(x, "slice_update") and x.node.args[1] == value and spans(x.node, x.type.shape) == region:
         return x
-    if made_by(value, "slice_update"):
-        return _update_of_part(rw, x, value.node, region)
-    return None
+    return _update_of_part(rw, x, value, region)
 
 
-def _update_of_part(rw: Rewriter, x: Value, part: Node, region: list[Span]) -> Replacement:
+def _update_of_part(rw: Rewriter, x: Value, value: Value, region: list[Span]) -> Replacement:
     """slice_update(x, slice_update(slice x, v)) -> slice_update(x, v): a view of a view is written"""
-    old, v = part.args
-    if not made_by(old, "slice") or old.node.args[0] != x or spans(old.node, x.type.shape) != region:
+    update, _ = _behind_reshape(value)
+    if update is None or not made_by(update, "slice_update"):
         return None
-    inner = [
-        Span(r.start + s.start * r.step, s.size, r.step * s.step, r.extent)
-        for r, s in zip(region, spans(part, old.type.shape), strict=True)
-    ]
-    return rw.emit("slice_update", x, v, **_params(inner))
+    part, places = _behind_reshape(update.node.args[0])
+    if part is None or not made_by(part, "slice") or spans(part.node, part.node.args[0].type.shape) != region:
+        return None
+    base = x
+    while base != part.node.args[0]:  # a part of x before updates that do not touch it
+        if not made_by(base, "slice_update") or not regions_apart(region, _spans_of(rw, base), rw.at_least):
+            return None
+        base = base.node.args[0]
+    axes = list(range(len(region))) if places is None else places  # of x -> of what is updated; None for unit axes
+    written = spans(update.node, update.type.shape)
+    if any(w.size == 0 for w in written):
+        return None
+    composed: list[Span] = []
+    for s, k in zip(region, axes, strict=True):
+        w = None if k is None else written[k]
+        if w is None or (w.whole and w.step == 1):
+            composed.append(s)
+        else:
+            composed.append(Span(s.start + w.start * s.step, w.size, w.step * s.step, s.extent))
+    piece = rw.emit("reshape", update.node.args[1], shape=tuple([s.size for s in composed]))
+    return rw.emit("slice_update", x, piece, **_params(composed))
+
+
+def _behind_reshape(v: Value) -> tuple[Value | None, list[int | None] | None]:
+    """What a reshape that only adds and drops unit axes is made of, with where its operand's axes go."""
+    if not made_by(v, "reshape"):
+        return v, None
+    (inner,) = v.node.args
+    places = unit_axes_only(inner.type.shape, v.type.shape)
+    return (inner, places) if places is not None else (None, None)
+
+
+def _spans_of(rw: Rewriter, update: Value) -> list[Span]:
+    """The region of an update, found once per walk."""
+    written: list[Span] | None = rw.memo.get(update.node)
+    if written is None:
+        written = rw.memo[update.node] = spans(update.node, update.type.shape)
+    return written
 
 
 def _same_literal(x: Value, y: Value) -> bool:
