@@ -1,4 +1,4 @@
-"""Masked updates: `x[m] = f(x[m])` computes f at every element and selects; nothing is packed and unpacked.
+"""Masked updates: `x[m] = f(x[m])` and `x[m] += f(y[m])` compute f at every element and select; nothing is packed.
 
 Packed, a value is read at the positions of a mask's true elements; unpacked, it is read at the rank of every element
 in the mask, under a select by that mask. When everything between is elementwise, the element at the rank of a true
@@ -145,6 +145,8 @@ class _Whole:
             return rw.emit("broadcast", node.args[0], shape=(self.size,), axes=())
         if node.op.name == "gather":
             return self._read(node)
+        if node.op.name == "scatter":
+            return self._summed(node)
         if node.op.family != "elementwise" or node.op.name in DEAR or node.op.multiple_results:
             return None
         args = []
@@ -154,6 +156,25 @@ class _Whole:
                 return None
             args.append(whole)
         return rw.emit(node.op, *args, **node.params)
+
+    def _summed(self, node: Node) -> Value | None:
+        """Values added at every element's rank, zeros where the mask is false: 0 + the values themselves."""
+        zeros, values, *indices = node.args
+        if literal(zeros) != 0 or node.params["combine"] != "add" or node.params["mode"] not in ("clip", "promise"):
+            return None
+        mask = _mask_of_rank(indices[0]) if node.params["axes"] == (0,) and node.params["batch_dims"] == 0 else None
+        values = _laid_out(values)
+        if mask is None or not _same(mask, self.mask) or not made_by(values, "select"):
+            return None
+        chosen, a, b = values.node.args
+        if _opposite(chosen, mask):
+            a, b = b, a
+        elif not _same(chosen, mask):
+            return None
+        if literal(b) != 0 or a.type.size != self.size:
+            return None
+        whole = self.rw.emit("reshape", a, shape=(self.size,))
+        return self.rw.emit("add", self.rw.fill(0.0, whole.type), whole)
 
     def _read(self, node: Node) -> Value | None:
         """x at the positions of the mask's true elements: x itself."""
@@ -189,4 +210,21 @@ def _flat_position(indices: list[Value], shape: tuple[Dim, ...]) -> Value | None
     return flat
 
 
-MASKS: Rules = {"select": (masked,)}
+def masked_sum(rw: Rewriter, node: Node) -> Replacement:
+    """scatter(x, f(pack y), the mask's positions, add) -> select(m, x + f y, x)"""
+    x, value, *indices = node.args
+    if node.params["combine"] != "add" or node.params["batch_dims"] != 0:
+        return None
+    if node.params["axes"] != tuple(range(x.type.ndim)) or value.type.ndim != 1:
+        return None
+    at = _flat_position(indices, x.type.shape)
+    mask = None if at is None else _mask_of_positions(at)
+    whole = None if mask is None else _Whole(rw, mask, value.type.shape[0]).of(value)
+    if mask is None or whole is None or whole.type.size != x.type.size:
+        return None
+    shape = x.type.shape
+    total = rw.emit("add", x, rw.emit("reshape", whole, shape=shape))
+    return rw.emit("select", rw.emit("reshape", mask, shape=shape), total, x)
+
+
+MASKS: Rules = {"select": (masked,), "scatter": (masked_sum,)}

@@ -210,7 +210,7 @@ class _Loop:
                 part = Part(self.joint)
                 part.know(index, self.index(t))
                 for tape, v in zip(filled, stored, strict=True):
-                    part.know(v, read_row(tape, part.type(v.type).shape, sub(t, first)))
+                    part.know(v, read_row(tape, part.type_here(v.type).shape, sub(t, first)))
                 return way.step(part, inner)
 
             return for_loop(sub(behind, 1), sub(first, 1), cts, backward, step=-1)

@@ -214,6 +214,15 @@ class Part:
         self._see(symbols_of(t))
         return substitute(t, self.dims) if self.dims else t
 
+    def type_here(self, t: Type) -> Type:
+        """The same, where what defines its symbols may not have run: sizes that the body's data decide."""
+        graph = self.joint.graph
+        unknown = [name for name in symbols_of(t) - self.dims.keys() if name in graph.symbols]
+        data = [graph.symbols[name].source for name in unknown if graph.symbols[name].kind == "data"]
+        known = set(self.env) | set(graph.inputs)
+        self.run(nodes_for(self.joint, self.joint.forward, data, known))
+        return self.type(t)
+
     def _see(self, names: Iterable[str]) -> None:
         for name in names:
             if name in self._around and name not in self.dims:

@@ -225,7 +225,7 @@ def for_pullback(
             part.know(i_value, i)
             t = iteration(i) if stored else None
             for tape, v in zip(filled, stored, strict=True):
-                part.know(v, read_row(tape, part.type(v.type).shape, t))
+                part.know(v, read_row(tape, part.type_here(v.type).shape, t))
             return way.step(part, state)
 
         back = for_loop(last, _plus(lower, -step), way.start, backward, step=-step)
@@ -408,7 +408,7 @@ def map_pullback(
             part.env.update(hoisted)
             part.know(lane_value, lane)
             for tape, v in zip(saved, stored, strict=True):
-                part.know(v, read_row(tape, part.type(v.type).shape, lane))
+                part.know(v, read_row(tape, part.type_here(v.type).shape, lane))
             for v, ct in zip(joint.ct_inputs, given, strict=True):
                 part.know(v, None if ct is None else read_row(ct, part.type(v.type).shape, lane))
             for v in joint.total_inputs:

@@ -69,3 +69,13 @@ def test_a_nan_belongs_to_neither_side() -> None:
 
     x = np.array([1.0, np.nan, -1.0, np.inf])
     np.testing.assert_array_equal(st.compile(f)(x), f(x))
+
+
+@pytest.mark.parametrize("f", [sqrt_where, both_sides])
+def test_gradients_do_not_pack(f: Callable[[Any], Any], rng: Any) -> None:
+    x = rng.uniform(-1.0, 1.0, 40)
+    gradient = st.grad(lambda x: np.sum(np.cos(f(x))))
+    assert not packs(gradient, x)
+    step = 1e-6 * np.cos(np.arange(40.0))
+    moved = (np.sum(np.cos(f(x + step))) - np.sum(np.cos(f(x - step)))) / 2
+    assert np.isclose(np.dot(st.compile(gradient)(x), step), moved, rtol=1e-5)

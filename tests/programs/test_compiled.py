@@ -25,9 +25,7 @@ SLOPE_TOLERANCE = 2e-6  # central differences with STEP, relative to the gradien
 
 
 # What does not compile yet, and why. A row goes as soon as its program runs (-ra lists rows that pass).
-GAPS: dict[tuple[str, str], str] = {
-    ("gradient", "sparse matvec"): "equal slices whose bounds are read anew get symbols that are not known to be equal",
-}
+GAPS: dict[tuple[str, str], str] = {}
 
 
 def named(programs: list[Program], what: str = "") -> Any:
