@@ -145,8 +145,10 @@ class _Whole:
             return rw.emit("broadcast", node.args[0], shape=(self.size,), axes=())
         if node.op.name == "gather":
             return self._read(node)
-        if node.op.name == "scatter":
-            return self._summed(node)
+        first = node.op.name == "slice" and node.params["starts"] == (0,) and node.params["steps"] == (1,)
+        ranks = node.args[0].node if first else node  # of no elements, they are summed in one place all the same
+        if ranks.op.name == "scatter":
+            return self._summed(ranks)
         if node.op.family != "elementwise" or node.op.name in DEAR or node.op.multiple_results:
             return None
         args = []
