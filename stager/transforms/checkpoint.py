@@ -13,6 +13,7 @@ from stager.ir.core_ops import input_op
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.op import Op, register
 from stager.ir.types import Type
+from stager.ops.checkpoints import checked_levels, checkpointing
 from stager.ops.families import elementwise
 from stager.ops.regions import Captures, finish, replay, trace_region
 from stager.runtime.structure import flatten, map_leaves, unflatten
@@ -44,8 +45,7 @@ def _vjp(
 
     The last `saved` results of the first run take the place of what the second one would compute.
     """
-    from stager.ops.checkpoints import checked_levels, checkpointing
-from stager.ops.elementwise import barrier
+    from stager.ops.elementwise import barrier
 
     def apart(x: Any) -> Any:
         return barrier(x) if x.type.dtype.is_inexact else x
@@ -147,8 +147,8 @@ def checkpoint(f: Callable[..., Any], *, policy: Policy = "nothing") -> Callable
     policy: "nothing" (keep nothing of the inside), "everything" (as without checkpoint), "dots" (keep the results of
     matrix products), a collection of names (keep what `checkpoint_name` calls so), or a function that says of a node
     of f's graph whether to keep its results. Values inside loops and branches of f are computed again.
-    "sqrt", "binomial" or a number of states: what the loops of f keep, Python loops included, as in `fori_loop`; only the
-    loops that stand in no other, and what f does outside of them is kept as without checkpoint.
+    "sqrt", "binomial" or a number of states: what the loops of f keep, Python loops included, as in `fori_loop`; only
+    the loops that stand in no other, and what f does outside of them is kept as without checkpoint.
     Forward mode, batching and plain calls are as without it. f must not write into its arguments.
 
     >>> import numpy as np, stager as st
