@@ -78,7 +78,7 @@ PRODUCT_EXTERNALS = (
 @functools.cache
 def provide_support() -> None:
     """Tell the engine what objects may need; each is loaded at its first use."""
-    from stager.runtime import blas
+    from stager.runtime import blas, printing
     from stager.runtime.function import external_address
     from stager.runtime.memory import start_buffers
     from stager.runtime.threads import start_pool
@@ -90,6 +90,7 @@ def provide_support() -> None:
     e.provide(PRODUCT_SYMBOLS, lambda: _kept("products", _products_object), externals=PRODUCT_EXTERNALS)
     e.provide_by(external_address)
     e.provide_by(blas.external_address)
+    e.provide_by(printing.external_address)
 
 
 _forever: list[object] = []

@@ -61,6 +61,8 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, op
         of = _with_layout(graph, layout, strided)
         kernel = f"{name}_kernel" if layout == "dense" else f"{name}_kernel_{layout}"
         compiled = _compile(of, kernel, options)
+        if "stager_print" in compiled.abi.externals:
+            raise BuildError(f"{name}: print of values that only the run knows needs Python: leave it out")
         stats = stats or describe(compiled.program)
         kernels.append(Kernel(layout, compiled.abi, compiled.text, compiled.program.has_loops))
     out_names = {

@@ -37,6 +37,7 @@ def install() -> None:
         SUBSTITUTES[like] = _fresh_like(like)
     for scalar in _SCALAR_TYPES:
         SUBSTITUTES[scalar] = _of_tracers(scalar, _cast(scalar))
+    SUBSTITUTES[print] = print_
 
 
 def _of_tracers(original: Callable[..., Any], traced: Callable[..., Any]) -> Callable[..., Any]:
@@ -215,6 +216,26 @@ def zip_(*xs: Any, strict: bool = False) -> Any:
 def reversed_(x: Any) -> Any:
     found = iterables.indexed(x)
     return reversed(x) if found is None else iterables.Reversed(found)
+
+
+def _is_known(x: Any) -> bool:
+    from stager.concrete import peek
+
+    return peek(x) is not None
+
+
+def print_(*args: Any, sep: Any = None, end: Any = None, file: Any = None, flush: bool = False) -> None:
+    """`print(…)` of values that only the run knows, or in a traced loop or branch, prints when the code runs."""
+    traced = [a for a in args if type(a) in TRACERS]
+    if file is not None or (region_in_force() is None and all(_is_known(a) for a in traced)):
+        print(*args, sep=sep, end=end, file=file, flush=flush)
+        return
+    from stager.array import raw
+    from stager.ops.effects import print_values
+
+    fields = ["{}" if type(a) in TRACERS else str(a).replace("{", "{{").replace("}", "}}") for a in args]
+    separator = (" " if sep is None else sep).replace("{", "{{").replace("}", "}}")
+    print_values(*[raw(a) for a in traced], format=separator.join(fields), end="\n" if end is None else end)
 
 
 def _extreme(original: Callable[..., Any], less: bool) -> Callable[..., Any]:

@@ -95,20 +95,20 @@ def _in_order_batch(op: Callable[[], Op]) -> Callable[..., Any]:
 # -- print ------------------------------------------------------------------------------------------------------------
 
 
-def _print_reference(*xs: Any, format: str) -> tuple[Any, ...]:
-    print(format.format(*xs))
+def _print_reference(*xs: Any, format: str, end: str) -> tuple[Any, ...]:
+    print(format.format(*xs), end=end)
     return ()
 
 
 print_op: Op = register(
-    Op("print", "effect", lambda *xs, format: (), _print_reference, batch=_in_order_batch(lambda: print_op),
+    Op("print", "effect", lambda *xs, format, end: (), _print_reference, batch=_in_order_batch(lambda: print_op),
        multiple_results=True, ordered=True)
 )  # fmt: skip
 
 
-def print_values(*xs: Any, format: str) -> None:
+def print_values(*xs: Any, format: str, end: str = "\n") -> None:
     """Print values when the compiled code runs: `format` is a `str.format` text with one field per value."""
-    bind(print_op, *xs, format=format)
+    bind(print_op, *xs, format=format, end=end)
 
 
 # -- callback ---------------------------------------------------------------------------------------------------------

@@ -189,3 +189,12 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     assert "f_grad: 1 inputs" in capsys.readouterr().out
     assert main(["show", "toy:f", "--spec", "f64[n]", "--stage", "kernels"]) == 0
     assert "sum" in capsys.readouterr().out
+
+
+def test_print_needs_python(tmp_path):
+    def f(x):
+        print("x", x)
+        return x + 1.0
+
+    with pytest.raises(BuildError, match="print of values that only the run knows needs Python"):
+        st.build({"f": (f, ["f64[3]"])}, tmp_path, shared=False)
