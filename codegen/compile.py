@@ -60,6 +60,7 @@ def compile_graph(
     from stager.codegen.arena import plan
     from stager.codegen.fuse import fuse
     from stager.codegen.inplace import share
+    from stager.codegen.join import join
     from stager.codegen.lower import lower
     from stager.codegen.module import emit_program
     from stager.codegen.rotate import rotate
@@ -69,6 +70,7 @@ def compile_graph(
     program = lower(graph, name, target, blas=blas)
     clock("lower")
     fuse(program)
+    join(program)
     rotate(program)
     share(program)
     clock("fuse")
@@ -123,7 +125,7 @@ def _optimised(text: str, target: Target, *, loops: bool) -> Any:
     return module
 
 
-def optimise(module: Any, target: Target, *, inline: bool, loops: bool) -> None:
+def optimise(module: Any, target: Target, *, inline: bool, loops: bool = False) -> None:
     """The passes of the emitter's own code: of the JIT's modules and of a built library's, so that both run alike.
     `inline`: there are functions that must be inlined or dropped. `loops`: there are loops that were written one
     element at a time. What one iteration stores and the next one loads again stays in a register there, what no

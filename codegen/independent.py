@@ -8,7 +8,8 @@ What only the body uses is every iteration's own. What cannot be shown runs one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from stager.codegen.index import Facts, Ix
@@ -36,7 +37,7 @@ OWN_BYTES = 1 << 14
 """What one iteration may have for itself."""
 
 
-class _Access:
+class Access:
     """One access of a storage: where, over which loops, and whether it writes."""
 
     __slots__ = ("at", "extents", "itemsize", "write")
@@ -48,51 +49,65 @@ class _Access:
         self.write = write
 
 
-def independent(loop: Loop, program: Program) -> bool:
-    """Whether the iterations of a loop may run in any order, and at the same time."""
-    facts = program.facts
-    if loop.swaps or isinstance(loop.lower, Buffer) or isinstance(loop.upper, Buffer):
-        return False
-    found: dict[int, list[_Access]] = {}
-    storages: dict[int, Storage] = {}
-    inner: set[str] = set()
+@dataclass(slots=True)
+class Body:
+    """What the turns of a loop touch. `inner`: symbols that the body itself defines. `checked`: an index may be bad."""
+
+    accesses: dict[int, list[Access]] = field(default_factory=dict)
+    storages: dict[int, Storage] = field(default_factory=dict)
+    inner: set[str] = field(default_factory=set)
+    checked: bool = False
+
+
+def body_of(loop: Loop, around: Mapping[str, Dim] | None = None) -> Body | None:
+    """The accesses of a loop's body; None when it holds what has to keep its order. `around`: what symbols of the loops
+    around stand for."""
+    body = Body()
     fine = True
-    checked = False
+    names = {name: symbol(loop.symbol) for name in loop.also} | dict(around or {})
 
     def look(step: Any) -> None:
-        nonlocal fine, checked
+        nonlocal fine
         accesses = _accesses(step)
         if accesses is None:
             fine = False
             return
         if isinstance(step, Loop | MapLanes):
-            inner.add(step.symbol)
+            body.inner.update((step.symbol, *step.also))
         if isinstance(step, Read):
-            inner.add(step.name)
+            body.inner.add(step.name)
         if isinstance(step, Nest):
-            checked = checked or any(
-                i.op == "bound" and i.data[2] == "check" for stage in step.stages() for i in stage.body
-            )
+            bounds = (i for stage in step.stages() for i in stage.body if i.op == "bound")
+            body.checked = body.checked or any(i.data[2] == "check" for i in bounds)
         for b, access in accesses:
-            storages[id(b.storage)] = b.storage
-            found.setdefault(id(b.storage), []).append(access)
+            if names:
+                access.at = Ix(substitute(access.at.const, names), access.at.terms)
+            body.storages[id(b.storage)] = b.storage
+            body.accesses.setdefault(id(b.storage), []).append(access)
 
     walk(loop.body, look)
-    if not fine:
+    return body if fine else None
+
+
+def independent(loop: Loop, program: Program) -> bool:
+    """Whether the iterations of a loop may run in any order, and at the same time."""
+    if loop.swaps or isinstance(loop.lower, Buffer) or isinstance(loop.upper, Buffer):
+        return False
+    body = body_of(loop)
+    if body is None:
         return False
     outside = _outside(loop, program)
-    ranges = {name: r for name, r in facts.ranges.items() if name in inner}
-    for sid, accesses in found.items():
-        s = storages[sid]
+    for sid, accesses in body.accesses.items():
+        s = body.storages[sid]
         if sid not in outside and s.kind in ("temp", "stack"):
             if not isinstance(s.nbytes, int) or s.nbytes > OWN_BYTES:
                 return False
             continue
         if not any(a.write for a in accesses):
             continue
-        if s.kind in ("stack", "heap", "sized") or (checked and s.kind == "input"):
+        if s.kind in ("stack", "heap", "sized") or (body.checked and s.kind == "input"):
             return False
-        if not _follow(accesses, loop, facts, ranges, inner):
+        if not _follow(accesses, loop, program.facts, body.inner):
             return False
     return True
 
@@ -111,7 +126,7 @@ def _outside(loop: Loop, program: Program) -> set[int]:
     return used
 
 
-def _accesses(step: Any) -> list[tuple[Buffer, _Access]] | None:
+def _accesses(step: Any) -> list[tuple[Buffer, Access]] | None:
     """What a step itself touches; None for what has to keep its order."""
     if isinstance(step, Nest):
         return list(_of_nest(step))
@@ -129,30 +144,35 @@ def _accesses(step: Any) -> list[tuple[Buffer, _Access]] | None:
     return [(b, _whole(b, any(b is w for w in written))) for b in buffers_of(step)]
 
 
-def _of_nest(nest: Nest) -> Iterator[tuple[Buffer, _Access]]:
+def _of_nest(nest: Nest) -> Iterator[tuple[Buffer, Access]]:
     shared = {a.var: a.extent for a in nest.outer}
     for leaf in nest.leaves:
         extents = shared | {a.var: a.extent for a in leaf.loops}
         stage = leaf.stage
         for b, at in stage.loads:
-            yield b, _Access(at, extents, b.dtype.itemsize, False)
+            yield b, Access(at, extents, b.dtype.itemsize, False)
         for s in stage.stores:
-            yield s.buffer, _Access(s.at, extents, s.buffer.dtype.itemsize, True)
+            yield s.buffer, Access(s.at, extents, s.buffer.dtype.itemsize, True)
         for r in stage.reductions:
-            yield r.buffer, _Access(r.at, extents, r.buffer.dtype.itemsize, True)
+            yield r.buffer, Access(r.at, extents, r.buffer.dtype.itemsize, True)
 
 
-def _whole(b: Buffer, write: bool) -> _Access:
+def _whole(b: Buffer, write: bool) -> Access:
     terms = tuple((k, s) for k, s in enumerate(b.strides) if b.shape[k] != 1 and s != 0)
-    return _Access(Ix(b.offset, terms), dict(enumerate(b.shape)), b.dtype.itemsize, write)
+    return Access(Ix(b.offset, terms), dict(enumerate(b.shape)), b.dtype.itemsize, write)
 
 
-def _follow(accesses: list[_Access], loop: Loop, facts: Facts, ranges: dict[str, Range], inner: set[str]) -> bool:
-    """Whether the intervals of the iterations follow one another, upwards or downwards."""
+def strides_of(accesses: list[Access], inner: set[str]) -> list[int]:
+    """The strides whose multiples may be left aside; 0 for none."""
     strides = {0} | {c for a in accesses for _, c in a.at.terms if isinstance(c, int) and c > 0}
     strides |= {c for a in accesses for c in _coefficients(a.at.const, inner) if c > 0}
-    for stride in sorted(strides):
-        intervals = [_interval(a, stride, facts, ranges, inner) for a in accesses]
+    return sorted(strides)
+
+
+def _follow(accesses: list[Access], loop: Loop, facts: Facts, inner: set[str]) -> bool:
+    """Whether the intervals of the iterations follow one another, upwards or downwards."""
+    for stride in strides_of(accesses, inner):
+        intervals = [interval(a, stride, facts, inner) for a in accesses]
         if all(x is not None for x in intervals) and _ordered(
             [x for x in intervals if x is not None], [a.itemsize for a in accesses], loop, facts, stride
         ):
@@ -167,7 +187,7 @@ def _coefficients(d: Dim, names: set[str]) -> list[int]:
     return [c for m, c in d.terms if any(n in names for n in symbols_of(Expr(((m, 1),))))]
 
 
-def _interval(a: _Access, stride: int, facts: Facts, ranges: dict[str, Range], inner: set[str]) -> Interval | None:
+def interval(a: Access, stride: int, facts: Facts, inner: set[str]) -> Interval | None:
     """The least and greatest position in one iteration, without what moves by multiples of `stride`."""
     if a.at.is_dynamic:
         return None
@@ -183,6 +203,7 @@ def _interval(a: _Access, stride: int, facts: Facts, ranges: dict[str, Range], i
             return None
         far = c * (extent - 1)
         low, high = (low, high + far) if positive else (low + far, high)
+    ranges = {name: r for name, r in facts.ranges.items() if name in inner}
     least, greatest = _settled(low, ranges, inner), _settled(-high, ranges, inner)
     return None if least is None or greatest is None else (least, -greatest)
 

@@ -136,7 +136,8 @@ def _loop(e: FunctionEmitter, s: Loop) -> None:
     lo, hi = scalar_value(e, s.lower), scalar_value(e, s.upper)
     swapped = _open_swaps(e, s)
     with e.loop(lo, hi, s.step, name="for") as i:
-        e.define(s.symbol, i)
+        for name in (s.symbol, *s.also):
+            e.define(name, i)
         _poll_sometimes(e, i, s.period)
         emit_steps(e, s.body)
     _close_swaps(e, s, swapped)
@@ -187,7 +188,7 @@ def _switch(e: FunctionEmitter, s: Switch) -> None:
 def _map(e: FunctionEmitter, s: MapLanes) -> None:
     if not (s.parallel and e.m.threads):
         with e.loop(0, s.size, name="lane") as i:
-            e.define(s.symbol, _lane_index(e, s, i))
+            _define_lane(e, s, i)
             emit_steps(e, s.body)
         return
     body = e.body()
@@ -197,17 +198,19 @@ def _map(e: FunctionEmitter, s: MapLanes) -> None:
             assert isinstance(storage.nbytes, int)
             body.stack(storage, storage.nbytes)
     with body.scope(), body.loop(body.begin, body.end, name="lane") as i:
-        body.define(s.symbol, _lane_index(body, s, i))
+        _define_lane(body, s, i)
         emit_steps(body, s.body)
     body.finish()
     e.call_body(body, s.size, s.grain)
 
 
-def _lane_index(e: FunctionEmitter, s: MapLanes, lane: Any) -> Any:
-    """The value of the map's symbol in a lane."""
+def _define_lane(e: FunctionEmitter, s: MapLanes, lane: Any) -> None:
+    """Gives the map's symbols their value in a lane."""
     if s.step != 1:
         lane = e.b.mul(lane, i64(s.step), flags=("nsw",))
-    return lane if s.first == 0 else e.b.add(lane, e.dim(s.first), flags=("nsw",))
+    value = lane if s.first == 0 else e.b.add(lane, e.dim(s.first), flags=("nsw",))
+    for name in (s.symbol, *s.also):
+        e.define(name, value)
 
 
 def _allocate(e: FunctionEmitter, s: Allocate) -> None:

@@ -232,6 +232,7 @@ class Loop:
     body: list[Any]
     period: int = 1024  # iterations between two looks at `ctx->interrupted`
     swaps: list[tuple[Storage, Storage]] = field(default_factory=list)  # pairs that change places every time
+    also: list[str] = field(default_factory=list)  # further names of the index: of loops that were joined to this one
 
 
 @dataclass(slots=True, eq=False)
@@ -265,6 +266,7 @@ class MapLanes:
     grain: int = 1
     first: Dim = 0
     step: int = 1
+    also: list[str] = field(default_factory=list)  # further names of the index
 
 
 @dataclass(slots=True, eq=False)

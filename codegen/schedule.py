@@ -156,7 +156,7 @@ class _Scheduler:
             return None
         if not independent(s, self.program):
             return None
-        return MapLanes(s.symbol, size, s.body, first=s.lower, step=s.step)
+        return MapLanes(s.symbol, size, s.body, first=s.lower, step=s.step, also=s.also)
 
     def _map(self, s: MapLanes, nested: bool, lane: float) -> None:
         total = _guess(s.size) * lane

@@ -46,6 +46,20 @@ def make_add(salt: int) -> Function:
     return add
 
 
+def make_nest(turns: int, salt: int) -> Function:
+    """A loop nest whose trace and code are the same for any number of turns."""
+    c = 1.0 + salt * 1e-3
+
+    def nest(x: Any, y: Any) -> Any:
+        s = x.copy()
+        for _ in range(turns):
+            for i in range(1, 9):
+                s[i] = 0.5 * s[i - 1] + c * y[i]
+        return s
+
+    return nest
+
+
 def chain_source(length: int, salt: int) -> str:
     """An elementwise chain whose operations neither fold nor repeat; one in twenty is a transcendental."""
     lines = ["def chain(x, y):", f"    v = x + {1.0 + salt * 1e-3!r}"]
@@ -186,5 +200,13 @@ WORKLOADS = (
         inputs=pair,
         sizes=(100, 300, 1000, 3000, 10_000),
         bars={"exponent": 1.1},
+    ),
+    Scaling(
+        name="compile loops of 10 to 10,000 turns",
+        group="compile time",
+        make=make_nest,
+        inputs=pair,
+        sizes=(10, 100, 1000, 10_000),
+        bars={"exponent": 0.1},
     ),
 )
