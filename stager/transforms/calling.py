@@ -107,6 +107,8 @@ def enter(interp: Interpreter, outer: Array, value: Any) -> Entered:
     """A handle of `interp` (which has been pushed) on its own cell holding `value`."""
     cell = cells.Cell(value, interp, outer.cell.label)
     cell.read_only = outer.cell.read_only
+    if not outer.type.shape and not outer.path:
+        cell.origin = outer.cell.origin  # a 0-d array stays one: it is changed in place where a number is bound anew
     return Entered(outer, Array(cell, (), value.type, outer.weak))
 
 

@@ -242,3 +242,37 @@ def test_masks_that_select_nothing(f: Any) -> None:
         rows = np.stack([x, -x, np.abs(x)])
         np.testing.assert_allclose(st.compile(st.vmap(g))(rows), np.stack([g(r) for r in rows]))
         np.testing.assert_allclose(st.compile(st.vmap(st.grad(loss)))(rows), np.stack([gradient(r) for r in rows]))
+
+
+def test_arrays_of_no_dims_are_changed_in_place() -> None:
+    def add(x, w):
+        w += x.sum()
+        return w
+
+    def loop(x, w):
+        for i in range(x.shape[0]):
+            w += x[i]
+        return w * 2
+
+    def alias(x, w):
+        v = w
+        v *= 2
+        return v + x.sum()
+
+    def number(x, w):
+        s = t = x.sum()
+        s += 1
+        return s, t, w
+
+    for f in (add, loop, alias, number):
+        for dtype in (np.float32, np.float64):
+            compiled = st.compile(f)
+            for _ in range(2):
+                ours, theirs = np.ones((), dtype), np.ones((), dtype)
+                got, want = compiled(np.arange(3.0), ours), f(np.arange(3.0), theirs)
+                np.testing.assert_equal(got, want)
+                assert (ours, ours.dtype) == (theirs, theirs.dtype)
+    with pytest.raises(TypeError):
+        st.compile(add)(np.ones(3), np.zeros((), np.int64))
+    square = st.grad(lambda w: add(np.ones(3), w) * w)
+    assert (square(np.array(2.0)), square(2.0)) == (10.0, 7.0)
