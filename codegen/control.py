@@ -98,6 +98,7 @@ class _Region:
         self._args = (ctx, nodes, outputs, data)
         self._symbols = {str(d) for d in env.values() if isinstance(d, Expr)} - set(ctx.graph.symbols)
         self._steps = steps
+        self._known = set(ctx.buffers)
 
     def walk(self, homes: dict[int, Buffer], hoist_into: Walk | None = None, variant: int = 0) -> Walk:
         """Lowers the region. `hoist_into`: where what does not depend on the first `variant` inputs is computed."""
@@ -112,6 +113,13 @@ class _Region:
         inner.steps = self._steps
         inner.run()
         return inner
+
+    def leave(self) -> None:
+        """What the region put into memory of values around it is there in the region only."""
+        ctx, nodes = self._args[:2]
+        own = {id(n) for n in nodes}
+        for key in [k for k in ctx.buffers if k not in self._known and k >> 20 not in own]:
+            del ctx.buffers[key]
 
     def _hoist(self, w: Walk, variant: int) -> tuple[list[Node], Walk | None]:
         """Computes before the loop what every iteration would compute alike; returns the nodes that remain."""
@@ -247,6 +255,7 @@ def lower_for(w: Walk, node: Node) -> None:
     homes = {value_key(r): b for r, b in zip(region.outputs, carried, strict=True)}
     inner = region.walk(_distinct(homes, region.outputs), w, 1 + n)
     _bring_back(w, region, inner, carried)
+    region.leave()
     w.steps.append(Loop(str(i), lower, upper, step, inner.steps))
     _settle(w, node, carried)
 
@@ -267,10 +276,12 @@ def lower_while(w: Walk, node: Node) -> None:
     tester = test.walk({})
     condition = _stack(w, test.outputs[0].type, "c")
     tester.realise(test.outputs[0], condition)
+    test.leave()
     region = _Region(w, node.regions[1], [*carried, *captures], [])
     homes = {value_key(r): b for r, b in zip(region.outputs, carried, strict=True)}
     inner = region.walk(_distinct(homes, region.outputs), w, n)
     _bring_back(w, region, inner, carried)
+    region.leave()
     w.steps.append(While(tester.steps, condition, inner.steps))
     _settle(w, node, carried)
 
@@ -324,6 +335,7 @@ def lower_switch(w: Walk, node: Node) -> None:
         homes = {value_key(r): b for r, b in zip(region.outputs, targets, strict=True)}
         inner = region.walk(_distinct(homes, region.outputs))
         _bring_back(w, region, inner, targets)
+        region.leave()
         branches.append(inner.steps)
     w.steps.append(Switch(index, branches))
     _settle(w, node, targets)
@@ -344,6 +356,7 @@ def lower_map(w: Walk, node: Node) -> None:
         found = w.ctx.buffers.get(value_key(inner.origin(r)))
         if found is not b:
             inner.realise(r, b)
+    region.leave()
     w.steps.append(MapLanes(str(lane), size, inner.steps, w.ctx.storages[before:]))
 
 
