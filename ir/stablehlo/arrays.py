@@ -143,7 +143,7 @@ def slice_(f: Any, node: Node, args: list[Tensor]) -> list[Tensor]:
         return [x]
     if 0 in sizes:
         return [splat(f, 0, t)]
-    if not is_static(starts):
+    if not all(map(is_static, starts)):
         if any(s != 1 for s in steps):
             raise Uncovered("a step at a position that only the run knows")
         return [call(f, "dynamic_slice", [x, *map(f.dim, starts)], t, f", sizes = {listed(sizes)}")]
@@ -192,7 +192,7 @@ def slice_update(f: Any, node: Node, args: list[Tensor]) -> list[Tensor]:
         return [x]
     if all(s == 1 for s in steps):
         return [call(f, "dynamic_update_slice", [x, value, *map(f.dim, starts)], t)]
-    if not is_static(starts):
+    if not all(map(is_static, starts)):
         raise Uncovered("a step at a position that only the run knows")
     value = flipped(f, value, [k for k, s in enumerate(steps) if s < 0])
     low = [a if s > 0 else a + (n - 1) * s for a, n, s in zip(starts, sizes, steps, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -101,10 +102,10 @@ class FunctionEmitter:
             return splat(self, d, t)
         total: Scalar | None = None
         for monomial, coefficient in d.terms:
-            product = b.const(i64, coefficient)
-            for atom, power in monomial:
-                for _ in range(power):
-                    product = b.mul(product, self._atom(atom))
+            factors = [self._atom(atom) for atom, power in monomial for _ in range(power)]
+            if coefficient != 1 or not factors:
+                factors.insert(0, b.const(i64, coefficient))
+            product = functools.reduce(b.mul, factors)
             total = product if total is None else b.add(total, product)
         assert total is not None
         return Tensor(total.name, t)
