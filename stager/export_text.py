@@ -188,6 +188,8 @@ def _atom(x: Any) -> Any:
 
 def read(text: str, containers: Sequence[type] = ()) -> Record:
     """The record of a text. `containers`: the classes that it may name. ExportError says what is wrong with it."""
+    import stager.opset  # noqa: F401  (its ops can be named in the text)
+
     head, _, rest = text.partition("\n")
     version = head.removeprefix(HEADER).strip()
     if not head.startswith(HEADER) or not version.isdecimal() or len(version) > 9:

@@ -96,6 +96,7 @@ def _namespace(module: _Module) -> dict[str, Any]:
 
 def restore(state: dict[str, Any]) -> Any:
     """The compiled function of a pickle."""
+    import stager.opset  # noqa: F401  (its ops can be named in the graphs)
     from stager.compiler import Compilation, compile, compiler_of
     from stager.ir.abi_json import from_json
     from stager.ir.text import parse_graph

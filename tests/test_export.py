@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pickle
+import subprocess
 import sys
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
@@ -330,6 +331,24 @@ def test_no_text_does_more_than_raise(rng: np.random.Generator) -> None:
             st.import_(resealed(damaged))
         except ExportError:
             continue
+
+
+def test_a_fresh_process_knows_all_ops() -> None:
+    """Nothing is imported there but what loading needs."""
+    code = """
+import sys, pkgutil, importlib, stager as st
+for path in sys.argv[1:]:
+    assert st.import_(path).text == open(path).read()
+from stager.ir.op import OPS
+known = set(OPS)
+for m in pkgutil.walk_packages(st.__path__, "stager."):
+    if not m.name.endswith("__main__"):
+        importlib.import_module(m.name)
+print(sorted(set(OPS) - known))
+"""
+    paths = [str(p) for p in stored() if p.stem != "layers"]  # which needs its classes
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 # -- texts of earlier versions -----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import stager as st
+import stager.opset
 from stager.codegen.mlir import compile_many
 from stager.codegen.mlir.tools import accept
 from stager.codegen.target import Target
