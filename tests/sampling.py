@@ -52,7 +52,7 @@ class Row:
 ROWS: dict[str, Row] = {}
 
 
-def call(name: str, **params: Any) -> Callable[..., Any]:
+def call(name: str, /, **params: Any) -> Callable[..., Any]:
     """The op as a function of raw values."""
     op = OPS[name]
     return lambda *args: bind(op, *args, **params)
@@ -67,7 +67,7 @@ def row(name: str, dtypes: Sequence[str] = FLOATS, **fields: Any) -> Callable[..
     return declare
 
 
-def sample(name: str, *arrays: Any, oracle: Any = None, **params: Any) -> Sample:
+def sample(name: str, /, *arrays: Any, oracle: Any = None, **params: Any) -> Sample:
     return Sample(call(name, **params), arrays, oracle, f"{name}{tuple(np.shape(a) for a in arrays)} {params or ''}")
 
 
