@@ -6,14 +6,29 @@ kernel reads and writes once each: what it must move, not what its loops touch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from stager.codegen.program import Leaf, Move, Nest, Program, Stage, walk
+from stager.codegen.program import (
+    Buffer,
+    Leaf,
+    Loop,
+    MapLanes,
+    Move,
+    Nest,
+    Program,
+    Routine,
+    Stage,
+    Storage,
+    Switch,
+    While,
+    walk,
+)
 from stager.ir.dims import Dim, product
 
 
 def describe(program: Program) -> dict[str, Any]:
-    """Per kernel its name, points, operations, bytes and what was fused; the copies that remain."""
+    """Per kernel its name, points, operations, bytes and what was fused; the copies that remain; what loops keep."""
     kernels: list[dict[str, Any]] = []
     copies = list(program.copies)
 
@@ -26,7 +41,51 @@ def describe(program: Program) -> dict[str, Any]:
             copies.append(f"{how} {step.target.name} <- {step.source.name}: {why}")
 
     walk(program.steps, visit)
-    return {"kernels": kernels, "copies": copies}
+    return {"kernels": kernels, "copies": copies, "kept": _kept(program)}
+
+
+def _kept(program: Program) -> list[str]:
+    """The memory that loops keep for later ones: written in one and read in another alone, like tapes."""
+    storages: dict[int, Storage] = {}
+    written: dict[int, dict[str, None]] = {}
+    read: dict[int, dict[str, None]] = {}
+
+    def note(of: dict[int, dict[str, None]], buffers: Iterable[Buffer], loop: str) -> None:
+        for b in buffers:
+            if b.storage.kind in ("temp", "heap"):
+                storages[id(b.storage)] = b.storage
+                of.setdefault(id(b.storage), {})[loop] = None
+
+    def visit(steps: list[Any], loop: str) -> None:
+        for step in steps:
+            match step:
+                case Nest():
+                    for stage in step.stages():
+                        note(read, (b for b, _ in stage.loads), loop)
+                        note(written, (s.buffer for s in stage.stores), loop)
+                        note(written, (r.buffer for r in stage.reductions), loop)
+                case Move():
+                    note(read, [step.source], loop)
+                    note(written, [step.target], loop)
+                case Routine():
+                    note(read, step.inputs, loop)
+                    note(written, step.outputs, loop)
+                case Loop() | MapLanes():
+                    visit(step.body, loop or step.symbol)
+                case While():
+                    visit([*step.test, *step.body], loop or step.condition.name)
+                case Switch():
+                    for branch in step.branches:
+                        visit(branch, loop)
+
+    visit(program.steps, "")
+    found = []
+    for k, storage in storages.items():
+        loops, later = [set(of.get(k, ())) - {""} for of in (written, read)]
+        if loops and later and not loops & later:
+            where = f"from {', '.join(sorted(loops))} to {', '.join(sorted(later))}"
+            found.append(f"{storage.name}: {storage.nbytes} bytes {where}")
+    return found
 
 
 def _kernel(nest: Nest) -> dict[str, Any]:

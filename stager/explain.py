@@ -95,8 +95,8 @@ class Explanation:
 def explain(self: Any, *args: Any, **kwargs: Any) -> Explanation:
     """How this function is compiled for these arguments (without arguments: for the last call that traced).
 
-    Kernels with their flops, bytes and what was fused, arena size, compile time by phase, cache hits, and why the last
-    call traced or compiled again.
+    Kernels with their flops, bytes and what was fused, arena size, what loops keep for later ones (the tapes of a
+    gradient), compile time by phase, cache hits, and why the last call traced or compiled again.
     """
     compiler = compiler_of(self)
     if not args and not kwargs:

@@ -204,3 +204,15 @@ def test_a_loop_that_updates_a_row_stores_rows() -> None:
     A = np.random.default_rng(0).uniform(0.5, 1.0, (n, w))
     stored = temporary_bytes(st.grad(lambda A: np.sum(program(A) ** 2)), A)
     assert stored <= 8 * (3 * steps * w + 5 * n * w)
+
+
+def test_explain_says_what_the_way_back_keeps() -> None:
+    x = np.random.default_rng(0).uniform(0.5, 1.0, 100)
+
+    def kept(program: Callable[[Any], Any]) -> list[str]:
+        found: list[str] = st.compile(st.grad(loss_of(program))).explain(x).stats["kept"]
+        return found
+
+    assert kept(recurrence) == []
+    tapes = kept(overwritten_later)
+    assert [text.split(": ")[1].split(" bytes")[0] for text in tapes] == ["792", "792"]  # of each y[i] and y[i + 1]
