@@ -24,9 +24,10 @@ from stager.ir.graph import Graph, Value
 from stager.ir.types import Type
 from stager.ops.cotangents import Totals
 from stager.ops.families import full, zeros_of
-from stager.ops.joint import Joint, Part, choose_residuals, forward_nodes, index_ranges, nodes_for, trace_joint
+from stager.ops.joint import Joint, Part, forward_nodes, nodes_for, trace_joint
 from stager.ops.loop_back import LoopBack
 from stager.ops.regions import I64, carries_tangent, dim_of, dim_value, scalar_index
+from stager.ops.residuals import choose_residuals, index_ranges
 from stager.ops.tapes import Levels, read_row, trip_count, write_row
 
 Raw = Any

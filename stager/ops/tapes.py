@@ -23,16 +23,12 @@ from stager.ops.families import elementwise, zeros_like, zeros_of
 from stager.ops.joint import (
     Joint,
     Part,
-    Residuals,
     captured_symbols,
-    choose_residuals,
     find_lasting,
     flows,
     forward_nodes,
-    index_ranges,
     nodes_for,
     run_back,
-    stores_a_carry,
     trace_joint,
 )
 from stager.ops.loop_back import LoopBack, added, spread
@@ -46,6 +42,7 @@ from stager.ops.regions import (
     finish,
     trace_region,
 )
+from stager.ops.residuals import Residuals, choose_residuals, index_ranges, stores_a_carry
 
 Raw = Any
 Levels = str | int | None  # of checkpoints: "sqrt", "binomial", or a number of states that are kept
