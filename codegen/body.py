@@ -372,7 +372,8 @@ class BodyEmitter:
         if nest.block and id(storage) in nest.scratch:
             var = nest.outer[-1].var
             start = self.limits[var][0]
-            p = self.e.offset(p, self.e.b.mul(start, i64(-nest.scratch[id(storage)][1])))
+            back = -nest.scratch[id(storage)][1]
+            p = self.e.offset(p, start * back if isinstance(start, int) else self.e.b.mul(start, i64(back)))
         return p
 
     def _address(self, storage: Storage, at: Ix, u: int, width: int) -> tuple[Any, list[Val]]:

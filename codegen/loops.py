@@ -121,6 +121,13 @@ class _NestEmitter:
         """The last outer loop in blocks of lanes."""
         e, nest = self.e, self.nest
         step = nest.block
+        if isinstance(lo, int) and isinstance(hi, int) and lo == 0 and hi <= step:  # one block, of known limits
+            if nest.block_var is not None:
+                self.variables[nest.block_var] = 0
+            for x in emitters:
+                with e.scope():
+                    x.run(dict(self.variables), {axis.var: (lo, hi)})
+            return
         top = e._operand(hi)
         with e.loop(lo, hi, step, name="block") as start:
             b = e.b
