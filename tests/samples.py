@@ -12,7 +12,11 @@ from typing import Any
 
 import numpy as np
 
-import tests.control_samples  # noqa: F401
+import stager.collectives
+import stager.random
+import stager.transforms.checkpoint
+import stager.transforms.custom  # noqa: F401  (they declare ops)
+import tests.control_samples  # noqa: F401  (rows too)
 from stager.ir.dtypes import DType, dtype_of, f64, i32, i64
 from tests.sampling import ALL, FLOATS, INTEGERS, NUMBERS, ROWS, UNSIGNED, Bad, Sample, call, row, sample, values
 
