@@ -251,7 +251,7 @@ def _sequence(program: Program, book: _Book) -> None:
                 continue  # merged meanwhile
             if new.kind == "output" and here:
                 continue
-            for sid in sorted({id(b.storage) for b in buffers_of(nest)}):
+            for sid in dict.fromkeys(id(b.storage) for b in buffers_of(nest)):
                 old = book.storages.get(sid)
                 if old is None or old is new or old.kind != "temp" or sid not in book.steps or sid in swapped:
                     continue

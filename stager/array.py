@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stager.cells import REGIONS, Cell, ViewStep, replay, write_through
-from stager.errors import ConcretizationError, EscapedTracerError, MutationError, describe
+from stager.errors import ConcretizationError, EscapedTracerError, MutationError, ShapeError, describe
 from stager.interpreters.stack import Interpreter, Tracer, nearest_stage, stack
-from stager.ir.dims import Dim, Expr
+from stager.ir.dims import Dim, Expr, product
 from stager.ir.dtypes import DType, dtype_of
 from stager.ir.graph import Value
 from stager.ir.op import Op
@@ -243,11 +243,17 @@ def dims_of(shape: Any) -> list[Any]:
     return [shape]
 
 
+MOST_ELEMENTS = (1 << 63) // 16 - 1  # of the widest dtype, complex128 to come
+
+
 def check_shape(shape: Any) -> tuple[Dim, ...]:
     """A shape argument as a tuple of dims."""
     from stager.symbols import extent_of
 
-    return tuple([extent_of(d) for d in dims_of(shape)])
+    dims = tuple([extent_of(d) for d in dims_of(shape)])
+    if product([d for d in dims if isinstance(d, int) and d]) > MOST_ELEMENTS:
+        raise ShapeError(describe(f"array is too big: no array has the shape {dims}"))
+    return dims
 
 
 __all__ = ["Array", "Interpreter", "as_array", "check_shape", "is_tracer", "raw", "type_of", "wrap"]

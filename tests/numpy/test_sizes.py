@@ -143,3 +143,10 @@ def test_window_and_bins_may_be_traced(k: Any) -> None:
             np.testing.assert_allclose(g, w)
     slope = st.grad(lambda x, k: np.sum(f(x, k)[0]))(X, k)
     np.testing.assert_allclose(slope, 2.0 * X * np.convolve(np.ones(6 - k), np.ones(k)))
+
+
+@pytest.mark.parametrize("shape", [2**61, (2**40, 2**40)])
+def test_shapes_beyond_every_memory_are_refused(shape: Any) -> None:
+    for f in (lambda x: np.full(shape, x), lambda x: np.zeros(shape) + x, lambda x: np.broadcast_to(x, shape)):
+        with pytest.raises(ValueError, match="array is too big"):
+            st.compile(f)(1.0)
