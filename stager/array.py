@@ -7,6 +7,7 @@ it refuses (`bool`, `int`, `float`, `__array__`).
 
 from __future__ import annotations
 
+import math
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from stager.cells import REGIONS, Cell, ViewStep, replay, write_through
 from stager.errors import ConcretizationError, EscapedTracerError, MutationError, ShapeError, describe
 from stager.interpreters.stack import Interpreter, Tracer, nearest_stage, stack
-from stager.ir.dims import Dim, Expr, product
+from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, dtype_of
 from stager.ir.graph import Value
 from stager.ir.op import Op
@@ -251,7 +252,7 @@ def check_shape(shape: Any) -> tuple[Dim, ...]:
     from stager.symbols import extent_of
 
     dims = tuple([extent_of(d) for d in dims_of(shape)])
-    if product([d for d in dims if isinstance(d, int) and d]) > MOST_ELEMENTS:
+    if math.prod(d for d in dims if isinstance(d, int) and d) > MOST_ELEMENTS:
         raise ShapeError(describe(f"array is too big: no array has the shape {dims}"))
     return dims
 

@@ -142,7 +142,10 @@ def test_code_found_on_disk_runs_without_heavy_modules(tmp_path: Path) -> None:
         "@st.compile\ndef f(x, y):\n    return np.exp(-x) * np.where(x > y, x, y)\n\n"
         "print(f(np.ones(3), np.zeros(3))[0], [m for m in ('networkx', 'llvmlite.binding') if m in sys.modules])\n"
     )
-    env = {**os.environ, "STAGER_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT), "STAGER_VERIFY": "0"}
+    env = {
+        **os.environ, "STAGER_CACHE": "1", "STAGER_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT),
+        "STAGER_VERIFY": "0",
+    }  # fmt: skip
     for expected in ("0.36787944117144233 ['llvmlite.binding']", "0.36787944117144233 []"):
         done = subprocess.run(
             [sys.executable, str(program)], cwd=ROOT, env=env, capture_output=True, text=True, check=True
