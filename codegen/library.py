@@ -7,7 +7,6 @@ else is internal. Not here: object files and linking (`stager/aot/`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -48,8 +47,10 @@ def emit_library(
     *,
     metadata: bytes = b"",
     more: Sequence[str] = (),
+    kept: Callable[[str, Callable[[], bytes]], bytes] = lambda name, build: build(),
 ) -> Any:
-    """The LLVM module (llvmlite.binding) of a whole library, optimised. `more`: LLVM text of what kernels call.
+    """The LLVM module (llvmlite.binding) of a whole library, optimised. `more`: LLVM text of what kernels call. `kept`
+    gives the bytes of that name if they were built before: modules that are the same in every library for a target.
 
     `targets` are those that the kernels have variants for; all else runs on the least CPU of their architecture.
     """
@@ -82,9 +83,9 @@ def emit_library(
     for text in more:
         linked.link_in(llvm.parse_assembly(text))
     if uses_pool(functions):
-        linked.link_in(llvm.parse_bitcode(_bitcode(emit_pool, target)))
+        linked.link_in(llvm.parse_bitcode(_bitcode(emit_pool, target, kept)))
     if cpu is not None:
-        linked.link_in(llvm.parse_bitcode(_bitcode(emit_cpu, target)))
+        linked.link_in(llvm.parse_bitcode(_bitcode(emit_cpu, target, kept)))
     for kernel in [k for f in functions for k in f.kernels]:
         part = llvm.parse_assembly(kernel.text)
         if kernel.loops:  # alone, as the JIT does: nothing else of the library is to be changed, or looked into
@@ -109,12 +110,17 @@ def emit_library(
     return linked
 
 
-@cache
-def _bitcode(emit: Callable[[Target], Any], target: Target) -> bytes:
+def _bitcode(emit: Callable[[Target], Any], target: Target, kept: Callable[..., bytes]) -> bytes:
     """A module that is the same in every library for a target."""
     import llvmlite.binding as llvm
 
-    return bytes(llvm.parse_assembly(str(emit(target))).as_bitcode())
+    name = f"{emit.__name__} {target.triple} {target.cpu} {target.features}"
+    if name not in _made:
+        _made[name] = kept(name, lambda: bytes(llvm.parse_assembly(str(emit(target))).as_bitcode()))
+    return _made[name]
+
+
+_made: dict[str, bytes] = {}
 
 
 def _share_constants(linked: Any, target: Target) -> None:

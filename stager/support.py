@@ -8,7 +8,7 @@ from collections.abc import Callable
 from stager.runtime.engine import engine
 
 
-def _kept(name: str, build: Callable[[], bytes]) -> bytes:
+def kept(name: str, build: Callable[[], bytes]) -> bytes:
     """An object from the disk cache, or built and put there."""
     from stager.runtime.cache import disk_cache
 
@@ -84,10 +84,10 @@ def provide_support() -> None:
     from stager.runtime.threads import start_pool
 
     e = engine()
-    e.provide(POOL_SYMBOLS, lambda: _kept("pool", _pool_object), start_pool)
-    e.provide(BUFFER_SYMBOLS, lambda: _kept("buffers", _buffers_object), start_buffers)
-    e.provide(BLAS_SYMBOLS, lambda: _kept("blas", _blas_threads_object), externals=BLAS_EXTERNALS)
-    e.provide(PRODUCT_SYMBOLS, lambda: _kept("products", _products_object), externals=PRODUCT_EXTERNALS)
+    e.provide(POOL_SYMBOLS, lambda: kept("pool", _pool_object), start_pool)
+    e.provide(BUFFER_SYMBOLS, lambda: kept("buffers", _buffers_object), start_buffers)
+    e.provide(BLAS_SYMBOLS, lambda: kept("blas", _blas_threads_object), externals=BLAS_EXTERNALS)
+    e.provide(PRODUCT_SYMBOLS, lambda: kept("products", _products_object), externals=PRODUCT_EXTERNALS)
     e.provide_by(external_address)
     e.provide_by(blas.external_address)
     e.provide_by(printing.external_address)
@@ -103,7 +103,7 @@ def install_entry() -> None:
     from stager.runtime.function import compiled_function_type, install
 
     provide_support()
-    loaded = engine().load(_kept("entry", _entry_object), ENTRY_EXTERNALS)
+    loaded = engine().load(kept("entry", _entry_object), ENTRY_EXTERNALS)
     _forever.append(loaded)
     install({name: loaded.address(name) for name in ENTRY_EXPORTS})
     from stager.explain import attach

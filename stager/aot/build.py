@@ -92,6 +92,7 @@ def build(
     from stager.codegen.header import header
     from stager.codegen.library import emit_library, exported_cpu
     from stager.codegen.target import Target
+    from stager.support import kept
 
     start = time.perf_counter()
     if weights not in WEIGHTS:
@@ -119,7 +120,8 @@ def build(
     metadata = json.dumps(
         _metadata(made, stager.__version__, [t.cpu for t in targets], cpu_function), sort_keys=True
     ).encode()
-    module = emit_library(made, targets, library, metadata=metadata, more=found.modules(row.baseline) if found else ())
+    more = found.modules(row.baseline) if found else ()
+    module = emit_library(made, targets, library, metadata=metadata, more=more, kept=kept)
     machine = row.baseline.machine(opt=2, reloc="pic", codemodel="small")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
