@@ -44,6 +44,8 @@ class Array:
         owner = cell.owner
         if owner is not None and not owner.alive:
             _escaped(self)
+        if cell.may_be:
+            cell.refuse_ended()
         if not self.path:
             return cell.value if not cell.overlays and not REGIONS else cell.read()
         s = stack()

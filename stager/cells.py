@@ -25,7 +25,7 @@ _versions = itertools.count(1)
 class Cell:
     """One storage. `origin` is the caller's ndarray that it stands for, if any; `label` names it in errors."""
 
-    __slots__ = ("label", "origin", "overlays", "owner", "read_only", "type", "value", "version", "written")
+    __slots__ = ("label", "may_be", "origin", "overlays", "owner", "read_only", "type", "value", "version", "written")
 
     def __init__(self, value: Any, owner: Interpreter | None, label: str = "") -> None:
         self.value = value
@@ -37,9 +37,38 @@ class Cell:
         self.label = label
         self.read_only: bool | str = False  # a text says why
         self.written = False
+        self.may_be: tuple[tuple[Cell, int, Any], ...] = ()
+
+    def stand_for(self, cells: Sequence[Cell]) -> None:
+        """This is a copy of one of the cells, which traced control flow chose: a write into one of them ends it."""
+        found = {id(c): c for cell in cells for c in (cell, *[older for older, _, _ in cell.may_be])}
+        self.may_be = tuple([(c, c.version, c.seen()) for c in found.values()])
+
+    def refuse_ended(self) -> None:
+        """Raise when one of the cells that this one may be has been written since it was copied."""
+        for cell, version, value in self.may_be:
+            if cell.version != version and cell.seen() is not value:
+                text = (
+                    "a read of an array that may have been written under another name: it is one of several arrays, "
+                    "chosen by traced control flow, and one of them has been written since"
+                )
+                raise MutationError(describe(text, remedy="let the other name hold a copy"))
+
+    def seen(self) -> Any:
+        """The value as the last write left it, for the level in force."""
+        if self.overlays:
+            s = stack()
+            for interp in reversed(s.levels[: s.depth]):
+                if interp in self.overlays:
+                    return self.overlays[interp]
+                if interp is self.owner:
+                    break
+        return self.value
 
     def read(self) -> Any:
         """The raw value that the level in force sees."""
+        if self.may_be:
+            self.refuse_ended()
         if self.overlays or REGIONS:
             overlays = self.overlays or {}
             s = stack()

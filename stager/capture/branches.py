@@ -20,6 +20,7 @@ from stager.capture import operators
 from stager.capture.operators import BREAK, CONTINUE, Jump, Return
 from stager.capture.places import Place, PlaceNeededError, check_store
 from stager.capture.session import UNBOUND, cell_value
+from stager.cells import Cell
 from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import bind
 from stager.ir.abi import exception_class
@@ -442,7 +443,9 @@ class Merged:
             both = " and ".join(dict.fromkeys(str(s) for _, s in flat))
             raise MismatchError(describe(f"{what} has a different structure on each side of a traced condition: {both}",
                                     remedy="give it the same structure on every path"))  # fmt: skip
-        self.shared: set[int] = set()  # leaves that are an array from around on some side
+        self.shared: set[int] = set()  # leaves that are an array from around on some side, which others hold too
+        self.older: dict[int, list[Cell]] = {}  # the cells of all leaves from around, by leaf
+        self.copies: list[tuple[Cell, list[Cell]]] = []  # cells of what was made of these
         self.leaves: list[Any] = []  # (type, weak), or the static value in a list
         for column in zip(*[leaves for leaves, _ in flat], strict=True):
             self.leaves.append(self._leaf(what, column))
@@ -469,16 +472,27 @@ class Merged:
         if value is UNBOUND:
             return [zeros_of(t) for t in self.types()]
         leaves = flatten(value)[0]
-        self.shared |= {k for k, x in enumerate(leaves) if type(x) is Array and x.cell is not self.own and is_older(x)}
+        for k, x in enumerate(leaves):
+            if type(x) is Array and is_older(x):
+                self.older.setdefault(k, []).append(x.cell)
+                if x.cell is not self.own:
+                    self.shared.add(k)
         return [as_raw(x, leaf[0].dtype) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
 
     def rebuild(self, raws: Any) -> Any:
         """The value from the node's results. What may be an older array is a copy of it that refuses writes."""
         leaves = [handle(next(raws), leaf[1]) if type(leaf) is tuple else leaf[0] for leaf in self.leaves]
-        for k in self.shared:
+        for k, cells in self.older.items():
             if type(leaves[k]) is Array and leaves[k].ndim:
-                leaves[k].cell.read_only = CHOSEN
+                self.copies.append((leaves[k].cell, cells))
+                if k in self.shared:
+                    leaves[k].cell.read_only = CHOSEN
         return unflatten(self.structure, leaves)
+
+    def follow(self) -> None:
+        """Writes into what a copy may be end it from here on: the node's own writes have been made."""
+        for copy, cells in self.copies:
+            copy.stand_for(cells)
 
 
 def shown(x: Any) -> str:
@@ -532,6 +546,10 @@ def _merge(
     for cell in written:
         cell.write(next(raws))
     value = returned.rebuild(raws) if returned is not None else UNBOUND
+    for m in merged.values():
+        m.follow()
+    if returned is not None:
+        returned.follow()
     if one_code is not None:
         return static_signal(one_code, value)
     return Signal(handle(next(raws), False), value, frozenset().union(*codes))

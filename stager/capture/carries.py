@@ -30,6 +30,8 @@ class Carry:
         self.leaves: list[Any] = [leaf_type(x) if is_traceable(x) else [x] for x in leaves]
         self.starts_as: list[Cell] = []  # per traced leaf: the region's cell for it at the start of an iteration
         self.shared: list[bool] = []  # per handle: the iteration left an array that is older than the loop
+        self.entered: list[Cell] = []  # `starts_as` of the iteration that left these
+        self.left: list[Cell | None] = []  # per handle: the cell that the iteration left
 
     def types(self) -> list[Type]:
         return [leaf[0] for leaf in self.leaves if type(leaf) is tuple]
@@ -52,6 +54,8 @@ class Carry:
         """The raw values after an iteration, in the region."""
         leaves = [x for x, leaf in zip(flatten(value)[0], self.leaves, strict=True) if type(leaf) is tuple]
         self.shared = [type(x) is Array and is_older(x) for x in leaves]
+        self.left = [x.cell if type(x) is Array else None for x in leaves]
+        self.entered = list(self.starts_as)
         return self._raws(value)
 
     def widen(self, value: Any) -> bool:
@@ -90,6 +94,21 @@ class Carry:
             if shared and cell.type.shape:
                 cell.read_only = CHOSEN
         return value
+
+    def origins(self) -> dict[int, Cell]:
+        """The cell before the loop of what the iteration began with, by id of the region's cell."""
+        starts = [x for x, leaf in zip(flatten(self.initial)[0], self.leaves, strict=True) if type(leaf) is tuple]
+        return {id(c): x.cell for c, x in zip(self.entered, starts, strict=True) if type(x) is Array}
+
+    def follow(self, origins: dict[int, Cell], may_not_run: bool) -> None:
+        """Writes into an array that the name may hold after the loop end the copy: its own writes have been made."""
+        for cell, left, entered in zip(self.starts_as, self.left, self.entered, strict=True):
+            if left is None or not cell.type.shape:
+                continue
+            found = [entered] if may_not_run else []
+            found += [left, *[c for c, _, _ in left.may_be]]
+            older = [origins.get(id(c), c) for c in found]
+            cell.stand_for([c for c in older if c.owner is None or c.owner.alive])
 
 
 class UnsteadyError(ControlFlowError):

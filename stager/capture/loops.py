@@ -345,6 +345,15 @@ def _assign(spec: Spec, late: Late, carried: Sequence[Cell], results: Any, varia
     for cell in carried:
         cell.write(next(results))
     spec.give_back(spec.count)
+    _follow(spec, [m for _, m in late], not spec.count)
+
+
+def _follow(spec: Spec, merged: Sequence[Merged], may_not_run: bool) -> None:
+    origins = {k: cell for c in spec.carries for k, cell in c.origins().items()}
+    for c in spec.carries:
+        c.follow(origins, may_not_run)
+    for m in merged:
+        m.follow()
 
 
 # -- while, and for with break or return ------------------------------------------------------------------------------
@@ -522,6 +531,7 @@ class _WhileNode:
             variables.assign(n, m.rebuild(results))
         for cell in carried:
             cell.write(next(results))
+        _follow(spec, [*[m for _, m in late], *([] if returned is None else [returned])], True)
         return True, self._signal(codes, code_after, value)
 
     def _condition(self, region: UserRegion) -> list[Any]:
