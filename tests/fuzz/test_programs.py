@@ -6,6 +6,7 @@ for its value, a loop for vmap, central differences for derivatives, itself comp
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 import tempfile
@@ -15,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, given, note, reject, settings
 from hypothesis import strategies as some
 
 import stager as st
+from stager.errors import MutationError
 
 N, M = 4, 3  # every array of a program is f64[N, M], rows are f64[M], columns f64[N]
 _counter = itertools.count()
@@ -246,9 +248,28 @@ EXAMPLES = 10 if settings().max_examples <= 50 else settings().max_examples
 CHECKED = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
 
+REFUSED = ("an array whose place is not known", "may have been written under another name")
+
+
+def unless_refused(test: Callable[..., None]) -> Callable[..., None]:
+    """Programs that bind a name anew in a traced branch while something else holds its array are refused by design."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            test(*args, **kwargs)
+        except MutationError as e:
+            if not any(text in str(e) for text in REFUSED):
+                raise
+            reject()
+
+    return run
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @CHECKED
 @given(programs(), some.integers(0, 1000))
+@unless_refused
 def test_value_compiled_and_written_arguments(source: str, seed: int) -> None:
     note(source)
     f, x = load(source), sample(seed)
@@ -267,6 +288,7 @@ NESTS = 10
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @CHECKED
 @given(programs(), some.integers(0, 1000), some.integers(0, NESTS - 1))
+@unless_refused
 def test_nested_transforms(source: str, seed: int, nest: int) -> None:
     note(source)
     f, x, t = load(source), sample(seed), sample(seed + 1)
