@@ -21,7 +21,7 @@ from stager.dynamic import dynamic_types
 from stager.errors import StagerError, describe
 from stager.interpreters.stack import active
 from stager.ir.abi import OutputAbi
-from stager.ir.dims import contiguous_strides, symbol
+from stager.ir.dims import Dim, contiguous_strides, substitute, symbol
 from stager.leaves import Leaf
 from stager.pipeline import BACKENDS, Executable, executable
 from stager.runtime import patterns as p
@@ -183,13 +183,20 @@ class _Mapping:
         hidden, absent = guards.hidden(traced, inputs, sources, compiler.signature)
         abi, result = self._results(sources)
         return EntrySpec(abi, self.code.address, tuple(patterns), result, varargs=varargs, varkw=varkw, hidden=hidden,
-                         absent=absent, dim_guards=_dim_guards(traced),
+                         absent=absent, dim_guards=_dim_guards(traced, self._names()),
                          forms={r.index: "python" for r in traced.results if r.python},
                          threads=compiler.threads, keepalive=(self.code,))  # fmt: skip
 
+    def _names(self) -> dict[str, Dim]:
+        """The symbols of the ABI for those of the graph: code that was found may have been made for other names."""
+        given = {(s.kind, s.input, s.axis): s.name for s in self.code.abi.symbols}
+        found = {name: given.get((d.kind, d.source, d.axis)) for name, d in self.traced.graph.symbols.items()}
+        return {name: symbol(other) for name, other in found.items() if other is not None and other != name}
+
     def _results(self, sources: dict[int, p.Source]) -> tuple[Any, p.Result]:
         """The ABI with views as outputs of their own, and the tree that builds the result."""
-        traced, abi = self.traced, self.code.abi
+        traced, abi, names = self.traced, self.code.abi, self._names()
+
         extra: list[OutputAbi] = []
         position = {
             leaf_index: k for k, leaf_index in enumerate(i for i, x in enumerate(traced.leaves) if x.input is not None)
@@ -205,12 +212,14 @@ class _Mapping:
                     leaves.append(p.Passed(sources[r.index]))
                 else:  # inside a container that Python opens: no path leads there, the argument's buffer does
                     leaves.append(p.Output(len(abi.outputs) + len(extra)))
-                    extra.append(OutputAbi(traced.leaves[r.index].array.type, "input", position[r.index]))  # type: ignore[union-attr]
+                    own = substitute(traced.leaves[r.index].array.type, names)  # type: ignore[union-attr]
+                    extra.append(OutputAbi(own, "input", position[r.index]))
             else:
                 assert r.layout is not None
                 kind, source = ("view_input", position[r.index]) if r.kind == "view" else ("view_output", r.owner)
                 leaves.append(p.Output(len(abi.outputs) + len(extra)))
-                extra.append(OutputAbi(r.layout.type, kind, source, r.layout.offset, r.layout.strides))
+                offset, strides = substitute(r.layout.offset, names), substitute(r.layout.strides, names)
+                extra.append(OutputAbi(substitute(r.layout.type, names), kind, source, offset, strides))
         return replace(abi, outputs=(*abi.outputs, *extra)), result_tree(traced.result_structure, iter(leaves))
 
 
@@ -319,14 +328,15 @@ def _leaf_text(leaf: Leaf) -> str:
     return repr(x)
 
 
-def _dim_guards(traced: Traced) -> tuple[Any, ...]:
+def _dim_guards(traced: Traced, names: dict[str, Dim]) -> tuple[Any, ...]:
     """Sizes 0 and 1 behave unlike others (broadcasting, squeezing), so a symbolic dim is at least 2; and what
     comparisons of dims relied on."""
     from stager.runtime.entries import DimGuard
 
     assert traced.stage is not None
     sizes = [DimGuard(symbol(name), 2) for name, d in traced.graph.symbols.items() if d.kind == "shape"]
-    return (*sizes, *[DimGuard(d, low, high) for d, low, high in traced.stage.dim_guards])
+    relied = [DimGuard(d, low, high) for d, low, high in traced.stage.dim_guards]
+    return tuple([replace(g, dim=substitute(g.dim, names)) for g in (*sizes, *relied)])
 
 
 def _set_signature(traced: Traced) -> None:

@@ -591,3 +591,20 @@ def test_wrong_arguments_are_told_with_the_signature() -> None:
         with pytest.raises(TypeError) as refused:
             f(*args, **kwargs)
         assert str(refused.value) == f"f(x: 'Any', y: 'Any' = 2) -> 'Any': {text}"
+
+
+def test_code_found_for_other_sizes_names_its_own_symbols() -> None:
+    """Symbols are named for the sizes of the call that traces; equal functions share code whatever these were."""
+
+    def make() -> Any:
+        def f(x: Any) -> Any:
+            return (x * 2 if x.shape[0] > 3 else x), x[1:], x[::2], x
+
+        return f
+
+    for first in (20, 5, 9):
+        compiled = st.compile(make(), dynamic=True)
+        for n in (first, 6, 8, 3):
+            x = np.arange(float(n))
+            for got, want in zip(compiled(x), make()(x), strict=True):
+                np.testing.assert_array_equal(got, want)

@@ -330,8 +330,8 @@ def test_a_loop_answers_ctrl_c() -> None:
 def test_too_much_memory_is_an_error() -> None:
     f = st.compile(lambda n, x: np.cumsum(np.full(n, x))[-1], backend="mlir", dynamic=True)
     assert f(5, 2.0) == 10.0
-    for n in (10**15, 2**61):
-        with pytest.raises(MemoryError):
+    for n, error in ((10**15, MemoryError), (2**61, ValueError)):  # as NumPy
+        with pytest.raises(error):
             f(n, 2.0)
     assert f(7, 2.0) == 14.0
 
