@@ -17,6 +17,7 @@ from typing import Any, overload
 import numpy as np
 
 from stager import guards
+from stager.collector import uncollected
 from stager.dynamic import dynamic_types
 from stager.errors import StagerError, describe
 from stager.interpreters.stack import active
@@ -118,9 +119,10 @@ class Compiler:
     def compile(self, bound: inspect.BoundArguments, reason: str) -> Compilation:
         """Trace and compile a call."""
         start = time.perf_counter()
-        traced = self.trace(bound)
-        traced_at = time.perf_counter()
-        code = executable(traced.graph, backend=self.backend)
+        with uncollected:
+            traced = self.trace(bound)
+            traced_at = time.perf_counter()
+            code = executable(traced.graph, backend=self.backend)
         code.times["trace"] = traced_at - start
         return Compilation(self, traced, code, bound, reason)
 

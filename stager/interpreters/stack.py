@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import sys
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from stager.errors import EscapedTracerError
@@ -231,9 +232,27 @@ def user_location(skip: int = 1) -> Location | None:
     while frame is not None:
         code = frame.f_code
         if not is_internal(code.co_filename, frame.f_globals.get("__name__") or ""):
-            return Location(code.co_filename, frame.f_lineno, code.co_name)
+            return Location(code.co_filename, _line(frame, code), code.co_name)
         frame = frame.f_back
     return None
+
+
+LONG_TABLE = 2048  # bytes of a code object's line table from which on it is worth unpacking
+_lines: dict[int, tuple[CodeType, list[int], list[int]]] = {}  # by id of the code: it, starts, lines
+
+
+def _line(frame: FrameType, code: CodeType) -> int:
+    """The line a frame is at. Python reads its packed table from the start for every answer, so that tracing a long
+    function would take time with the square of its length: long tables are unpacked once."""
+    if len(code.co_linetable) < LONG_TABLE:
+        return frame.f_lineno
+    known = _lines.get(id(code))
+    if known is None or known[0] is not code:
+        rows = [(start, line) for start, _, line in code.co_lines() if line is not None]
+        if len(_lines) > 16:
+            _lines.clear()
+        known = _lines[id(code)] = code, [start for start, _ in rows], [line for _, line in rows]
+    return known[2][bisect_right(known[1], frame.f_lasti) - 1]
 
 
 # -- the escape hatches of the original module ------------------------------------------------------------------------

@@ -297,3 +297,14 @@ def test_stop_gradient_makes_it_legal():
         return x * float(st.stop_gradient(x))
 
     assert st.grad(f)(3.0) == 3.0
+
+
+def test_lines_of_a_long_function():
+    """Its line table is unpacked instead of read from the start for every node."""
+    steps = "".join(f"    x = (\n        x + {i}.5\n    )\n" for i in range(1500))
+    source = f"def long(x):\n{steps}    return x\n"
+    scope: dict = {"__name__": "long_function"}
+    exec(compile(source, "long_function.py", "exec"), scope)
+    assert len(scope["long"].__code__.co_linetable) >= stk.LONG_TABLE
+    adds = [n for n in st.make_graph(scope["long"])(np.ones(2)).nodes if n.op.name == "add"]
+    assert [n.loc for n in adds] == [("long_function.py", 3 * i + 3, "long") for i in range(1500)]
