@@ -61,6 +61,7 @@ def compile_graph(
     from stager.codegen.fuse import fuse
     from stager.codegen.inplace import share
     from stager.codegen.join import join
+    from stager.codegen.late import mark_late
     from stager.codegen.lower import lower
     from stager.codegen.module import emit_program
     from stager.codegen.rotate import rotate
@@ -73,6 +74,7 @@ def compile_graph(
     join(program)
     rotate(program)
     share(program)
+    mark_late(program)
     clock("fuse")
     schedule(program, target, threads=threads)
     clock("schedule")

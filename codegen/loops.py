@@ -291,12 +291,14 @@ class _LeafEmitter(BodyEmitter):
         saved = (dict(self.values), dict(self.splats), dict(self.pointers))
         known = isinstance(lo, int) and isinstance(hi, int)
 
+        late = 1 if self.leaf.late else 0
+
         def aligned(start: Any, step: int) -> Any:
             if known:
                 return start + (hi - start) // step * step
             b = e.b
             a, z = (e._operand(x) for x in (start, hi))
-            length = b.sub(z, a, flags=("nsw",))
+            length = b.sub(z, b.add(a, i64(late)) if late else a, flags=("nsw",))
             whole = b.sub(
                 length, b.and_(length, i64(step - 1)) if step & (step - 1) == 0 else b.srem(length, i64(step))
             )
@@ -330,7 +332,7 @@ class _LeafEmitter(BodyEmitter):
             self._after_vector()
             return
         self.inline = self.main_inline if at is lo else "call"
-        if self.masked and w > 1:
+        if self.masked and w > 1 and not late:
             self._masked_step(k, at, hi, saved)
         else:
             self.width = 1
@@ -397,7 +399,7 @@ class _LeafEmitter(BodyEmitter):
                 if lanes
                 else Accumulator(e, r.kind, dtype, width if varies else 1, unroll if varies else 1, False, blocked)
             )
-            if lanes and not self.masked and width > 1:
+            if lanes and width > 1 and (leaf.late or not self.masked):
                 acc.use_scalar()
             acc.start()
             self.accumulators.append(acc)

@@ -183,6 +183,7 @@ class Leaf:
     jam: int | None = (
         None  # copies run along this variable instead of the lanes': accesses transposed against the lanes
     )
+    late: bool = False  # the last points read what was written just before: they run one by one, at the end
 
 
 @dataclass(slots=True, eq=False)
@@ -423,6 +424,7 @@ def _nest_lines(n: Nest) -> Iterator[str]:
         if leaf.vector is not None:
             marks = f" vector {variable_name(leaf.vector)}" + (f" x{leaf.unroll}" if leaf.unroll > 1 else "")
             marks += f" transposing {variable_name(leaf.jam)}" if leaf.jam is not None else ""
+            marks += " late" if leaf.late else ""
         yield f"  loop {' '.join(_loop_text(a) for a in leaf.loops)}".rstrip() + marks
         yield from ("  " + line for line in _body_lines(leaf.stage))
 

@@ -209,7 +209,7 @@ class _Scheduler:
         ops = sum(weight(i) for i in stage.body)
         if stage.reductions:
             unroll = 8 if ops <= 4 else 4 if ops <= 16 else 2 if ops <= 60 else 1
-            if len(stage.reductions) > 2 or any(r.kind.startswith("arg") for r in stage.reductions):
+            if leaf.late or len(stage.reductions) > 2 or any(r.kind.startswith("arg") for r in stage.reductions):
                 unroll = min(unroll, 4)
         else:
             unroll = 4 if ops <= 6 else 2 if ops <= 24 else 1
