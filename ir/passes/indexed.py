@@ -2,7 +2,8 @@
 
 A position is known when the index operand is a literal, a dim, made of a region's integers (`x[i + 1]` inside a loop,
 promised in bounds), or an iota over the whole axis. Checked positions are only replaced where they are seen to be in
-bounds; what is out of bounds stays, to raise at run time.
+bounds; what is out of bounds stays, to raise at run time. Positions that go round an axis, `(arange(n) - s) % n`, are
+each hit once: to scatter there, as the adjoint of a roll does, is to gather from where they came.
 """
 
 from __future__ import annotations
@@ -81,7 +82,10 @@ def _in_bounds(rw: Rewriter, x: Value, indices: Sequence[Value], node: Node) -> 
     if node.params["mode"] == "promise":
         return False
     extents = [x.type.shape[a] for a in node.params["axes"]]
-    return all(within(range_of(i, rw.ranges), d, rw.at_least) for i, d in zip(indices, extents, strict=True))
+    return all(
+        within(range_of(i, rw.ranges), d, rw.at_least) or _goes_round(i, d)
+        for i, d in zip(indices, extents, strict=True)
+    )
 
 
 def _gathered_whole(rw: Rewriter, node: Node) -> Replacement:
@@ -99,7 +103,11 @@ def scatter(rw: Rewriter, node: Node) -> Replacement:
     combine = node.params["combine"]
     if _in_bounds(rw, x, tuple(indices), node):
         return rw.emit("scatter", *node.args, **{**node.params, "mode": "promise"})
-    if node.params["batch_dims"] != 0 or indices[0].type.shape != () or combine not in ("set", "add"):
+    if node.params["batch_dims"] != 0 or combine not in ("set", "add"):
+        return None
+    if indices[0].type.ndim == 1 and len(indices) == 1:
+        return _scattered_around(rw, node)
+    if indices[0].type.shape != ():
         return None
     positions = _positions(rw, x, tuple(indices), node)
     if positions is None:
@@ -109,6 +117,50 @@ def scatter(rw: Rewriter, node: Node) -> Replacement:
     if combine == "add":
         value = rw.emit("add", rw.emit("slice", x, **region), value)
     return rw.emit("slice_update", x, value, **region)
+
+
+def _scattered_around(rw: Rewriter, node: Node) -> Replacement:
+    """scatter(x, v, (iota - s) mod n) over an axis of n positions -> gather(v, (iota + s) mod n), added to x or not"""
+    x, updates, index = node.args
+    (axis,) = node.params["axes"]
+    if index.type.shape[0] != x.type.shape[axis] or not _goes_round(index, x.type.shape[axis]):
+        return None
+    shifted, size = index.node.args
+    if shifted.node.op.name not in ("add", "sub"):
+        return None
+    back = "add" if made_by(shifted, "sub") else "sub"
+    first, second = shifted.node.args
+    if made_by(first, "iota"):
+        positions, shift = first, second
+    elif made_by(second, "iota") and back == "sub":
+        positions, shift = second, first
+    else:
+        return None
+    if not _is_uniform(shift):
+        return None
+    source = rw.emit("mod", rw.emit(back, positions, shift), size)
+    moved = rw.emit("gather", updates, source, axes=(0,), batch_dims=0, mode="promise")
+    rest = list(range(1, x.type.ndim))
+    moved = rw.emit("transpose", moved, perm=(*rest[:axis], 0, *rest[axis:]))
+    return rw.emit("add", x, moved) if node.params["combine"] == "add" else moved
+
+
+def _is_uniform(v: Value) -> bool:
+    """Whether all elements are one."""
+    return v.node.op is fill_op or (made_by(v, "broadcast") and v.node.args[0].type.ndim == 0)
+
+
+def _goes_round(index: Value, extent: Dim) -> bool:
+    """Whether positions are taken modulo the extent; there are none when that is 0."""
+    return made_by(index, "mod") and extent in index.type.shape and _is_extent(index.node.args[1], extent)
+
+
+def _is_extent(v: Value, extent: Dim) -> bool:
+    """Whether every element is known to be this dim."""
+    if v.node.op is fill_op:
+        return bool(v.node.params["value"] == extent)
+    scalar = v.node.args[0] if made_by(v, "broadcast") else v
+    return made_by(scalar, "dim") and scalar.type.ndim == 0 and bool(scalar.node.params["dim"] == extent)
 
 
 INDEXED: Rules = {"gather": (gather,), "scatter": (scatter,)}

@@ -23,6 +23,7 @@ from stager.ops.effects import check
 from stager.ops.families import full_like
 from stager.ops.indexed import gather
 from stager.ops.reductions import reduce_and, reduce_sum
+from stager.ops.regions import dim_value
 from stager.ops.scans import cumsum
 from stager.ops.sort import searchsorted
 from stager.ops.structural import iota
@@ -267,8 +268,9 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Array:
         k = axis_of(k, a.ndim)
         n = r.type.shape[k]
         if type(s) is Array and not s.weak:
-            count = broadcast_raw(operand(s, i64), (n,))
-            position = op.mod(op.sub(iota(n), count), n)
+            extent = dim_value(n)
+            count = op.mod(operand(s, i64), extent)  # all the way round is not at all: no sum overflows
+            position = op.mod(op.sub(iota(n), broadcast_raw(count, (n,))), broadcast_raw(extent, (n,)))
             taken = gather(r, position, axes=(k,), batch_dims=0, mode="promise")
             r = views.moveaxis(taken, 0, k)
             continue

@@ -187,6 +187,15 @@ def case_scatter_at_a_literal(b: Build, x: Value) -> Value:
     return b.scatter(y, b.fill(1.0, (4,)), b.dim(dim=n - 1), axes=(1,), batch_dims=0, mode="promise", combine="set")
 
 
+def case_scatter_around_an_axis(b: Build, x: Value) -> Value:
+    i64 = b.fill(1, (), "i64").type.dtype
+    size = b.broadcast(b.dim(dim=n), shape=(n,), axes=())
+    back = b.mod(b.sub(b.iota(size=n, dtype=i64), b.fill(3, (n,), "i64")), size)
+    y = b.scatter(x, b.transpose(x, perm=(1, 0)), back, axes=(1,), batch_dims=0, mode="check", combine="add")
+    on = b.mod(b.add(b.fill(-1, (4,), "i64"), b.iota(size=4, dtype=i64)), b.fill(4, (4,), "i64"))
+    return b.scatter(y, y, on, axes=(0,), batch_dims=0, mode="promise", combine="set")
+
+
 def case_reductions_meet(b: Build, x: Value) -> Value:
     y = b.reduce_sum(b.reduce_sum(b.broadcast(x, shape=(4, n, 1), axes=(0, 1)), axes=(2,)), axes=(0,))
     z = b.reduce_max(b.broadcast(x, shape=(3, 4, n), axes=(1, 2)), axes=(0, 1))

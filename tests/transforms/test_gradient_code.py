@@ -201,3 +201,20 @@ def test_batched_matvec_is_one_matmul() -> None:
     found = count(optimized(st.vmap(lambda a, x: a @ x, in_dims=(None, 0)), "f64[40,30]", "f64[50,30]"))
     assert found["dot"] == 1
     assert found["transpose"] == found["broadcast"] == 0
+
+
+@pytest.mark.parametrize("n", [7, "n"])
+def test_the_adjoint_of_going_round_an_axis_is_a_gather(n: Any) -> None:
+    def rolled(x: Any, s: Any) -> Any:
+        return np.sum(np.roll(x, s, axis=1) ** 2 * x)
+
+    def neighbours(x: Any) -> Any:
+        i = np.arange(x.shape[1])
+        return np.sum((x[:, (i + 1) % x.shape[1]] - 2.0 * x + x[:, (i - 1) % x.shape[1]]) ** 2)
+
+    for f, specs in ((rolled, (f"f64[3,{n}]", "i64[]")), (neighbours, (f"f64[3,{n}]",))):
+        assert not count(optimized(st.grad(f), *specs))["scatter"]
+    x = np.random.default_rng(0).standard_normal((3, 7))
+    for shift in (0, 3, -2, 7, 16, -(2**62), 2**63 - 1):
+        st.testing.check_grads(lambda x, s=shift: rolled(x, np.asarray(s)), (x,), order=2)
+    st.testing.check_grads(neighbours, (x,), order=2)
