@@ -123,7 +123,7 @@ class BodyEmitter:
         return max(1, self.e.target.vector_bits // bits)
 
     def _can_mask(self) -> bool:
-        if self.leaf.vector is None or self.stage.sequential:
+        if self.leaf.vector is None or (self.stage.sequential and not self.stage.in_order):
             return False
         vector = self.leaf.vector
         for n in self.needed:

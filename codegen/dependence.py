@@ -8,11 +8,11 @@ not apart. Nothing here knows stages or LLVM.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from math import gcd
 
 from stager.codegen.index import Facts, Ix
-from stager.ir.dims import Dim
+from stager.ir.dims import Dim, mod
 
 Extents = Callable[[int], tuple[Dim, Dim] | None]
 
@@ -49,3 +49,29 @@ def _between(a: Ix, b: Ix, stride: int, least: int | None, of_a: Extents, of_b: 
     if facts.non_negative(low - 1):
         return facts.non_negative(stride - 1 - high)
     return facts.non_negative(-1 - high) and facts.non_negative(low + stride - 1)
+
+
+def order_of(written: Ix, reads: Iterable[Ix], extents: Sequence[Dim], item: int, facts: Facts) -> int:
+    """How the points of nested loops can run so that each reads what it needs before another point writes it: 1 in
+    order, -1 from the last to the first, 0 when neither is shown. Every point writes one element of `item` bytes.
+
+    In order, the addresses written only grow: what lies ahead of the element that a point writes is not written yet.
+    """
+    if written.is_dynamic:
+        return 0
+    inside: Dim = item  # from the first byte that the inner loops write to behind their last one
+    for v in reversed(range(len(extents))):
+        stride = written.coef(v)
+        if not facts.at_most(inside, stride):
+            return 0
+        inside = inside + stride * (extents[v] - 1)
+    signs = set()
+    for ix in reads:
+        if ix == written:
+            continue
+        distance = ix.const - written.const
+        ahead = facts.positive_sign(distance)
+        if ix.terms != written.terms or ahead is None or mod(distance, item) != 0:
+            return 0
+        signs.add(1 if ahead else -1)
+    return signs.pop() if len(signs) == 1 else 0

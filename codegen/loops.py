@@ -9,6 +9,7 @@ do not depend on which one computed them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import reduce
 from typing import Any
 
@@ -228,16 +229,26 @@ class _LeafEmitter(BodyEmitter):
         elif axis.var == self.leaf.jam:
             self._jam_loop(k, lo, hi)
         elif isinstance(lo, int) and isinstance(hi, int) and self._unrolls(k, hi - lo):
-            for i in range(lo, hi):
+            for i in reversed(range(lo, hi)) if self.stage.descending else range(lo, hi):
                 self.variables[axis.var] = i
                 self._level(k)
                 self._restore(saved)
         else:
-            with self.e.loop(lo, hi, name=f"i{k}") as i:
+            with self._steps(lo, hi, 1, name=f"i{k}") as i:
                 self.variables[axis.var] = i
                 self._level(k)
         self._restore(saved)
         self.variables.pop(axis.var, None)
+
+    def _steps(self, lo: Any, hi: Any, step: int, name: str) -> AbstractContextManager[Any]:
+        """A loop over the starts of whole steps in [lo, hi), in the order of the stage."""
+        if not self.stage.descending:
+            return self.e.loop(lo, hi, step, name=name)
+        if isinstance(lo, int) and isinstance(hi, int):
+            return self.e.loop(hi - step, lo - 1, -step, name=name)
+        b = self.e.b
+        first, last = (b.sub(self.e._operand(x), i64(by), flags=("nsw",)) for x, by in ((hi, step), (lo, 1)))
+        return self.e.loop(first, last, -step, name=name)
 
     def _jam_loop(self, k: int, lo: Any, hi: Any) -> None:
         """Loop k in steps of as many points as a vector has lanes, then one by one."""
@@ -305,43 +316,54 @@ class _LeafEmitter(BodyEmitter):
             empty = b.icmp_signed("<", length, i64(0))
             return b.add(a, b.select(empty, i64(0), whole))
 
-        at = lo
         self._need_entry(k, known, lo, hi)
         jam = self.leaf.jam is not None
+        parts: list[tuple[int, int, Any, Any]] = []  # width, unroll, from, to
+        at = lo
         for width, unroll in ((w, self.unroll),) if jam else ((w, u), (w, 1)):
             if (width, unroll) == (w, 1) and u == 1 and at is not lo:
                 continue
             if width == 1:
                 continue
-            step = width if jam else width * unroll
-            to = aligned(at, step)
+            to = aligned(at, width if jam else width * unroll)
             if known and to == at:
                 continue
+            parts.append((width, unroll, at, to))
+            at = to
+        rest = at
+        if self.stage.descending:
+            self._rest(k, rest, hi, known, saved, dear=rest is lo)
+        for width, unroll, at, to in reversed(parts) if self.stage.descending else parts:
+            step = width if jam else width * unroll
             self.width, self.unroll = width, unroll
             self.inline = self.main_inline if at is lo else "call"
             if known and to - at == step:
                 self.variables[var] = at
                 self._level(k)
             else:
-                with e.loop(at, to, step, name=f"v{k}") as i:
+                with self._steps(at, to, step, name=f"v{k}") as i:
                     self.variables[var] = i
                     self._level(k)
             self._restore(saved)
-            at = to
-        if known and at == hi:
-            self._after_vector()
-            return
-        self.inline = self.main_inline if at is lo else "call"
-        if self.masked and w > 1 and not late:
-            self._masked_step(k, at, hi, saved)
-        else:
-            self.width = 1
-            self.unroll = self.unroll if jam else 1
-            with e.loop(at, hi, 1, name=f"s{k}") as i:
-                self.variables[var] = i
-                self._level(k)
-            self._restore(saved)
+        if not self.stage.descending:
+            self._rest(k, rest, hi, known, saved, dear=rest is lo)
         self._after_vector()
+
+    def _rest(self, k: int, at: Any, hi: Any, known: bool, saved: Any, dear: bool) -> None:
+        """What whole vectors leave of loop k: one masked step, or one by one."""
+        if known and at == hi:
+            return
+        self.inline = self.main_inline if dear else "call"
+        if self.masked and self.full_width > 1 and not self.leaf.late:
+            self._masked_step(k, at, hi, saved)
+            self.mask = None
+            return
+        self.width = 1
+        self.unroll = self.unroll if self.leaf.jam is not None else 1
+        with self._steps(at, hi, 1, name=f"s{k}") as i:
+            self.variables[self.loops[k].var] = i
+            self._level(k)
+        self._restore(saved)
 
     def _after_vector(self) -> None:
         self.width, self.mask, self.inline = 1, None, "auto"

@@ -16,18 +16,20 @@ from typing import Any
 import numpy as np
 
 from stager.codegen.copies import copy_text
-from stager.codegen.dependence import apart
+from stager.codegen.dependence import apart, order_of
 from stager.codegen.index import Facts, Ix, variable
 from stager.codegen.program import Buffer, Instr, Move, Program, Read, Scalar, Storage, Store
 from stager.codegen.pull import StageBuilder, value_key
 from stager.codegen.target import Target
-from stager.ir.dims import Dim, Expr, contiguous_strides, substitute, symbol, symbols_of
+from stager.ir.dims import Dim, Expr, contiguous_strides, product, substitute, symbol, symbols_of
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.types import Type
 
 MAX_OPS = 250
 """A lazy expression of more operations than this gets a buffer."""
 UPDATES = ("slice_update", "scatter", "diagonal_update")
+IN_ORDER_BYTES = 1 << 22
+"""A larger array that is computed from its own neighbours goes through a copy, which threads can share."""
 DEAR = 12
 """A value of at least this weight that has several uses is computed once."""
 
@@ -326,6 +328,11 @@ class Walk:
         value = sb.pull(v, index)
         where = sb.address(target, at(index) if at else index)
         if any(b.storage is target.storage and not self._same_or_apart(sb, ix, where) for b, ix in loads_of(sb.body)):
+            order = self._order_in_place(sb, target, where)
+            if order != 0:
+                sb.stores.append(Store(target, where, value))
+                self.steps.append(sb.finish(sequential=True, descending=order < 0))
+                return
             copy = self.ctx.temp(v.type)
             self.write(v, copy)
             sb = StageBuilder(self.ctx)
@@ -338,6 +345,21 @@ class Walk:
     def _same_or_apart(self, sb: StageBuilder, read: Ix, written: Ix) -> bool:
         """Whether a stage may read at one position while it writes another of the same storage."""
         return read == written or not sb.axes or apart(read, written, sb.range_of, sb.range_of, self.ctx.facts)
+
+    def _order_in_place(self, sb: StageBuilder, target: Buffer, where: Ix) -> int:
+        """The order in which a stage may write over what it reads itself; 0 when it takes a copy, or more threads."""
+        body, item = sb.body, target.dtype.itemsize
+        extents = [a.extent for a in sb.axes]
+        size = product(extents) * item
+        if isinstance(size, int) and size > IN_ORDER_BYTES:
+            return 0
+        # a wrong index is found after the loops, when the old content must still be there
+        if any(i.op in ("bound", "floordiv", "mod") for i in body):
+            return 0
+        loads = [(b, ix) for b, ix in loads_of(body) if b.storage is target.storage]
+        if any(b.dtype.itemsize != item for b, _ in loads):
+            return 0
+        return order_of(where, (ix for _, ix in loads), extents, item, self.ctx.facts)
 
     def deliver(self, v: Value, target: Buffer) -> None:
         """Makes sure that the content of `v` is in `target`."""

@@ -137,12 +137,20 @@ class Stage:
     body: list[Instr]
     stores: list[Store] = field(default_factory=list)
     reductions: list[Reduction] = field(default_factory=list)
-    sequential: bool = False  # a scatter: points run in order, one at a time
+    sequential: bool = False  # points run in order: of a scatter one at a time, else lanes read before they write
     label: str = ""
+    descending: bool = False  # sequential from the last point to the first
 
     @property
     def loads(self) -> Iterator[tuple[Buffer, Ix]]:
         return (i.data for i in self.body if i.op == "load")
+
+    @property
+    def in_order(self) -> bool:
+        """Whether it is sequential only because it reads neighbours of what it writes: lanes may run side by side."""
+        stores = self.stores
+        static = all(s.combine == "set" and not s.at.is_dynamic for s in stores)
+        return self.sequential and bool(stores) and static and not self.reductions
 
     def reads(self) -> set[int]:
         """Ids of the storages read."""
@@ -425,6 +433,7 @@ def _nest_lines(n: Nest) -> Iterator[str]:
             marks = f" vector {variable_name(leaf.vector)}" + (f" x{leaf.unroll}" if leaf.unroll > 1 else "")
             marks += f" transposing {variable_name(leaf.jam)}" if leaf.jam is not None else ""
             marks += " late" if leaf.late else ""
+        marks += " descending" if leaf.stage.descending else ""
         yield f"  loop {' '.join(_loop_text(a) for a in leaf.loops)}".rstrip() + marks
         yield from ("  " + line for line in _body_lines(leaf.stage))
 

@@ -88,9 +88,9 @@ class StageBuilder:
             return None if inner is None else (dim_floordiv(inner[0], i.data[1]), dim_floordiv(inner[1], i.data[1]))
         return None
 
-    def finish(self, label: str = "", sequential: bool = False) -> Stage:
+    def finish(self, label: str = "", sequential: bool = False, descending: bool = False) -> Stage:
         axes, body, stores, reductions = self._split_axes()
-        return Stage(axes, body, stores, reductions, sequential, label)
+        return Stage(axes, body, stores, reductions, sequential, label, descending)
 
     # -- quotients and remainders of positions -----------------------------------------------------------------------
 

@@ -169,6 +169,8 @@ class _Scheduler:
         nest.name = f"k{self.count}"
         self.count += 1
         if nest.leaves[0].stage.sequential:
+            if nest.leaves[0].stage.in_order:
+                collapse(nest)
             self._order_sequential(nest.leaves[0])
             return [nest]
         collapse(nest)
@@ -181,11 +183,16 @@ class _Scheduler:
     # -- one leaf ----------------------------------------------------------------------------------------------------
 
     def _order_sequential(self, leaf: Leaf) -> None:
-        """A scatter: the written rest axis may run along lanes, the order of points stays."""
+        """The order of points stays; the last axis may run along lanes: the written rest axis of a scatter."""
         stage = leaf.stage
         if not stage.stores or not leaf.loops:
             return
         last = leaf.loops[-1]
+        if stage.in_order:
+            if best_axis(leaf, self._lanes(stage)) is last and stage.stores[0].at.coef(last.var) != 0:
+                leaf.vector = last.var
+                leaf.unroll = self._unroll(leaf, last)
+            return
         st = stage.stores[0]
         if st.at.coef(last.var) == st.buffer.dtype.itemsize and all(
             v < DYNAMIC or not _depends(stage.body, v - DYNAMIC, last.var) for v, _ in st.at.terms
@@ -205,7 +212,16 @@ class _Scheduler:
         if best is None:
             return
         leaf.vector = best.var
-        lanes = self._lanes(stage)
+        blocked = nest.block != 0 and best.var == nest.outer[-1].var
+        leaf.unroll = self._unroll(leaf, best, blocked)
+        if not stage.reductions and not nest.block:
+            _tile(leaf, best)
+            if leaf.jam is not None:
+                leaf.unroll = self._lanes(stage)
+
+    def _unroll(self, leaf: Leaf, a: LoopAxis, blocked: bool = False) -> int:
+        """How many vectors one step along a loop takes."""
+        stage = leaf.stage
         ops = sum(weight(i) for i in stage.body)
         if stage.reductions:
             unroll = 8 if ops <= 4 else 4 if ops <= 16 else 2 if ops <= 60 else 1
@@ -213,14 +229,10 @@ class _Scheduler:
                 unroll = min(unroll, 4)
         else:
             unroll = 4 if ops <= 6 else 2 if ops <= 24 else 1
-        if isinstance(best.extent, int) and not (nest.block and best.var == nest.outer[-1].var):
-            while unroll > 1 and lanes * unroll > best.extent:
+        if isinstance(a.extent, int) and not blocked:
+            while unroll > 1 and self._lanes(stage) * unroll > a.extent:
                 unroll //= 2
-        leaf.unroll = unroll
-        if not stage.reductions and not nest.block:
-            _tile(leaf, best)
-            if leaf.jam is not None:
-                leaf.unroll = lanes
+        return unroll
 
     def _lanes(self, stage: Stage) -> int:
         bits = max((i.dtype.bits for i in stage.body if i.dtype is not b1), default=64)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from stager.codegen.dependence import apart
+from stager.codegen.dependence import apart, order_of
 from stager.codegen.index import Facts, Ix
 from stager.ir.dims import symbol
 
@@ -51,3 +51,24 @@ def test_symbolic_offsets_use_ranges() -> None:
     column, block = Ix(8 * k, ((0, 80),)), Ix(8 * k + 8, ((0, 80), (1, 8)))
     assert apart(column, block, extents, of_block, facts)  # type: ignore[arg-type]
     assert not apart(column, block.shift(-8), extents, of_block, facts)  # type: ignore[arg-type]
+
+
+ROW = Ix(80, ((0, 80), (1, 8)))
+
+
+@pytest.mark.parametrize(
+    ("written", "reads", "expected"),
+    [
+        (ROW, [ROW.shift(-8), ROW], -1),
+        (ROW, [ROW.shift(8), ROW.shift(72)], 1),
+        (ROW, [ROW.shift(-72), ROW.shift(-8)], -1),
+        (ROW, [ROW.shift(8), ROW.shift(-8)], 0),
+        (ROW, [ROW.shift(4)], 0),  # half an element
+        (ROW, [Ix(0, ((0, 80), (1, 16)))], 0),
+        (Ix(0, ((0, 8), (1, 80))), [Ix(-8, ((0, 8), (1, 80)))], 0),  # columns first: addresses do not only grow
+        (Ix(0, ((0, 16), (1, 8))), [Ix(-8, ((0, 16), (1, 8)))], 0),  # rows that share elements
+        (Ix(0, ((0, -80), (1, 8))), [Ix(-8, ((0, -80), (1, 8)))], 0),
+    ],
+)
+def test_order_in_place(written: Ix, reads: list[Ix], expected: int) -> None:
+    assert order_of(written, reads, EXTENTS, 8, Facts()) == expected
