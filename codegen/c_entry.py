@@ -31,7 +31,7 @@ from stager.codegen.c_interface import (
     Kernel,
 )
 from stager.codegen.error_text import template, write_text
-from stager.codegen.structured import I1, I8, I32, I64, NULL, PTR, VOID, Code, Struct, Var, const, cstring
+from stager.codegen.structured import I1, I8, I32, I64, NULL, PTR, RARE, VOID, Code, Struct, Var, const, cstring
 from stager.codegen.target import Target
 from stager.ir.abi import (
     ARENA_ALIGN,
@@ -336,7 +336,7 @@ def _emit_workspace(module: Any, f: Function) -> None:
 def _emit_error(module: Any, f: Function) -> None:
     """int32_t NAME_error(int32_t code, const stager_call *call, char *text, int64_t size): the text of a code."""
     params = [("code", I32), ("call", PTR), ("text", PTR), ("size", I64)]
-    c = Code(module, f"{f.name}_error", I32, params)
+    c = Code(module, f"{f.name}_error", I32, params, attributes=RARE)
     c.ret_if(c.or_(c.is_null(c.arg("text")), c.lt(c.arg("size"), 1)), ERRORS["NULL"][0])
     shown = c.var(PTR, cstring(module, "unknown error"))
     unknown = c.is_null(c.arg("call"))  # then nobody has the numbers

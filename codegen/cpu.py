@@ -18,7 +18,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from stager.codegen.structured import I32, I64, PTR, VOID, Code, const, global_data
+from stager.codegen.structured import I32, I64, PTR, RARE, VOID, Code, const, global_data
 from stager.codegen.target import TARGETS, Target
 
 CPU_FEATURES = "stager_cpu_features"
@@ -146,7 +146,7 @@ def emit_cpu(target: Target) -> str:
 
 
 def _emit_detect(module: Any, cpuid: Any, xgetbv: Any) -> Any:
-    c = Code(module, "detect_cpu", I64, [], linkage="internal")
+    c = Code(module, "detect_cpu", I64, [], linkage="internal", attributes=RARE)
     nothing = [const(I32, 0)] * 4
     place = c.alloca(ir.ArrayType(I32, 4), align=4)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from stager.codegen.structured import I8, I32, I64, PTR, Code, array, const
+from stager.codegen.structured import I8, I32, I64, PTR, RARE, Code, array, const
 
 NUMBERS = 4
 WRITE_TEXT = "write_text"
@@ -28,9 +28,8 @@ def write_text(module: Any) -> Any:
     found = module.globals.get(WRITE_TEXT)
     if found is not None:
         return found
-    c = Code(
-        module, WRITE_TEXT, I32, [("to", PTR), ("size", I64), ("template", PTR), ("numbers", PTR)], linkage="internal"
-    )
+    params = [("to", PTR), ("size", I64), ("template", PTR), ("numbers", PTR)]
+    c = Code(module, WRITE_TEXT, I32, params, linkage="internal", attributes=RARE)
     last = c.sub(c.arg("size"), 1)
     count, source = c.var(I64, 0), c.var(I64, 0)
 

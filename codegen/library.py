@@ -6,7 +6,7 @@ else is internal. Not here: object files and linking (`stager/aot/`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -75,6 +75,7 @@ def emit_library(
     public = {name for f in functions for name in (f.name, f"{f.name}_workspace", f"{f.name}_error")}
     public |= {k.abi.name for f in functions for k in f.kernels}
     public |= {METADATA, METADATA_BYTES}
+    renamed = exported_pool(library)
     cpu = exported_cpu(library, targets)
     if cpu is not None:
         emit_chosen(module, cpu, targets)
@@ -82,41 +83,63 @@ def emit_library(
     linked = llvm.parse_assembly(str(module))
     for text in more:
         linked.link_in(llvm.parse_assembly(text))
-    if uses_pool(functions):
-        linked.link_in(llvm.parse_bitcode(_bitcode(emit_pool, target, kept)))
-    if cpu is not None:
-        linked.link_in(llvm.parse_bitcode(_bitcode(emit_cpu, target, kept)))
     for kernel in [k for f in functions for k in f.kernels]:
         part = llvm.parse_assembly(kernel.text)
         if kernel.loops:  # alone, as the JIT does: nothing else of the library is to be changed, or looked into
             optimise(part, target, inline=True, loops=True)
         linked.link_in(part)
     linked.verify()
-    renamed = exported_pool(library)
-    for value in [*linked.functions, *linked.global_variables]:
-        if value.is_declaration:
-            continue
-        if value.name in renamed:
-            value.name = renamed[value.name]
-        elif value.name not in public:
-            if value.linkage.name == "external":
-                value.linkage = "internal"
-            continue
-        if target.system.format == "coff" and not value.name.startswith(METADATA):
-            value.storage_class = "dllexport"  # what a DLL exports; weak data cannot be
+    _hide(linked, public, target)
     if len(targets) > 1:
         _share_constants(linked, target)
     optimise(linked, target, inline=True, loops=False)
+    if uses_pool(functions):
+        linked.link_in(llvm.parse_bitcode(_support(emit_pool, target, kept)))
+    if cpu is not None:
+        linked.link_in(llvm.parse_bitcode(_support(emit_cpu, target, kept)))
+    for value in linked.functions:
+        if not value.is_declaration:
+            value.name = renamed.get(value.name, value.name)
+    _hide(linked, public | set(renamed.values()), target)
+    _leave_rare_as_they_are(linked)
     return linked
 
 
-def _bitcode(emit: Callable[[Target], Any], target: Target, kept: Callable[..., bytes]) -> bytes:
-    """A module that is the same in every library for a target."""
+def _hide(linked: Any, public: Iterable[str], target: Target) -> None:
+    """Nothing but `public` is seen from outside."""
+    for value in [*linked.functions, *linked.global_variables]:
+        if value.is_declaration:
+            continue
+        if value.name not in public:
+            if value.linkage.name == "external":
+                value.linkage = "internal"
+        elif target.system.format == "coff" and not value.name.startswith(METADATA):
+            value.storage_class = "dllexport"  # what a DLL exports; weak data cannot be
+
+
+def _leave_rare_as_they_are(linked: Any) -> None:
+    """Functions that run seldom become machine code as they stand: half of the time that a small library takes."""
+    for function in linked.functions:
+        if not function.is_declaration and any(b"cold" in words.split() for words in function.attributes):
+            for attribute in ("noinline", "optnone"):
+                function.add_function_attribute(attribute)
+
+
+def _support(emit: Callable[[Target], Any], target: Target, kept: Callable[..., bytes]) -> bytes:
+    """A module that is the same in every library for a target, optimised, as bitcode."""
     import llvmlite.binding as llvm
+
+    from stager.codegen.compile import optimise
+
+    def made() -> bytes:
+        module = llvm.parse_assembly(str(emit(target)))
+        module.verify()
+        optimise(module, target, inline=False)
+        return bytes(module.as_bitcode())
 
     name = f"{emit.__name__} {target.triple} {target.cpu} {target.features}"
     if name not in _made:
-        _made[name] = kept(name, lambda: bytes(llvm.parse_assembly(str(emit(target))).as_bitcode()))
+        _made[name] = kept(name, made)
     return _made[name]
 
 

@@ -31,6 +31,7 @@ from stager.codegen.structured import (
     I64,
     NULL,
     PTR,
+    RARE,
     VOID,
     Code,
     Struct,
@@ -191,6 +192,9 @@ class _Pool:
     def _code(self, name: str, result: Any, *params: tuple[str, Any]) -> Code:
         return Code(self.module, name, result, params, linkage="internal")
 
+    def _rare(self, name: str, result: Any, *params: tuple[str, Any]) -> Code:
+        return Code(self.module, name, result, params, linkage="internal", attributes=RARE)
+
     def _at(self, c: Code, field: str) -> Any:
         return c.field(POOL, self.state, field)
 
@@ -284,7 +288,7 @@ class _Pool:
 
     def _emit_interrupt(self) -> Any:
         """Stop a region: no further piece starts, running bodies see ctx->interrupted."""
-        c = self._code("interrupt", VOID, ("slot", PTR))
+        c = self._rare("interrupt", VOID, ("slot", PTR))
         slot = c.arg("slot")
         c.atomic_store(1, c.field(SLOT, slot, "interrupted"), I32)
         with c.for_range(0, c.get(SLOT, slot, "participants"), type=I32) as i:
@@ -295,7 +299,7 @@ class _Pool:
 
     def _emit_fail(self) -> Any:
         """Keep the status and the detail of the lowest failing piece."""
-        c = self._code("fail", VOID, ("slot", PTR), ("piece", I64), ("status", I32), ("ctx", PTR))
+        c = self._rare("fail", VOID, ("slot", PTR), ("piece", I64), ("status", I32), ("ctx", PTR))
         slot, piece, status = c.arg("slot"), c.arg("piece"), c.arg("status")
         with c.if_(c.eq(status, STATUS_INTERRUPTED)):
             c.call(self.interrupt, args=[slot])
@@ -340,7 +344,7 @@ class _Pool:
 
     def _emit_join_region(self) -> Any:
         """A worker helps with the slot's region, when there is one with room for it."""
-        c = self._code("join_region", VOID, ("slot", PTR), ("worker", I32))
+        c = self._rare("join_region", VOID, ("slot", PTR), ("worker", I32))
         slot = c.arg("slot")
         state, inside = c.field(SLOT, slot, "state"), c.field(SLOT, slot, "inside")
         c.ret_if(c.ne(c.atomic_load(state, I32, "monotonic"), ACTIVE))
@@ -364,7 +368,7 @@ class _Pool:
         return c.finish()
 
     def _emit_worker(self) -> Any:
-        c = self._code("worker", PTR, ("index", PTR))
+        c = self._rare("worker", PTR, ("index", PTR))
         index = c.b.ptrtoint(c.arg("index"), I32)
         generation, stopping = self._at(c, "generation"), self._at(c, "stopping")
         seen = c.var(I32)
@@ -385,7 +389,7 @@ class _Pool:
 
     def _emit_lock(self) -> Any:
         """Take start_lock. What another thread of the parent held when it forked is dead here, and taken over."""
-        c = self._code("lock_start", VOID, ("pid", I32))
+        c = self._rare("lock_start", VOID, ("pid", I32))
         lock, pid = self._at(c, "start_lock"), c.arg("pid")
         with c.loop():
             holder, taken = c.compare_exchange(lock, 0, pid, I32)
@@ -402,7 +406,7 @@ class _Pool:
 
     def _emit_ensure_workers(self) -> Any:
         """Have `wanted` workers in this process; how many there are (fewer when the system refuses)."""
-        c = self._code("ensure_workers", I32, ("wanted", I32))
+        c = self._rare("ensure_workers", I32, ("wanted", I32))
         wanted = c.arg("wanted")
         pid, started = self._at(c, "pid"), self._at(c, "started")
         me = c.call("getpid", I32)
@@ -442,7 +446,7 @@ class _Pool:
 
     def _emit_read_number(self) -> Any:
         """The first number in a file after `skip` words, or -1: for the cgroup's quota files."""
-        c = self._code("read_number", I64, ("path", PTR), ("skip", I32))
+        c = self._rare("read_number", I64, ("path", PTR), ("skip", I32))
         file = c.call("open", I32, [c.arg("path"), const(I32, 0)], fixed=2)
         c.ret_if(c.lt(file, 0), -1)
         text = c.alloca(array(I64, 8))
@@ -462,7 +466,7 @@ class _Pool:
 
     def _emit_detect(self) -> Any:
         """STAGER_NUM_THREADS, else OMP_NUM_THREADS, else the cores of the affinity mask within the cgroup's quota."""
-        c = self._code("detect", I32)
+        c = self._rare("detect", I32)
         count = c.var(I64, 0)
         for variable in ("STAGER_NUM_THREADS", "OMP_NUM_THREADS"):
             text = c.call("getenv", PTR, [c.string(variable)])
@@ -506,14 +510,14 @@ class _Pool:
         c.finish()
 
     def _emit_set_threads(self) -> None:
-        c = Code(self.module, POOL_SET_THREADS, VOID, [("n", I32)])
+        c = Code(self.module, POOL_SET_THREADS, VOID, [("n", I32)], attributes=RARE)
         c.atomic_store(0, self._at(c, "detected"), I32, "monotonic")
         wanted = c.max(c.min(c.arg("n"), MAX_THREADS), 0)
         c.atomic_store(wanted, self._at(c, "configured"), I32, "monotonic")
         c.finish()
 
     def _emit_stop(self) -> None:
-        c = Code(self.module, POOL_STOP, VOID, [])
+        c = Code(self.module, POOL_STOP, VOID, [], attributes=RARE)
         started, stopping = self._at(c, "started"), self._at(c, "stopping")
         me = c.call("getpid", I32)
         c.ret_if(c.ne(c.atomic_load(self._at(c, "pid"), I32), me))  # none started in this process
@@ -534,7 +538,7 @@ class _Pool:
 
     def _emit_wait_for_workers(self) -> Any:
         """Until no worker is inside the slot: spin, then sleep, polling for signals where the context can."""
-        c = self._code("wait_for_workers", VOID, ("slot", PTR), ("ctx", PTR))
+        c = self._rare("wait_for_workers", VOID, ("slot", PTR), ("ctx", PTR))
         slot, ctx = c.arg("slot"), c.arg("ctx")
         inside, waiting = c.field(SLOT, slot, "inside"), c.field(SLOT, slot, "waiting")
         self._spin_while(c, lambda: c.ne(c.atomic_load(inside, I32, "acquire"), 0))

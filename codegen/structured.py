@@ -28,6 +28,8 @@ F32, F64 = ir.FloatType(), ir.DoubleType()
 PTR = ir.PointerType()
 NULL = ir.Constant(PTR, None)
 
+RARE = ("nounwind", "cold")  # attributes of functions that run seldom: a library is built sooner without tuning them
+
 
 def const(type: Any, value: int | float | None) -> Value:
     """A constant of `type`; None is a null pointer or all zeros."""

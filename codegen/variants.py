@@ -18,7 +18,7 @@ from llvmlite import ir
 
 from stager.codegen.compile import Compiled, compile_graph
 from stager.codegen.cpu import CPU_FEATURES, required
-from stager.codegen.structured import I32, I64, PTR, Code
+from stager.codegen.structured import I32, I64, PTR, RARE, Code
 from stager.codegen.target import Target
 from stager.ir.abi import STATUS_CPU, Abi, StatusAbi
 from stager.ir.dims import dim_max
@@ -99,7 +99,7 @@ def _emit_choice(abi: Abi, variants: Sequence[Compiled], baseline: Target) -> An
 
 def emit_chosen(module: Any, function: str, targets: Sequence[Target]) -> None:
     """const char *FUNCTION(void): the CPU whose variant calls take on this x86-64; null when there is none."""
-    c = Code(module, function, PTR, [])
+    c = Code(module, function, PTR, [], attributes=RARE)
     found = c.call(CPU_FEATURES, I64)
     for t in targets:
         needed = required(t)

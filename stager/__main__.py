@@ -33,7 +33,7 @@ def load_function(target: str) -> Any:
 def show(options: argparse.Namespace) -> None:
     """Print what stands after a stage."""
     from stager.aot.functions import plain_function
-    from stager.explain import stage_text
+    from stager.stages import stage_text
     from stager.transforms.shapes import trace_types
 
     fn = plain_function(load_function(options.function))
@@ -127,7 +127,7 @@ def _build_options(built: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     from stager.errors import StagerError
-    from stager.explain import STAGES
+    from stager.stages import STAGES
 
     parser = argparse.ArgumentParser(prog="python -m stager", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -171,5 +171,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    gc.set_threshold(200_000)  # a short life: collecting takes a seventh of a small build
-    sys.exit(main())
+    gc.set_threshold(200_000)  # a short life: collecting takes a seventh of a small build,
+    status = main()
+    gc.freeze()  # and looking through all that is left, at the end, as much again
+    sys.exit(status)

@@ -1,4 +1,4 @@
-"""Looking: `f.graph(*args)`, `f.explain(*args)`, and the stages that `python -m stager show` prints."""
+"""Looking: `f.graph(*args)`, `f.show(*args)` and `f.explain(*args)` of a compiled function."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stager.compiler import Compilation, Compiler, compiler_of
-from stager.errors import UnsupportedError
 from stager.ir.graph import Graph
-from stager.pipeline import Executable, executable, generate, optimize
-
-STAGES = ("graph", "passes", "kernels", "mlir", "stablehlo", "llvm", "asm")
+from stager.pipeline import Executable, executable, optimize
+from stager.stages import stage_text
 
 
 def graph(self: Any, *args: Any, stage: str = "passes", **kwargs: Any) -> Graph:
@@ -31,34 +29,6 @@ def show(self: Any, *args: Any, stage: str = "passes", **kwargs: Any) -> str:
     """What stands after a stage, as text: graph, passes, kernels, mlir, stablehlo, llvm or asm."""
     compiler = compiler_of(self)
     return stage_text(compiler.trace(_bound(compiler, args, kwargs)).graph, stage, compiler.backend)
-
-
-def stage_text(traced: Graph, stage: str, backend: str = "native") -> str:
-    """The printed form of a traced graph at a stage. ValueError for a stage that does not exist."""
-    if stage not in STAGES:
-        raise ValueError(f"no stage is called {stage!r}; the stages are {', '.join(STAGES)}")
-    if stage == "graph":
-        return str(traced)
-    optimized = optimize(traced)
-    if stage == "passes":
-        return str(optimized)
-    if stage == "mlir":
-        from stager.ir.mlir import to_mlir
-
-        return to_mlir(optimized)
-    if stage == "stablehlo":
-        from stager.ir.stablehlo import StableHLOError
-
-        try:
-            return optimized.to_stablehlo()
-        except StableHLOError as e:
-            raise UnsupportedError(str(e)) from None
-    compiled = generate(optimized, backend)
-    if stage == "kernels":
-        if backend == "mlir":
-            raise ValueError("the mlir backend makes no kernels of stager's; look at the stage mlir or llvm")
-        return str(compiled.program)
-    return str(compiled.llvm if stage == "llvm" else compiled.assembly)
 
 
 @dataclass

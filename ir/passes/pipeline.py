@@ -29,7 +29,6 @@ from stager.ir.passes.update_views import UPDATE_VIEWS
 from stager.ir.passes.updates import UPDATES, drop_overwritten, join_updates
 from stager.ir.passes.views import VIEWS
 from stager.ir.rewrite import Rules, merge_rules, rewrite
-from stager.ir.verify import verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +112,8 @@ def run_pipeline(
     if stop_after is not None and all(p.name != stop_after for p in PIPELINE):
         raise ValueError(f"no pass is called {stop_after!r}; the passes are {', '.join(p.name for p in PIPELINE)}")
     if passes.VERIFY:
+        from stager.ir.verify import verify
+
         verify(graph, "before the first pass")
     for p in PIPELINE:
         start = time.perf_counter()

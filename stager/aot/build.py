@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stager.aot.blas import find_blas
 from stager.aot.errors import BuildError
 from stager.aot.functions import Options, library_function, plain_function
 from stager.aot.linking import archive_static, find_linker, link_shared, links_here, write
@@ -106,6 +105,8 @@ def build(
     library = checked_name(name or next(iter(functions)))
     found = None
     if blas is not None:
+        from stager.aot.blas import find_blas
+
         if not (threads and links_here(row)):
             raise BuildError("blas is for libraries with threads, for this kind of machine")
         found = find_blas(blas)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from types import FunctionType
 from typing import Any
 
 from stager.aot.errors import BuildError
@@ -18,6 +19,8 @@ NO_IDENTITY = frozenset({"reduce_max", "reduce_min", "argmax", "argmin"})  # of 
 
 def plain_function(fn: Callable[..., Any]) -> Callable[..., Any]:
     """The Python function behind a compiled one; any other callable (a transform of a function, say) itself."""
+    if isinstance(fn, FunctionType):
+        return fn
     from stager.runtime.function import is_compiled_function
 
     plain: Callable[..., Any] = fn.__wrapped__ if is_compiled_function(fn) else fn  # type: ignore[attr-defined]

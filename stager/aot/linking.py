@@ -52,8 +52,9 @@ def find_linker(target: Any) -> Linker:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     linux = target.system.name == "linux"
     if compiler is not None:
-        options = ("-Wl,--no-undefined", "-Wl,--build-id=none", "-lm", "-pthread") if linux else ()
-        return Linker(os.path.basename(compiler), (compiler, "-shared"), options)
+        # -fno-lto: the object has no intermediate code, so linkers need not load what would take it
+        after = ("-Wl,--no-undefined", "-Wl,--build-id=none", "-lm", "-pthread") if linux else ()
+        return Linker(os.path.basename(compiler), (compiler, "-shared", "-fno-lto"), after)
     zig = _ziglang()
     if zig and linux:
         options = ("-shared", "--no-undefined", "--build-id=none", "--as-needed")

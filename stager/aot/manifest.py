@@ -15,7 +15,6 @@ strided = false               # whether arrays may come with strides
 from __future__ import annotations
 
 import ast
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,8 @@ FUNCTION = {
 
 def read_manifest(path: Path, resolve: Callable[[str], Any]) -> tuple[dict[str, Member], dict[str, Any]]:
     """(functions, options of `build`). `resolve` finds what `module:function` names. BuildError names what is wrong."""
+    import tomllib
+
     try:
         content = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as e:

@@ -20,7 +20,6 @@ from stager.capture.session import CONTAINERS, TRACERS, Session, holds_tracer
 from stager.capture.table import SUBSTITUTES
 from stager.capture.users import is_user_file
 
-_GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator)
 _LRU = type(functools.lru_cache(lambda: None))
 _STABLE: tuple[type, ...] = ()
 
@@ -142,8 +141,11 @@ def _class(cls: type, s: Session) -> Any:
 
 def _refuse_randomness(f: Any) -> None:
     owner = getattr(f, "__self__", None)
-    python = sys.modules.get("random")
-    if isinstance(owner, _GENERATORS) or f is np.random.default_rng or (python and isinstance(owner, python.Random)):
+    python, numpy = sys.modules.get("random"), sys.modules.get("numpy.random")  # NumPy loads its own at first use
+    drawn = numpy and (
+        isinstance(owner, numpy.Generator | numpy.RandomState | numpy.BitGenerator) or f is numpy.default_rng
+    )
+    if drawn or (python and isinstance(owner, python.Random)):
         from stager.errors import UnsupportedError, describe
 
         called = getattr(f, "__name__", "a random function")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -45,6 +44,8 @@ def array_property(name: str) -> Callable[[F], F]:
 
 def unsupported_function(func: Any) -> NoReturn:
     """Raise for a NumPy function that has no counterpart, naming what is near."""
+    import difflib
+
     name = getattr(func, "__name__", str(func))
     module = getattr(func, "__module__", "numpy") or "numpy"
     names = sorted({f.__name__ for f in FUNCTIONS if hasattr(f, "__name__")})

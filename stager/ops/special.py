@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -212,6 +211,8 @@ def lower_polygamma(b: Any, x: Any, n: int) -> Any:
 def _fma64(a: float, b: float, c: float) -> float:
     if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
         return a * b + c
+    from fractions import Fraction
+
     exact = Fraction(a) * Fraction(b) + Fraction(c)
     if exact == 0:
         return a * b + c  # the sign of zero
@@ -223,6 +224,8 @@ def _fma64(a: float, b: float, c: float) -> float:
 
 def _fma32(a: float, b: float, c: float) -> float:
     """Of operands that are float32 values. Going through a double would round twice."""
+    from fractions import Fraction
+
     rounded = np.float32(_fma64(a, b, c))
     if not np.isfinite(rounded) or rounded == 0:
         return float(rounded)
