@@ -8,7 +8,9 @@ expressions. Arithmetic that folds to a constant returns a plain int; code that 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from typing import Any, Union
 
 Dim = Union[int, "Expr"]
@@ -89,6 +91,8 @@ class Expr:
         return self._hash
 
     def __add__(self, other: Dim) -> Dim:
+        if not _is_dim(other):
+            return _arithmetic(operator.add, self, other)
         acc = dict(self.terms)
         for m, c in _terms(other):
             acc[m] = acc.get(m, 0) + c
@@ -106,6 +110,8 @@ class Expr:
         return (-self) + other
 
     def __mul__(self, other: Dim) -> Dim:
+        if not _is_dim(other):
+            return _arithmetic(operator.mul, self, other)
         acc: dict[Monomial, int] = {}
         for m1, c1 in self.terms:
             for m2, c2 in _terms(other):
@@ -116,16 +122,16 @@ class Expr:
     __rmul__ = __mul__
 
     def __floordiv__(self, other: Dim) -> Dim:
-        return floordiv(self, other)
+        return floordiv(self, other) if _is_dim(other) else _arithmetic(operator.floordiv, self, other)
 
     def __rfloordiv__(self, other: Dim) -> Dim:
-        return floordiv(other, self)
+        return floordiv(other, self) if _is_dim(other) else _arithmetic(operator.floordiv, other, self)
 
     def __mod__(self, other: Dim) -> Dim:
-        return mod(self, other)
+        return mod(self, other) if _is_dim(other) else _arithmetic(operator.mod, self, other)
 
     def __rmod__(self, other: Dim) -> Dim:
-        return mod(other, self)
+        return mod(other, self) if _is_dim(other) else _arithmetic(operator.mod, other, self)
 
     def __str__(self) -> str:
         out = ""
@@ -140,11 +146,120 @@ class Expr:
     def __repr__(self) -> str:
         return str(self)
 
+    # -- as a Python number: what needs a value asks the trace in force (`Meaning`) --------------------------------
+
     def __bool__(self) -> bool:
-        raise TypeError(f"the symbolic dim {self} has no concrete truth value")
+        return _meaning.decide("!=", self, 0)
 
     def __index__(self) -> int:
-        raise TypeError(f"the symbolic dim {self} has no concrete value")
+        return _meaning.settle(self)
+
+    __int__ = __index__
+
+    def __float__(self) -> float:
+        return float(_meaning.settle(self))
+
+    def __lt__(self, other: Any) -> Any:
+        return _meaning.decide("<", self, other) if isinstance(other, int | Expr) else NotImplemented
+
+    def __le__(self, other: Any) -> Any:
+        return _meaning.decide("<=", self, other) if isinstance(other, int | Expr) else NotImplemented
+
+    def __gt__(self, other: Any) -> Any:
+        return _meaning.decide(">", self, other) if isinstance(other, int | Expr) else NotImplemented
+
+    def __ge__(self, other: Any) -> Any:
+        return _meaning.decide(">=", self, other) if isinstance(other, int | Expr) else NotImplemented
+
+    def __abs__(self) -> Dim:
+        return dim_max(self, -self)
+
+    def __round__(self, ndigits: int | None = None) -> Dim:
+        return self if ndigits is None or ndigits >= 0 else round(_meaning.settle(self), ndigits)
+
+    def __floor__(self) -> Dim:
+        return self
+
+    __ceil__ = __trunc__ = __pos__ = __floor__
+
+    def __divmod__(self, other: Dim) -> tuple[Dim, Dim]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Dim) -> tuple[Dim, Dim]:
+        return other // self, other % self
+
+    def __lshift__(self, other: Any) -> Any:
+        return self * 2 ** other.__index__()
+
+    def __rshift__(self, other: Any) -> Any:
+        return floordiv(self, 2 ** other.__index__())
+
+    def __pow__(self, other: Any) -> Any:
+        if type(other) is int and 0 <= other <= _MOST_FACTORS:
+            return product([self] * other)
+        return _arithmetic(operator.pow, self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return _arithmetic(operator.pow, other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return _arithmetic(operator.truediv, self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _arithmetic(operator.truediv, other, self)
+
+    def __and__(self, other: Any) -> Any:
+        return _meaning.settle(self) & int(other)
+
+    def __or__(self, other: Any) -> Any:
+        return _meaning.settle(self) | int(other)
+
+    def __xor__(self, other: Any) -> Any:
+        return _meaning.settle(self) ^ int(other)
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return getattr(ufunc, method)(*[_meaning.number(x) if isinstance(x, Expr) else x for x in inputs], **kwargs)
+
+
+_MOST_FACTORS = 4
+
+
+class Meaning:
+    """What a symbolic dim is outside of dim arithmetic. Nothing, here; whoever traces derives from this."""
+
+    def decide(self, op: str, left: Dim, right: Dim) -> bool:
+        """Whether the comparison holds."""
+        raise TypeError(f"the symbolic dim {left} has no concrete truth value")
+
+    def settle(self, d: Dim) -> int:
+        """The value of d."""
+        raise TypeError(f"the symbolic dim {d} has no concrete value")
+
+    def number(self, d: Dim) -> Any:
+        """d as an operand of arithmetic that dims do not have."""
+        raise TypeError(f"the symbolic dim {d} takes part in integer arithmetic only")
+
+
+_meaning = Meaning()
+
+
+def give_meaning(meaning: Meaning) -> None:
+    """Say what symbolic dims mean from now on."""
+    global _meaning
+    _meaning = meaning
+
+
+def _arithmetic(f: Callable[[Any, Any], Any], left: Any, right: Any) -> Dim:
+    """Arithmetic that leaves the integers: with a float, say, or true division."""
+    found: Dim = f(*[_meaning.number(x) if isinstance(x, Expr) else x for x in (left, right)])
+    return found
+
+
+def _is_dim(x: Any) -> bool:
+    t = type(x)
+    return t is int or t is Expr or isinstance(x, Integral)
 
 
 def _terms(d: Dim) -> Iterable[tuple[Monomial, int]]:

@@ -171,7 +171,7 @@ class Code(IntEnum):
     MIN = 8
 
 
-CODE_DEPTH = 16  # the stack machine's stack
+CODE_DEPTH = 64  # the stack machine's stack
 
 
 class OutputKind(IntEnum):

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stager.cells import REGIONS, Cell, ViewStep, replay, write_through
-from stager.errors import ConcretizationError, EscapedTracerError, MutationError, ShapeError, describe
+from stager.errors import EscapedTracerError, MutationError, ShapeError, describe
 from stager.interpreters.stack import Interpreter, Tracer, nearest_stage, stack
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, dtype_of
@@ -112,10 +112,7 @@ class Array:
     def __len__(self) -> int:
         if not self.type.shape:
             raise TypeError("len() of unsized object")
-        n = self.type.shape[0]
-        if isinstance(n, Expr):
-            raise ConcretizationError(describe(f"len() of an array whose first dim is {n}", remedy="use x.shape[0]"))
-        return n
+        return self.type.shape[0].__index__()
 
     def __repr__(self) -> str:
         from stager.concrete import peek
@@ -226,7 +223,7 @@ def as_array(x: Any) -> Array:
     """x as a traced array: itself, or a constant."""
     if type(x) is Array:
         return x
-    return wrap(raw(x), weak=type(x) in (int, float))
+    return wrap(raw(x), weak=type(x) in (int, float, Expr))
 
 
 def type_of(x: Any) -> Type:

@@ -27,8 +27,8 @@ def bounds_of_symbol(name: str) -> Bounds:
         definition = level.graph.symbols.get(name)  # type: ignore[attr-defined]
         if definition is None:
             continue
-        if definition.kind == "shape":
-            return 0, None
+        if definition.kind == "shape":  # sizes 0 and 1 of a call's arrays have code of their own
+            return 0 if s.levels[0].by_type else 2, None  # type: ignore[attr-defined]
         if definition.kind == "value":
             known: Bounds | None = getattr(level, "bounds", {}).get(definition.source)
             if known is not None:
@@ -98,6 +98,8 @@ def _of_function(d: Expr, monomial: Monomial, f: Apply, c: int, sign: int, depth
     rest = _without(d, monomial, c)
     if f.fn == "mod" and isinstance(f.b, int) and f.b > 0:
         return _extreme(rest + (c * (f.b - 1) if c * sign > 0 else 0), sign, depth - 1)
+    if f.fn == "floordiv" and isinstance(f.b, int) and f.b > 0 and c % f.b == 0:  # (a-b+1)/b <= a//b <= a/b
+        return _extreme(rest + c // f.b * (f.a if c * sign > 0 else f.a - (f.b - 1)), sign, depth - 1)
     if f.fn not in ("min", "max"):
         return None
     found = [_extreme(rest + c * x, sign, depth - 1) for x in (f.a, f.b)]

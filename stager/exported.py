@@ -17,7 +17,7 @@ import numpy as np
 from stager.errors import DTypeError, ShapeError, UnsupportedError, describe
 from stager.export_text import REQUIRED, ExportError, LeafRecord, Parameter, Record, ResultRecord, read, write
 from stager.interpreters.stack import active
-from stager.ir.dims import Dim, Expr, Sym, substitute
+from stager.ir.dims import Dim, Expr, Sym, substitute, symbols_of
 from stager.ir.graph import Graph
 from stager.ir.types import Type, parse_type
 from stager.runtime.structure import flatten, unflatten
@@ -289,7 +289,8 @@ def _traced(fn: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
     static: frozenset[int] = frozenset()
     while True:
         a, k = unflatten(structure, leaves)
-        traced = trace(fn, a, k, name=getattr(fn, "__name__", "main"), types=types, static=static)
+        traced = trace(fn, a, k, name=getattr(fn, "__name__", "main"), types=types, static=static,
+                       by_type=any(t is not None and symbols_of(t) for t in types))  # fmt: skip
         needed = {n for n, leaf in enumerate(traced.leaves) if leaf.specialized}
         if not needed:
             return traced

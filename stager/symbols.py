@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stager.array import Array
-from stager.bounds import lower, simplify
+from stager.array import Array, wrap
+from stager.bounds import lower, simplify, upper
 from stager.errors import ConcretizationError, ShapeError, describe
-from stager.ir.dims import Dim, Expr, dim_max, dim_min, evaluate, symbols_of
+from stager.ir.dims import Dim, Expr, Meaning, dim_max, dim_min, evaluate, give_meaning, symbols_of
 from stager.ir.dtypes import i64
 from stager.ops.elementwise import convert, eq, ge
 from stager.ops.regions import dim_of as dim_of_raw
@@ -95,12 +95,12 @@ def _one(name: str, a: Dim, b: Dim) -> Dim:
 
 def decide(op: str, left: Any, right: Any) -> bool:
     """A comparison of dims, answered by the sizes of the call that traces; the answer becomes a guard of the entry."""
-    from stager.interpreters.stack import stack
-
     difference = left - right
     if isinstance(difference, int):
         return _HOLDS[op](difference)
-    root = stack().levels[0]
+    known = _known(op, difference)
+    if known is not None:
+        return known
     hints = hinted()
     missing = symbols_of(difference) - hints.keys()
     if missing:
@@ -112,8 +112,99 @@ def decide(op: str, left: Any, right: Any) -> bool:
     value = evaluate(difference, hints)
     answer = _HOLDS[op](value)
     low, high = _RANGE[op if answer else _OPPOSITE[op]](value)
-    root.dim_guards.append((difference, low, high))  # type: ignore[attr-defined]
+    _rely(difference, low, high)
     return answer
+
+
+def _known(op: str, difference: Dim) -> bool | None:
+    """The answer where the bounds of the symbols give it."""
+    least, most = lower(difference), upper(difference)
+    if least is not None and (least > 0 or (least == 0 and op in ("<", ">="))):
+        return _HOLDS[op](least)
+    if most is not None and (most < 0 or (most == 0 and op in (">", "<="))):
+        return _HOLDS[op](most)
+    return None
+
+
+def _rely(d: Dim, low: int, high: int) -> None:
+    """Make `low <= d <= high` a guard of the entry."""
+    from stager.interpreters.stack import stack
+
+    stack().levels[0].dim_guards.append((d, low, high))  # type: ignore[attr-defined]
+
+
+def settle(d: Dim) -> int:
+    """The value of d in the call that traces, which becomes a guard: the code is for that value.
+
+    ConcretizationError where only the run knows it, or where types were given instead of arrays.
+    """
+    if not isinstance(d, Expr):
+        return d
+    from stager.interpreters.stack import stack
+
+    hints = hinted()
+    if symbols_of(d) - hints.keys() or stack().levels[0].by_type:  # type: ignore[attr-defined]
+        raise ConcretizationError(
+            describe(
+                f"a Python integer is needed where the size is {d}, which is known only at run time",
+                remedy="give this size as a number in the type of the argument",
+            )
+        )
+    value = evaluate(d, hints)
+    _rely(d, value, value)
+    return value
+
+
+def settled(x: Any) -> Any:
+    """x with the value of each size in it, through tuples and lists; each becomes a guard."""
+    if isinstance(x, Expr):
+        return settle(x)
+    return type(x)([settled(v) for v in x]) if type(x) in (tuple, list) else x
+
+
+def number(d: Dim) -> Array:
+    """d as a traced Python number: it promotes as an int does."""
+    return wrap(dim_value(d), weak=True)
+
+
+class _Traced(Meaning):
+    """Dims while a trace is in force. Outside of one they have no value."""
+
+    def decide(self, op: str, left: Dim, right: Dim) -> bool:
+        return decide(op, left, right) if _tracing() else super().decide(op, left, right)
+
+    def settle(self, d: Dim) -> int:
+        return settle(d) if _tracing() else super().settle(d)
+
+    def number(self, d: Dim) -> Any:
+        return number(d) if _tracing() else super().number(d)
+
+
+def _tracing() -> bool:
+    from stager.interpreters.stack import stack
+
+    levels = stack().levels
+    return bool(levels) and hasattr(levels[0], "dim_guards")
+
+
+give_meaning(_Traced())
+
+
+def require_same(left: Dim, right: Dim, text: str) -> bool:
+    """ValueError with the text unless both are equal: now where the call that traces shows it (True), else at run time
+    (False: until then the sizes may differ)."""
+    from stager.ops.effects import check
+
+    if left == right:
+        return True
+    try:
+        same = decide("==", left, right)
+    except ConcretizationError:
+        check(eq(dim_value(left), dim_value(right)), exception="ValueError", text=text)
+        return False
+    if not same:
+        raise ShapeError(describe(text))
+    return True
 
 
 FAR = 1 << 62

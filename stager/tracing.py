@@ -69,12 +69,13 @@ def trace(
     static: frozenset[int] = frozenset(),
     freeze: bool = False,
     copies: bool = False,
+    by_type: bool = False,
 ) -> Traced:
     """Run `fn` once on tracers. With `concrete`, values ride along (plain calls of transforms).
 
     types: the leaves' types where they differ from the given arrays'. static: leaves that are guards.
     freeze: captured arrays are constants instead of hidden arguments. copies: results have memory of their own, where
-    NumPy would return a view.
+    NumPy would return a view. by_type: the arrays stand for types, so that code cannot be made for their sizes.
     """
     import stager.numpy.methods  # noqa: F401  (attaches NumPy's surface to Array)
     from stager.capture import convert, use
@@ -82,6 +83,7 @@ def trace(
 
     flat, structure = flatten((args, kwargs))
     stage = StageInterpreter(Graph(name))
+    stage.by_type = by_type
     if concrete:
         stage.concrete = Concrete(stage.graph)
     session = TraceSession(stage, freeze)
@@ -165,7 +167,7 @@ def _deliver(traced: Traced, results: Sequence[Any], copies: bool) -> None:
         known = of_cell.get(id(x.cell))
         if known is not None and isinstance(known[1].value, np.ndarray):
             viewed = copies and x.path
-            found = Result("value", output(x)) if viewed else _of_argument(x, known[0], known[1], output)
+            found = Result("value", output(x)) if viewed else _of_argument(x, known[0], known[1], output, graph)
             traced.results.append(found)
         elif known is not None and not x.path and not x.cell.written:
             traced.results.append(Result("input", known[0]))  # a number that came in, itself
@@ -183,13 +185,19 @@ def _deliver(traced: Traced, results: Sequence[Any], copies: bool) -> None:
             graph.outputs.append(leaf.array.cell.read())
 
 
-def _of_argument(x: Array, index: int, leaf: Leaf, output: Callable[[Any], int]) -> Result:
+def _of_argument(x: Array, index: int, leaf: Leaf, output: Callable[[Any], int], graph: Graph) -> Result:
     if not x.path:
         return Result("input", index)
     layout = follow(Layout.of_input(leaf.value, x.cell.type), x.path)
-    if layout is None:
+    if layout is None or _sized_by_data(layout, graph):
         return Result("value", output(x))
     return Result("view", index, layout, path=x.path)
+
+
+def _sized_by_data(layout: Layout, graph: Graph) -> bool:
+    """Whether values that the run computes say what a view shows. The entry makes views by sizes of arguments only."""
+    named = symbols_of((layout.type, layout.offset, layout.strides))
+    return any(graph.symbols[name].kind != "shape" for name in named if name in graph.symbols)
 
 
 def _of_fresh(x: Array, results: Sequence[Any], graph: Graph, seen: dict[int, int]) -> Result:
@@ -198,7 +206,7 @@ def _of_fresh(x: Array, results: Sequence[Any], graph: Graph, seen: dict[int, in
     if len(siblings) > 1:
         base = Array(x.cell, (), x.cell.type)
         layout = follow(Layout.contiguous(base.type), x.path)
-        if layout is not None:
+        if layout is not None and not _sized_by_data(layout, graph):
             if id(x.cell) not in seen:
                 seen[id(x.cell)] = len(graph.outputs)
                 graph.outputs.append(raw(base))

@@ -136,7 +136,7 @@ def _term(rw: Rewriter, v: Value, region: list[Span], low: int, high: int) -> Va
     base, part = (rw.new(a) for a in v.node.args)
     around = _columns(rw, base, low, high)
     start, size = region[-1].start, region[-1].size
-    if not (start <= low and high <= start + size):  # type: ignore[operator]
+    if not (start <= low and high <= start + size):
         return around
     inside = _columns(rw, part, low - start, high - start)  # type: ignore[arg-type]
     axes = [k for k, s in enumerate(region[:-1]) if not s.whole]

@@ -186,8 +186,8 @@ def _operands_at(rw: Rewriter, node: Node, axis: int, cut: Span) -> list[tuple[V
         for a in node.args:
             offsets.append(offsets[-1] + a.type.shape[axis])
     if is_static(offsets[-1]) and is_static(cut.low) and is_static(cut.high):
-        first = bisect_right(offsets, cut.low) - 1  # type: ignore[type-var]
-        last = bisect_right(offsets, cut.high) - 1  # type: ignore[type-var]
+        first = bisect_right(offsets, cut.low) - 1
+        last = bisect_right(offsets, cut.high) - 1
         return [(node.args[k], offsets[k]) for k in range(first, last + 1)]
     if len(node.args) > UPDATES_LOOKED_THROUGH:
         return []

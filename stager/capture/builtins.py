@@ -7,6 +7,7 @@ traced value are traced Python scalars: they convert, and promote weakly as NEP 
 from __future__ import annotations
 
 import builtins
+import functools
 import math
 import numbers
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import numpy as np
 from stager.capture import iterables
 from stager.capture.session import TRACERS, holds_tracer, is_tracer
 from stager.capture.table import SUBSTITUTES, substitute
+from stager.ir.dims import Expr, dim_max, dim_min
 from stager.staged import decline, region_in_force
 
 _installed = False
@@ -43,11 +45,20 @@ def install() -> None:
 def _of_tracers(original: Callable[..., Any], traced: Callable[..., Any]) -> Callable[..., Any]:
     def stand_in(*args: Any, **kwargs: Any) -> Any:
         for a in args:
-            if type(a) in TRACERS:
-                return traced(*args, **kwargs)
+            if type(a) in TRACERS or type(a) is Expr:
+                return traced(*[_counted(a) for a in args], **kwargs)
         return original(*args, **kwargs)
 
     return stand_in
+
+
+def _counted(x: Any) -> Any:
+    """A symbolic size as a traced number; anything else as it is."""
+    if type(x) is not Expr:
+        return x
+    from stager.symbols import number
+
+    return number(x)
 
 
 def _fresh_like(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -141,11 +152,14 @@ def math_log(x: Any) -> Any:
 
 @substitute(builtins.float)
 def float_(x: Any = 0.0) -> Any:
+    x = _counted(x)
     return _weak(_scalar(x).astype(np.float64)) if type(x) in TRACERS else float(x)
 
 
 @substitute(builtins.int)
 def int_(x: Any = 0, *base: Any, **kwargs: Any) -> Any:
+    if type(x) is Expr:
+        return x
     if type(x) not in TRACERS:
         return int(x, *base, **kwargs)
     return _weak(_scalar(x).astype(np.int64))
@@ -154,6 +168,13 @@ def int_(x: Any = 0, *base: Any, **kwargs: Any) -> Any:
 @substitute(builtins.bool)
 def bool_(x: Any = False) -> Any:
     return _scalar(x).astype(np.bool_) if type(x) in TRACERS else bool(x)
+
+
+@substitute(builtins.str)
+def str_(*args: Any, **kwargs: Any) -> Any:
+    from stager.symbols import settled
+
+    return str(*[settled(a) for a in args], **kwargs)
 
 
 @substitute(builtins.complex)
@@ -244,6 +265,10 @@ def _extreme(original: Callable[..., Any], less: bool) -> Callable[..., Any]:
         if len(args) == 1 and type(args[0]) in TRACERS and args[0].ndim == 1 and key is None:
             return args[0].min() if less else args[0].max()
         items = list(args[0]) if len(args) == 1 else list(args)
+        if key is None and items and any(type(v) is Expr for v in items):
+            if all(type(v) in (Expr, int) for v in items):
+                return functools.reduce(dim_min if less else dim_max, items)
+            items = [_counted(v) for v in items]
         if not holds_tracer(items, 1):
             return original(items, **kwargs) if len(args) == 1 else original(*items, **kwargs)
         if key is not None or (not items and "default" in kwargs):
@@ -313,6 +338,8 @@ def _classes(classinfo: Any) -> list[Any]:
 
 @substitute(builtins.isinstance)
 def isinstance_(x: Any, classinfo: Any, /) -> bool:
+    if type(x) is Expr:
+        return isinstance(0, classinfo)
     if type(x) not in TRACERS:
         return isinstance(x, classinfo)
     return any(_is_a(x, c) for c in _classes(classinfo))

@@ -184,6 +184,7 @@ class Hooks:
     chain = staticmethod(operators.chain)
     contains = staticmethod(operators.contains)
     compare = staticmethod(operators.compare)
+    shown = staticmethod(operators.shown)
     checked = staticmethod(operators.checked)
     raised = staticmethod(operators.raised)
     returned = staticmethod(operators.returned)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stager.capture.session import TRACERS
+from stager.ir.dims import Expr, dim_max, floordiv
 
 
 class Indexed:
@@ -41,6 +42,8 @@ class TracedRange(Indexed):
     @property
     def length(self) -> Any:
         span = self.stop - self.start if self.step > 0 else self.start - self.stop
+        if isinstance(span, Expr):
+            return dim_max(floordiv(span + (abs(self.step) - 1), abs(self.step)), 0)
         return np.maximum((span + (abs(self.step) - 1)) // abs(self.step), 0)
 
     def at(self, k: Any) -> Any:

@@ -106,9 +106,12 @@ def _with_fallback(
 
 def _known_range(iterable: Any) -> Any:
     """The iterable with a known length: Python int arguments are specialised for it. None where there is none."""
-    if not isinstance(iterable, TracedRange):
-        return None if isinstance(iterable, Indexed) and type(iterable.length) is not int else iterable
+    if not isinstance(iterable, Indexed):
+        return iterable
     try:
+        if not isinstance(iterable, TracedRange):
+            len(iterable)
+            return iterable
         return range(iterable.start.__index__(), iterable.stop.__index__(), iterable.step)
     except (ConcretizationError, TypeError):
         return None

@@ -7,6 +7,7 @@ None (fell through), BREAK, CONTINUE, a `Return`, or what `staging` makes of a t
 
 from __future__ import annotations
 
+import builtins
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -122,16 +123,38 @@ def compare(op: str, left: Any, right: Any) -> Any:
         return contains(left, right)
     if op == "not in":
         return not_(contains(left, right))
-    if (
-        (type(left) is Expr or type(right) is Expr)
-        and isinstance(left, Expr | int)
-        and isinstance(right, Expr | int)
-        and op in _ORDERED
-    ):
-        from stager.symbols import decide
-
-        return decide(op, left, right)
+    if op in _ORDERED and (_is_size(left) or _is_size(right)):
+        return _compare_sizes(op, left, right)
     return _COMPARE[op](left, right)
+
+
+def _is_size(x: Any) -> bool:
+    """Whether x is a symbolic size, or a tuple or list with one: a shape."""
+    return type(x) is Expr or (type(x) in (tuple, list) and any(map(_is_size, x)))
+
+
+def _compare_sizes(op: str, left: Any, right: Any) -> Any:
+    from stager.symbols import decide, number, settled
+
+    if isinstance(left, Expr | int) and isinstance(right, Expr | int):
+        return decide(op, left, right)
+    if type(left) is type(right) and type(left) is not Expr and op in ("==", "!="):
+        pairs = builtins.zip(left, right, strict=False)
+        same = len(left) == len(right) and all(compare("==", a, b) for a, b in pairs)
+        return same is (op == "==")
+    other = right if type(left) is Expr else left
+    if type(other) in TRACERS or isinstance(other, float | np.generic | np.ndarray):
+        return _COMPARE[op](*[number(x) if type(x) is Expr else x for x in (left, right)])
+    return _COMPARE[op](settled(left), settled(right))
+
+
+def shown(x: Any) -> Any:
+    """A value that an f-string formats: sizes with their value."""
+    if not _is_size(x):
+        return x
+    from stager.symbols import settled
+
+    return settled(x)
 
 
 def contains(item: Any, container: Any) -> Any:
@@ -147,10 +170,12 @@ def contains(item: Any, container: Any) -> Any:
         if not container:
             return False
         return (item >= low) & (item <= high) & ((item - container.start) % container.step == 0)
-    if isinstance(container, list | tuple | set | frozenset) and (type(item) in TRACERS or holds_tracer(container, 1)):
+    if isinstance(container, list | tuple | set | frozenset) and (
+        type(item) in TRACERS or holds_tracer(container, 1) or _is_size(item) or any(map(_is_size, container))
+    ):
         found: Any = False
         for element in container:
-            equal = item is element or item == element
+            equal = item is element or compare("==", item, element)
             if equal is True:
                 return True
             found = equal if found is False else found | equal
@@ -320,6 +345,10 @@ class _Subscripted:
     def __getitem__(self, key: Any) -> Any:
         obj = self.obj
         if not holds_tracer(key, 2):
+            if _is_size(key) and not isinstance(obj, np.ndarray):
+                from stager.symbols import settled
+
+                key = settled(key)
             return obj[key]
         if isinstance(obj, np.ndarray):
             from stager.capture.resolve import lift_array

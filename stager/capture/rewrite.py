@@ -227,6 +227,11 @@ class Expressions:
             k.value = self.visit(k.value) if k.arg is not None else hook("spread", [self.visit(k.value)], k.value)
         return e
 
+    def visit_formatted(self, e: ast.FormattedValue) -> Any:
+        self.generic(e)
+        e.value = hook("shown", [e.value], e.value)
+        return e
+
     def visit_starred(self, e: ast.Starred) -> Any:
         e.value = self.visit(e.value)
         if type(e.ctx) is ast.Load:
@@ -340,5 +345,6 @@ _HANDLERS: dict[type, Any] = {
     ast.UnaryOp: Expressions.visit_unary,
     ast.IfExp: Expressions.visit_ifexp,
     ast.Compare: Expressions.visit_compare,
+    ast.FormattedValue: Expressions.visit_formatted,
     **dict.fromkeys(COMPREHENSIONS, Expressions.visit_comprehension),
 }

@@ -78,9 +78,7 @@ def while_(value: Any, test: Closure, body: Closure, names: Names, orelse: Closu
     raise first
 
 
-def long_while(
-    test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool
-) -> tuple[bool, Any]:
+def long_while(test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> tuple[bool, Any]:
     """The rest of a `while` that has run for long on Python numbers, as a loop of the graph: (whether it is, signal).
 
     The numbers that an iteration rebinds become traced ones. Where that fails, the loop goes on in Python.
@@ -268,7 +266,10 @@ def traced_range(start: Any, stop: Any, step: Any) -> Any:
         raise ValueError("range() arg 3 must not be zero")
     if known[0] is not None and known[1] is not None:
         return range(known[0], known[1], by)
-    bounds = [weakened(as_array(x)) if k is None else k for x, k in zip((start, stop), known, strict=True)]
+    bounds = [
+        k if k is not None else x if isinstance(x, Expr) else weakened(as_array(x))
+        for x, k in zip((start, stop), known, strict=True)
+    ]
     return TracedRange(bounds[0], bounds[1], by)
 
 

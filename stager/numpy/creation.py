@@ -10,6 +10,7 @@ from stager.array import Array, as_array, check_shape, wrap
 from stager.capture.table import substitute
 from stager.errors import ConcretizationError, describe
 from stager.interpreters.stack import nearest_stage
+from stager.ir.dims import Expr
 from stager.ir.dtypes import DType, dtype_of, f64
 from stager.numpy.promotion import broadcast_raw, operand, result_dtype
 from stager.numpy.registry import implements
@@ -95,6 +96,7 @@ def array(
     like: Any = None,
 ) -> Any:
     """`np.array`: nested lists and tuples of scalars and traced values become one array."""
+    object = _counted(object)
     if not _traced(object):
         if type(object) is Array:
             raise AssertionError("unreachable")
@@ -115,6 +117,17 @@ def array(
 
 def _traced(x: Any) -> bool:
     return type(x) is Array or (isinstance(x, list | tuple) and any(_traced(i) for i in x))
+
+
+def _counted(x: Any) -> Any:
+    """x with traced numbers for the symbolic sizes in it."""
+    if isinstance(x, Expr):
+        from stager.symbols import number
+
+        return number(x)
+    if isinstance(x, list | tuple) and any(isinstance(i, Expr | list | tuple) for i in x):
+        return [_counted(i) for i in x]
+    return x
 
 
 def _leaves(x: Any, out: list[Any]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from stager.array import Array, raw, wrap
 from stager.bounds import at_most, lower, simplify, upper
 from stager.cells import PickStep
-from stager.errors import ShapeError, describe
+from stager.errors import ConcretizationError, ShapeError, describe
 from stager.ir.dims import Dim, Expr, dim_max, dim_min, evaluate, floordiv, symbols_of
 from stager.ir.dtypes import i64
 from stager.ir.types import Type
@@ -22,7 +22,7 @@ from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand, rec
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
 from stager.ops.views import _reshape, _slice, reshape, transpose
-from stager.symbols import decide, hinted
+from stager.symbols import decide, hinted, size_of
 
 
 class Plan(NamedTuple):
@@ -98,8 +98,6 @@ def normalize_slice(s: slice, n: Dim) -> tuple[Dim, Dim, int]:
 
 
 def _bound(b: Any) -> Dim | None:
-    from stager.symbols import size_of
-
     return None if b is None else size_of(b)
 
 
@@ -153,14 +151,7 @@ def plan(index: Any, shape: tuple[Dim, ...]) -> Plan:
             places.append(place)
             out.append(n)
         else:
-            i = item if isinstance(item, Expr) else item.__index__()
-            if isinstance(i, int) and isinstance(n, int):
-                if not -n <= i < n:
-                    raise IndexError(f"index {i} is out of bounds for axis {axis} with size {n}")
-                i %= n
-            elif isinstance(i, int) and i < 0:
-                i = i + n
-            basic(i, 1, 1)
+            basic(_wrapped(item, n, axis), 1, 1)
         axis += 1
     front = bool(places) and places != list(range(places[0], places[0] + len(places))) and len(set(places)) > 1
     front = front and sorted(set(places)) != list(range(min(places), max(places) + 1))
@@ -168,20 +159,37 @@ def plan(index: Any, shape: tuple[Dim, ...]) -> Plan:
 
 
 def _promised(item: Any, n: Dim, axis: int) -> bool:
-    """Whether an integer index of an axis whose size is a symbol lies in it, as a guard of the entry where the size is
-    an argument's; without one, the index is checked at run time. IndexError when the call that traces has too few."""
-    if isinstance(item, Expr) or not isinstance(n, Expr):
+    """Whether an integer index can be taken as it is: it lies in an axis whose size or which itself is a symbol, as a
+    guard of the entry where sizes of arguments decide it. Otherwise the index is checked at run time. IndexError when
+    it is out of range in the call that traces."""
+    if not isinstance(item, Expr) and not isinstance(n, Expr):
         return True
-    i = item.__index__()
-    needed = i + 1 if i >= 0 else -i
-    least = lower(n)
-    if least is not None and least >= needed:
-        return True
-    if symbols_of(n) - hinted().keys():
+    i = size_of(item)
+    try:
+        within = decide(">=", n, -i) and decide(">=", n, i + 1)
+    except ConcretizationError:
         return False
-    if not decide(">=", n, needed):
-        raise IndexError(f"index {i} is out of bounds for axis {axis} with size {evaluate(n, hinted())}")
-    return True
+    if not within:
+        i, n = (evaluate(d, hinted()) for d in (i, n))
+        raise IndexError(f"index {i} is out of bounds for axis {axis} with size {n}")
+    return not isinstance(i, Expr) or not symbols_of(i) - hinted().keys() or _sign(i) is not None
+
+
+def _sign(i: Dim) -> int | None:
+    """0 or -1 where the bounds of a dim say that it is not negative, or negative; else None."""
+    least, most = lower(i), upper(i)
+    return 0 if least is not None and least >= 0 else -1 if most is not None and most < 0 else None
+
+
+def _wrapped(item: Any, n: Dim, axis: int) -> Dim:
+    """An index that lies in its axis, counted from the front. IndexError for a plain integer that does not."""
+    i = size_of(item)
+    if isinstance(i, int) and isinstance(n, int):
+        if not -n <= i < n:
+            raise IndexError(f"index {i} is out of bounds for axis {axis} with size {n}")
+        return i % n
+    sign = _sign(i)
+    return i + n if sign == -1 or (sign is None and decide("<", i, 0)) else i
 
 
 def _is_position(item: Any) -> bool:

@@ -10,10 +10,10 @@ import numpy as np
 
 from stager.array import Array, wrap
 from stager.errors import UnsupportedError, describe
-from stager.ir.dims import Dim, Expr, product
+from stager.ir.dims import Dim, Expr, dim_max, dim_min, floordiv, mod, product
 from stager.ir.dtypes import i64
 from stager.numpy.creation import concrete
-from stager.numpy.indexing import getitem
+from stager.numpy.indexing import getitem, normalize_slice
 from stager.numpy.promotion import broadcast_raw, operand
 from stager.numpy.registry import implements
 from stager.numpy.shaping import axis_of, broadcast_to, concatenate, expand_dims, handle, ravel, reshape
@@ -27,7 +27,7 @@ from stager.ops.regions import dim_value
 from stager.ops.scans import cumsum
 from stager.ops.sort import searchsorted
 from stager.ops.structural import iota
-from stager.symbols import extent_of, size_of
+from stager.symbols import decide, extent_of, size_of
 
 
 @implements(np.atleast_1d)
@@ -116,21 +116,22 @@ def block(arrays: Any) -> Array:
     return join(arrays, 0)
 
 
-def _split_points(n: Any, sections: Any, equal: bool) -> list[tuple[int, int]]:
+def _split_points(n: Dim, sections: Any, equal: bool) -> list[tuple[Dim, Dim]]:
     if isinstance(sections, Array):
         sections = sections.__index__() if not sections.ndim else list(sections)  # type: ignore[call-overload]
     if isinstance(sections, int | np.integer):
         count = int(sections)
         if count <= 0:
             raise ValueError("number sections must be larger than 0.")
-        if equal and n % count:
+        size, extra = floordiv(n, count), mod(n, count)
+        if equal and not decide("==", extra, 0):
             raise ValueError("array split does not result in an equal division")
-        size, extra = divmod(n, count)
-        sizes = [size + 1] * extra + [size] * (count - extra)
-        ends = np.cumsum([0, *sizes])
-        return [(int(a), int(b)) for a, b in itertools.pairwise(ends)]
-    points = [0, *[p.__index__() for p in sections], None]
-    return [slice(a, b).indices(n)[:2] for a, b in itertools.pairwise(points)]
+        extra = 0 if equal else extra
+        ends = [size * k + dim_min(k, extra) for k in range(count)]
+        return list(itertools.pairwise([*ends, n]))
+    points = [0, *[size_of(p) for p in sections], None]
+    found = [normalize_slice(slice(a, b), n) for a, b in itertools.pairwise(points)]
+    return [(start, start + size) for start, size, _ in found]
 
 
 @implements(np.array_split)
@@ -139,7 +140,7 @@ def array_split(ary: Any, indices_or_sections: Any, axis: int = 0, *, equal: boo
     a = handle(ary)
     k = axis_of(axis, a.ndim)
     return [
-        getitem(a, (slice(None),) * k + (slice(lo, max(lo, hi)),))
+        getitem(a, (slice(None),) * k + (slice(lo, hi),))
         for lo, hi in _split_points(a.type.shape[k], indices_or_sections, equal)
     ]
 
@@ -274,9 +275,8 @@ def roll(a: Any, shift: Any, axis: Any = None) -> Array:
             taken = gather(r, position, axes=(k,), batch_dims=0, mode="promise")
             r = views.moveaxis(taken, 0, k)
             continue
-        step = concrete(s, "roll", "shift")
-        step = step % n if n else 0
-        if isinstance(step, int) and step == 0:
+        step = mod(size_of(concrete(s, "roll", "shift")), n if isinstance(n, int) and n else dim_max(n, 1))
+        if step == 0:
             continue
         r = structural.concatenate(views.slice_axis(r, k, n - step, step), views.slice_axis(r, k, 0, n - step), axis=k)
     return wrap(op.copy(r) if r is a.raw() else r)
@@ -382,7 +382,13 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Ar
     if mode in ("edge", "reflect", "symmetric", "wrap"):
         for k, (lo, hi) in enumerate(widths):
             if lo or hi:
-                order = np.pad(np.arange(a.type.shape[k].__index__()), (lo, hi), mode=mode, **kwargs)
+                n = a.type.shape[k]
+                known = not isinstance(n, Expr) or kwargs
+                order = (
+                    np.pad(np.arange(n.__index__()), (lo, hi), mode=mode, **kwargs)
+                    if known
+                    else _padded(n, lo, hi, mode)
+                )
                 a = take(a, order, axis=k)
         return a if any(lo or hi for lo, hi in widths) else wrap(op.copy(a.raw()))
     if mode in ("mean", "maximum", "minimum", "median"):
@@ -395,6 +401,21 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Ar
             remedy="near: 'constant', 'edge', 'reflect', 'wrap'",
         )
     )
+
+
+def _padded(n: Dim, low: int, high: int, mode: str) -> Any:
+    """Which of n elements, at least one, stands at each place of a padded axis."""
+    from stager.numpy.creation_ranges import arange
+
+    last: Any = n - 1
+    at: Any = arange(-low, n + high)
+    if mode == "edge":
+        return np.clip(at, 0, last)
+    if mode == "wrap":
+        return at % n
+    period = dim_max(2 * n - 2, 1) if mode == "reflect" else 2 * n
+    at = at % period
+    return np.where(at < n, at, (period if mode == "reflect" else period - 1) - at)
 
 
 def _pad_statistic(a: Array, widths: Sequence[tuple[int, int]], mode: str, length: Any) -> Array:

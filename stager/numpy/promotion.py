@@ -16,7 +16,7 @@ from stager.errors import DTypeError, ShapeError, describe
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, dtype_of
 from stager.ops.elementwise import convert
-from stager.ops.views import _slice, broadcast, slice_
+from stager.ops.views import _slice, broadcast, leading
 
 Kind = Any  # an np.dtype, or int/float for weak operands
 
@@ -117,7 +117,7 @@ def narrowed(x: Any, shape: tuple[Dim, ...]) -> Any:
     own = x.type.shape
     wanted = shape[len(shape) - len(own) :]
     sizes = [w if isinstance(w, Expr) and d != 1 else d for d, w in zip(own, wanted, strict=True)]
-    return slice_(x, starts=[0] * len(own), sizes=sizes, steps=[1] * len(own))
+    return leading(x, sizes)
 
 
 def reconciled(name: str, target: Array, value: Any) -> tuple[Array, Any]:

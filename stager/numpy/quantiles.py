@@ -123,7 +123,8 @@ def _quantile(a: Any, q: np.ndarray[Any, Any], axis: Any, out: Any, method: str,
     if r.count == 0:
         return deliver(r.shaped(r.nothing(q.shape), keepdims, q.shape), out, "quantile")
     last: Any = r.count - 1
-    position = q * last
+    position = q * last  # of a symbolic size: traced
+    position = position if isinstance(position, Array) else np.asarray(position)
     lower = np.clip(np.floor(position).astype(int), 0, last)
     upper = np.clip(lower + 1, 0, last)
     next_one = np.where(lower == position, lower, upper)

@@ -10,7 +10,7 @@ import numpy as np
 
 from stager.array import Array, as_array, raw, wrap
 from stager.ir.dims import Dim, Expr
-from stager.ir.dtypes import DType, dtype_of, f64
+from stager.ir.dtypes import DType, b1, dtype_of, f64
 from stager.numpy.registry import implements
 from stager.numpy.ufuncs import apply_ufunc, as_array_like, truth
 from stager.ops import elementwise as op
@@ -67,7 +67,6 @@ def masked(a: Array, where: Any, identity: Any) -> Array:
     """`a` with what `where=` leaves out replaced by the reduction's identity."""
     if where is _NO or where is True:
         return a
-    from stager.ir.dtypes import b1
     from stager.numpy.promotion import broadcast_raw, operand
     from stager.ops.families import full_like
 
@@ -94,10 +93,11 @@ def sum(
     where: Any = _NO,
 ) -> Array:
     """Sum over axes."""
-    from stager.ops.reductions import reduce_sum
+    from stager.ops.reductions import reduce_or, reduce_sum
 
     a = masked(as_array(as_array_like(a)), where, 0)
-    total = reduce(a, axis, keepdims, reduce_sum, sum_dtype(a.type.dtype) if dtype is None else dtype_of(dtype))
+    d = sum_dtype(a.type.dtype) if dtype is None else dtype_of(dtype)
+    total = reduce(a, axis, keepdims, reduce_or if d is b1 else reduce_sum, d)
     return deliver(_with_initial(np.add, total, initial), out, "sum")
 
 
@@ -112,10 +112,11 @@ def prod(
     where: Any = _NO,
 ) -> Array:
     """Product over axes."""
-    from stager.ops.reductions import reduce_prod
+    from stager.ops.reductions import reduce_and, reduce_prod
 
     a = masked(as_array(as_array_like(a)), where, 1)
-    total = reduce(a, axis, keepdims, reduce_prod, sum_dtype(a.type.dtype) if dtype is None else dtype_of(dtype))
+    d = sum_dtype(a.type.dtype) if dtype is None else dtype_of(dtype)
+    total = reduce(a, axis, keepdims, reduce_and if d is b1 else reduce_prod, d)
     return deliver(_with_initial(np.multiply, total, initial), out, "prod")
 
 

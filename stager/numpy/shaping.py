@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from stager.array import Array, as_array, check_shape, dims_of, wrap
+from stager.bounds import at_most
 from stager.cells import ViewStep
 from stager.errors import ShapeError, describe
-from stager.ir.dims import Dim, Expr, floordiv, product
+from stager.ir.dims import Dim, Expr, dim_max, dim_min, floordiv, product
 from stager.ir.dtypes import dtype_of
 from stager.layouts import Layout, follow
 from stager.numpy.indexing import getitem
@@ -20,6 +21,8 @@ from stager.numpy.registry import array_property, implements
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
 from stager.ops import structural, views
+from stager.ops.families import full as full_raw
+from stager.symbols import decide, require_same
 
 
 class Locked(ViewStep):
@@ -58,15 +61,26 @@ def reshaped(a: Array, shape: Sequence[Dim]) -> Array:
     if shape == a.type.shape:
         return a.view_by(views._reshape.op, shape=shape)
     if product(shape) != a.type.size:
-        raise ShapeError(
-            describe(
-                f"cannot reshape array of size {a.type.size} into shape "
-                f"({','.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
-            )
-        )
+        a = _of_size(a, shape)
     if not a.path or _shown_by_strides(a, shape):
         return a.view_by(views._reshape.op, shape=shape)
     return wrap(op.copy(views.reshape(a.raw(), shape=shape)), a.weak)
+
+
+def _of_size(a: Array, shape: tuple[Dim, ...]) -> Array:
+    """The elements of a in one axis, where symbolic sizes have to show that they fill the shape."""
+    size, wanted = a.type.size, product(shape)
+    text = (
+        f"cannot reshape array of size {size} into shape ({','.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+    )
+    known = require_same(size, wanted, text)
+    flat = reshaped(a, (size,))
+    if not known and not at_most(
+        wanted, size
+    ):  # the check keeps no read from happening
+        missing = full_raw((dim_max(0, wanted - size),), 0, a.type.dtype)
+        flat = wrap(structural.concatenate(flat.raw(), missing, axis=0), a.weak)
+    return flat.view_by(views._slice.op, starts=(0,), sizes=(wanted,), steps=(1,))
 
 
 def _shown_by_strides(a: Array, shape: Sequence[Dim]) -> bool:
@@ -82,7 +96,7 @@ def resolve_shape(shape: Any, size: Dim) -> tuple[Dim, ...]:
         raise ShapeError(describe("can only specify one unknown dimension"))
     if unknown:
         rest = product(d for k, d in enumerate(out) if k != unknown[0])
-        if isinstance(rest, int) and isinstance(size, int) and (rest == 0 or size % rest):
+        if rest == 0 or (isinstance(rest, int) and isinstance(size, int) and size % rest):
             raise ShapeError(describe(f"cannot reshape array of size {size} into shape {tuple(out)}"))
         out[unknown[0]] = floordiv(size, rest)
     return tuple(out)
@@ -262,7 +276,7 @@ def sliding_window_view(
         raise ValueError("Must provide matching length window_shape and axis")
     for size, k in zip(sizes, axes, strict=True):
         n = a.type.shape[k]
-        if isinstance(n, int) and isinstance(size, int) and size > n:
+        if decide(">", size, n):
             raise ValueError("window shape cannot be larger than input array shape")
         a = a.view_by(views.windows.op, axis=k, size=size, step=1)
     return a if writeable else locked(a)
@@ -292,6 +306,22 @@ def concatenate(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = Non
     return wrap(op.copy(joined) if len(raws) == 1 else joined)
 
 
+def _of_one_shape(raws: list[Any]) -> list[Any]:
+    """The operands of a stack, where symbolic sizes have to show that their shapes are equal."""
+    text = "all input arrays must have the same shape"
+    first = raws[0].type.shape
+    if any(len(r.type.shape) != len(first) for r in raws):
+        raise ValueError(text)
+    sizes = list(first)
+    for r in raws[1:]:
+        for k, d in enumerate(r.type.shape):
+            if require_same(sizes[k], d, text):
+                sizes[k] = sizes[k] if isinstance(sizes[k], int) else d
+            else:
+                sizes[k] = dim_min(sizes[k], d)
+    return [r if r.type.shape == tuple(sizes) else views.leading(r, sizes) for r in raws]
+
+
 @implements(np.stack)
 def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Arrays of one shape side by side along a new axis."""
@@ -299,7 +329,7 @@ def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, cas
     if not raws:
         raise ValueError("need at least one array to stack")
     if any(r.type.shape != raws[0].type.shape for r in raws):
-        raise ValueError("all input arrays must have the same shape")
+        raws = _of_one_shape(raws)
     return wrap(structural.stack_(raws, axis_of(axis, len(raws[0].type.shape) + 1)))
 
 

@@ -23,6 +23,7 @@ from stager.ops.families import full
 from stager.ops.indexed import gather, scatter
 from stager.ops.regions import dim_value
 from stager.ops.structural import iota
+from stager.symbols import decide
 
 
 def _sorted_raw(a: Array, axis: int, kind: Any = None, stable: Any = None) -> Any:
@@ -55,8 +56,8 @@ def partition(a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order
 def _check_kth(a: Array, kth: Any, axis: Any) -> None:
     n = a.type.size if axis is None else a.type.shape[axis_of(axis, a.ndim)]
     for k in np.atleast_1d(np.asarray(concrete(kth, "partition", "kth"))):
-        if isinstance(n, int) and not -n <= k < n and a.type.size != 0:
-            raise ValueError(f"kth(={k}) out of bounds ({n})")
+        if a.type.size != 0 and not (decide(">=", int(k), -n) and decide("<", int(k), n)):
+            raise ValueError(f"kth(={k}) out of bounds ({n.__index__()})")
 
 
 @implements(np.argsort, method="argsort")

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from stager.array import wrap
+from stager.errors import ConcretizationError
+from stager.ir.dims import dim_max
 from stager.numpy.comparisons import dynamic
 from stager.numpy.promotion import operand, result_dtype
 from stager.numpy.reductions import normalize_axes
@@ -14,10 +16,13 @@ from stager.numpy.registry import implements
 from stager.ops import views
 from stager.ops.contract import dot
 from stager.ops.effects import check
+from stager.ops.elementwise import ge
 from stager.ops.families import full
 from stager.ops.reductions import reduce_and
+from stager.ops.regions import dim_value
 from stager.ops.sort import searchsorted
-from stager.ops.structural import pad
+from stager.ops.structural import concatenate, iota_like, pad
+from stager.symbols import decide
 
 _NO = np._NoValue
 
@@ -168,13 +173,28 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
 
 
 def _windowed(a: Any, v: Any, low: int, high: int) -> Any:
-    """sum_j a[k + j - low] v[j], zero outside a."""
+    """sum_j a[k + j - low] v[j] over the j for which there is such an element of a, which has as many as v or more."""
     d = result_dtype(a, v)
     x, w = operand(a, d), operand(v, d)
-    if low or high:
-        x = pad(x, full((), 0, d), low=(low,), high=(high,), interior=(0,))
-    seen = views.windows(x, axis=0, size=w.type.shape[0], step=1)
-    return wrap(dot(seen, w, contract=((1,), (0,)), batch=((), ())))
+    m = w.type.shape[0]
+    inner = wrap(dot(views.windows(x, axis=0, size=m, step=1), w, contract=((1,), (0,)), batch=((), ())))
+    if not low and not high:
+        return inner
+    ends = x.type.shape[0] - (m - 1)
+    before = _overhanging(views.slice_axis(x, 0, 0, m - 1), w, first=True)[m - 1 - low :]
+    after = _overhanging(views.slice_axis(x, 0, ends, m - 1), w, first=False)[:high]
+    return np.concatenate([before, inner, after])
+
+
+def _overhanging(part: Any, w: Any, first: bool) -> Any:
+    """The sums in which 1, 2, ... of the last elements of the part take part (`first`: the reverse of that for its
+    first elements). What a weight that is NaN or infinite has no element for is left out, not multiplied by zero."""
+    (m,), d = w.type.shape, w.type.dtype
+    margin = m - 1
+    padded = pad(part, full((), 0, d), low=(margin if first else 0,), high=(0 if first else margin,), interior=(0,))
+    at = wrap(iota_like(margin, m, 1))
+    terms = np.multiply(wrap(views.windows(padded, axis=0, size=m, step=1)), wrap(w))
+    return np.where(at >= margin if first else at < margin, terms, terms.dtype.type(0)).sum(1, dtype=d.np)
 
 
 def _margins(mode: Any, m: Any) -> tuple[Any, Any]:
@@ -198,16 +218,23 @@ def correlate(a: Any, v: Any, mode: Any = "valid") -> Any:
         raise ValueError("object too deep for desired array")
     if 0 in (x.shape[0], w.shape[0]):
         raise ValueError(f"{'first' if x.shape[0] == 0 else 'second'} array argument cannot be empty")
-    if _longer(w, x):
-        return _windowed(w, x, *_margins(mode, x.shape[0]))[::-1].copy()
-    return _windowed(x, w, *_margins(mode, w.shape[0]))
+    x, w, swapped = _by_length(x, w)
+    found = _windowed(x, w, *_margins(mode, w.shape[0]))
+    return found[::-1].copy() if swapped else found
 
 
-def _longer(a: Any, b: Any) -> bool:
-    n, m = a.shape[0], b.shape[0]
-    if isinstance(n, int) and isinstance(m, int):
-        return n > m
-    return False
+def _by_length(a: Any, v: Any) -> tuple[Any, Any, bool]:
+    """(the longer, the shorter, whether they changed places). Where only the run knows, the first has to be the longer:
+    ValueError at run time where it is not."""
+    n, m = a.shape[0], v.shape[0]
+    try:
+        return (v, a, True) if decide(">", m, n) else (a, v, False)
+    except ConcretizationError:
+        text = "the first array has {0} elements, fewer than the {1} of the second"
+        count, least = dim_value(n), dim_value(m)
+        check(ge(count, least), count, least, exception="ValueError", text=text)
+        missing = full((dim_max(0, m - n),), 0, a.type.dtype)
+        return wrap(concatenate(a.raw(), missing, axis=0)), v, False
 
 
 @implements(np.convolve)
@@ -217,8 +244,7 @@ def convolve(a: Any, v: Any, mode: Any = "full") -> Any:
     x, w = (x.reshape(1) if x.ndim == 0 else x), (w.reshape(1) if w.ndim == 0 else w)
     if 0 in (x.shape[0], w.shape[0]):
         raise ValueError(f"{'a' if x.shape[0] == 0 else 'v'} cannot be empty")
-    if _longer(w, x):
-        x, w = w, x
+    x, w, _ = _by_length(x, w)
     return _windowed(x, w[::-1], *_margins(mode, w.shape[0]))
 
 

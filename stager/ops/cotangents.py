@@ -117,7 +117,7 @@ def _is_update_of_zeros(x: Any) -> bool:
 def _is_small(sizes: Sequence[Dim], shape: Sequence[Dim]) -> bool:
     """A part worth adding by itself; one of about the size of the whole fuses better as a padded sum (stencils)."""
     if all(map(is_static, (*sizes, *shape))):
-        return 2 * product(sizes) <= product(shape)  # type: ignore[operator]
+        return 2 * product(sizes) <= product(shape)
     one = any(size == 1 and extent != 1 for size, extent in zip(sizes, shape, strict=True))
     return one or not all(is_static(extent - size) for size, extent in zip(sizes, shape, strict=True))
 

@@ -210,7 +210,7 @@ def _rows(i: Any, batch_dims: int) -> Dim:
 def _last_writes(x: Any, idx: Sequence[Any], updates: Any, axes: tuple[int, ...], batch_dims: int, mode: str) -> Any:
     """b1 like updates: whose value is still there at the end; None when no two updates can meet."""
     rows = _rows(idx[0], batch_dims)
-    if is_static(rows) and rows <= 1:  # type: ignore[operator]
+    if is_static(rows) and rows <= 1:
         return None
     shape = idx[0].type.shape
     turn = broadcast(
@@ -236,7 +236,7 @@ def _other_factors(x: Any, idx: Sequence[Any], updates: Any, axes: tuple[int, ..
     from stager.ops.sort import sort
 
     rows = _rows(idx[0], batch_dims)
-    if is_static(rows) and rows <= 1:  # type: ignore[operator]
+    if is_static(rows) and rows <= 1:
         return None
     dtype, whole = updates.type.dtype, updates.type.shape
     shape = idx[0].type.shape

@@ -140,9 +140,9 @@ def slice_index(starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int
 
 def _slice_type(x: Type, *, starts: tuple[Dim, ...], sizes: tuple[Dim, ...], steps: tuple[int, ...]) -> Type:
     for d, start, size, step in zip(x.shape, starts, sizes, steps, strict=True):
-        if is_static(d) and is_static(start) and is_static(size) and is_static(step) and size > 0:  # type: ignore[operator]
+        if is_static(d) and is_static(start) and is_static(size) and is_static(step) and size > 0:
             last = start + (size - 1) * step
-            if not (0 <= start < d and 0 <= last < d):  # type: ignore[operator]
+            if not (0 <= start < d and 0 <= last < d):
                 raise ShapeError(describe(f"slice: positions {start}..{last} are outside an axis of {d} in {x}"))
     return Type(x.dtype, tuple(sizes))
 
@@ -190,6 +190,11 @@ def slice_axis(x: Any, axis: int, start: Dim, size: Dim, step: int = 1) -> Any:
         sizes=[size if k == axis else d for k, d in enumerate(shape)],
         steps=[step if k == axis else 1 for k in range(len(shape))],
     )
+
+
+def leading(x: Any, sizes: Sequence[Dim]) -> Any:
+    """The first `sizes` elements of each axis."""
+    return slice_(x, starts=[0] * len(sizes), sizes=sizes, steps=[1] * len(sizes))
 
 
 def flip(x: Any, axes: Sequence[int]) -> Any:
@@ -245,7 +250,7 @@ diagonal: OpFunction = view(
 
 def _windows_type(x: Type, *, axis: int, size: Dim, step: int) -> Type:
     n = x.shape[axis]
-    if is_static(n) and is_static(size) and size > n:  # type: ignore[operator]
+    if is_static(n) and is_static(size) and size > n:
         raise ShapeError(describe(f"windows: window of {size} is larger than the axis of {n} in {x}"))
     count = floordiv(n - size, step) + 1
     return Type(x.dtype, (*x.shape[:axis], count, *x.shape[axis + 1 :], size))

@@ -73,7 +73,8 @@ def trace_types(
             leaves[i] = np.zeros(substitute(t.shape, dict.fromkeys(symbols_of(t.shape), HINT)), t.dtype.np)
         types.append(t)
     a, k = unflatten(structure, leaves)
-    return trace(f, a, k, name=getattr(f, "__name__", "main"), types=types, freeze=freeze, copies=copies)
+    return trace(f, a, k, name=getattr(f, "__name__", "main"), types=types, freeze=freeze, copies=copies,
+                 by_type=any(t is not None and symbols_of(t) for t in types))  # fmt: skip
 
 
 def make_graph(f: Callable[..., Any]) -> Callable[..., Graph]:

@@ -452,6 +452,7 @@ ROWS: list[tuple[Any, ...]] = [
     ("ints that do not fit", lambda x: (x < 300, x == -1, x != 2**63, x >= 256, 300 > x), (U,)),
     ("signbit of small integers", np.signbit, (K.astype(np.int8),)),
     ("angle of integers", np.angle, (K.astype(np.int16),)),
+    ("sums of truths", lambda x: (np.sum(x, dtype=bool), np.prod(x, axis=0, dtype=bool)), (F,)),
     ("initial of bools", lambda x: (np.max(x, initial=2), np.sum(x, initial=2.5)), (B,)),
     ("initial of small integers", lambda x: (np.max(x, initial=2), np.prod(x, axis=0, initial=3)), (U,)),
     (
