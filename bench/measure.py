@@ -18,7 +18,8 @@ from typing import Any
 
 SAMPLE_SECONDS = 400e-6  # a sample repeats a short call until it lasts about this long
 LONG_SECONDS = 0.05  # calls that are announced
-SETTLE_SECONDS = 2e-3  # with several threads: time for other libraries' idle workers to stop spinning
+SETTLE_SECONDS = 9e-3  # a look whether idle workers spin: the kernel counts a thread's time in ticks of up to 4 ms
+MOST_SETTLING = 0.5  # seconds; OpenBLAS's workers spin for 100 ms
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def interleaved(
             estimate[c.name] = c.sample(count[c.name])
             count[c.name] = max(1, math.ceil(SAMPLE_SECONDS / max(estimate[c.name], 1e-9)))
     per_round = sum(max(estimate[n] * k, 1e-9) for n, k in count.items() if estimate[n] <= budget.slow)
+    per_round += settle * SETTLE_SECONDS * len(candidates)
     rounds = min(budget.most, max(budget.least, int(budget.seconds / max(per_round, 1e-9))))
     samples: dict[str, list[float]] = {c.name: [] for c in candidates}
     enabled = gc.isenabled()
@@ -93,7 +95,7 @@ def interleaved(
                 if estimate[c.name] > LONG_SECONDS:
                     announce(c.name)
                 if settle:
-                    time.sleep(SETTLE_SECONDS)
+                    _settle()
                 if estimate[c.name] < 0.05:
                     c.call(*c.args)  # brings code, inputs and worker threads back before the clock starts
                 samples[c.name].append(c.sample(count[c.name]))
@@ -102,6 +104,17 @@ def interleaved(
         if enabled:
             gc.enable()
     return samples
+
+
+def _settle() -> None:
+    """Waits until no thread of this process runs. Idle workers of one library that still spin (and give way, again and
+    again) would take the second core from the next candidate's: OpenBLAS's do so for 100 ms after each product."""
+    until = time.perf_counter() + MOST_SETTLING
+    while time.perf_counter() < until:
+        used, start = time.process_time(), time.perf_counter()
+        time.sleep(SETTLE_SECONDS)
+        if time.process_time() - used < 0.1 * (time.perf_counter() - start):
+            return
 
 
 def medians(samples: Mapping[str, list[float]]) -> dict[str, float]:
