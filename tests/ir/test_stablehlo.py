@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from stager.ir.passes.pipeline import run_pipeline
 from stager.ir.stablehlo import StableHLOError, to_stablehlo
 from tests.codegen.test_mlir import sampled
 from tests.ir.build import Build
+from tests.ir.xla import Xla
 from tests.ops.transforms import trace, type_of
 from tests.samples import ROWS
 
@@ -32,20 +34,13 @@ SIZED_BY_THE_RUN = {"sizes from the index", "tape sizes from the index"}  # samp
 
 
 @pytest.fixture(scope="module")
-def xla() -> Any:
+def xla() -> Iterator[Xla]:
     """Runs a module on arrays."""
-    jax = pytest.importorskip("jax", reason="jax is not installed")
-    from jaxlib import _jax, xla_client
-
-    device = jax.devices("cpu")[0]
-    devices = _jax.DeviceList((device,))
-
-    def run(text: str, arrays: list[Any]) -> list[Any]:
-        with jax.enable_x64(True):
-            program = device.client.compile_and_load(text.encode(), devices, xla_client.CompileOptions())
-            return [np.asarray(o) for o in program.execute([jax.device_put(np.array(a), device) for a in arrays])]
-
-    return run
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("jax is not installed")
+    process = Xla()
+    yield process
+    process.close()
 
 
 def assert_same(what: str, got: list[Any], want: list[Any]) -> None:
@@ -72,7 +67,7 @@ def cases(name: str) -> list[tuple[str, Graph, list[Any]]]:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_every_covered_op_computes_what_its_reference_does(part: int, xla: Any) -> None:
+def test_every_covered_op_computes_what_its_reference_does(part: int, xla: Xla) -> None:
     for name in [n for n in ROWS if n not in UNCOVERED][part::PARTS]:
         for what, graph, arrays in cases(name):
             assert_same(what, xla(to_stablehlo(graph), arrays), evaluate_graph(graph, arrays))
@@ -116,7 +111,7 @@ def newton(a: Any) -> Any:
     return np.where(x > 1.0, x, -x)
 
 
-def test_whole_functions_and_their_transforms(xla: Any, rng: np.random.Generator) -> None:
+def test_whole_functions_and_their_transforms(xla: Xla, rng: np.random.Generator) -> None:
     sizes = (4, 6, 3)
     params = [(rng.normal(size=(a, b)), rng.normal(size=b)) for a, b in itertools.pairwise(sizes)]
     x, y = rng.normal(size=(5, 4)), np.array([0, 2, 1, 1, 0])
@@ -139,7 +134,7 @@ def test_whole_functions_and_their_transforms(xla: Any, rng: np.random.Generator
             assert_same(str(fn), xla(g.to_stablehlo(), arrays), want)
 
 
-def test_an_index_out_of_bounds_means_the_nearest_element(xla: Any) -> None:
+def test_an_index_out_of_bounds_means_the_nearest_element(xla: Xla) -> None:
     graph = st.make_graph(lambda x, i: x[i])("f64[3]", "i64[4]")
     (got,) = xla(graph.to_stablehlo(), [np.arange(3.0), np.array([-1, 7, -9, 1])])
     np.testing.assert_array_equal(got, [2.0, 2.0, 0.0, 1.0])
@@ -162,7 +157,7 @@ def test_errors_name_the_line() -> None:
         graph.to_stablehlo()
 
 
-def test_large_constants_keep_their_bits(xla: Any, rng: np.random.Generator) -> None:
+def test_large_constants_keep_their_bits(xla: Xla, rng: np.random.Generator) -> None:
     b = Build()
     table = rng.normal(size=(9, 9))
     table[0, 0] = np.nan
