@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from stager.codegen.program import Program
-from stager.codegen.target import Target
+from stager.codegen.target import Target, kept_selects
 from stager.ir.abi import Abi, InputAbi, OutputAbi, StatusAbi, SymbolAbi
 from stager.ir.dims import Dim, contiguous_strides, substitute, symbols_of
 from stager.ir.graph import Graph
@@ -42,7 +42,8 @@ class Compiled:
     def assembly(self) -> str:
         """The machine code as text."""
         module = _optimised(self.text, self.target, loops=self.program.has_loops)
-        return str(_machine(self.target).emit_assembly(module))
+        with kept_selects():
+            return str(_machine(self.target).emit_assembly(module))
 
 
 def compile_graph(
@@ -88,7 +89,8 @@ def compile_graph(
     if assemble:
         module = _optimised(text, target, loops=program.has_loops)
         clock("optimise")
-        code = bytes(_machine(target).emit_object(module))
+        with kept_selects():
+            code = bytes(_machine(target).emit_object(module))
         clock("assemble")
     from stager.codegen.foreign import symbols_from_outside
 

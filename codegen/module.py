@@ -28,6 +28,9 @@ from stager.codegen.target import Target
 from stager.ir.dims import product
 from stager.ir.dtypes import i64 as dtype_i64
 
+LEAST_CHUNK = 16
+"""Loops whose turns take longer look at every turn, or every few, whether to stop."""
+
 
 def emit_program(program: Program, target: Target, *, threads: bool = True, blas: bool = False) -> ModuleEmitter:
     """The module of a scheduled and planned program."""
@@ -135,12 +138,47 @@ def _poll_sometimes(e: FunctionEmitter, count: Any, period: int) -> None:
 def _loop(e: FunctionEmitter, s: Loop) -> None:
     lo, hi = scalar_value(e, s.lower), scalar_value(e, s.upper)
     swapped = _open_swaps(e, s)
-    with e.loop(lo, hi, s.step, name="for") as i:
-        for name in (s.symbol, *s.also):
-            e.define(name, i)
-        _poll_sometimes(e, i, s.period)
-        emit_steps(e, s.body)
+    if s.period < LEAST_CHUNK:
+        with e.loop(lo, hi, s.step, name="for") as i:
+            _poll_sometimes(e, i, s.period)
+            _turn(e, s, i)
+    else:
+        _chunks(e, s, lo, hi)
     _close_swaps(e, s, swapped)
+
+
+def _turn(e: FunctionEmitter, s: Loop, i: Any) -> None:
+    for name in (s.symbol, *s.also):
+        e.define(name, i)
+    emit_steps(e, s.body)
+
+
+def _chunks(e: FunctionEmitter, s: Loop, lo: Any, hi: Any) -> None:
+    """The turns in chunks, with a look at whether to stop between two of them: the loop itself has no other exit and
+    calls nobody, so LLVM may keep in registers what its turns hand on."""
+    b, up = e.b, s.step > 0
+    far = s.period * s.step
+    ends = [x.constant for x in (lo, hi) if isinstance(x, ir.Constant)]
+    if len(ends) == 2 and abs(ends[1] - ends[0]) <= abs(far):
+        with e.loop(lo, hi, s.step, name="for") as i:
+            _turn(e, s, i)
+        return
+    before, chunk, between, after = b.block, *(b.append_basic_block(n) for n in ("chunk", "between", "after"))
+    b.cbranch(b.icmp_signed("<" if up else ">", lo, hi), chunk, after)
+    b.position_at_end(chunk)
+    start = b.phi(I64, "start")
+    start.add_incoming(lo, before)
+    left = b.sub(hi, start) if up else b.sub(start, hi)  # exact as an unsigned number
+    last = b.icmp_unsigned("<=", left, i64(abs(far)))
+    stop = b.select(last, hi, b.add(start, i64(far)))
+    with e.scope(), e.loop(start, stop, s.step, name="for") as i:
+        _turn(e, s, i)
+    b.cbranch(last, after, between)
+    b.position_at_end(between)
+    e.poll()
+    start.add_incoming(stop, b.block)
+    b.branch(chunk)
+    b.position_at_end(after)
 
 
 def _while(e: FunctionEmitter, s: While) -> None:

@@ -7,11 +7,16 @@ on another machine.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from stager.ir.dtypes import DType
+
+LAST_TRIED_LLVM = 22
+"""Options of the process are set in LLVM up to this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,27 @@ def _initialize() -> None:
 
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
+
+
+@contextmanager
+def kept_selects() -> Iterator[None]:
+    """Around code generation of kernels: what was decided to be a select becomes no branch.
+
+    LLVM's x86 back end makes branches of conditional moves that a loop waits for. Of the minimum of data, as dynamic
+    programming takes it, every second such branch is guessed wrong. The option is one of the whole process, which other
+    users of LLVM share: it is put back. LLVM leaves the process at an option that it does not know, so versions that
+    nobody has tried are left alone.
+    """
+    import llvmlite.binding as llvm
+
+    known = llvm.llvm_version_info[0] <= LAST_TRIED_LLVM and "x86" in llvm.get_process_triple()
+    if known:
+        llvm.set_option("", "-x86-cmov-converter=false")
+    try:
+        yield
+    finally:
+        if known:
+            llvm.set_option("", "-x86-cmov-converter=true")
 
 
 @cache

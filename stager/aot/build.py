@@ -90,7 +90,7 @@ def build(
     from stager.codegen.cpu import cpu_targets
     from stager.codegen.header import header
     from stager.codegen.library import emit_library, exported_cpu
-    from stager.codegen.target import Target
+    from stager.codegen.target import Target, kept_selects
     from stager.support import kept
 
     start = time.perf_counter()
@@ -127,14 +127,16 @@ def build(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files = {"object": folder / f"{library}.o", "header": folder / f"{library}.h"}
-    write(files["object"], bytes(machine.emit_object(module)))
+    with kept_selects():
+        write(files["object"], bytes(machine.emit_object(module)))
     write(files["header"], header(library, made, stager.__version__, targets).encode())
     if llvm:
         files["llvm"] = folder / f"{library}.ll"
         write(files["llvm"], str(module).encode())
     if assembly:
         files["assembly"] = folder / f"{library}.s"
-        write(files["assembly"], machine.emit_assembly(module).encode())
+        with kept_selects():
+            write(files["assembly"], machine.emit_assembly(module).encode())
     if mlir:
         files["mlir"] = folder / f"{library}.mlir"
         write(files["mlir"], "// -----\n\n".join(f.stats["graph"].to_mlir() + "\n" for f in made).encode())
