@@ -19,6 +19,7 @@ from stager.codegen.program import (
     Move,
     Nest,
     Program,
+    Read,
     Stage,
     Storage,
     Store,
@@ -26,7 +27,7 @@ from stager.codegen.program import (
     While,
     walk,
 )
-from stager.ir.dims import Dim, floordiv
+from stager.ir.dims import Dim, floordiv, symbols_of
 
 SMALL_BYTES = 512
 """A region of so few bytes is copied faster than pointers change."""
@@ -71,11 +72,14 @@ class _Rotation:
     def loop(self, loop: Loop | While) -> list[Move]:
         """Rotates what can be in one loop; the copies that go before it."""
         before = []
+        turning = _turning(loop)
         for copy in list(loop.body):
             found = _copied_region(copy)
             if found is None:
                 continue
             carry, temp, leaf, store, load = found
+            if symbols_of((store.at.const, *store.at.terms, *(a.extent for a in leaf.loops))) & turning:
+                continue  # another region in every turn: the second array lacks what earlier turns wrote
             writer = self._writer(loop, copy, carry, temp)
             at = None if writer is None else _moved(writer[1].at, writer[0], load, store.at, leaf)
             if writer is None or at is None:
@@ -123,6 +127,20 @@ class _Rotation:
         for body in inner:
             walk(body, look)
         return None if written else stores[0]
+
+
+def _turning(loop: Loop | While) -> set[str]:
+    """The symbols that may have another value in every turn of a loop."""
+    found = {loop.symbol, *loop.also} if isinstance(loop, Loop) else set()
+
+    def look(step: Any) -> None:
+        if isinstance(step, Loop | MapLanes):
+            found.update((step.symbol, *step.also))
+        elif isinstance(step, Read):
+            found.add(step.name)
+
+    walk([*loop.test, *loop.body] if isinstance(loop, While) else loop.body, look)
+    return found
 
 
 def _copied_region(step: Any) -> tuple[Storage, Storage, Leaf, Store, Ix] | None:

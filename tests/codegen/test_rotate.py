@@ -67,6 +67,26 @@ def test_what_writes_more_than_the_region_copies() -> None:
     assert "swap" not in program(with_border, np.zeros(200), 6)
 
 
+def test_a_region_that_moves_is_no_second_array(rng: np.random.Generator) -> None:
+    def rows(x: Any) -> Any:
+        out = np.zeros_like(x)
+        for i in range(x.shape[0]):
+            out[i] = x[i] + out[i - 1]
+        return out
+
+    def until(x: Any) -> Any:
+        out, i = np.zeros_like(x), 0
+        while i < x.shape[0] and x[i, 0] < 5.0:
+            out[i] = x[i] + 0.5 * out[i - 1]
+            i += 1
+        return out
+
+    x = rng.standard_normal((12, 100))
+    for f in (rows, until):
+        assert "swap" not in program(f, x)
+        np.testing.assert_allclose(st.compile(f)(x), f(x), rtol=1e-14)
+
+
 def test_arguments_in_place(rng: np.random.Generator) -> None:
     def sweeps(u: Any) -> None:
         for _ in range(7):
