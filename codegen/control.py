@@ -29,6 +29,7 @@ from stager.codegen.program import (
     While,
 )
 from stager.codegen.pull import value_key
+from stager.codegen.unread import never_read
 from stager.ir.dims import Dim, Expr, symbols_of
 from stager.ir.dtypes import i64
 from stager.ir.graph import Graph, Node, Value
@@ -200,6 +201,8 @@ def _carried(w: Walk, node: Node, first: int, n: int) -> list[Buffer]:
         if result.type.size == 1 and value_key(result) not in w.homes:
             b = _stack(w, result.type, "s")
             w.write(w.origin(operand), b)
+        elif node.op.name == "for" and w.origin(operand).node.op.name == "fill" and never_read(w, node, k):
+            b = w.room(result)
         else:
             b = w.take(operand, node, result, at_node=True)
         out.append(b)

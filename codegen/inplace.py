@@ -245,6 +245,7 @@ def _sequence(program: Program, book: _Book) -> None:
             and id(s.buffer.storage) not in swapped
             and id(s.buffer.storage) not in nest.scratch
             and book.steps[id(s.buffer.storage)][0][1] is nest
+            and all(book.bodies[id(step)][: len(here)] == here for _, step in book.steps[id(s.buffer.storage)])
         ]
         for new in born:
             if not any(s.buffer.storage is new for stage in nest.stages() for s in stage.stores):

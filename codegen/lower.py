@@ -475,6 +475,14 @@ class Walk:
         self.ctx.copies.append(copy_text(self, base, node, found, target))
         return target
 
+    def room(self, result: Value) -> Buffer:
+        """A buffer that is going to hold `result`; what it holds now does not matter."""
+        home = self.home_of(result)
+        target = home if home is not None and home.storage.kind != "input" else self.ctx.temp(result.type)
+        if id(target.storage) in self.ctx.occupants:
+            self.ctx.occupants[id(target.storage)] = result
+        return target
+
     def dies(self, v: Value) -> bool:
         """Whether nothing after the node at hand reads a value."""
         users = self.users.get(value_key(v), [])

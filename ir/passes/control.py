@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 from stager.ir.core_ops import fill_op, input_op
 from stager.ir.dims import Dim, Expr, symbols_of
+from stager.ir.dtypes import b1
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.hash import literal_bits
 from stager.ir.regions import edit_region, first_capture, first_operand, operand_of, own_inputs
-from stager.ir.rewrite import Replacement, Rewriter, Rules, known_dim, literal
+from stager.ir.rewrite import Replacement, Rewriter, Rules, known_dim, literal, made_by
 from stager.ir.types import Type
 
 # -- courses that are known --------------------------------------------------------------------------------------------
@@ -83,6 +84,38 @@ def same_in_all_branches(rw: Rewriter, node: Node) -> Replacement:
         for k, v in zip(kept, results, strict=True):
             values[k] = v
     return tuple([v for v in values if v is not None])
+
+
+SELECTED_OPS = 10  # a branch that is taken wrongly costs as much as so many operations
+
+
+def little_arithmetic(rw: Rewriter, node: Node) -> Replacement:
+    """switch between a few operations on scalars -> all of them, and selects"""
+    if len(node.regions) > 3 or any(t.size != 1 for t in node.types):
+        return None
+    done = [n for region in node.regions for n in region.nodes if n.op is not input_op and n.op is not fill_op]
+    if len([n for n in done if n.op.family != "view"]) > SELECTED_OPS or not all(map(_is_little, done)):
+        return None
+    index = node.args[0]
+    chosen = rw.inline(node.regions[0], node.args[1:])
+    for k, region in enumerate(node.regions[1:]):
+        others = rw.inline(region, node.args[1:])
+        truth = index.node.args[0] if k == 0 and made_by(index, "convert") else None
+        if truth is None or truth.type.dtype is not b1:
+            truth = rw.emit("gt", index, rw.fill(k, index.type))
+        chosen = [rw.emit("select", _like(rw, truth, x.type), y, x) for x, y in zip(chosen, others, strict=True)]
+    return tuple(chosen)
+
+
+def _is_little(node: Node) -> bool:
+    """Whether it costs nearly nothing, wherever it runs: positions that only its branch may read are not."""
+    if node.op.name in ("reshape", "broadcast", "transpose"):
+        return node.types[0].size == 1
+    return node.op.name in LITTLE and all(t.size == 1 for t in node.types)
+
+
+def _like(rw: Rewriter, truth: Value, t: Type) -> Value:
+    return truth if t.ndim == 0 else rw.emit("reshape", truth, shape=t.shape)
 
 
 # -- captures ----------------------------------------------------------------------------------------------------------
@@ -175,6 +208,7 @@ CHEAP = frozenset(
         "and_", "or_", "xor", "shl", "shr", "eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "signbit",
     }
 )  # fmt: skip
+LITTLE = CHEAP | {"div", "sqrt"}
 
 
 def may_raise(node: Node) -> bool:
@@ -287,6 +321,6 @@ def _emit_outside(
 CONTROL: Rules = {
     "for": (known_trip, invariant_carries, literal_captures, tidy_captures, hoist),
     "while": (never_begins, invariant_carries, literal_captures, tidy_captures, hoist),
-    "switch": (known_branch, same_in_all_branches, literal_captures, tidy_captures),
+    "switch": (known_branch, same_in_all_branches, little_arithmetic, literal_captures, tidy_captures),
     "map": (single_lane, literal_captures, tidy_captures, hoist),
 }

@@ -40,6 +40,7 @@ from stager.ops.regions import (
     dim_of,
     dim_value,
     finish,
+    scalar_index,
     trace_region,
 )
 from stager.ops.residuals import Residuals, choose_residuals, index_ranges, stores_a_carry
@@ -190,45 +191,60 @@ def for_pullback(
     stored = residuals.stored
     tapes = [zeros_of(Type(v.type.dtype, (trips, *residuals.bounds[v]))) for v in stored]
     zero_based = is_static(low) and low == 0 and step == 1
+    # the loops count turns where that makes rows of tapes slices
+    by_index = not stored or abs(step) == 1 or not _alike(lower, upper)
 
-    def iteration(i: Raw) -> Raw:
+    def turn(k: Raw) -> tuple[Raw, Raw]:
+        """(the loop's index, the number of the turn) of what the emitted loops count."""
         from stager.ops.elementwise import floordiv as quotient
         from stager.ops.elementwise import sub
 
-        if zero_based:
-            return i
-        offset = sub(i, lower)
-        return offset if step == 1 else quotient(offset, _like(offset, step))
+        if not by_index:
+            return dim_value(low + dim_of(k) * step), k
+        if zero_based or not stored:
+            return k, k
+        offset = sub(k, lower) if step > 0 else sub(lower, k)
+        return k, offset if abs(step) == 1 else quotient(offset, _like(offset, abs(step)))
 
-    def forward(i: Raw, *state: Raw) -> list[Raw]:
+    def forward(k: Raw, *state: Raw) -> list[Raw]:
+        i, t = turn(k)
         part = Part(joint)
         for v, raw in zip(joint.graph.inputs, (i, *state[:n]), strict=False):
             part.know(v, raw)
         part.run(forward_nodes(joint, [*joint.outs, *stored]))
-        t = iteration(i) if stored else None
         rows = [write_row(tape, part.value(v), t) for tape, v in zip(state[n:], stored, strict=True)]
         return [*[part.value(v) for v in joint.outs], *rows]
 
-    outs = for_loop(lower, upper, [*carries, *tapes], forward, step=step)
+    span, way_step = ((lower, upper), step) if by_index else ((scalar_index(0), dim_value(trips)), 1)
+    outs = for_loop(*span, [*carries, *tapes], forward, step=way_step)
     results, filled = outs[:n], outs[n:]
 
     def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
         way = LoopBack(joint, active, carries, captured, needs_captured, cts, totals[2:])
         hoisted = _hoisted(joint, residuals)
 
-        def backward(i: Raw, *state: Raw) -> list[Raw]:
+        def backward(k: Raw, *state: Raw) -> list[Raw]:
+            i, t = turn(k)
             part = Part(joint, results)
             part.env.update(hoisted)
             part.know(i_value, i)
-            t = iteration(i) if stored else None
             for tape, v in zip(filled, stored, strict=True):
                 part.know(v, read_row(tape, part.type_here(v.type).shape, t))
             return way.step(part, state)
 
-        back = for_loop(last, _plus(lower, -step), way.start, backward, step=-step)
+        ends = (last, _plus(lower, -step)) if by_index else (dim_value(trips - 1), scalar_index(-1))
+        back = for_loop(*ends, way.start, backward, step=-way_step)
         return [None, None, *way.results(back)]
 
     return results, Totals(pull)
+
+
+def _alike(*bounds: Raw) -> bool:
+    """Whether they are the same in all lanes."""
+    try:
+        return all(dim_of(b) is not None for b in bounds)
+    except LaneDependentError:
+        return False
 
 
 def _hoisted(joint: Joint, residuals: Residuals) -> dict[Value, Raw]:
@@ -252,7 +268,7 @@ def while_pullback(
     """Run once to count, then as a `for` of so many iterations."""
     from stager.ops.control import carry_fixpoint, while_loop, while_op
     from stager.ops.elementwise import add
-    from stager.ops.regions import replay, scalar_index
+    from stager.ops.regions import replay
 
     (cond, body), n = regions, n_carry
     carries, captured = args[:n], args[n:]

@@ -110,6 +110,38 @@ def test_while_and_what_its_condition_needs() -> None:
     assert node.params["n_carry"] == 2  # the counter is not returned but decides when to stop
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_branches_of_little_arithmetic_are_selected(count: int) -> None:
+    regions = []
+    for k in range(count):
+        r, (x, y) = body("f64[]", "f64[1]", name=f"branch{k}")
+        scaled = r.mul(x, r.fill(float(k)))
+        regions.append(r.done(scaled, r.div(y, r.reshape(scaled, shape=(1,)))))
+    b = Build()
+    k, x, y = b.input("i64[]"), b.input("f64[]"), b.input("f64[1]")
+    graph = b.done(*b.switch(k, x, y, regions=regions))
+    for index in range(-1, count + 1):
+        after = checked(graph, np.int64(index), np.float64(3.0), X[:1])
+    assert "switch" not in ops(after)
+
+
+def test_branches_with_reads_or_dear_work_stay() -> None:
+    def graph(read: bool) -> Graph:
+        regions = []
+        for k in range(2):
+            r, (x, i) = body("f64[3]", "i64[]", name=f"branch{k}")
+            s0 = r.value_symbol("s0", i)
+            first = r.slice(x, starts=(s0 if read else 0,), sizes=(1,), steps=(1,))
+            regions.append(r.done(r.add(first, first) if read else r.exp(first) if k else r.sin(first)))
+        b = Build()
+        x, i = b.input("f64[3]"), b.input("i64[]")
+        return b.done(*b.switch(b.convert(b.lt(i, b.fill(3, (), "i64")), "i64"), x, i, regions=regions))
+
+    # a position that only its branch may read is not read elsewhere
+    assert "switch" in ops(run_pipeline(graph(read=True)))
+    assert "switch" in ops(run_pipeline(graph(read=False)))
+
+
 def test_while_false_and_switch_of_a_literal() -> None:
     c, _ = body("f64[3]", name="cond")
     r, (x,) = body("f64[3]")
