@@ -7,6 +7,7 @@ index is replaced by its bound, one that mentions data has no place here and is 
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from stager.codegen.inplace import buffers_of
@@ -22,7 +23,7 @@ STACK_BYTES = 64
 
 def plan(program: Program) -> None:
     """Gives every temporary its offset and the program its arena."""
-    _private(program.steps)
+    _private(program)
     spans = _spans(program)
     static: list[tuple[int, int, int, Storage]] = []
     symbolic: list[tuple[int, int, Dim, Storage]] = []
@@ -57,33 +58,34 @@ def plan(program: Program) -> None:
     _allocate(program.steps, {id(b.storage): b for b in program.outputs if b.storage.kind == "sized"})
 
 
-def _private(steps: list[Any]) -> None:
-    """What only the body of a parallel map uses is each thread's own."""
-    for s in steps:
-        match s:
-            case MapLanes():
-                if s.parallel:
-                    outside: set[int] = set()
-                    walk(
-                        [x for x in steps if x is not s], lambda x: outside.update(id(b.storage) for b in buffers_of(x))
-                    )
-                    mine: dict[int, Storage] = {}
-                    walk(s.body, lambda x: mine.update((id(b.storage), b.storage) for b in buffers_of(x)))
-                    s.private = [x for k, x in mine.items() if k not in outside and x.kind in ("temp", "stack")]
-                    for x in s.private:
-                        if isinstance(x.nbytes, int) and x.nbytes <= PRIVATE_BYTES:
-                            x.kind = "stack"
-                        elif x.kind == "temp":
-                            x.kind = "heap"
-                else:
-                    _private(s.body)
-            case Loop():
-                _private(s.body)
-            case While():
-                _private(s.body)
-            case Switch():
-                for b in s.branches:
-                    _private(b)
+def _private(program: Program) -> None:
+    """What only the body of a parallel map uses, and nothing anywhere else, is each thread's own."""
+    maps: list[MapLanes] = []
+    walk(program.steps, lambda s: maps.append(s) if isinstance(s, MapLanes) and s.parallel else None)
+    uses = Counter([id(x) for x in _used(program.steps)])
+    for s in maps:
+        mine = _used(s.body)
+        count = Counter([id(x) for x in mine])
+        own = {id(x): x for x in mine if count[id(x)] == uses[id(x)] and x.kind in ("temp", "stack")}
+        s.private = list(own.values())
+        for x in s.private:
+            if isinstance(x.nbytes, int) and x.nbytes <= PRIVATE_BYTES:
+                x.kind = "stack"
+            elif x.kind == "temp":
+                x.kind = "heap"
+
+
+def _used(steps: list[Any]) -> list[Storage]:
+    """What steps use, once for every use."""
+    found: list[Storage] = []
+
+    def look(step: Any) -> None:
+        found.extend([b.storage for b in buffers_of(step)])
+        if isinstance(step, Loop | While):
+            found.extend([x for pair in step.swaps for x in pair])
+
+    walk(steps, look)
+    return found
 
 
 def _allocate(steps: list[Any], results: dict[int, Buffer]) -> None:
@@ -111,6 +113,7 @@ def _allocate(steps: list[Any], results: dict[int, Buffer]) -> None:
             if inner:
                 later = {id(x) for pair in getattr(s, "swaps", ()) for x in pair}
                 walk(steps[at + 1 :], lambda x: later.update(id(b.storage) for b in buffers_of(x)))
+                bodies: Counter[int] = Counter()
                 for body in inner:
                     found: dict[int, Buffer] = {}
 
@@ -120,8 +123,9 @@ def _allocate(steps: list[Any], results: dict[int, Buffer]) -> None:
                                 found.setdefault(id(b.storage), b)
 
                     walk(body, look)
-                    for k, b in found.items():
-                        if k not in known and (k in later or len(inner) > 1):
+                    bodies.update(found.keys())
+                    for k, b in found.items():  # what one body alone uses may have a size that only it knows
+                        if k not in known and (k in later or bodies[k] > 1):
                             needed.setdefault(k, b)
             for k, b in needed.items():
                 steps.insert(at, Allocate(results.get(k, b)))

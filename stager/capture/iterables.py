@@ -1,7 +1,7 @@
 """Iterables over traced values that a staged loop can take: element `k` of a known number of elements.
 
-`range(n)` with a traced bound, a traced array (its leading axis), and `enumerate`, `zip` and `reversed` of those.
-Plain iteration (a comprehension, `list(...)`) works where the length is a plain int.
+`range(n)` with a traced bound or step, a traced array (its leading axis), and `enumerate`, `zip` and `reversed` of
+those. Plain iteration (a comprehension, `list(...)`) works where the length is a plain int.
 """
 
 from __future__ import annotations
@@ -45,6 +45,21 @@ class TracedRange(Indexed):
         if isinstance(span, Expr):
             return dim_max(floordiv(span + (abs(self.step) - 1), abs(self.step)), 0)
         return np.maximum((span + (abs(self.step) - 1)) // abs(self.step), 0)
+
+    def at(self, k: Any) -> Any:
+        return self.start + k * self.step
+
+
+class SteppedRange(Indexed):
+    """`range` whose step only the run knows, its sign included. The step is not 0."""
+
+    def __init__(self, start: Any, stop: Any, step: Any) -> None:
+        self.start, self.stop, self.step = start, stop, step
+
+    @property
+    def length(self) -> Any:
+        towards = np.where(self.step > 0, 1, -1)
+        return np.maximum((self.stop - self.start + self.step - towards) // self.step, 0)
 
     def at(self, k: Any) -> Any:
         return self.start + k * self.step

@@ -24,7 +24,7 @@ from stager.capture.branches import (
     value_of,
 )
 from stager.capture.branches import check as check_error
-from stager.capture.iterables import Indexed, TracedRange
+from stager.capture.iterables import Indexed, SteppedRange, TracedRange
 from stager.capture.loops import MOST, plan_for, stage_while, touches_traced
 from stager.capture.session import current
 from stager.cells import discard_overlays
@@ -259,11 +259,17 @@ def _known_int(x: Any) -> int | None:
 def traced_range(start: Any, stop: Any, step: Any) -> Any:
     """`range` of ints, dims and traced integers."""
     known = [_known_int(x) for x in (start, stop)]
+    error = ValueError("range() arg 3 must not be zero")
     by = _known_int(step)
     if by is None:
-        by = int(step.__index__())
+        try:
+            by = int(step.__index__())
+        except ConcretizationError:
+            check_error(as_bool(step != 0), error)
+            ends = [weakened(as_array(x)) if k is None else k for x, k in zip((start, stop), known, strict=True)]
+            return SteppedRange(ends[0], ends[1], weakened(as_array(step)))
     if by == 0:
-        raise ValueError("range() arg 3 must not be zero")
+        raise error
     if known[0] is not None and known[1] is not None:
         return range(known[0], known[1], by)
     bounds = [

@@ -301,3 +301,16 @@ def test_a_chosen_array_is_not_read_once_it_was_written_under_another_name(x: An
                 g(x.copy())
     for f in (read_before, alias_written_on_one_side, double_buffer):
         np.testing.assert_allclose(st.compile(f)(x.copy()), f(x.copy()))
+
+
+def test_a_step_of_the_run_is_not_zero() -> None:
+    def f(x):
+        s = 0.0
+        for i in range(0, 5, np.count_nonzero(x > 0)):
+            s += x[i]
+        return s
+
+    g = st.compile(f)
+    assert g(np.ones(5)) == 1.0
+    with pytest.raises(ValueError, match=r"range\(\) arg 3 must not be zero"):
+        g(-np.ones(5))
