@@ -98,8 +98,13 @@ def _of_function(d: Expr, monomial: Monomial, f: Apply, c: int, sign: int, depth
     rest = _without(d, monomial, c)
     if f.fn == "mod" and isinstance(f.b, int) and f.b > 0:
         return _extreme(rest + (c * (f.b - 1) if c * sign > 0 else 0), sign, depth - 1)
-    if f.fn == "floordiv" and isinstance(f.b, int) and f.b > 0 and c % f.b == 0:  # (a-b+1)/b <= a//b <= a/b
-        return _extreme(rest + c // f.b * (f.a if c * sign > 0 else f.a - (f.b - 1)), sign, depth - 1)
+    if f.fn == "floordiv" and isinstance(f.b, int) and f.b > 0:
+        bounds = [_extreme(f.a, sign if c > 0 else -sign, depth - 1)]  # of the function by itself
+        found = [_extreme(rest + c * (b // f.b), sign, depth - 1) for b in bounds if b is not None]
+        if c % f.b == 0:  # (a-b+1)/b <= a//b <= a/b: what a shares with the rest counts
+            found.append(_extreme(rest + c // f.b * (f.a if c * sign > 0 else f.a - (f.b - 1)), sign, depth - 1))
+        known = [x for x in found if x is not None]
+        return (min(known) if sign > 0 else max(known)) if known else None
     if f.fn not in ("min", "max"):
         return None
     found = [_extreme(rest + c * x, sign, depth - 1) for x in (f.a, f.b)]

@@ -17,6 +17,7 @@ from typing import Any, overload
 import numpy as np
 
 from stager import guards
+from stager.binding import bind, signature_of
 from stager.collector import uncollected
 from stager.dynamic import dynamic_types
 from stager.errors import StagerError, describe
@@ -50,7 +51,7 @@ class Compiler:
         self.dynamic = dynamic
         self.freeze = freeze
         self.threads = threads
-        self.signature = _signature(fn)
+        self.signature = signature_of(fn)
         self.lock = threading.RLock()
         self.history: list[Compilation] = []
         self.writes = False  # whether a specialisation writes into its arguments
@@ -65,11 +66,7 @@ class Compiler:
             from stager.transforms.calling import call_user
 
             return call_user(self.fn, args, kwargs)
-        try:
-            bound = self.signature.bind(*args, **kwargs)
-        except TypeError as e:
-            raise TypeError(f"{getattr(self.fn, '__name__', 'the function')}{self.signature}: {e}") from None
-        bound.apply_defaults()
+        bound = self.bind(args, kwargs)
         plain, originals = plain_arrays(bound)
         if not originals and self.writes:
             plain, originals = disentangled(bound)
@@ -82,6 +79,10 @@ class Compiler:
             raise trimmed(e) from e.__cause__
         plain, originals = disentangled(bound) if self.writes else (bound, [])
         return through_copies(function, plain, originals) if originals else RETRY
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        """A call's arguments by parameter. TypeError when they do not fit."""
+        return bind(self.fn, self.signature, args, kwargs)
 
     def _why(self, bound: inspect.BoundArguments) -> str:
         if not self.history:
@@ -182,6 +183,9 @@ class _Mapping:
                 varkw = tuple([(k, walker.pattern(flatten(v)[1], None)) for k, v in value.items()])
             else:
                 patterns[named[name]] = walker.pattern(flatten(value)[1], p.Parameter(named[name]))
+        for name, i in named.items():
+            if patterns[i] is None:
+                patterns[i] = p.Is(compiler.signature.parameters[name].default)
         hidden, absent = guards.hidden(traced, inputs, sources, compiler.signature)
         abi, result = self._results(sources)
         return EntrySpec(abi, self.code.address, tuple(patterns), result, varargs=varargs, varkw=varkw, hidden=hidden,
@@ -381,16 +385,6 @@ def _refuse_overlap(traced: Traced) -> None:
                     remedy="pass a copy, or one array and slice it inside the function",
                 )
             )
-
-
-def _signature(fn: Callable[..., Any]) -> inspect.Signature:
-    if isinstance(fn, np.ufunc):  # its keywords exclude one another: none has a default that may be passed
-        names = "xyzw"[: fn.nin] if fn.nin <= 4 else []
-        return inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY) for n in names])
-    try:
-        return inspect.signature(fn)
-    except (ValueError, TypeError):
-        return inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
 
 
 # -- the public function ----------------------------------------------------------------------------------------------

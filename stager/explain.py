@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +16,7 @@ def graph(self: Any, *args: Any, stage: str = "passes", **kwargs: Any) -> Graph:
 
     Nothing runs. The graph prints as text; `.nx` is its networkx digraph.
     """
-    traced = compiler_of(self).trace(_bound(compiler_of(self), args, kwargs)).graph
+    traced = compiler_of(self).trace(compiler_of(self).bind(args, kwargs)).graph
     if stage == "graph":
         return traced
     if stage != "passes":
@@ -28,7 +27,7 @@ def graph(self: Any, *args: Any, stage: str = "passes", **kwargs: Any) -> Graph:
 def show(self: Any, *args: Any, stage: str = "passes", **kwargs: Any) -> str:
     """What stands after a stage, as text: graph, passes, kernels, mlir, stablehlo, llvm or asm."""
     compiler = compiler_of(self)
-    return stage_text(compiler.trace(_bound(compiler, args, kwargs)).graph, stage, compiler.backend)
+    return stage_text(compiler.trace(compiler.bind(args, kwargs)).graph, stage, compiler.backend)
 
 
 @dataclass
@@ -74,7 +73,7 @@ def explain(self: Any, *args: Any, **kwargs: Any) -> Explanation:
             raise ValueError(f"{self.__name__} has not been called yet: give explain the arguments of a call")
         last = compiler.history[-1]
         return _explanation(compiler, last.code, last)
-    bound = _bound(compiler, args, kwargs)
+    bound = compiler.bind(args, kwargs)
     traced = compiler.trace(bound)
     code = executable(traced.graph, backend=compiler.backend)
     return _explanation(compiler, code, Compilation(compiler, traced, code, bound, "explain"))
@@ -91,12 +90,6 @@ def _explanation(compiler: Compiler, code: Executable, of: Compilation) -> Expla
         list(of.declined),
         [", ".join(c.types) for c in compiler.history],
     )
-
-
-def _bound(compiler: Compiler, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
-    bound = compiler.signature.bind(*args, **kwargs)
-    bound.apply_defaults()
-    return bound
 
 
 def attach(cls: type) -> None:

@@ -230,13 +230,14 @@ def export(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Exported:
     array([5., 5., 5.])
     """
     from stager.aot.functions import plain_function
+    from stager.binding import bind, signature_of
     from stager.capture.session import path_text
-    from stager.compiler import _signature
 
     fn = plain_function(f)
-    signature = _signature(fn)
-    bound = signature.bind(*args, **kwargs)
-    bound.apply_defaults()
+    signature = signature_of(fn)
+    bound = bind(fn, signature, args, kwargs)
+    taken = [q for q in signature.parameters.values() if q.name in bound.arguments or q.default is q.empty]
+    parameters = _parameters(signature.replace(parameters=taken))
     traced = _traced(fn, bound)
     graph = traced.graph
     _refuse_python(graph)
@@ -250,7 +251,7 @@ def export(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Exported:
     results = tuple([_result_record(r) for r in traced.results])
     assert traced.stage is not None
     record = Record(
-        graph.name, _parameters(signature), traced.structure, leaves, captured, results, traced.result_structure,
+        graph.name, parameters, traced.structure, leaves, captured, results, traced.result_structure,
         tuple(traced.writes), tuple(traced.stage.dim_guards), graph,
     )  # fmt: skip
     return Exported(read(write(record), _classes(record)))  # what cannot be read again is found out here

@@ -211,6 +211,21 @@ def enumerate_(x: Any, start: Any = 0) -> Any:
     return enumerate(x, start) if found is None else iterables.Enumerated(found, start)
 
 
+@substitute(np.ndindex)
+def ndindex(*shape: Any) -> Any:
+    dims = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+    if any(type(d) in TRACERS for d in dims):
+        dims = tuple([d.__index__() for d in dims])
+    if any(isinstance(d, int) and d < 0 for d in dims):
+        raise ValueError("negative dimensions are not allowed")
+    return iterables.Positions(dims)
+
+
+@substitute(np.ndenumerate)
+def ndenumerate(arr: Any) -> Any:
+    return iterables.Numbered(arr) if type(arr) in TRACERS else np.ndenumerate(arr)
+
+
 @substitute(builtins.zip)
 def zip_(*xs: Any, strict: bool = False) -> Any:
     found = [iterables.indexed(x) for x in xs]

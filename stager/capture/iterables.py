@@ -1,7 +1,7 @@
 """Iterables over traced values that a staged loop can take: element `k` of a known number of elements.
 
-`range(n)` with a traced bound or step, a traced array (its leading axis), and `enumerate`, `zip` and `reversed` of
-those. Plain iteration (a comprehension, `list(...)`) works where the length is a plain int.
+`range(n)` with a traced bound or step, a traced array (its leading axis), `enumerate`, `zip` and `reversed` of those,
+`np.ndindex` and `np.ndenumerate`. Plain iteration (a comprehension, `list(...)`) works where the length is a plain int.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stager.capture.session import TRACERS
-from stager.ir.dims import Expr, dim_max, floordiv
+from stager.ir.dims import Expr, dim_max, floordiv, product
 
 
 class Indexed:
@@ -92,6 +92,33 @@ class Zipped(Indexed):
 
     def at(self, k: Any) -> Any:
         return tuple([p.at(k) for p in self.parts])
+
+
+class Positions(Indexed):
+    """`np.ndindex`: the indices of an array of a shape, in C order."""
+
+    def __init__(self, shape: tuple[Any, ...]) -> None:
+        self.shape = shape
+        self.length = product(shape)
+
+    def at(self, k: Any) -> Any:
+        index = []
+        for d in reversed(self.shape[1:]):
+            index.append(k % d)
+            k = k // d
+        return (k, *reversed(index)) if self.shape else ()
+
+
+class Numbered(Indexed):
+    """`np.ndenumerate`: indices and elements."""
+
+    def __init__(self, x: Any) -> None:
+        self.positions = Positions(tuple(x.shape))
+        self.elements = x.reshape(-1)
+        self.length = self.positions.length
+
+    def at(self, k: Any) -> Any:
+        return self.positions.at(k), self.elements[k]
 
 
 class Reversed(Indexed):

@@ -263,7 +263,8 @@ def _deliver(name: str, result: Any, out: Any, where: Any, casting: Any = "same_
             mask, result = together(name, [given, result])
             result = op.select(mask, result, full_like(result, 0))  # NumPy leaves these elements uninitialised
         return wrap(result)
-    target, result = reconciled(name, writable(out), result)
+    handle = writable(out)
+    target, result = reconciled(name, handle, result)
     if not np.can_cast(result.type.dtype.np, target.dtype, casting):
         raise TypeError(
             f"Cannot cast ufunc '{name}' output from {result.type.dtype.np!r} to {target.dtype!r} "
@@ -278,7 +279,7 @@ def _deliver(name: str, result: Any, out: Any, where: Any, casting: Any = "same_
         mask = broadcast_raw(operand(as_array_like(where), dtype_of(bool)), target.type.shape)
         value = op.select(mask, value, target.raw())
     target.write(value)
-    return target
+    return handle
 
 
 def writable(out: Any) -> Array:

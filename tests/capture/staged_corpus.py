@@ -255,6 +255,36 @@ def zipped(x, y):
     return s
 
 
+@case(square, ops={"for"})
+def positions(A):
+    out = np.zeros_like(A)
+    for i, j in np.ndindex(A.shape):
+        out[j, i] += A[i, j] * i
+    return out
+
+
+@case(square, square[:2, :3] / 9, ops={"for"})
+def numbered(A, k):
+    out = np.zeros((5, 4))
+    for (i, j), w in np.ndenumerate(k):
+        out += w * A[i : i + 5, j : j + 4]
+    return out
+
+
+@case(square, ops={"for"})
+def rows_from_an_index_of_the_data(A):
+    out = np.zeros((5, 4))
+    for k in range(6):
+        i = int(A[k, 0] > 0.5)
+        out += A[i : i + 5, :4]
+    return out + out[0]
+
+
+@case(square, ops=set())
+def positions_in_a_list(A):
+    return [A[ij] for ij in np.ndindex(2, 2)] + [A[0, 0] for _ in np.ndindex(())] + [A for _ in np.ndindex(0, 3)]
+
+
 @case(x8, 3, ops={"for"})
 def dynamic_bound(x, n):
     s = 0.0

@@ -21,6 +21,28 @@ def test_one_argument_named_twice_is_refused() -> None:
             st.grad(lambda a, b: (a * b).sum(), argnums)(X, Y)
 
 
+# -- defaults ---------------------------------------------------------------------------------------------------------
+
+
+def scaled(a: Any, k: Any = 5.0, *, shift: Any = 1.0) -> Any:
+    return (a * k + shift).sum()
+
+
+def test_defaults_that_are_left_out_are_no_arguments() -> None:
+    """What `in_dims` and a negative `argnums` count are the arguments of the call, compiled or not."""
+    lanes, last = st.vmap(scaled, in_dims=(0,)), st.grad(scaled, argnums=-1)
+    for call in (lanes, st.compile(lanes), st.export(lanes, "f64[n,2]")):
+        np.testing.assert_array_equal(call(ROWS), [scaled(r) for r in ROWS])
+    everything = st.compile(st.vmap(scaled))
+    np.testing.assert_array_equal(everything(ROWS), [scaled(r) for r in ROWS])
+    np.testing.assert_array_equal(everything(ROWS, np.arange(5.0)), [scaled(r, float(k)) for k, r in enumerate(ROWS)])
+    two = st.compile(st.vmap(scaled, in_dims=(0, None)))
+    np.testing.assert_array_equal(two(ROWS, 3.0), [scaled(r, 3.0) for r in ROWS])
+    for g in (last, st.compile(last)):
+        np.testing.assert_array_equal(g(X), [5.0, 5.0, 5.0])
+        assert g(X, 2.0) == 6.0
+
+
 # -- Jacobians --------------------------------------------------------------------------------------------------------
 
 
