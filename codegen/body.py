@@ -22,6 +22,8 @@ from stager.ir.dtypes import i64 as dtype_i64
 
 INLINED = 6
 """So many transcendentals of one loop stand in it; remainders call."""
+OFTEN = 200
+"""How much more often a guess is said to be right: so that LLVM keeps the branch."""
 BLOCK_STEPS = 16
 """A long float sum adds this many values per lane before it folds them."""
 
@@ -216,6 +218,8 @@ class BodyEmitter:
             case "apply":
                 node = i.data
                 args = [self._operand(a, u, width) for a in i.args]
+                if i.usual is not None and width == 1:
+                    return self._guess(args[0], args[i.usual], args[3 - i.usual], i.usual == 1)
                 out: Val = node.op.lower(sb, *args, **node.params)
                 return out
             case "load":
@@ -234,6 +238,21 @@ class BodyEmitter:
             case "bound":
                 return self._bound(sb, i, u, width)
         raise AssertionError(f"internal: no emission for {i.op}")
+
+    def _guess(self, condition: Val, usual: Val, other: Val, when: bool) -> Val:
+        """A select as a branch that is taken to go one way."""
+        e, b = self.e, self.e.b
+        before, seldom, joined = b.block, b.append_basic_block("seldom"), b.append_basic_block("joined")
+        branch = b.cbranch(condition.ir, *((joined, seldom) if when else (seldom, joined)))
+        weights = [ir.Constant(ir.IntType(32), n) for n in ((OFTEN, 1) if when else (1, OFTEN))]
+        branch.set_metadata("prof", e.module.add_metadata([ir.MetaDataString(e.module, "branch_weights"), *weights]))
+        b.position_at_end(seldom)
+        b.branch(joined)
+        b.position_at_end(joined)
+        out = b.phi(usual.ir.type)
+        out.add_incoming(usual.ir, before)
+        out.add_incoming(other.ir, seldom)
+        return Val(out, usual.dtype)
 
     def _dim(self, sb: ScalarBuilder, d: Dim) -> Val:
         """A dim in every lane."""

@@ -67,6 +67,7 @@ def compile_graph(
     from stager.codegen.module import emit_program
     from stager.codegen.rotate import rotate
     from stager.codegen.schedule import schedule
+    from stager.codegen.usual import mark_usual
 
     clock = _Clock()
     program = lower(graph, name, target, blas=blas)
@@ -76,6 +77,7 @@ def compile_graph(
     rotate(program)
     share(program)
     mark_late(program)
+    mark_usual(program)
     clock("fuse")
     schedule(program, target, threads=threads)
     clock("schedule")

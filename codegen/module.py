@@ -32,6 +32,7 @@ LEAST_CHUNK = 16
 """Loops whose turns take longer look at every turn, or every few, whether to stop."""
 
 
+
 def emit_program(program: Program, target: Target, *, threads: bool = True, blas: bool = False) -> ModuleEmitter:
     """The module of a scheduled and planned program."""
     m = ModuleEmitter(program.name, target)

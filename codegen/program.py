@@ -77,16 +77,17 @@ class Instr:
 
     op "load": data (buffer, Ix bytes). "const": data value. "index": data Ix, converted to dtype. "floordiv", "mod":
     data (Ix, Dim) -> i64. "apply": data the elementwise Node. "bound": args (index,), data (size, axis, mode) -> a safe
-    i64 position. "value": data symbol name.
+    i64 position. "value": data symbol name. `usual`: the argument that a select is guessed to give, 1 or 2.
     """
 
-    __slots__ = ("args", "data", "dtype", "op")
+    __slots__ = ("args", "data", "dtype", "op", "usual")
 
     def __init__(self, op: str, dtype: DType, args: tuple[int, ...] = (), data: Any = None) -> None:
         self.op = op
         self.dtype = dtype
         self.args = args
         self.data = data
+        self.usual: int | None = None
 
     def variables(self) -> tuple[int, ...]:
         """The axes and dynamic variables that the instruction's positions mention."""
@@ -471,7 +472,8 @@ def instr_text(i: Instr) -> str:
         case "apply":
             node = i.data
             params = "".join(f" {k}={v}" for k, v in node.params.items())
-            return f"{node.op.name} {args}{params}"
+            guess = "" if i.usual is None else f" (usually %{i.args[i.usual]})"
+            return f"{node.op.name} {args}{params}{guess}"
     return f"{i.op} {args}"
 
 

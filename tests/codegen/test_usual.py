@@ -1,0 +1,90 @@
+"""Branches that a loop waits for: guessed where one of them only passes values on, selected otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stager as st
+
+
+def reflected(noise: Any) -> Any:
+    path = np.zeros(noise.shape[0] + 1)
+    for t in range(noise.shape[0]):
+        x = path[t] + noise[t]
+        if x > 1.0:
+            x = 2.0 - x
+        elif x < -1.0:
+            x = -2.0 - x
+        path[t + 1] = x
+    return path
+
+
+def carried(noise: Any) -> Any:
+    x, k = 0.0, 0
+    while k < noise.shape[0]:
+        x = x + noise[k]
+        if x > 1.0:
+            x = 2.0 - x
+        k += 1
+    return x
+
+
+def clamped(noise: Any) -> Any:
+    x = 0.0
+    for t in range(noise.shape[0]):
+        x = x + noise[t]
+        if x > 1.0:
+            x = 1.0
+    return x
+
+
+def halving(noise: Any) -> Any:
+    low, high = -2.0, 2.0
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        if middle * middle * middle > noise[0]:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+def register(noise: Any) -> Any:
+    r = np.int64(1)
+    for _ in range(noise.shape[0]):
+        r = r << 1
+        if r & 256:
+            r = r ^ 285
+    return r
+
+
+def both_compute(noise: Any) -> Any:
+    x = 0.5
+    for _ in range(noise.shape[0]):
+        x = 2.0 * x if x < 0.5 else 2.0 - 2.0 * x
+    return x
+
+
+def does_not_wait(noise: Any) -> Any:
+    out = np.zeros(noise.shape[0])
+    for t in range(noise.shape[0]):
+        x = noise[t]
+        if x > 1.0:
+            x = 2.0 - x
+        out[t] = x
+    return out
+
+
+@pytest.mark.parametrize(
+    ("f", "usual"),
+    [(reflected, 2), (carried, 1), (clamped, 0), (halving, 0), (register, 0), (both_compute, 0), (does_not_wait, 0)],
+)
+def test_marks(f: Any, usual: int, rng: np.random.Generator) -> None:
+    noise = rng.standard_normal(200)
+    noise[150] = np.nan
+    compiled = st.compile(f)
+    np.testing.assert_array_equal(compiled(noise), f(noise))
+    assert compiled.show(noise, stage="kernels").count("usually") == usual
