@@ -183,7 +183,7 @@ class Rewriter:
 
     def dim_of(self, v: Value) -> Dim:
         """The dim that an integer scalar is: known, or a new data symbol."""
-        return known if (known := self.dim_value(v)) is not None else self._new_symbol(SymbolDef("data", v))
+        return known if (known := self.dim_value(v)) is not None else self._new_symbol(_defined_by(v))
 
     def index_dim(self, v: Value, depth: int = 8) -> Dim | None:
         """The dim that an index is: literals, dims, integer inputs of a region, and sums and multiples of them.
@@ -346,7 +346,7 @@ class Rewriter:
         if isinstance(known, int):
             self._replaced[name] = known
         else:
-            self.symbols[name] = SymbolDef("data", source, 0, d.hint)
+            self.symbols[name] = _defined_by(source, d.hint)
 
     def _equal_node(self, node: Node) -> Node:
         """An earlier node with the same results, or the node itself."""
@@ -622,3 +622,10 @@ def _emit(rw: Rewriter, p: Pattern, root: Node, match: Match) -> Value:
     if type(p) is Literal:
         return rw.fill(p.value, root.types[0])
     return rw.emit(p[0], *[_emit(rw, q, root, match) for q in p[1:]])
+
+
+def _defined_by(v: Value, hint: int | None = None) -> SymbolDef:
+    """The definition of a symbol by an integer scalar."""
+    if v.node.op is input_op:
+        return SymbolDef("value", v.node.params["index"], 0, hint)
+    return SymbolDef("data", v, 0, hint)

@@ -154,6 +154,8 @@ class _Verifier:
             if d.kind == "data":
                 if not isinstance(d.source, Value) or d.source.node not in self.position:
                     raise self.fail(f"{what} is defined by {d.source!r}, which is not in the graph")
+                if d.source.node.op is input_op:
+                    raise self.fail(f"{what} is defined by an input, which makes it a value")
                 source_type = d.source.type
             else:
                 if type(d.source) is not int or not 0 <= d.source < len(graph.inputs):

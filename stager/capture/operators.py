@@ -134,14 +134,18 @@ def _is_size(x: Any) -> bool:
 
 
 def _compare_sizes(op: str, left: Any, right: Any) -> Any:
+    from stager.errors import ConcretizationError
     from stager.symbols import decide, number, settled
 
     if isinstance(left, Expr | int) and isinstance(right, Expr | int):
-        return decide(op, left, right)
+        try:
+            return decide(op, left, right)
+        except ConcretizationError:  # sizes that the data decide
+            return _COMPARE[op](number(left), number(right))
     if type(left) is type(right) and type(left) is not Expr and op in ("==", "!="):
         pairs = builtins.zip(left, right, strict=False)
-        same = len(left) == len(right) and all(compare("==", a, b) for a, b in pairs)
-        return same is (op == "==")
+        same = len(left) == len(right) and and_(True, *[lambda a=a, b=b: compare("==", a, b) for a, b in pairs])
+        return same if op == "==" else not_(same)
     other = right if type(left) is Expr else left
     if type(other) in TRACERS or isinstance(other, float | np.generic | np.ndarray):
         return _COMPARE[op](*[number(x) if type(x) is Expr else x for x in (left, right)])

@@ -61,6 +61,10 @@ def resolve(f: Any, s: Session) -> Any:
             }
             return functools.partial(func, *args, **keywords)
         return functools.partial(func, *f.args, **f.keywords) if func is not f.func else f
+    if t is np.vectorize:
+        from stager.numpy import vectorized
+
+        return functools.partial(vectorized.call, f, resolve(s.attribute(f, "pyfunc", f.pyfunc), s))
     if t is _LRU and isinstance(f.__wrapped__, FunctionType):
         return resolve(f.__wrapped__, s)  # a cache would keep tracers
     call = next((c.__dict__["__call__"] for c in t.__mro__ if "__call__" in c.__dict__), None)

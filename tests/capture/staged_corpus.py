@@ -280,6 +280,18 @@ def rows_from_an_index_of_the_data(A):
     return out + out[0]
 
 
+@case(x8, x5[:3], ops={"for", "switch"})
+def filtered(x, b):
+    y = np.zeros_like(x)
+    for n in range(len(x)):
+        acc = 0.0
+        for k in range(len(b)):
+            if n - k >= 0:
+                acc += b[k] * x[n - k]
+        y[n] = acc
+    return y
+
+
 @case(square, ops=set())
 def positions_in_a_list(A):
     return [A[ij] for ij in np.ndindex(2, 2)] + [A[0, 0] for _ in np.ndindex(())] + [A for _ in np.ndindex(0, 3)]

@@ -453,6 +453,10 @@ ROWS: list[tuple[Any, ...]] = [
     ("signbit of small integers", np.signbit, (K.astype(np.int8),)),
     ("angle of integers", np.angle, (K.astype(np.int16),)),
     ("sums of truths", lambda x: (np.sum(x, dtype=bool), np.prod(x, axis=0, dtype=bool)), (F,)),
+    ("vectorize", lambda x: np.vectorize(lambda v: v * 2 if v > 0 else -v)(x), (F,)),
+    ("vectorize of two", lambda x: np.vectorize(lambda a, b=2.0: (a + b, a * b))(x, x[0]), (F,)),
+    ("vectorize with a signature", lambda x: np.vectorize(np.dot, signature="(n),(n)->()")(x, x[0]), (F,)),
+    ("vectorize with more", lambda x: np.vectorize(lambda a, k: a + k[0], excluded={1}, otypes=["f4"])(x, [1.0]), (F,)),
     ("initial of bools", lambda x: (np.max(x, initial=2), np.sum(x, initial=2.5)), (B,)),
     ("initial of small integers", lambda x: (np.max(x, initial=2), np.prod(x, axis=0, initial=3)), (U,)),
     (

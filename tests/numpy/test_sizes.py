@@ -92,6 +92,23 @@ def test_derivatives(f: Function) -> None:
     np.testing.assert_allclose(slope, np.sum(want), rtol=1e-7, atol=1e-8)
 
 
+def test_sizes_that_the_data_decide_compare_when_it_runs() -> None:
+    def latin(b: Any) -> Any:
+        for i in range(4):  # noqa: SIM110
+            if len(np.unique(b[i])) != 4:
+                return False
+        return True
+
+    def alike(x: Any) -> Any:
+        return x[x > 0].shape == x[x < 0].shape
+
+    b = np.arange(16).reshape(4, 4)
+    for f, args in ((latin, (b, b // 2, b * 0)), (alike, (X, -X, X - X.mean(), np.array([1.0, -1.0])))):
+        compiled = st.compile(f)
+        for a in args:
+            assert compiled(a) == f(a)
+
+
 def test_extents_that_do_not_agree_raise_when_it_runs() -> None:
     def add(x: Any, y: Any) -> Any:
         return x[x > 0] + y[y > 0]
