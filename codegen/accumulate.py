@@ -30,13 +30,22 @@ class Accumulator:
     """One reduction in progress.
 
     lanes: lanes are partial results of one number (they are combined at the end); otherwise each lane is a result.
-    blocked: `fold` will be called at the end of every block.
+    blocked: `fold` will be called at the end of every block. empty: there may be no element at all.
     """
 
     def __init__(
-        self, e: FunctionEmitter, kind: str, dtype: DType, width: int, unroll: int, lanes: bool, blocked: bool
+        self,
+        e: FunctionEmitter,
+        kind: str,
+        dtype: DType,
+        width: int,
+        unroll: int,
+        lanes: bool,
+        blocked: bool,
+        empty: bool = False,
     ) -> None:
         self.e = e
+        self.empty = empty
         self.kind = kind
         self.dtype = dtype
         self.width = width
@@ -91,7 +100,7 @@ class Accumulator:
 
     def _identity(self) -> Any:
         if self.kind == "sum" and self.dtype.kind == "f":
-            return -0.0 if not self.blocked else 0.0
+            return 0.0 if self.blocked or self.empty else -0.0
         return identity(self.kind, self.dtype)
 
     def use_scalar(self) -> None:

@@ -49,6 +49,8 @@ class BodyEmitter:
         self.limits: dict[int, Any] = {}
         self.bad: Any = None  # bits of out-of-bounds indices: per lane, and of scalar steps
         self.bad_scalar: Any = None
+        self.leaves_early = False  # a scalar index that is out of bounds ends the loops at once, in block `wrong`
+        self.wrong: Any = None
         self.shared = {a.var for a in nest.outer}
         if nest.block:
             self.shared.discard(nest.outer[-1].var)
@@ -241,18 +243,29 @@ class BodyEmitter:
 
     def _guess(self, condition: Val, usual: Val, other: Val, when: bool) -> Val:
         """A select as a branch that is taken to go one way."""
-        e, b = self.e, self.e.b
+        b = self.e.b
         before, seldom, joined = b.block, b.append_basic_block("seldom"), b.append_basic_block("joined")
-        branch = b.cbranch(condition.ir, *((joined, seldom) if when else (seldom, joined)))
-        weights = [ir.Constant(ir.IntType(32), n) for n in ((OFTEN, 1) if when else (1, OFTEN))]
-        branch.set_metadata("prof", e.module.add_metadata([ir.MetaDataString(e.module, "branch_weights"), *weights]))
+        if when:
+            self._branch(condition.ir, joined, seldom)
+        else:
+            self._branch(self.e.scalars(1).not_(condition).ir, joined, seldom)
         b.position_at_end(seldom)
         b.branch(joined)
         b.position_at_end(joined)
-        out = b.phi(usual.ir.type)
-        out.add_incoming(usual.ir, before)
-        out.add_incoming(other.ir, seldom)
-        return Val(out, usual.dtype)
+        return self._join((usual, before), (other, seldom))
+
+    def _branch(self, condition: Any, often: Any, seldom: Any) -> None:
+        """Ends the block: a condition that mostly holds, and stays a branch."""
+        branch = self.e.b.cbranch(condition, often, seldom)
+        weights = [ir.Constant(ir.IntType(32), n) for n in (OFTEN, 1)]
+        text = ir.MetaDataString(self.e.module, "branch_weights")
+        branch.set_metadata("prof", self.e.module.add_metadata([text, *weights]))
+
+    def _join(self, *ways: tuple[Val, Any]) -> Val:
+        out = self.e.b.phi(ways[0][0].ir.type)
+        for value, block in ways:
+            out.add_incoming(value.ir, block)
+        return Val(out, ways[0][0].dtype)
 
     def _dim(self, sb: ScalarBuilder, d: Dim) -> Val:
         """A dim in every lane."""
@@ -271,6 +284,8 @@ class BodyEmitter:
             return sb.select(sb.gt(x, top), top, x)
         if mode == "wrap":
             return sb.mod(x, n)
+        if width == 1 and (mode == "negative" or self.leaves_early):
+            return self._bound_of_one(x, n, mode == "check")
         wrapped = sb.select(sb.lt(x, zero), sb.add(x, n), x)
         if mode == "negative":
             return wrapped
@@ -280,6 +295,23 @@ class BodyEmitter:
         b = self.e.b
         b.store(b.or_(b.load(slot, typ=sb.type(dtype_i64)), wrong.ir), slot)
         return sb.select(sb.lt(wrong, zero), zero, wrapped)
+
+    def _bound_of_one(self, x: Val, n: Val, check: bool) -> Val:
+        """One index: nothing waits for its check, which mostly finds it as it should be."""
+        b, sb = self.e.b, self.e.scalars(1)
+        before, seldom, joined = b.block, b.append_basic_block("seldom"), b.append_basic_block("inside")
+        right = b.icmp_unsigned("<", x.ir, n.ir) if check else b.icmp_signed(">=", x.ir, i64(0))
+        self._branch(right, joined, seldom)
+        b.position_at_end(seldom)
+        wrapped = sb.add(x, n)
+        if check:
+            if self.wrong is None:
+                self.wrong = b.append_basic_block("bad")
+            self._branch(b.icmp_unsigned("<", wrapped.ir, n.ir), joined, self.wrong)
+        else:
+            b.branch(joined)
+        b.position_at_end(joined)
+        return self._join((x, before), (wrapped, seldom))
 
     # -- positions and memory ----------------------------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ from stager.ir.dtypes import i64 as dtype_i64
 
 UNROLL_OPS = 64
 """A loop of constant extent is unrolled while its copies have at most this many instructions."""
+FEW = 2
+"""So many vectors of elements, where how many there are is not known before, are reduced one by one."""
 INDEX_ERROR = "index {0} is out of bounds for axis {1} with size {2}"
 EMPTY_ERROR = "cannot do a non-empty take from an empty axes."
 
@@ -151,6 +153,7 @@ class _LeafEmitter(BodyEmitter):
             self.bad_scalar = e.alloca(I64, "bad1")
             e.b.store(e.scalars(self.full_width).const(dtype_i64, 0).ir, self.bad)
             e.b.store(i64(0), self.bad_scalar)
+            self.leaves_early = not self._reads_rows()
         self._refuse_empty()
 
     def _refuse_empty(self) -> None:
@@ -407,6 +410,46 @@ class _LeafEmitter(BodyEmitter):
     # -- reductions --------------------------------------------------------------------------------------------------
 
     def _reduce(self, k: int) -> None:
+        axis = self.loops[k]
+        few = axis.var == self.leaf.vector and isinstance(axis.extent, Expr) and k == len(self.loops) - 1
+        if few and not self.masked and self.full_width > 1 and not self._finds_places():
+            self._few_or_many(k)
+        else:
+            self._reduce_all(k)
+
+    def _finds_places(self) -> bool:
+        return any(r.kind.startswith("arg") for r in self.stage.reductions)
+
+    def _few_or_many(self, k: int) -> None:
+        """What the lanes do not pay for is reduced one by one: rows of sparse matrices have few elements."""
+        e, b, axis = self.e, self.e.b, self.loops[k]
+        lo, hi = (e._operand(x) for x in self._range(k))
+        few, many, done = (b.append_basic_block(n) for n in ("few", "many", "reduced"))
+        saved = (dict(self.values), dict(self.splats), dict(self.pointers))
+        b.cbranch(b.icmp_signed("<", b.sub(hi, lo, flags=("nsw",)), i64(FEW * self.full_width)), few, many)
+        b.position_at_end(few)
+        with e.scope():
+            self.accumulators = [
+                Accumulator(e, r.kind, self.body[r.value].dtype, 1, 1, False, False, True)
+                for r in self.stage.reductions
+            ]
+            for acc in self.accumulators:
+                acc.start()
+            with e.loop(lo, hi, name=f"f{k}") as i:
+                self.variables[axis.var] = i
+                self._level(k)
+            for r, acc in zip(self.stage.reductions, self.accumulators, strict=True):
+                self._store(r.buffer, r.at, acc.results()[0], 0, r.combine)
+        b.branch(done)
+        self._restore(saved)
+        b.position_at_end(many)
+        with e.scope():
+            self._reduce_all(k)
+        b.branch(done)
+        self._restore(saved)
+        b.position_at_end(done)
+
+    def _reduce_all(self, k: int) -> None:
         e, leaf = self.e, self.leaf
         vector_axis = next((a for a in self.loops if a.var == leaf.vector), None)
         lanes = vector_axis is not None and vector_axis.reduce
@@ -494,12 +537,16 @@ class _LeafEmitter(BodyEmitter):
         e = self.e
         b = e.b
         zero = i64(0)
-        bad = Val(b.load(self.bad, typ=e.scalars(self.full_width).type(dtype_i64)), dtype_i64)
-        flag = b.load(self.bad_scalar, typ=I64)
-        for k in range(self.full_width):
-            flag = b.or_(flag, e.scalars(self.full_width).extract(bad, k).ir)
-        wrong, right = b.append_basic_block("bad"), b.append_basic_block("good")
-        b.cbranch(b.icmp_signed("<", flag, zero), wrong, right)
+        sb = e.scalars(self.full_width)
+        flag = b.icmp_signed("<", b.load(self.bad_scalar, typ=I64), zero)
+        if self.full_width > 1:
+            lanes = sb.lt(Val(b.load(self.bad, typ=sb.type(dtype_i64)), dtype_i64), sb.const(dtype_i64, 0))
+            bits = ir.IntType(self.full_width)
+            flag = b.or_(flag, b.icmp_unsigned("!=", b.bitcast(lanes.ir, bits), ir.Constant(bits, 0)))
+        else:
+            flag = b.or_(flag, b.icmp_signed("<", b.load(self.bad, typ=I64), zero))
+        wrong, right = self.wrong or b.append_basic_block("bad"), b.append_basic_block("good")
+        b.cbranch(flag, wrong, right)
         b.position_at_end(wrong)
         with e.scope():
             report()

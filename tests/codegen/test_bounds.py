@@ -1,0 +1,100 @@
+"""Indices out of bounds in scalar code, vectors, what vectors leave, and sums of few and many elements."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stager as st
+
+
+def gathered(x: Any, k: Any) -> Any:
+    return 2.0 * x[k]
+
+
+def one_by_one(x: Any, k: Any) -> Any:
+    out = np.zeros(k.shape[0])
+    for i in range(k.shape[0]):
+        out[i] = x[k[i]]
+    return out
+
+
+def counted(x: Any, k: Any) -> Any:
+    counts = np.zeros(x.shape[0])
+    for i in range(k.shape[0]):
+        counts[k[i]] += x[i % x.shape[0]]
+    return counts
+
+
+def chased(x: Any, k: Any) -> Any:
+    at, total = 0, 0.0
+    for _ in range(k.shape[0]):
+        at = k[at]
+        total += x[at]
+    return total
+
+
+def summed(x: Any, k: Any) -> Any:
+    out = np.zeros(4)
+    for i in range(4):
+        part = k[: i * k.shape[0] // 3]
+        out[i] = np.sum(x[part])
+    return out
+
+
+FUNCTIONS = [gathered, one_by_one, counted, chased, summed]
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[Callable[..., Any], Any]:
+    return {f: st.compile(f) for f in FUNCTIONS}
+
+
+@pytest.mark.parametrize("f", FUNCTIONS)
+@pytest.mark.parametrize("n", [5, 21, 100])
+def test_right_and_negative_indices(f: Any, n: int, compiled: Any, rng: np.random.Generator) -> None:
+    x, k = rng.standard_normal(n), rng.integers(-n, n, n)
+    np.testing.assert_allclose(compiled[f](x, k), f(x, k), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("f", FUNCTIONS)
+@pytest.mark.parametrize("n", [5, 21, 100])
+@pytest.mark.parametrize("wrong", [0, 100, -101, -(2**63), 2**63 - 1])
+def test_the_first_wrong_index_is_named(f: Any, n: int, wrong: int, compiled: Any) -> None:
+    x, k = np.ones(n), np.arange(n)
+    k = (k + 1) % n
+    at = n - 2
+    k[at] = n if wrong == 0 else wrong
+    if -n <= k[at] < n:
+        return
+    with pytest.raises(IndexError) as of_numpy:
+        f(x, k)
+    with pytest.raises(IndexError, match=re.escape(str(of_numpy.value))):
+        compiled[f](x, k)
+
+
+def test_few_and_many_elements(rng: np.random.Generator) -> None:
+    def rows(ends: Any, columns: Any, x: Any) -> Any:
+        y = np.ones(ends.shape[0] - 1)
+        for i in range(y.shape[0]):
+            row = slice(ends[i], ends[i + 1])
+            y[i] = np.sum(x[columns[row]])
+        return y
+
+    def extremes(ends: Any, columns: Any, x: Any) -> Any:
+        y = np.ones(ends.shape[0] - 1)
+        for i in range(y.shape[0]):
+            y[i] = np.max(x[columns[ends[i] : ends[i + 1]]]) * np.prod(x[columns[ends[i] : ends[i + 1]]])
+        return y
+
+    lengths = np.array([0, 1, 2, 15, 16, 17, 63, 64, 65, 200, 1500, 0])
+    for f, counts in ((rows, lengths), (extremes, lengths[1:-1])):
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        x, columns = rng.uniform(0.9, 1.1, 50), rng.integers(-50, 50, ends[-1])
+        np.testing.assert_allclose(st.compile(f)(ends, columns, x), f(ends, columns, x), rtol=1e-12)
+    zero = st.compile(rows)(np.array([0, 0, 1]), np.array([0, 0]), np.array([-0.0, 1.0]))
+    assert not np.signbit(zero[0])
