@@ -13,7 +13,7 @@ import llvmlite.ir as ir
 
 from stager.codegen.emit import PTR, FunctionEmitter, i64
 from stager.codegen.index import DYNAMIC, Ix
-from stager.codegen.lower import WEIGHTS
+from stager.codegen.modes import is_dear
 from stager.codegen.program import Buffer, Instr, Leaf, Nest, Storage
 from stager.codegen.scalar import ScalarBuilder, Val, memory_type
 from stager.ir.dims import Dim, Expr, product
@@ -107,7 +107,7 @@ class BodyEmitter:
         self.first_reduce = reduced[0] if reduced else None
         self.dtypes = [body[n].dtype for n in self.needed] or [dtype_i64]
         self.full_width = self.leaf_width()
-        dear = sum(body[n].op == "apply" and WEIGHTS.get(body[n].data.op.name, 1) >= 20 for n in self.needed)
+        dear = sum(is_dear(body[n]) for n in self.needed)
         self.main_inline = "inline" if 0 < dear * leaf.unroll <= INLINED else "auto"
         self.masked = self._can_mask()
         self.fold_level = self._fold_level()

@@ -19,6 +19,7 @@ from stager.codegen.accumulate import Accumulator
 from stager.codegen.body import BLOCK_STEPS, BodyEmitter
 from stager.codegen.emit import I64, FunctionEmitter, i64
 from stager.codegen.index import DYNAMIC
+from stager.codegen.modes import is_dear, weight
 from stager.codegen.program import Instr, Leaf, LoopAxis, Nest
 from stager.codegen.scalar import ScalarBuilder, Val
 from stager.ir.dims import Expr, floordiv
@@ -296,7 +297,8 @@ class _LeafEmitter(BodyEmitter):
             if not isinstance(a.extent, int):
                 return False
             size *= 1 if a.var == self.leaf.vector else a.extent
-        inner = sum(len(self.by_level.get(j, ())) for j in range(k, len(self.loops)))
+        inside = [self.body[n] for j in range(k, len(self.loops)) for n in self.by_level.get(j, ())]
+        inner = sum(weight(i) if is_dear(i) else 1 for i in inside)
         return n <= 1 or (n <= 16 and size * max(inner, 1) <= UNROLL_OPS)
 
     def _vector_loop(self, k: int, lo: Any, hi: Any) -> None:

@@ -13,6 +13,8 @@ from stager.codegen.lower import WEIGHTS
 from stager.codegen.program import Instr, Leaf, LoopAxis, Nest, Stage
 from stager.ir.dims import Dim
 
+DEAR = 20
+"""From this weight on an instruction is a function: its own arithmetic keeps the processor busy."""
 UNKNOWN = 256
 """Points of a loop whose extent only the running function knows."""
 ACROSS = 10.0
@@ -48,6 +50,11 @@ def weight(i: Instr) -> int:
     if i.op == "apply":
         return WEIGHTS.get(i.data.op.name, 1)
     return 0 if i.op in ("const", "load") else 1
+
+
+def is_dear(i: Instr) -> bool:
+    """Whether an instruction becomes a whole function."""
+    return i.op == "apply" and weight(i) >= DEAR
 
 
 def best_axis(leaf: Leaf, lanes: int) -> LoopAxis | None:

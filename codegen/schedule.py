@@ -12,7 +12,7 @@ from typing import Any
 
 from stager.codegen.independent import independent
 from stager.codegen.index import DYNAMIC, Ix
-from stager.codegen.modes import best_axis, column_axis, weight
+from stager.codegen.modes import DEAR, best_axis, column_axis, weight
 from stager.codegen.program import (
     Buffer,
     Instr,
@@ -44,6 +44,8 @@ COLUMN_BYTES = 1 << 18
 ROWS_BYTES = 1 << 15
 """The same where some leaves run along the rows of a block, which then are read again from the first cache."""
 LEAST_BLOCK = 32
+FEW_POINTS = 2048
+"""So few, with dear operations, do not earn the time that a second copy of those takes to compile."""
 TILE = 64
 TILED_POINTS = 1 << 15
 """Fewer points than this stay in the cache without tiles."""
@@ -177,7 +179,7 @@ class _Scheduler:
         if nest.outer and nest.piece is None:
             self._choose_mode(nest)
         for leaf in (*nest.first, *nest.leaves):
-            self._leaf(leaf, nest)
+            self._leaf(leaf, nest, nested)
         return self._parallel(nest, nested)
 
     # -- one leaf ----------------------------------------------------------------------------------------------------
@@ -200,7 +202,7 @@ class _Scheduler:
             leaf.vector = last.var
             leaf.unroll = 1
 
-    def _leaf(self, leaf: Leaf, nest: Nest) -> None:
+    def _leaf(self, leaf: Leaf, nest: Nest, nested: bool) -> None:
         if not leaf.loops:
             return
         for a in leaf.loops:
@@ -213,16 +215,19 @@ class _Scheduler:
             return
         leaf.vector = best.var
         blocked = nest.block != 0 and best.var == nest.outer[-1].var
-        leaf.unroll = self._unroll(leaf, best, blocked)
+        few = not nested and not self.in_loop and _few_points(nest, leaf)
+        leaf.unroll = self._unroll(leaf, best, blocked, few)
         if not stage.reductions and not nest.block:
             _tile(leaf, best)
             if leaf.jam is not None:
                 leaf.unroll = self._lanes(stage)
 
-    def _unroll(self, leaf: Leaf, a: LoopAxis, blocked: bool = False) -> int:
-        """How many vectors one step along a loop takes."""
+    def _unroll(self, leaf: Leaf, a: LoopAxis, blocked: bool = False, few: bool = False) -> int:
+        """How many vectors one step along a loop takes; `few`: of no more than FEW_POINTS."""
         stage = leaf.stage
         ops = sum(weight(i) for i in stage.body)
+        if few and ops >= DEAR:
+            return 1
         if stage.reductions:
             unroll = 8 if ops <= 4 else 4 if ops <= 16 else 2 if ops <= 60 else 1
             if leaf.late or len(stage.reductions) > 2 or any(r.kind.startswith("arg") for r in stage.reductions):
@@ -314,7 +319,7 @@ class _Scheduler:
         last = stripes(self.program, nest)
         for n in (nest, last):
             for leaf in (*n.first, *n.leaves):
-                self._leaf(leaf, n)
+                self._leaf(leaf, n, nested=False)
         return [*self._parallel(nest, False), *self._parallel(last, False)]
 
     def _divide(self, nest: Nest, first: LoopAxis, points: Dim) -> list[Nest]:
@@ -352,13 +357,19 @@ class _Scheduler:
         nest.block = size
         nest.block_var = number
         last = Nest([], [Leaf([LoopAxis(0, pieces, True)], final)], f"{nest.name}.total")
-        self._leaf(last.leaves[0], last)
+        self._leaf(last.leaves[0], last, nested=False)
         if self.threads:
             nest.parallel = True
             nest.grain = 1
             nest.threshold = None if isinstance(points, int) else (points, 2 * CHUNK)
         second.append(last)
         return [nest, *second]
+
+
+def _few_points(nest: Nest, leaf: Leaf) -> bool:
+    shared = [a for a in nest.outer if all(a.var != b.var for b in leaf.loops)]
+    points = product(a.extent for a in (*shared, *leaf.loops) if not a.tile)
+    return isinstance(points, int) and points <= FEW_POINTS
 
 
 def _wide_rows(nest: Nest, var: int) -> list[int]:
