@@ -41,6 +41,10 @@ PIECE_NS = 30_000
 """The work of one piece of a parallel loop."""
 COLUMN_BYTES = 1 << 18
 """What one block of columns may touch of one array, so that all leaves find it in the cache."""
+WIDE_BYTES = 1 << 20
+"""The same where enough blocks are left for several threads: the processor fetches long pieces of a row ahead of their
+use, which is worth more than finding the block in the second cache."""
+ENOUGH_BLOCKS = 4
 ROWS_BYTES = 1 << 15
 """The same where some leaves run along the rows of a block, which then are read again from the first cache."""
 LEAST_BLOCK = 32
@@ -269,8 +273,11 @@ class _Scheduler:
         nest.outer.sort(key=lambda a: a is last)
         nest.mixed = mixed
         if isinstance(inner, int):
-            block = max(LEAST_BLOCK, min(512, (ROWS_BYTES if mixed else COLUMN_BYTES) // (max(inner, 1) * item)))
-            block = 1 << (block.bit_length() - 1)
+            column = max(inner, 1) * item
+            block = _block(ROWS_BYTES if mixed else COLUMN_BYTES, column)
+            wide = _block(WIDE_BYTES, column)
+            if not mixed and isinstance(last.extent, int) and last.extent > (ENOUGH_BLOCKS - 1) * wide:
+                block = wide
         else:
             block = 64
         nest.block = block
@@ -364,6 +371,12 @@ class _Scheduler:
             nest.threshold = None if isinstance(points, int) else (points, 2 * CHUNK)
         second.append(last)
         return [nest, *second]
+
+
+def _block(most: int, column: int) -> int:
+    """How many columns of so many bytes a block has."""
+    block = max(LEAST_BLOCK, min(512, most // column))
+    return 1 << (block.bit_length() - 1)
 
 
 def _few_points(nest: Nest, leaf: Leaf) -> bool:
