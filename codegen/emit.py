@@ -15,6 +15,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
+from stager.codegen.builder import Builder
 from stager.codegen.program import Buffer, Storage
 from stager.codegen.scalar import ScalarBuilder, memory_type
 from stager.codegen.target import Target
@@ -125,9 +126,9 @@ class FunctionEmitter:
             self.context, self.begin, self.end, self.env = self.fn.args
         self.fn.attributes.add("nounwind")
         self._entry_block = self.fn.append_basic_block("entry")
-        self.entry = ir.IRBuilder(self._entry_block)
+        self.entry = Builder(self._entry_block)
         self._start = self.fn.append_basic_block("start")
-        self.b = ir.IRBuilder(self._start)
+        self.b = Builder(self._start)
         self.pointers: dict[int, Any] = {}
         self.symbols: dict[str, Any] = {}
         self.entry_symbols: set[str] = set()
@@ -148,7 +149,7 @@ class FunctionEmitter:
         if not self.b.block.is_terminated:
             self.b.store(ir.Constant(I32, 0), self._result)
             self.b.branch(self._exit)
-        x = ir.IRBuilder(self._exit)
+        x = Builder(self._exit)
         for slot in self.heap.values():
             x.call(self.m.external("free", ir.VoidType(), [PTR]), [x.load(slot, typ=PTR)])
         x.ret(x.load(self._result, typ=I32))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import llvmlite.ir as ir
@@ -47,6 +48,13 @@ SIGNED_BITS_OF = {"f32": i32, "f64": i64}
 def element_type(dtype: DType) -> Any:
     """The LLVM type of one element in a register."""
     return _ELEMENT_TYPES[dtype.name]
+
+
+@cache
+def register_type(dtype: str, width: int) -> Any:
+    """The LLVM type of so many elements in a register; one object for each, so that types compare at once."""
+    t = _ELEMENT_TYPES[dtype]
+    return t if width == 1 else ir.VectorType(t, width)
 
 
 def memory_type(dtype: DType) -> Any:
@@ -119,8 +127,7 @@ class ScalarBuilder:
 
     def type(self, dtype: DType) -> Any:
         """The LLVM type of a register of this builder's width."""
-        t = element_type(dtype)
-        return t if self.width == 1 else ir.VectorType(t, self.width)
+        return register_type(dtype.name, self.width)
 
     def const(self, dtype: DType, value: Any) -> Val:
         """The same value in every lane. Integers wrap into the dtype, floats round to it."""

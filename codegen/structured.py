@@ -19,6 +19,8 @@ from typing import Any
 
 from llvmlite import ir
 
+from stager.codegen.builder import Builder
+
 Value = Any  # ir.Value
 Operand = Any  # ir.Value or a Python int (float for floating types)
 
@@ -199,9 +201,9 @@ class Code:
         for argument, (parameter, _) in zip(self.function.args, params, strict=True):
             argument.name = parameter
             self._args[parameter] = argument
-        self._allocas = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self._allocas = Builder(self.function.append_basic_block("entry"))
         start = self.function.append_basic_block("start")
-        self.b = ir.IRBuilder(start)
+        self.b = Builder(start)
         self._start = start
         self._loops: list[tuple[Any, Any]] = []  # (continue block, break block)
         self._closed_if: tuple[Any, Any, Any] | None = None  # the last if_: (else block, then's end block, its branch)
@@ -609,5 +611,5 @@ class Code:
         self._allocas.branch(self._start)
         for block in self.function.blocks:
             if not block.is_terminated:
-                ir.IRBuilder(block).unreachable()
+                Builder(block).unreachable()
         return self.function

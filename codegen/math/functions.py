@@ -18,6 +18,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
+from stager.codegen.builder import Builder
 from stager.codegen.scalar import ScalarBuilder, Val
 from stager.codegen.target import Target
 from stager.ir.dtypes import DType
@@ -142,7 +143,7 @@ class MathFunctions:
         if record.cold:
             for attribute in ("noinline", "cold", "optnone"):  # optimising what hardly runs would take most of the time
                 function.attributes.add(attribute)
-        b.builder = ir.IRBuilder(function.append_basic_block("entry"))
+        b.builder = Builder(function.append_basic_block("entry"))
         args = [Val(a, d) for a, d in zip(function.args, dtypes, strict=True)]
         # a finished vector form: one that is being emitted lane by lane asks for this very scalar
         wide = min(

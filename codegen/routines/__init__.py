@@ -14,7 +14,7 @@ A routine is a module `codegen/routines/<name>.py` with
   False when it declines.
 - `emit(e, call)`: writes the code at the current place. `e` is `codegen.emit.FunctionEmitter`; what a routine uses of
   it:
-    e.b                      the llvmlite IRBuilder (blocks may be appended: `e.b.append_basic_block`)
+    e.b                      the `Builder` (blocks may be appended: `e.b.append_basic_block`)
     e.module, e.target       the module and the Target; `e.scalars(width)` a ScalarBuilder at this place
     e.pointer(buffer)        the address of element [0, …, 0] of a buffer
     e.dim(d)                 the i64 value of a dim (a constant when it is an int)
