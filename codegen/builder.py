@@ -41,6 +41,9 @@ class Line(ir.Value):  # type: ignore[misc]
     def get_reference(self) -> str:
         return self.reference
 
+    def set_metadata(self, name: str, node: Any) -> None:
+        self.text += f" , !{name} {node.get_reference()}"
+
     def __str__(self) -> str:
         return self.text
 

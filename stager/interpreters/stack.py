@@ -231,7 +231,10 @@ def user_location(skip: int = 1) -> Location | None:
     frame: FrameType | None = sys._getframe(skip)
     while frame is not None:
         code = frame.f_code
-        if not is_internal(code.co_filename, frame.f_globals.get("__name__") or ""):
+        internal = _INTERNAL.get(code.co_filename)  # looked up here: this runs for every frame of every node
+        if internal is None:
+            internal = is_internal(code.co_filename, frame.f_globals.get("__name__") or "")
+        if not internal:
             return Location(code.co_filename, _line(frame, code), code.co_name)
         frame = frame.f_back
     return None

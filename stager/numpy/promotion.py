@@ -16,6 +16,7 @@ from stager.errors import DTypeError, ShapeError, describe
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, dtype_of
 from stager.ops.elementwise import convert
+from stager.ops.families import full
 from stager.ops.views import _slice, broadcast, leading
 
 Kind = Any  # an np.dtype, or int/float for weak operands
@@ -146,13 +147,38 @@ def operand(x: Any, dtype: DType) -> Any:
     """The raw value of an operand in `dtype`. Python scalars become literals; ints that do not fit raise."""
     if type(x) is Array:
         return convert(x.raw(), dtype=dtype)
-    if type(x) in (bool, int, float):
-        if dtype.is_integer and type(x) is int:
-            info = np.iinfo(dtype.np)
-            if not info.min <= x <= info.max:
-                raise OverflowError(f"Python integer {x} out of bounds for {dtype.np}")
-        return raw(x, dtype)
+    if type(x) in _SCALARS:
+        return raw(_fitting(x, dtype), dtype)
     return convert(raw(x), dtype=dtype)
+
+
+_SCALARS = (bool, int, float)
+
+
+def _fitting(x: Any, dtype: DType) -> Any:
+    """A Python scalar that `dtype` can hold."""
+    if dtype.is_integer and type(x) is int:
+        info = np.iinfo(dtype.np)
+        if not info.min <= x <= info.max:
+            raise OverflowError(f"Python integer {x} out of bounds for {dtype.np}")
+    return x
+
+
+def operands_together(name: str, operands: Sequence[Any], dtypes: Sequence[DType]) -> Sequence[Any]:
+    """The raw values of operands in their dtypes, broadcast together. A Python scalar becomes a literal of the others'
+    shape at once."""
+    arrays = [operand(x, d) for x, d in zip(operands, dtypes, strict=True) if type(x) not in _SCALARS]
+    if not arrays:
+        return [operand(x, d) for x, d in zip(operands, dtypes, strict=True)]
+    if len(arrays) > 1:
+        arrays = together(name, arrays)
+    if len(arrays) == len(operands):
+        return arrays
+    shape, rest = arrays[0].type.shape, iter(arrays)
+    return [
+        full(shape, _fitting(x, d), d) if type(x) in _SCALARS else next(rest)
+        for x, d in zip(operands, dtypes, strict=True)
+    ]
 
 
 def promoted(name: str, *operands: Any) -> list[Any]:

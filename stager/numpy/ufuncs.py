@@ -15,7 +15,16 @@ import numpy as np
 from stager.array import Array, as_array, wrap
 from stager.errors import DTypeError, ShapeError, UnsupportedError, describe
 from stager.ir.dtypes import dtype_of
-from stager.numpy.promotion import broadcast_raw, broadcast_shapes, kind_of, operand, reconciled, resolve, together
+from stager.numpy.promotion import (
+    broadcast_raw,
+    broadcast_shapes,
+    kind_of,
+    operand,
+    operands_together,
+    reconciled,
+    resolve,
+    together,
+)
 from stager.numpy.scipy_ufuncs import scipy_rule
 from stager.ops import elementwise as op
 from stager.ops.families import full_like
@@ -226,10 +235,10 @@ def apply_ufunc(
     if ufunc in COMPARISONS:
         operands = [_wide(x, operands) if type(x) is int else x for x in operands]
     in_dtypes, out_dtypes = resolve(ufunc, tuple([kind_of(x) for x in operands]), dtype, casting)
-    raws = [operand(x, d) for x, d in zip(operands, in_dtypes, strict=True)]
+    raws = operands_together(ufunc.__name__, operands, in_dtypes)
     if ufunc is np.power and in_dtypes[1].kind == "i":
         _refuse_negative(operands[1], raws[1])
-    result = rule(*(raws if len(raws) == 1 else together(ufunc.__name__, raws)))
+    result = rule(*raws)
     results = result if ufunc.nout > 1 else (result,)
     results = tuple([op.convert(r, dtype=d) for r, d in zip(results, out_dtypes, strict=True)])
     outs = out if isinstance(out, tuple) else (out,) * ufunc.nout
