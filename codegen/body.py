@@ -11,6 +11,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
+from stager.codegen.builder import through
 from stager.codegen.emit import PTR, FunctionEmitter, i64
 from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.modes import is_dear
@@ -493,7 +494,7 @@ class BodyEmitter:
         if f is None:
             f = ir.Function(self.e.module, ir.FunctionType(t, [PTR, ir.VectorType(ir.IntType(1), sb.width), t]), name)
         assert self.mask is not None
-        return Val(self.e.b.call(f, [p, self.mask.ir, sb.const(dtype, 0).ir]), dtype)
+        return Val(through(p, self.e.b.call(f, [p, self.mask.ir, sb.const(dtype, 0).ir])), dtype)
 
     def _masked_store(self, p: Any, x: Val, sb: ScalarBuilder) -> None:
         t = sb.type(x.dtype)
@@ -503,7 +504,7 @@ class BodyEmitter:
             type = ir.FunctionType(ir.VoidType(), [t, PTR, ir.VectorType(ir.IntType(1), sb.width)])
             f = ir.Function(self.e.module, type, name)
         assert self.mask is not None
-        self.e.b.call(f, [x.ir, p, self.mask.ir])
+        through(p, self.e.b.call(f, [x.ir, p, self.mask.ir]))
 
     def _store(self, buffer: Buffer, at: Ix, value: Val | None, u: int, combine: str, number: int = -1) -> None:
         vector = self.leaf.vector

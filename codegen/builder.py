@@ -31,7 +31,12 @@ def _compared(type: Any) -> Any:
 
 
 class Line(ir.Value):  # type: ignore[misc]
-    """One instruction: the type of its result, how others refer to that, and its text."""
+    """One instruction: the type of its result, how others refer to that, and its text.
+
+    memory: of a pointer, what the texts of loads and stores through it end in; pointers made from it pass it on.
+    """
+
+    memory = ""
 
     def __init__(self, type: Any, reference: str, text: str) -> None:
         self.type = type
@@ -69,6 +74,19 @@ class Call(Line):
     def __str__(self) -> str:
         said = self._attributes
         return f"{self.text} {' '.join(said._to_list(self.result))}" if said else self.text
+
+
+def memory_of(pointer: Any) -> str:
+    """What accesses through a pointer say of memory."""
+    said: str = getattr(pointer, "memory", "")
+    return said
+
+
+def through(pointer: Any, call: Any) -> Any:
+    """A call that accesses memory through a pointer alone."""
+    if (memory := memory_of(pointer)) != "":
+        call.text += memory
+    return call
 
 
 Binary = Callable[..., Any]
@@ -150,7 +168,7 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
         if not isinstance(ptr.type, ir.PointerType):
             raise TypeError(f"cannot load from value of type {ptr.type} ({ptr}): not a pointer")
         aligned = "" if align is None else f", align {align}"
-        return self._line(typ, f"load {typ}, {ptr.type} {ptr.get_reference()}{aligned}", name)
+        return self._line(typ, f"load {typ}, {ptr.type} {ptr.get_reference()}{aligned}{memory_of(ptr)}", name)
 
     def store(self, value: Any, ptr: Any, align: int | None = None) -> Any:
         if not isinstance(ptr.type, ir.PointerType):
@@ -159,7 +177,7 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
             return super().store(value, ptr, align)
         aligned = "" if align is None else f", align {align}"
         text = f"store {value.type} {value.get_reference()}, {ptr.type} {ptr.get_reference()}{aligned}"
-        return self._silent(text)
+        return self._silent(text + memory_of(ptr))
 
     def _silent(self, text: str) -> Line:
         """An instruction without a result. It takes a name all the same, as llvmlite's do."""
@@ -176,7 +194,10 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
             return super().gep(ptr, indices, inbounds, name)
         at = ", ".join([f"{i.type} {i.get_reference()}" for i in indices])
         op = "getelementptr inbounds" if inbounds else "getelementptr"
-        return self._line(ptr.type, f"{op} {source_etype}, {ptr.type} {ptr.get_reference()}, {at}", name)
+        made = self._line(ptr.type, f"{op} {source_etype}, {ptr.type} {ptr.get_reference()}, {at}", name)
+        if (memory := memory_of(ptr)) != "":
+            made.memory = memory
+        return made
 
     def extract_element(self, vector: Any, idx: Any, name: str = "") -> Any:
         text = f"extractelement {vector.type} {vector.get_reference()}, {idx.type} {idx.get_reference()}"

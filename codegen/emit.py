@@ -72,6 +72,7 @@ class ModuleEmitter:
         self.bodies = 0
         self.threads = True
         self.blas = False
+        self.aliases: Any = None  # what is known of storages, when a program says so
 
     def external(self, name: str, result: Any, params: Sequence[Any]) -> Any:
         """A C function that the loader binds."""
@@ -351,7 +352,7 @@ class FunctionEmitter:
         key = id(storage)
         slot = self.slots.get(key)
         if slot is not None:
-            return self.b.load(slot, typ=PTR)
+            return self._known(self.b.load(slot, typ=PTR), storage)
         found = self.pointers.get(key)
         if found is not None:
             return found
@@ -368,14 +369,20 @@ class FunctionEmitter:
             p = self.entry.gep(self.arena, [by], source_etype=I8, inbounds=True)
         else:
             p = self.stack(storage, storage.nbytes)
-        self.pointers[key] = p
+        self.pointers[key] = self._known(p, storage)
         return p
+
+    def _known(self, pointer: Any, storage: Storage) -> Any:
+        """A pointer into a storage, from which accesses learn what they share no byte with."""
+        if self.m.aliases is not None and (said := self.m.aliases.says(storage)) != "":
+            pointer.memory = said
+        return pointer
 
     def stack(self, storage: Storage, nbytes: Dim) -> Any:
         """Makes a storage a stack slot of this function."""
         assert isinstance(nbytes, int)
         p = self.alloca(ir.ArrayType(I8, max(nbytes, 8)), storage.name, 8 if nbytes <= 8 else 64)
-        self.pointers[id(storage)] = p
+        self.pointers[id(storage)] = self._known(p, storage)
         return p
 
     def pointer(self, buffer: Buffer) -> Any:

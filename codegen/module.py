@@ -6,6 +6,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
+from stager.codegen.aliases import Aliases
 from stager.codegen.emit import I1, I8, I32, I64, PTR, FunctionEmitter, ModuleEmitter, i64
 from stager.codegen.loops import emit_nest
 from stager.codegen.program import (
@@ -38,6 +39,7 @@ def emit_program(program: Program, target: Target, *, threads: bool = True, blas
     m = ModuleEmitter(program.name, target)
     m.threads = threads
     m.blas = blas
+    m.aliases = Aliases(m.module, program)
     e = FunctionEmitter(m, program.name)
     for n, name in enumerate(program.symbols):
         place = e.entry.gep(e.symbol_values, [i64(8 * n)], source_etype=I8, inbounds=True)
