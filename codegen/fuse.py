@@ -175,6 +175,10 @@ class _Fuser:
                     return
                 if depends:
                     break
+        elif groups and self.join_in_order(s, groups[-1]):
+            groups[-1].reads |= s.reads()
+            groups[-1].writes |= s.writes()
+            return
         groups.append(_Group(s))
 
     # -- joining -----------------------------------------------------------------------------------------------------
@@ -193,6 +197,22 @@ class _Fuser:
                 if mapping is not None and self.merge(s, g, k, mapping):
                     return True
         return depends and self.share_outer(s, g)
+
+    def join_in_order(self, s: Stage, g: _Group) -> bool:
+        """Adds a scatter to the loop over its positions that has just read what they point to. Lanes gain little there,
+        and the positions are read and checked once."""
+        (p, *more), x = g.leaves, g.leaves[0].stage
+        if more or g.outer or x.sequential or x.reductions or s.label != "scatter" or s.ops() + x.ops() > MAX_BODY:
+            return False
+        if not any(at.is_dynamic for _, at in x.loads) or len(x.axes) != len(s.axes):
+            return False
+        if s.writes() & (p.reads | p.writes):
+            return False
+        mapping = self.same_axes(s, p, g)
+        if mapping is None or any(a != v for a, v in mapping.items()) or not self.merge(s, g, 0, mapping):
+            return False
+        x.sequential = True
+        return True
 
     def akin(self, s: Stage, p: _Piece) -> bool:
         """Whether independent computations are worth one loop: they read the same data, or are tiny."""

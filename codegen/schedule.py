@@ -199,9 +199,10 @@ class _Scheduler:
                 leaf.vector = last.var
                 leaf.unroll = self._unroll(leaf, last)
             return
-        st = stage.stores[0]
-        if st.at.coef(last.var) == st.buffer.dtype.itemsize and all(
-            v < DYNAMIC or not _depends(stage.body, v - DYNAMIC, last.var) for v, _ in st.at.terms
+        if all(
+            st.at.coef(last.var) == st.buffer.dtype.itemsize
+            and all(v < DYNAMIC or not _depends(stage.body, v - DYNAMIC, last.var) for v, _ in st.at.terms)
+            for st in stage.stores
         ):
             leaf.vector = last.var
             leaf.unroll = 1

@@ -1,0 +1,116 @@
+"""Scatters that join the loop over their positions: values, order, and what a bad position leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stager as st
+from stager.codegen.compile import compile_graph
+from stager.codegen.program import Nest, walk
+from stager.codegen.target import Target
+from stager.pipeline import optimize
+from stager.transforms.shapes import trace_types
+
+
+def leaves(f: Callable[..., Any], *specs: str) -> list[Any]:
+    found: list[Any] = []
+    steps = compile_graph(optimize(trace_types(f, specs, {}).graph), Target.host()).program.steps
+    walk(steps, lambda s: found.extend(leaf.stage for leaf in s.leaves) if isinstance(s, Nest) else None)
+    return found
+
+
+def both(x: Any, v: Any, i: Any) -> Any:
+    """What is read at positions and what is added there."""
+    read = np.sqrt(x[i]) * v
+    total = np.zeros(50)
+    np.add.at(total, i, v * x[i])
+    return read, total
+
+
+def rows(table: Any, w: Any, i: Any) -> Any:
+    picked = table[i] * w
+    total = np.zeros((50, 8))
+    np.add.at(total, i, picked * 2.0)
+    return picked, total
+
+
+def sparse_product(start: Any, column: Any, value: Any, x: Any) -> Any:
+    y = np.zeros(start.shape[0] - 1)
+    for i in range(y.shape[0]):
+        y[i] = np.dot(value[start[i] : start[i + 1]], x[column[start[i] : start[i + 1]]])
+    return np.sum(y * y)
+
+
+def arrays(f: Any, rng: np.random.Generator) -> tuple[Any, ...]:
+    i = rng.integers(-50, 50, 200)
+    if f is rows:
+        return rng.random((50, 8)), rng.random((200, 8)), i
+    return rng.random(50), rng.random(200), i
+
+
+@pytest.mark.parametrize("f", [both, rows])
+def test_values(f: Callable[..., Any], rng: np.random.Generator) -> None:
+    args = arrays(f, rng)
+    for got, want in zip(st.compile(f)(*args), f(*args), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-14)
+
+
+def test_one_loop_reads_and_adds(rng: np.random.Generator) -> None:
+    g = st.grad(sparse_product, argnums=(2, 3))
+    found = leaves(g, "i64[11]", "i64[60]", "f64[60]", "f64[20]")
+    (stage,) = [s for s in found if any(x.combine == "add" for x in s.stores)]
+    assert len(stage.stores) == 2
+    assert stage.sequential
+    start, column = np.sort(rng.integers(0, 60, 11)), rng.integers(0, 20, 60)
+    st.testing.check_grads(
+        lambda value, x: sparse_product(start, column, value, x), (rng.random(60), rng.random(20)), order=2
+    )
+
+
+def test_what_is_added_was_read_before(rng: np.random.Generator) -> None:
+    def f(x: Any, i: Any) -> Any:
+        x = np.exp(x)
+        np.add.at(x, i, 2.0 * x[i])
+        return x
+
+    x, i = rng.random(50), rng.integers(-50, 50, 200)
+    np.testing.assert_allclose(st.compile(f)(x, i), f(x, i), rtol=1e-13)
+
+
+@pytest.mark.parametrize("bad", [50, -51, 2**62, -(2**63)])
+@pytest.mark.parametrize("f", [both, rows])
+def test_a_bad_position_raises(f: Callable[..., Any], bad: int, rng: np.random.Generator) -> None:
+    args = arrays(f, rng)
+    args[2][170] = bad
+    for g in (st.compile(f), st.compile(st.grad(lambda *a: sum(np.sum(y * y) for y in f(*a))))):
+        for _ in range(2):
+            with pytest.raises(IndexError):
+                g(*args)
+
+
+def test_a_bad_position_leaves_the_callers_array_alone(rng: np.random.Generator) -> None:
+    def add(x: Any, v: Any, i: Any) -> None:
+        np.add.at(x, i, v * 2.0)
+
+    x, v, i = arrays(both, rng)
+    i[199] = 99
+    before = x.copy()
+    with pytest.raises(IndexError):
+        st.compile(add)(x, v, i)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_empty_arrays_are_never_written() -> None:
+    def f(n: Any, v: Any, i: Any) -> Any:
+        total = np.zeros(n)
+        np.add.at(total, i, v)
+        return total
+
+    g = st.compile(f)
+    assert g(0, np.zeros(0), np.zeros(0, np.int64)).shape == (0,)
+    with pytest.raises(IndexError):
+        g(0, np.ones(3), np.zeros(3, np.int64))
