@@ -113,7 +113,7 @@ class Accumulator:
     def add(
         self, u: int, x: Val, width: int, mask: Val | None, place: Val | None = None, fma: tuple[Val, Val] | None = None
     ) -> None:
-        """Accumulates a value; `place` is its position, for argmax and argmin."""
+        """Accumulates a value; `place` is its position, for argmax and argmin, `fma` the factors of a product."""
         b = self.e.scalars(width)
         scalar = width == 1 and self.width > 1
         slot = self.scalar if scalar else self.slots[u]
@@ -128,10 +128,7 @@ class Accumulator:
             self._store(b.select(better, x, old), slot)
             self._store(b.select(better, place, old_place), place_slot)
             return
-        if fma is not None and mask is None:
-            self._store(b.fma(fma[0], fma[1], old), slot)
-            return
-        new = combine(b, self.kind, old, x)
+        new = combine(b, self.kind, old, x) if fma is None else b.fma(fma[0], fma[1], old)
         if mask is not None:
             new = b.select(mask, new, old)
         self._store(new, slot)

@@ -506,6 +506,16 @@ class BodyEmitter:
         assert self.mask is not None
         through(p, self.e.b.call(f, [x.ir, p, self.mask.ir]))
 
+    def _factors(self, n: int, u: int, width: int) -> tuple[Val, Val] | None:
+        """What instruction n is the product of (or the negative of the product), for a sum that takes it unrounded."""
+        i, negative = self.body[n], False
+        if i.op == "apply" and i.data.op.name == "neg":
+            i, negative = self.body[i.args[0]], True
+        if i.op != "apply" or i.data.op.name != "mul" or i.dtype.kind != "f":
+            return None
+        x, y = [self._operand(a, u, width) for a in i.args]
+        return (self.e.scalars(width).neg(x) if negative else x), y
+
     def _store(self, buffer: Buffer, at: Ix, value: Val | None, u: int, combine: str, number: int = -1) -> None:
         vector = self.leaf.vector
         varies = vector is not None and (at.coef(vector) != 0 or self._dynamic_varies(at))
@@ -516,14 +526,14 @@ class BodyEmitter:
         p, lanes = self._address(buffer.storage, at, u, width)
         if width == 1:
             if combine != "set":
-                value = self._combined(sb, combine, sb.load(p, buffer.dtype), value)
+                value = self._combined(sb, combine, sb.load(p, buffer.dtype), value, number, u)
             sb.store(value, p)
             return
         step = at.coef(vector) if vector is not None else 0
         contiguous = not lanes and step == buffer.dtype.itemsize
         if contiguous and combine != "set":
             old = sb.load(p, buffer.dtype) if self.mask is None else self._masked_load(p, buffer.dtype, sb)
-            value = self._combined(sb, combine, old, value)
+            value = self._combined(sb, combine, old, value, number, u)
         if contiguous and self.mask is not None:
             self._masked_store(p, value, sb)
         elif contiguous:
@@ -551,9 +561,11 @@ class BodyEmitter:
                 x = self._combined(one, combine, one.load(q, buffer.dtype), x)
             one.store(x, q)
 
-    @staticmethod
-    def _combined(sb: ScalarBuilder, combine: str, old: Val, new: Val) -> Val:
-        name = {"add": "add", "mul": "mul", "min": "minimum", "max": "maximum"}[combine]
+    def _combined(self, sb: ScalarBuilder, combine: str, old: Val, new: Val, number: int = -1, u: int = 0) -> Val:
+        fma = self._factors(number, u, sb.width) if combine == "sum" and number >= 0 else None
+        if fma is not None:
+            return sb.fma(*fma, old)
+        name = {"add": "add", "sum": "add", "mul": "mul", "min": "minimum", "max": "maximum"}[combine]
         out: Val = getattr(sb, name)(old, new)
         return out
 

@@ -15,7 +15,7 @@ from stager.codegen.program import Axis, Buffer, Instr, Leaf, LoopAxis, Reductio
 from stager.ir.dims import Dim, Expr, contiguous_strides, floordiv, product
 from stager.ir.dtypes import b1
 
-COMBINE = {"sum": "add", "prod": "mul", "min": "min", "max": "max"}
+COMBINE = {"sum": "sum", "prod": "mul", "min": "min", "max": "max"}
 LEAST_ROWS = 32
 """Rows of a piece: filling and reducing the partial results must stay a small part of the work."""
 MOST_PIECES = 64

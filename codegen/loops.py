@@ -524,10 +524,7 @@ class _LeafEmitter(BodyEmitter):
                 place = None
                 if r.index is not None:
                     place = self._index_value(r.index, u, width, acc.place_dtype)
-                fma = None
-                i = self.body[r.value]
-                if i.op == "mul" and r.kind == "sum" and i.dtype.kind == "f":
-                    fma = (self._operand(i.args[0], u, width), self._operand(i.args[1], u, width))
+                fma = self._factors(r.value, u, width) if r.kind == "sum" else None
                 acc.add(u, x, width, self.mask if width > 1 else None, place, fma)
 
     def finish(self) -> None:

@@ -110,7 +110,8 @@ class Axis:
 
 @dataclass(slots=True, eq=False)
 class Store:
-    """`buffer[at] = value`, or combined into what stands there ("add", "mul", "min", "max") by a scatter."""
+    """`buffer[at] = value`, or combined into what stands there: "add", "mul", "min", "max" by a scatter, and "sum" by a
+    part of a reduction, which takes products unrounded."""
 
     buffer: Buffer
     at: Ix

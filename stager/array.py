@@ -45,13 +45,13 @@ class Array:
         if owner is not None and not owner.alive:
             _escaped(self)
         if cell.may_be:
-            cell.refuse_ended()
+            cell.refuse_ended(self)
         if not self.path:
-            return cell.value if not cell.overlays and not REGIONS else cell.read()
+            return cell.value if not cell.overlays and not REGIONS else cell.read(self)
         s = stack()
         key = (cell.version, s.levels[s.depth - 1])
         if self._cached_key != key:
-            self._cached = replay(cell.read(), self.path)
+            self._cached = replay(cell.read(self), self.path)
             self._cached_key = key
         return self._cached
 

@@ -10,8 +10,11 @@ ends normally the overlay is lowered and committed one level down, on an excepti
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from stager.errors import MutationError, describe
 from stager.interpreters.stack import Interpreter, bind, stack
@@ -25,7 +28,9 @@ _versions = itertools.count(1)
 class Cell:
     """One storage. `origin` is the caller's ndarray that it stands for, if any; `label` names it in errors."""
 
-    __slots__ = ("label", "may_be", "origin", "overlays", "owner", "read_only", "type", "value", "version", "written")
+    __slots__ = (
+        "label", "lent", "may_be", "origin", "overlays", "owner", "read_only", "type", "value", "version", "written",
+    )  # fmt: skip
 
     def __init__(self, value: Any, owner: Interpreter | None, label: str = "") -> None:
         self.value = value
@@ -38,20 +43,37 @@ class Cell:
         self.read_only: bool | str = False  # a text says why
         self.written = False
         self.may_be: tuple[tuple[Cell, int, Any], ...] = ()
+        self.lent: Any = None  # of an argument inside a level: the handle outside
 
     def stand_for(self, cells: Sequence[Cell]) -> None:
         """This is a copy of one of the cells, which traced control flow chose: a write into one of them ends it."""
         found = {id(c): c for cell in cells for c in (cell, *[older for older, _, _ in cell.may_be])}
         self.may_be = tuple([(c, c.version, c.seen()) for c in found.values()])
 
-    def refuse_ended(self) -> None:
-        """Raise when one of the cells that this one may be has been written since it was copied."""
+    def stand_beside(self, other: Cell) -> None:
+        """As long as their levels run these are one storage under two names: a write into one ends the other."""
+        for a, b in ((self, other), (other, self)):
+            kept = [x for x in a.may_be if not x[0].is_returned()]
+            a.may_be = (*kept, (b, b.version, b.seen()))
+
+    def is_returned(self) -> bool:
+        """Whether this was an argument of a level that has ended."""
+        return self.lent is not None and self.owner is not None and not self.owner.alive
+
+    def refuse_ended(self, by: Any = None) -> None:
+        """Raise when one of the cells that this one may be has been written since. `by`: the handle that is read."""
         for cell, version, value in self.may_be:
-            if cell.version != version and cell.seen() is not value:
-                text = (
-                    "a read of an array that may have been written under another name: it is one of several arrays, "
-                    "chosen by traced control flow, and one of them has been written since"
+            if cell.version != version and not cell.is_returned() and cell.seen() is not value:
+                if by is not None and cell.lent is not None and apart(by, cell.lent):
+                    continue
+                why = (
+                    "it is one of several arrays, chosen by traced control flow, and one of them has been written since"
                 )
+                if self.lent is not None or cell.lent is not None:
+                    why = (
+                        "it shares memory with an argument of a transformed function, and one of them has been written"
+                    )
+                text = f"a read of an array that may have been written under another name: {why}"
                 raise MutationError(describe(text, remedy="let the other name hold a copy"))
 
     def seen(self) -> Any:
@@ -65,10 +87,10 @@ class Cell:
                     break
         return self.value
 
-    def read(self) -> Any:
-        """The raw value that the level in force sees."""
+    def read(self, by: Any = None) -> Any:
+        """The raw value that the level in force sees. `by`: the handle through which it is read, if there is one."""
         if self.may_be:
-            self.refuse_ended()
+            self.refuse_ended(by)
         if self.overlays or REGIONS:
             overlays = self.overlays or {}
             s = stack()
@@ -107,6 +129,28 @@ class Cell:
         assert self.overlays is not None
         self.version = next(_versions)
         return self.overlays.pop(level)
+
+
+def apart(x: Any, y: Any) -> bool:
+    """Whether two handles on one cell are known to share no element."""
+    if x.cell is not y.cell:
+        return False
+    try:
+        one, other = _places(x), _places(y)
+    except (TypeError, ValueError, AttributeError):  # sizes or positions that only the run knows
+        return False
+    return not np.isin(one, other).any()
+
+
+def _places(x: Any) -> np.ndarray[Any, Any]:
+    """The elements of its cell that a handle shows, by number."""
+    shape = x.cell.type.shape
+    at = np.arange(math.prod(shape)).reshape(shape)
+    for step in x.path:
+        if type(step) is not ViewStep:
+            raise ValueError
+        at = step.op.reference(at, **step.params)
+    return at
 
 
 REGIONS: set[Interpreter] = set()  # regions of user code in force: older cells enter them as inputs (`staged.py`)

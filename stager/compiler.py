@@ -20,7 +20,7 @@ from stager import guards
 from stager.binding import bind, signature_of
 from stager.collector import uncollected
 from stager.dynamic import dynamic_types
-from stager.errors import StagerError, describe
+from stager.errors import StagerError
 from stager.interpreters.stack import active
 from stager.ir.abi import OutputAbi
 from stager.ir.dims import Dim, contiguous_strides, substitute, symbol
@@ -28,7 +28,13 @@ from stager.leaves import Leaf
 from stager.pipeline import BACKENDS, Executable, executable
 from stager.runtime import patterns as p
 from stager.runtime.structure import Structure, flatten, one_level
-from stager.stand_ins import disentangled, plain_arrays, share_elements, through_copies
+from stager.stand_ins import (
+    disentangled,
+    plain_arrays,
+    refuse_captured_stretch,
+    refuse_overlap,
+    through_copies,
+)
 from stager.tracebacks import trimmed
 from stager.tracing import Traced, trace
 
@@ -113,7 +119,8 @@ class Compiler:
                 break
             static |= needed  # ints whose value the code needed: traced again with them as guards
         _set_signature(traced)
-        _refuse_overlap(traced)
+        refuse_captured_stretch(traced)
+        refuse_overlap(traced)
         self.writes |= bool(traced.writes)
         return traced
 
@@ -362,29 +369,6 @@ def _set_signature(traced: Traced) -> None:
         ):
             graph.signature.layouts[position[leaf.input]] = tuple(x.strides)
     graph.signature.writes = tuple([(position[traced.leaves[i].input], k) for i, k in traced.writes])
-
-
-def _refuse_overlap(traced: Traced) -> None:
-    """Written arguments that share memory with another argument have no defined meaning in one compiled call."""
-    arrays = [leaf.value for leaf in traced.leaves if isinstance(leaf.value, np.ndarray)]
-    captured = [x for x in arrays if not any(x is leaf.value for leaf in traced.leaves[: traced.arguments])]
-    for i, _ in traced.writes:
-        written = traced.leaves[i].value
-        others = arrays if any(written is x for x in captured) else captured
-        if sum(np.may_share_memory(written, x) for x in others) > any(written is x for x in others):
-            raise ValueError(
-                describe(
-                    "a captured array lies in one block of memory with an array that is written",
-                    remedy="pass both as arguments, or capture a copy",
-                )
-            )
-        if sum(share_elements(written, x) for x in arrays) > 1:
-            raise ValueError(
-                describe(
-                    "two arguments share memory and one of them is written",
-                    remedy="pass a copy, or one array and slice it inside the function",
-                )
-            )
 
 
 # -- the public function ----------------------------------------------------------------------------------------------

@@ -7,12 +7,15 @@ originals, and a stand-in that is returned is the original.
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stager.errors import UnsupportedError, describe
 from stager.runtime.structure import flatten, map_leaves, unflatten
+
+if TYPE_CHECKING:
+    from stager.tracing import Traced
 
 
 def plain_arrays(bound: inspect.BoundArguments) -> tuple[inspect.BoundArguments, list[tuple[Any, Any]]]:
@@ -62,6 +65,35 @@ def share_elements(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> bool:
         return np.may_share_memory(x, y) and np.shares_memory(x, y, max_work=WORK)  # type: ignore[arg-type]  # numpy declares 0 and -1 only
     except np.exceptions.TooHardError:
         return True
+
+
+def refuse_overlap(traced: Traced) -> None:
+    """Arrays of a call that share elements have no defined meaning when one of them is written."""
+    arrays = [leaf.value for leaf in traced.leaves if isinstance(leaf.value, np.ndarray)]
+    for i, _ in traced.writes:
+        if sum(share_elements(traced.leaves[i].value, x) for x in arrays) > 1:
+            raise ValueError(
+                describe(
+                    "two arguments share memory and one of them is written",
+                    remedy="pass a copy, or one array and slice it inside the function",
+                )
+            )
+
+
+def refuse_captured_stretch(traced: Traced) -> None:
+    """The native entry compares stretches of memory: a captured array may not lie in that of a written one."""
+    arrays = [leaf.value for leaf in traced.leaves if isinstance(leaf.value, np.ndarray)]
+    captured = [x for x in arrays if not any(x is leaf.value for leaf in traced.leaves[: traced.arguments])]
+    for i, _ in traced.writes:
+        written = traced.leaves[i].value
+        others = arrays if any(written is x for x in captured) else captured
+        if sum(np.may_share_memory(written, x) for x in others) > any(written is x for x in others):
+            raise ValueError(
+                describe(
+                    "a captured array lies in one block of memory with an array that is written",
+                    remedy="pass both as arguments, or capture a copy",
+                )
+            )
 
 
 def disentangled(bound: inspect.BoundArguments) -> tuple[inspect.BoundArguments, list[tuple[Any, Any]]]:

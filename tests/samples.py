@@ -671,6 +671,6 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
 # -- effects: no results to compare; tests/ops/test_effects.py ---------------------------------------------------------
 
 # Ops that mean something under a transform only; tests/transforms tests them.
-CALLS = ("psum", "pmax", "all_gather", "custom_call", "checkpoint", "carried_key")
+CALLS = ("psum", "pmax", "pmin", "all_gather", "custom_call", "checkpoint", "carried_key")
 
 EFFECTS = ("check", "print", "callback")

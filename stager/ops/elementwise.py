@@ -299,10 +299,11 @@ log1p: OpFunction = elementwise(
 )
 
 
-def _log_share(t: Any, out: Any, x: Any, exponential: OpFunction) -> Any:
-    # exp(x - out); where both are the same infinity the operands share it: (-inf, -inf) has derivative 0.5
+def _log_share(t: Any, out: Any, x: Any, y: Any, exponential: OpFunction) -> Any:
+    # exp(x - out); where that is inf - inf, x has it all, or half where y is the same infinity
     difference = sub(x, out)
-    return mul(t, select(isnan(difference), select(isnan(out), difference, full_like(x, 0.5)), exponential(difference)))
+    infinite = select(eq(x, y), full_like(x, 0.5), full_like(x, 1.0))
+    return mul(t, select(isnan(difference), select(isnan(out), difference, infinite), exponential(difference)))
 
 
 logaddexp: OpFunction = elementwise(
@@ -311,7 +312,7 @@ logaddexp: OpFunction = elementwise(
     kinds="f",
     lower=lambda b, x, y: b.logaddexp(x, y),
     commutative=True,
-    d=[lambda t, out, x, y: _log_share(t, out, x, exp), lambda t, out, x, y: _log_share(t, out, y, exp)],
+    d=[lambda t, out, x, y: _log_share(t, out, x, y, exp), lambda t, out, x, y: _log_share(t, out, y, x, exp)],
 )
 logaddexp2: OpFunction = elementwise(
     "logaddexp2",
@@ -319,7 +320,7 @@ logaddexp2: OpFunction = elementwise(
     kinds="f",
     lower=lambda b, x, y: b.logaddexp2(x, y),
     commutative=True,
-    d=[lambda t, out, x, y: _log_share(t, out, x, exp2), lambda t, out, x, y: _log_share(t, out, y, exp2)],
+    d=[lambda t, out, x, y: _log_share(t, out, x, y, exp2), lambda t, out, x, y: _log_share(t, out, y, x, exp2)],
 )
 
 # -- trigonometric and hyperbolic -------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from stager.array import Array, as_array, wrap
 from stager.capture import convert, current
 from stager.errors import StagerError
 from stager.interpreters.stack import Interpreter, active
+from stager.stand_ins import refuse_overlap
 from stager.tracebacks import trimmed
 from stager.tracing import Traced, trace
 
@@ -34,6 +35,7 @@ def plainly(body: Callable[..., Any]) -> Callable[..., Any]:
             traced = trace(body, args, kwargs, concrete=True)
         except StagerError as e:
             raise trimmed(e) from e.__cause__
+        refuse_overlap(traced)
         return run_traced(traced)
 
     return call
@@ -109,6 +111,10 @@ def enter(interp: Interpreter, outer: Array, value: Any) -> Entered:
     cell.read_only = outer.cell.read_only
     if not outer.type.shape and not outer.path:
         cell.origin = outer.cell.origin  # a 0-d array stays one: it is changed in place where a number is bound anew
+    cell.lent = outer
+    for other in (outer.cell, *[c for c, _, _ in outer.cell.may_be if not c.is_returned()]):
+        if other.lent is None or other is outer.cell or not cells.apart(outer, other.lent):
+            cell.stand_beside(other)
     return Entered(outer, Array(cell, (), value.type, outer.weak))
 
 

@@ -266,6 +266,17 @@ def unless_refused(test: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def refused_by_numpy(f: Callable[..., Any], x: np.ndarray[Any, Any]) -> bool:
+    """Whether the program is none, taking an element of an empty view: stager has to say so with the same error."""
+    try:
+        f(x.copy())
+    except IndexError:
+        with pytest.raises(IndexError):
+            st.compile(f)(x.copy())
+        return True
+    return False
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @CHECKED
 @given(programs(), some.integers(0, 1000))
@@ -273,6 +284,8 @@ def unless_refused(test: Callable[..., None]) -> Callable[..., None]:
 def test_value_compiled_and_written_arguments(source: str, seed: int) -> None:
     note(source)
     f, x = load(source), sample(seed)
+    if refused_by_numpy(f, x):
+        return
     want = f(x.copy())
     compiled = st.compile(f)
     for _ in range(2):
@@ -292,6 +305,8 @@ NESTS = 10
 def test_nested_transforms(source: str, seed: int, nest: int) -> None:
     note(source)
     f, x, t = load(source), sample(seed), sample(seed + 1)
+    if refused_by_numpy(f, x):
+        return
 
     def scalar(x: Any) -> Any:
         return (f(x) ** 2).sum()

@@ -46,6 +46,7 @@ POINTS: list[tuple[str, Any, list[Any], list[Any]]] = [
     ("hypot at the origin", e.hypot, [[0.0, 3.0], [0.0, 4.0]], [[0.0, 0.6], [0.0, 0.8]]),
     ("logaddexp of equal infinities", e.logaddexp, [[-INF, 0.0, INF], [-INF, -INF, INF]],
      [[0.5, 1.0, 0.5], [0.5, 0.0, 0.5]]),
+    ("logaddexp of one infinity", e.logaddexp, [[INF, 0.0], [0.0, INF]], [[1.0, 0.0], [0.0, 1.0]]),
     ("tanh far out", e.tanh, [[-50.0, 50.0]], [[0.0, 0.0]]),
     ("prod without zeros", lambda x: reduce_prod(x, axes=(0,)), [[2.0, 3.0, 4.0]], [[12.0, 8.0, 6.0]]),
     ("prod with one zero", lambda x: reduce_prod(x, axes=(0,)), [[2.0, 0.0, 4.0]], [[0.0, 8.0, 0.0]]),

@@ -9,6 +9,7 @@ import pytest
 
 import stager as st
 from stager.compiler import compiler_of
+from stager.errors import MutationError
 
 
 def shifted(x: Any, y: Any) -> None:
@@ -75,3 +76,50 @@ def test_captured_arrays() -> None:
     for x in (z[1::2], z[:4]):
         with pytest.raises(ValueError, match="a captured array lies in one block of memory with an array"):
             f(x)
+
+
+def product(a: Any, b: Any) -> Any:
+    a[0] = 10.0
+    return (a * b).sum()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda z: st.grad(product, argnums=(0, 1))(z, z),
+        lambda z: st.value_and_grad(product)(z, z[::-1]),
+        lambda z: st.jvp(product, (z, z), (z, z)),
+        lambda z: st.functionalize(product)(z, z),
+        lambda z: st.vmap(product)(z[:, None], z[:, None]),
+    ],
+)
+def test_transforms_refuse_shared_elements_that_are_written(call: Any) -> None:
+    with pytest.raises(ValueError, match="two arguments share memory and one of them is written"):
+        call(np.array([1.0, 2.0, 3.0]))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda z: st.grad(product, argnums=(0, 1))(z, z),
+        lambda z: st.grad(product)(z, z),
+        lambda z: st.grad(lambda v: product(v, z))(z),
+        lambda z: st.functionalize(product)(z, z),
+        lambda z: st.vmap(product)(z[:, None], z[:, None]),
+        lambda z: st.grad(product, argnums=(0, 1))(z[:2], z[1:]),
+    ],
+)
+def test_the_same_inside_a_traced_function(call: Any) -> None:
+    with pytest.raises(MutationError, match="it shares memory with an argument of a transformed function"):
+        st.compile(call)(np.array([1.0, 2.0, 3.0]))
+
+
+def test_views_that_share_no_element_are_two_arrays() -> None:
+    want = np.array([0.0, 3.0, 5.0]), np.array([10.0, 2.0, 4.0])
+    for f in (lambda z: st.grad(product, argnums=(0, 1))(z[::2], z[1::2]),):
+        for call in (f, st.compile(f)):
+            for got, w in zip(call(np.arange(6.0)), want, strict=True):
+                np.testing.assert_array_equal(got, w)
+    z = np.arange(6.0)
+    np.testing.assert_array_equal(st.compile(lambda z: st.grad(product)(z[::2], z[1::2]))(z), want[0])
+    np.testing.assert_array_equal(z, [10, 1, 2, 3, 4, 5])

@@ -88,3 +88,29 @@ def test_lanes_with_their_own_trip_counts_cannot_meet() -> None:
 
     with pytest.raises(TransformError, match=r"a collective .* where lanes take different paths"):
         lanes(f, X, np.array([1, 2, 3]))
+
+
+def test_several_axes_at_once() -> None:
+    x = np.array([[1.0, 2.0, 3.0], [5.0, 4.0, 7.0]])
+
+    def over(f: Any) -> Any:
+        return st.vmap(st.vmap(f, axis_name="j"), axis_name="i")
+
+    np.testing.assert_allclose(over(lambda v: v / st.psum(v, ("i", "j")))(x), x / x.sum(), rtol=1e-15)
+    np.testing.assert_allclose(over(lambda v: v - st.pmean(v, ["j", "i"]))(x), x - x.mean(), rtol=1e-15)
+    spread = over(lambda v: st.pmax(v, ("i", "j")) - st.pmin(v, ("i", "j")))(x)
+    np.testing.assert_array_equal(spread, np.full((2, 3), 6.0))
+    gathered = over(lambda v: st.all_gather(v, ("i", "j"))[st.axis_index(("i", "j"))])(x)
+    np.testing.assert_array_equal(gathered, x)
+    scaled = st.grad(lambda x: over(lambda v: v * st.psum(v * v, ("i", "j")))(x).sum())(x)
+    np.testing.assert_allclose(scaled, (x * x).sum() + 2 * x * x.sum(), rtol=1e-14)
+    named = st.vmap(lambda v: st.psum(v, ("i", "j")), axis_name=("i", "j"))
+    np.testing.assert_array_equal(named(x[0]), np.full(3, 6.0))
+    with pytest.raises(TransformError, match="named 'k'"):
+        over(lambda v: st.psum(v, ("i", "k")))(x)
+
+
+def test_minimum_of_integers() -> None:
+    for dtype, least in ((np.uint8, 0), (np.int8, -128)):
+        x = np.array([3, least, 1], dtype)
+        np.testing.assert_array_equal(lanes(lambda x: st.pmin(x, "i"), x), np.full(3, least, dtype))
