@@ -23,8 +23,6 @@ from stager.ir.dtypes import i64 as dtype_i64
 
 INLINED = 6
 """So many transcendentals of one loop stand in it; remainders call."""
-OFTEN = 200
-"""How much more often a guess is said to be right: so that LLVM keeps the branch."""
 BLOCK_STEPS = 16
 """A long float sum adds this many values per lane before it folds them."""
 
@@ -247,20 +245,13 @@ class BodyEmitter:
         b = self.e.b
         before, seldom, joined = b.block, b.append_basic_block("seldom"), b.append_basic_block("joined")
         if when:
-            self._branch(condition.ir, joined, seldom)
+            self.e.branch(condition.ir, joined, seldom)
         else:
-            self._branch(self.e.scalars(1).not_(condition).ir, joined, seldom)
+            self.e.branch(self.e.scalars(1).not_(condition).ir, joined, seldom)
         b.position_at_end(seldom)
         b.branch(joined)
         b.position_at_end(joined)
         return self._join((usual, before), (other, seldom))
-
-    def _branch(self, condition: Any, often: Any, seldom: Any) -> None:
-        """Ends the block: a condition that mostly holds, and stays a branch."""
-        branch = self.e.b.cbranch(condition, often, seldom)
-        weights = [ir.Constant(ir.IntType(32), n) for n in (OFTEN, 1)]
-        text = ir.MetaDataString(self.e.module, "branch_weights")
-        branch.set_metadata("prof", self.e.module.add_metadata([text, *weights]))
 
     def _join(self, *ways: tuple[Val, Any]) -> Val:
         out = self.e.b.phi(ways[0][0].ir.type)
@@ -302,13 +293,13 @@ class BodyEmitter:
         b, sb = self.e.b, self.e.scalars(1)
         before, seldom, joined = b.block, b.append_basic_block("seldom"), b.append_basic_block("inside")
         right = b.icmp_unsigned("<", x.ir, n.ir) if check else b.icmp_signed(">=", x.ir, i64(0))
-        self._branch(right, joined, seldom)
+        self.e.branch(right, joined, seldom)
         b.position_at_end(seldom)
         wrapped = sb.add(x, n)
         if check:
             if self.wrong is None:
                 self.wrong = b.append_basic_block("bad")
-            self._branch(b.icmp_unsigned("<", wrapped.ir, n.ir), joined, self.wrong)
+            self.e.branch(b.icmp_unsigned("<", wrapped.ir, n.ir), joined, self.wrong)
         else:
             b.branch(joined)
         b.position_at_end(joined)

@@ -34,6 +34,8 @@ from stager.ir.dims import Apply, Dim, Expr, Sym, dim_max, symbols_of
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
 PTR = ir.PointerType()
 NULL = ir.Constant(PTR, None)
+OFTEN = 200
+"""How much more often a condition is said to hold that mostly does: so that LLVM keeps the branch."""
 
 
 def i64(n: int) -> Any:
@@ -169,6 +171,14 @@ class FunctionEmitter:
         self.b.position_at_end(stop)
         self.leave(status)
         self.b.position_at_end(on)
+
+    def branch(self, condition: Any, often: Any, seldom: Any) -> None:
+        """Ends the block: a condition that mostly holds, and stays a branch."""
+        branch = self.b.cbranch(condition, often, seldom)
+        weights = [ir.Constant(I32, n) for n in (OFTEN, 1)]
+        branch.set_metadata(
+            "prof", self.module.add_metadata([ir.MetaDataString(self.module, "branch_weights"), *weights])
+        )
 
     def fail(self, exception: str, text: str, *details: Any) -> None:
         """Returns the status of an error; `details` are i64 values for its text. The current place ends."""

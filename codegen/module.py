@@ -33,6 +33,9 @@ LEAST_CHUNK = 16
 """Loops whose turns take longer look at every turn, or every few, whether to stop."""
 
 
+WHILE_PERIOD = 256
+"""Turns of a `while` between two looks at whether to stop."""
+
 
 def emit_program(program: Program, target: Target, *, threads: bool = True, blas: bool = False) -> ModuleEmitter:
     """The module of a scheduled and planned program."""
@@ -175,6 +178,7 @@ def _chunks(e: FunctionEmitter, s: Loop, lo: Any, hi: Any) -> None:
     last = b.icmp_unsigned("<=", left, i64(abs(far)))
     stop = b.select(last, hi, b.add(start, i64(far)))
     with e.scope(), e.loop(start, stop, s.step, name="for") as i:
+        b.assume(b.icmp_signed("<" if up else ">", i, hi))  # which the limits of chunks hide
         _turn(e, s, i)
     b.cbranch(last, after, between)
     b.position_at_end(between)
@@ -186,23 +190,26 @@ def _chunks(e: FunctionEmitter, s: Loop, lo: Any, hi: Any) -> None:
 
 def _while(e: FunctionEmitter, s: While) -> None:
     b = e.b
-    test, body, done = (b.append_basic_block(n) for n in ("while", "do", "done"))
+    chunk, test, body, done = (b.append_basic_block(n) for n in ("turns", "while", "do", "done"))
     swapped = _open_swaps(e, s)
+    b.branch(chunk)
+    b.position_at_end(chunk)
+    e.poll()
+    before = b.block
     b.branch(test)
     b.position_at_end(test)
-    counter = e.alloca(I64, "turns")
-    e.entry.store(i64(0), counter)
+    left = b.phi(I64, "left")  # turns until the next look at whether to stop
+    left.add_incoming(i64(WHILE_PERIOD), before)
     with e.scope():
-        turns = b.add(b.load(counter, typ=I64), i64(1))
-        b.store(turns, counter)
-        _poll_sometimes(e, turns, 256)
         emit_steps(e, s.test)
         sb = e.scalars(1)
         go_on = sb.load(e.pointer(s.condition), s.condition.dtype)
         b.cbranch(go_on.ir, body, done)
         b.position_at_end(body)
         emit_steps(e, s.body)
-        b.branch(test)
+        fewer = b.sub(left, i64(1), flags=("nsw",))
+        left.add_incoming(fewer, b.block)
+        e.branch(b.icmp_signed("!=", fewer, i64(0)), test, chunk)
     b.position_at_end(done)
     _close_swaps(e, s, swapped)
 
