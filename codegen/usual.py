@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from stager.codegen.extremes import put_last
 from stager.codegen.index import Ix
 from stager.codegen.program import Buffer, Instr, Leaf, Loop, Move, Nest, Program, Reduction, Store, Switch, While, walk
 from stager.ir.dims import substitute, symbol
@@ -69,6 +70,8 @@ class _Turn:
             late.append(reads or any(late[a] for a in i.args))
             if scalar and i.op == "apply" and i.data.op.name == "select" and i.dtype.kind == "f" and late[i.args[0]]:
                 _mark(body, i)
+        if scalar:
+            put_last(leaf.stage, late)
         for s in _results(leaf):
             self.waits[id(s.buffer.storage), s.at] = late[s.value]
 
