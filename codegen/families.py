@@ -27,8 +27,14 @@ REDUCTIONS = {
 
 def lower_reduction(w: Walk, node: Node) -> None:
     """reduce_* over `axes`, argmax and argmin along `axis`."""
+    from stager.codegen import routines
+
     (x,) = node.args
     kind = REDUCTIONS[node.op.name]
+    if kind.startswith("arg"):
+        routine = routines.find(node)
+        if routine is not None and routine.lower is not None and routine.lower(w, node):
+            return
     axes = node.params["axes"] if "axes" in node.params else (node.params["axis"],)
     out = w.result(Value(node))
     sb = w.stage()

@@ -271,6 +271,13 @@ class Walk:
     def _is_memory(self, v: Value) -> bool:
         return value_key(self.origin(v)) in self.ctx.buffers
 
+    def in_memory(self, v: Value) -> bool:
+        """Whether a value is a view of something that has been computed."""
+        root = self.origin(v)
+        while root.node.op.family == "view" and value_key(root) not in self.ctx.buffers:
+            root = self.origin(root.node.args[0])
+        return value_key(root) in self.ctx.buffers
+
     def origin(self, v: Value) -> Value:
         """Follows region inputs to the value that they are."""
         while (alias := self.ctx.aliases.get(value_key(v))) is not None:

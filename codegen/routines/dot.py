@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from stager.codegen.emit import I32, PTR, FunctionEmitter, i64
 from stager.codegen.products import ARGUMENTS, PRODUCTS
 from stager.codegen.program import Buffer, Routine, Storage
-from stager.codegen.pull import value_key
 from stager.codegen.routines import RoutineSpec
 from stager.codegen.routines.gemm import (
     BLOCK_COLUMNS,
@@ -179,7 +178,7 @@ def lower_dot(w: Walk, node: Node) -> bool:
     else:
         guess = [_operand(w, x, x_groups), _operand(w, y, y_groups)]
     ways = methods(node, matrices(node, *guess), w.ctx.target, w.ctx.blas)
-    if ways[0] == "nest" or (ways[0] == "dots" and not all(_in_memory(w, v) for v in (x, y))):
+    if ways[0] == "nest" or (ways[0] == "dots" and not all(w.in_memory(v) for v in (x, y))):
         return False
     inputs = [_operand(w, x, x_groups), _operand(w, y, y_groups)] if m == 1 or n == 1 else guess
     out = Value(node)
@@ -199,18 +198,10 @@ def lower_dot(w: Walk, node: Node) -> bool:
     return True
 
 
-def _in_memory(w: Walk, v: Value) -> bool:
-    """Whether an operand is a view of something that has been computed."""
-    root = w.origin(v)
-    while root.node.op.family == "view" and value_key(root) not in w.ctx.buffers:
-        root = w.origin(root.node.args[0])
-    return value_key(root) in w.ctx.buffers
-
-
 def _layout(w: Walk, v: Value, groups: list[list[int]]) -> Buffer:
     """How an operand lies in memory, or would lie: nothing is computed for it."""
     dense = Buffer(Storage("temp", "layout", 0), v.type.dtype, v.shape)
-    b = w.as_buffer(v) if _in_memory(w, v) else dense
+    b = w.as_buffer(v) if w.in_memory(v) else dense
     return b if all(joined(b, axes) is not None for axes in groups[1:]) else dense
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stager.codegen.compile import compile_graph
+from stager.codegen.target import Target
 from stager.ir.dims import symbol
 from stager.ir.dtypes import DTYPES
 from stager.ir.types import Type
 from tests.codegen.build import G
-from tests.codegen.run import compiled
+from tests.codegen.run import Runner, compiled
 
 rng = np.random.default_rng(13)
 
@@ -62,3 +64,46 @@ def test_symbolic_size() -> None:
         got = run(a)
         np.testing.assert_array_equal(got[0], np.argmax(a, axis=1))
         np.testing.assert_array_equal(got[1], np.argmin(a, axis=0))
+
+
+def lines(dtype: str, n: int) -> list[np.ndarray]:
+    d = DTYPES[dtype]
+    if d.kind == "f":
+        x = rng.standard_normal((5, n)).astype(d.np)
+        x[1, rng.integers(n, size=3)] = np.nan
+        x[2] = -np.inf
+        x[3] = np.round(x[3])
+        x[4, -1] = np.inf
+        return [*x, np.full(n, np.nan, d.np), np.where(np.arange(n) < n - 1, -0.0, 0.0).astype(d.np)]
+    info = np.iinfo(d.np)
+    x = rng.integers(info.min, info.max, (3, n), d.np, endpoint=True)
+    x[1] = x[1] // 16
+    x[2] = info.min
+    return [*x, np.full(n, info.max, d.np), np.arange(n).astype(d.np)]
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32", "i64", "i32", "i8", "u16"])
+@pytest.mark.parametrize("n", [256, 257, 1000, 4099, 70_001])
+def test_long_lines(dtype: str, n: int) -> None:
+    g = G()
+    one, many = g.input(Type(DTYPES[dtype], (n,))), g.input(Type(DTYPES[dtype], (3, n)))
+    outs = [g.emit(kind, one, axis=0) for kind in ("argmax", "argmin")]
+    outs += [g.emit(kind, many, axis=1) for kind in ("argmax", "argmin")]
+    run = compiled(g.output(*outs))
+    for a in lines(dtype, n):
+        stack = np.stack([a, np.roll(a, n // 2), a[::-1]])
+        for got, want in zip(
+            run(a, stack),
+            (np.argmax(a), np.argmin(a), np.argmax(stack, axis=1), np.argmin(stack, axis=1)),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
+def test_long_lines_on_lesser_vectors(target: str) -> None:
+    g = G()
+    x = g.input(Type(DTYPES["f64"], (1003,)))
+    run = Runner(compile_graph(g.output(g.emit("argmax", x, axis=0)), Target.named(target)))
+    for a in lines("f64", 1003):
+        np.testing.assert_array_equal(run(a)[0], np.argmax(a))
