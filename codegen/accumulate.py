@@ -206,6 +206,32 @@ class Accumulator:
         return b.select(take, y[0], x[0]), b.select(take, y[1], x[1])
 
 
+class Carry:
+    """A fold in progress: the value that each element has, per lane and copy."""
+
+    def __init__(self, e: FunctionEmitter, dtype: DType, width: int, initial: list[Val]) -> None:
+        self.e = e
+        self.dtype = dtype
+        self.type = e.scalars(width).type(dtype)
+        self.blocked = False
+        self.lanes = False
+        self.slots = [e.alloca(self.type) for _ in initial]
+        for slot, x in zip(self.slots, initial, strict=True):
+            e.b.store(x.ir, slot)
+
+    def get(self, u: int) -> Val:
+        """The value of copy `u` now."""
+        return Val(self.e.b.load(self.slots[u], typ=self.type), self.dtype)
+
+    def set(self, values: list[Val]) -> None:
+        """The values after this point."""
+        for slot, x in zip(self.slots, values, strict=True):
+            self.e.b.store(x.ir, slot)
+
+    def results(self) -> list[Val]:
+        return [self.get(u) for u in range(len(self.slots))]
+
+
 def _corrected(b: ScalarBuilder, total: Val, error: Val) -> Val:
     # the error of an infinite or NaN total is NaN and says nothing
     return b.select(b.isnan(error), total, b.add(total, error))

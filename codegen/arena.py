@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from stager.codegen.inplace import buffers_of
+from stager.codegen.book import buffers_of
 from stager.codegen.program import Allocate, Buffer, Loop, MapLanes, Program, Storage, Switch, While, walk
 from stager.ir.abi import ARENA_ALIGN
 from stager.ir.dims import Dim, symbols_of
@@ -111,7 +111,7 @@ def _allocate(steps: list[Any], results: dict[int, Buffer]) -> None:
                 case Switch():
                     inner = s.branches
             if inner:
-                later = {id(x) for pair in getattr(s, "swaps", ()) for x in pair}
+                later = {id(x) for x in getattr(s, "moving", ())}
                 walk(steps[at + 1 :], lambda x: later.update(id(b.storage) for b in buffers_of(x)))
                 bodies: Counter[int] = Counter()
                 for body in inner:
@@ -181,7 +181,7 @@ def _spans(program: Program) -> dict[int, tuple[int, int]]:
             at = clock
             records.extend((id(b.storage), loops, at) for b in buffers_of(s))
             if isinstance(s, Loop | While):
-                records.extend((id(x), loops, at) for pair in s.swaps for x in pair)
+                records.extend((id(x), loops, at) for x in s.moving)
             bodies: list[list[Any]] = []
             match s:
                 case Loop() | MapLanes():

@@ -50,6 +50,7 @@ class BodyEmitter:
         self.bad_scalar: Any = None
         self.leaves_early = False  # a scalar index that is out of bounds ends the loops at once, in block `wrong`
         self.wrong: Any = None
+        self.accumulators: list[Any] = []
         self.shared = {a.var for a in nest.outer}
         if nest.block:
             self.shared.discard(nest.outer[-1].var)
@@ -90,6 +91,9 @@ class BodyEmitter:
             for a in i.args:
                 level = max(level, self.level[a])
                 varies = varies or self.varies[a]
+            if i.op == "carry":
+                level = len(self.loops) - 1
+                varies = vector is not None and self.stage.reductions[i.data].at.coef(vector) != 0
             self.level[n], self.varies[n] = level, varies
             if leaf.jam is not None and (
                 any(v == leaf.jam or (v >= DYNAMIC and v - DYNAMIC in self.jammed) for v in i.variables())
@@ -118,7 +122,7 @@ class BodyEmitter:
         bits = 8
         for n in self.needed:
             i = self.body[n]
-            if self.varies[n] and i.op in ("load", "apply", "mul") and i.dtype is not b1:
+            if self.varies[n] and i.op in ("load", "carry", "apply", "mul") and i.dtype is not b1:
                 bits = max(bits, i.dtype.bits)
         if any(r.kind.startswith("arg") for r in self.stage.reductions):
             points = product(a.extent for a in self.loops if a.reduce)
@@ -238,6 +242,9 @@ class BodyEmitter:
                 return out
             case "bound":
                 return self._bound(sb, i, u, width)
+            case "carry":
+                before: Val = self.accumulators[i.data].get(u)
+                return before
         raise AssertionError(f"internal: no emission for {i.op}")
 
     def _guess(self, condition: Val, usual: Val, other: Val, when: bool) -> Val:

@@ -59,8 +59,10 @@ def compile_graph(
     `runtime/blas.py` are there where the code will run; without them large products are generated too. `assemble`:
     False leaves it at LLVM text, for what links it with more."""
     from stager.codegen.arena import plan
+    from stager.codegen.fills import hoist_fills
     from stager.codegen.fuse import fuse
     from stager.codegen.inplace import share
+    from stager.codegen.inward import inward
     from stager.codegen.join import join
     from stager.codegen.late import mark_late
     from stager.codegen.lower import lower
@@ -76,6 +78,8 @@ def compile_graph(
     join(program)
     rotate(program)
     share(program)
+    hoist_fills(program)
+    inward(program)
     mark_late(program)
     mark_usual(program)
     clock("fuse")

@@ -18,7 +18,6 @@ from stager.codegen.program import (
     Check,
     Loop,
     MapLanes,
-    Move,
     Read,
     Reduction,
     Routine,
@@ -210,13 +209,16 @@ def _carried(w: Walk, node: Node, first: int, n: int) -> list[Buffer]:
 
 
 def _bring_back(w: Walk, region: _Region, inner: Walk, carried: list[Buffer]) -> None:
-    """Moves the new values of carries into the carries' buffers."""
-    moves: list[Move] = []
-    homes = {id(b.storage) for b in carried}
+    """Moves the new values of carries into the carries' buffers, each before its place gets a new value itself."""
+    moves: list[tuple[Value, Buffer, Buffer]] = []
+    homes = {id(b.storage): b for b in carried}
     for r, b in zip(region.outputs, carried, strict=True):
         origin = inner.origin(r)
         found = w.ctx.buffers.get(value_key(origin))
         if found is not None and found.storage is b.storage:
+            continue
+        if found is not None and r.type.size != 1 and _trades(b, found, homes):
+            moves.append((r, b, found))
             continue
         if found is None or id(found.storage) in homes or found.storage.kind in ("input", "constant"):
             copy = _stack(w, r.type, "n") if r.type.size == 1 else w.ctx.temp(r.type, "n")
@@ -226,8 +228,28 @@ def _bring_back(w: Walk, region: _Region, inner: Walk, carried: list[Buffer]) ->
             copy = w.ctx.temp(r.type, "n")
             inner.realise(r, copy)
             found = copy
-        moves.append(Move(b, found))
-    inner.steps.extend(moves)
+        moves.append((r, b, found))
+    ordered: list[tuple[Buffer, Buffer]] = []
+    while moves:
+        read = {id(found.storage) for _, _, found in moves}
+        k = next((k for k, (_, b, _) in enumerate(moves) if id(b.storage) not in read), None)
+        if k is None:  # all in a ring: one of them steps aside
+            r, b, _ = moves[0]
+            copy = w.ctx.temp(r.type, "n")
+            inner.realise(r, copy)
+            moves[0] = (r, b, copy)
+            continue
+        _, b, found = moves.pop(k)
+        ordered.append((b, found))
+    inner.move(ordered)
+
+
+def _trades(b: Buffer, found: Buffer, homes: dict[int, Buffer]) -> bool:
+    """Whether a carry's new value is the whole of another carry's array."""
+    home = homes.get(id(found.storage))
+    if home is None:
+        return False
+    return b.is_dense and found.is_dense and home.is_dense and (b.shape, b.offset) == (found.shape, found.offset)
 
 
 def _settle(w: Walk, node: Node, buffers: list[Buffer]) -> None:

@@ -203,6 +203,16 @@ class FunctionEmitter:
         flag = b.load(self._field(CONTEXT_INTERRUPTED), typ=I32, align=4)
         self.leave_if(self.b.icmp_signed("!=", flag, ir.Constant(I32, 0)), STATUS_INTERRUPTED)
 
+    def poll_sometimes(self, count: Any, period: int) -> None:
+        """Every `period`-th turn, a power of two, asks whether to stop."""
+        b = self.b
+        ask, on = b.append_basic_block("poll"), b.append_basic_block("polled")
+        b.cbranch(b.icmp_signed("==", b.and_(count, i64(period - 1)), i64(period - 1)), ask, on)
+        b.position_at_end(ask)
+        self.poll()
+        b.branch(on)
+        b.position_at_end(on)
+
     def call_pointer(self, function: Any, result: Any, args: Sequence[Any]) -> Any:
         """Calls the C function at an address."""
         type = ir.FunctionType(result, [a.type for a in args])

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stager.codegen.book import buffers_of
 from stager.codegen.index import Facts, Ix
-from stager.codegen.inplace import buffers_of
 from stager.codegen.program import (
     Buffer,
     Check,
@@ -91,7 +91,7 @@ def body_of(loop: Loop, around: Mapping[str, Dim] | None = None) -> Body | None:
 
 def independent(loop: Loop, program: Program) -> bool:
     """Whether the iterations of a loop may run in any order, and at the same time."""
-    if loop.swaps or isinstance(loop.lower, Buffer) or isinstance(loop.upper, Buffer):
+    if loop.moving or isinstance(loop.lower, Buffer) or isinstance(loop.upper, Buffer):
         return False
     body = body_of(loop)
     if body is None:
@@ -130,7 +130,7 @@ def _accesses(step: Any) -> list[tuple[Buffer, Access]] | None:
     """What a step itself touches; None for what has to keep its order."""
     if isinstance(step, Nest):
         return list(_of_nest(step))
-    if isinstance(step, Check) or (isinstance(step, Move) and step.swap) or getattr(step, "swaps", None):
+    if isinstance(step, Check) or (isinstance(step, Move) and step.swap) or getattr(step, "moving", None):
         return None
     if isinstance(step, Routine) and step.node.op.ordered:
         return None

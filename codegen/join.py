@@ -62,7 +62,7 @@ def _partner(before: list[Any], second: Loop, facts: Facts, names: Names) -> int
 def _fits(first: Loop, second: Loop, between: list[Nest], facts: Facts, names: Names) -> bool:
     if first.step != second.step or not _same(first.lower, second.lower) or not _same(first.upper, second.upper):
         return False
-    if first.swaps or second.swaps:
+    if first.moving or second.moving:
         return False
     one, two = body_of(first, names), body_of(second, names)
     if one is None or two is None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from stager.codegen.accumulate import Accumulator
+from stager.codegen.accumulate import Accumulator, Carry
 from stager.codegen.body import BLOCK_STEPS, BodyEmitter
 from stager.codegen.emit import I64, FunctionEmitter, i64
 from stager.codegen.index import DYNAMIC
@@ -30,6 +30,8 @@ UNROLL_OPS = 64
 """A loop of constant extent is unrolled while its copies have at most this many instructions."""
 FEW = 2
 """So many vectors of elements, where how many there are is not known before, are reduced one by one."""
+TURNS = 1 << 12
+"""Turns of a fold between two looks at whether to stop."""
 INDEX_ERROR = "index {0} is out of bounds for axis {1} with size {2}"
 EMPTY_ERROR = "cannot do a non-empty take from an empty axes."
 
@@ -240,6 +242,8 @@ class _LeafEmitter(BodyEmitter):
         else:
             with self._steps(lo, hi, 1, name=f"i{k}") as i:
                 self.variables[axis.var] = i
+                if axis.reduce and self.stage.folds and self._is_long(axis):
+                    self.e.poll_sometimes(i, TURNS)
                 self._level(k)
         self._restore(saved)
         self.variables.pop(axis.var, None)
@@ -457,6 +461,9 @@ class _LeafEmitter(BodyEmitter):
         lanes = vector_axis is not None and vector_axis.reduce
         width, unroll = (self.full_width, leaf.unroll) if lanes else (self.width, self.unroll)
         self.accumulators = []
+        if self.stage.folds:
+            self._fold(k)
+            return
         for r in self.stage.reductions:
             dtype = self.body[r.value].dtype
             blocked = self.fold_level is not None and r.kind == "sum" and dtype.kind == "f"
@@ -479,6 +486,31 @@ class _LeafEmitter(BodyEmitter):
             for u, value in enumerate(acc.results()):
                 self._store(r.buffer, r.at, value, u, r.combine)
         self.width, self.unroll, self.mask = state
+
+    def _fold(self, k: int) -> None:
+        """Loop k and those inside of it, in order, over values that stay in registers."""
+        e = self.e
+        if any(self._is_long(a) for a in self.loops[k:]):
+            e.poll()
+        for r in self.stage.reductions:
+            varies = self.leaf.vector is not None and r.at.coef(self.leaf.vector) != 0
+            width, copies = (self.width, self.unroll) if varies else (1, 1)
+            if r.first is None:
+                i = Instr("load", r.buffer.dtype, (), (r.buffer, r.at))
+                first = [self._load(i, u, width) for u in range(copies)]
+            else:
+                first = [e.scalars(width).const(r.buffer.dtype, r.first)] * copies
+            self.accumulators.append(Carry(e, r.buffer.dtype, width, first))
+        state = (self.width, self.unroll, self.mask)
+        self._loop(k)
+        self.width, self.unroll, self.mask = state
+        for r, carry in zip(self.stage.reductions, self.accumulators, strict=True):
+            for u, value in enumerate(carry.results()):
+                self._store(r.buffer, r.at, value, u, "set")
+
+    @staticmethod
+    def _is_long(a: LoopAxis) -> bool:
+        return not isinstance(a.extent, int) or a.extent >= TURNS
 
     def _blocks(self, k: int) -> None:
         """Loop k in blocks; after each the sums fold."""
@@ -514,6 +546,15 @@ class _LeafEmitter(BodyEmitter):
             for u in range(self._copies(self._store_varies(s.at, s.value), jammed)):
                 self._store(s.buffer, s.at, None, u, s.combine, s.value)
         if not self.stage.reductions:
+            return
+        if self.stage.folds:
+            new = []
+            for r, carry in zip(self.stage.reductions, self.accumulators, strict=True):
+                varies = self.leaf.vector is not None and r.at.coef(self.leaf.vector) != 0
+                width = self.width if varies else 1
+                new.append([self._operand(r.value, u, width) for u in range(len(carry.slots))])
+            for carry, values in zip(self.accumulators, new, strict=True):
+                carry.set(values)
             return
         for r, acc in zip(self.stage.reductions, self.accumulators, strict=True):
             vector = self.leaf.vector

@@ -400,6 +400,10 @@ class Walk:
                 self.realise(v, copy)
                 b = copy
             moves.append((target, b))
+        self.move(moves)
+
+    def move(self, moves: list[tuple[Buffer, Buffer]]) -> None:
+        """Copies dense buffers into others, that may be strided, in order."""
         for target, b in moves:
             if target.is_dense:
                 self.steps.append(Move(target, b))

@@ -49,7 +49,7 @@ def weight(i: Instr) -> int:
     """What an instruction costs beside an addition; loads are counted apart."""
     if i.op == "apply":
         return WEIGHTS.get(i.data.op.name, 1)
-    return 0 if i.op in ("const", "load") else 1
+    return 0 if i.op in ("const", "load", "carry") else 1
 
 
 def is_dear(i: Instr) -> bool:
@@ -62,6 +62,8 @@ def best_axis(leaf: Leaf, lanes: int) -> LoopAxis | None:
     best, least = None, _scalar(leaf)
     for a in leaf.loops:
         if isinstance(a.extent, int) and a.extent < min(4, lanes // 2):
+            continue
+        if a.reduce and leaf.stage.folds:
             continue
         cost = _along(leaf, a, lanes)
         if cost < least:
@@ -111,6 +113,9 @@ def _varying(stage: Stage, var: int | None) -> list[bool]:
         return [True] * len(stage.body)
     out: list[bool] = []
     for i in stage.body:
+        if i.op == "carry":
+            out.append(stage.reductions[i.data].at.coef(var) != 0)
+            continue
         out.append(
             any(v == var or (v >= DYNAMIC and out[v - DYNAMIC]) for v in i.variables()) or any(out[a] for a in i.args)
         )

@@ -21,17 +21,21 @@ from stager.codegen.program import (
     Read,
     Routine,
     Scalar,
+    Storage,
     Switch,
     While,
 )
 from stager.codegen.scalar import Val
 from stager.codegen.target import Target
-from stager.ir.dims import product
+from stager.ir.dims import Dim, product
 from stager.ir.dtypes import i64 as dtype_i64
 
 LEAST_CHUNK = 16
 """Loops whose turns take longer look at every turn, or every few, whether to stop."""
-
+LARGE_BYTES = 4096
+"""From so many bytes on an array is copied in vectors."""
+EXCHANGED = 2048
+"""Bytes that change places at once."""
 
 WHILE_PERIOD = 256
 """Turns of a `while` between two looks at whether to stop."""
@@ -86,7 +90,24 @@ def _move(e: FunctionEmitter, m: Move) -> None:
         sb = e.scalars(1)
         sb.store(sb.load(e.pointer(m.source), m.source.dtype), e.pointer(m.target))
         return
-    copy_bytes(e, e.pointer(m.target), e.pointer(m.source), e.dim(product(m.target.shape) * m.target.dtype.itemsize))
+    copy_array(e, e.pointer(m.target), e.pointer(m.source), product(m.target.shape) * m.target.dtype.itemsize)
+
+
+def copy_array(e: FunctionEmitter, to: Any, source: Any, nbytes: Dim) -> None:
+    """Copies an array that lies apart. Large ones in vectors: the C library would copy what the caches hold by
+    instructions that go around them."""
+    lanes = e.target.vector_bits // 64
+    if lanes == 0 or (isinstance(nbytes, int) and nbytes < LARGE_BYTES):
+        copy_bytes(e, to, source, e.dim(nbytes))
+        return
+    b, t, step = e.b, ir.VectorType(I64, lanes), 8 * lanes
+    whole = b.and_(e.dim(nbytes), i64(-4 * step))
+    with e.loop(0, whole, 4 * step, name="copy") as at:
+        places = [b.add(at, i64(step * k)) for k in range(4)]
+        values = [b.load(e.offset(source, p), typ=t, align=1) for p in places]
+        for p, x in zip(places, values, strict=True):
+            b.store(x, e.offset(to, p), align=1)
+    copy_bytes(e, e.offset(to, whole), e.offset(source, whole), b.sub(e.dim(nbytes), whole))
 
 
 def copy_bytes(e: FunctionEmitter, to: Any, source: Any, n: Any) -> None:
@@ -100,45 +121,75 @@ def copy_bytes(e: FunctionEmitter, to: Any, source: Any, n: Any) -> None:
 def _open_swaps(e: FunctionEmitter, s: Loop | While) -> list[tuple[Any, Any]]:
     """Slots that hold the present addresses of storages which change places."""
     originals = []
-    for pair in s.swaps:
-        for storage in pair:
-            base = e.base(storage)
-            slot = e.alloca(PTR, storage.name)
-            e.b.store(base, slot)
-            originals.append((storage, base))
-            e.pointers.pop(id(storage), None)
-            e.slots[id(storage)] = slot
+    for storage in s.moving:
+        base = e.base(storage)
+        slot = e.alloca(PTR, storage.name)
+        e.b.store(base, slot)
+        originals.append((storage, base))
+        e.pointers.pop(id(storage), None)
+        e.slots[id(storage)] = slot
     return originals
 
 
 def _close_swaps(e: FunctionEmitter, s: Loop | While, originals: list[tuple[Any, Any]]) -> None:
     """After the loop every carry is in its own storage again."""
-    b = e.b
     homes = {id(storage): base for storage, base in originals}
     for carry, _ in s.swaps:
-        base = homes[id(carry)]
-        now = b.load(e.slots[id(carry)], typ=PTR)
-        elsewhere, home = b.append_basic_block("elsewhere"), b.append_basic_block("home")
-        b.cbranch(b.icmp_unsigned("!=", now, base), elsewhere, home)
-        b.position_at_end(elsewhere)
-        with e.scope():
-            copy_bytes(e, base, now, e.dim(carry.nbytes))
-        b.branch(home)
-        b.position_at_end(home)
+        _bring_home(e, carry, homes[id(carry)])
+    for trade in s.trades:
+        if len(trade.kept) > 1:
+            _send_home(e, trade.places, homes)
+            continue
+        for storage in trade.kept:
+            _bring_home(e, storage, homes[id(storage)])
     for storage, base in originals:
         del e.slots[id(storage)]
         e.pointers[id(storage)] = base
 
 
-def _poll_sometimes(e: FunctionEmitter, count: Any, period: int) -> None:
-    """Every `period`-th turn asks whether to stop."""
+def _bring_home(e: FunctionEmitter, storage: Storage, base: Any) -> None:
+    """An array that changed places is copied into its own, if it is elsewhere."""
     b = e.b
-    ask, on = b.append_basic_block("poll"), b.append_basic_block("polled")
-    b.cbranch(b.icmp_signed("==", b.and_(count, i64(period - 1)), i64(period - 1)), ask, on)
-    b.position_at_end(ask)
-    e.poll()
-    b.branch(on)
-    b.position_at_end(on)
+    now = b.load(e.slots[id(storage)], typ=PTR)
+    elsewhere, home = b.append_basic_block("elsewhere"), b.append_basic_block("home")
+    b.cbranch(b.icmp_unsigned("!=", now, base), elsewhere, home)
+    b.position_at_end(elsewhere)
+    with e.scope():
+        copy_array(e, base, now, storage.nbytes)
+    b.branch(home)
+    b.position_at_end(home)
+
+
+def _send_home(e: FunctionEmitter, group: list[Storage], homes: dict[int, Any]) -> None:
+    """Every array of a group that changed places goes back to its own: it and what stands there change contents."""
+    b = e.b
+    slots = [e.slots[id(x)] for x in group]
+    for k, storage in enumerate(group[:-1]):
+        base = homes[id(storage)]
+        for other in slots[k + 1 :]:
+            here, on = b.append_basic_block("guest"), b.append_basic_block("on")
+            b.cbranch(b.icmp_unsigned("==", b.load(other, typ=PTR), base), here, on)
+            b.position_at_end(here)
+            with e.scope():
+                away = b.load(slots[k], typ=PTR)
+                _exchange_bytes(e, base, away, e.dim(storage.nbytes))
+                b.store(away, other)
+                b.store(base, slots[k])
+            b.branch(on)
+            b.position_at_end(on)
+
+
+def _exchange_bytes(e: FunctionEmitter, x: Any, y: Any, n: Any) -> None:
+    """Two pieces of n (i64) bytes change contents."""
+    b = e.b
+    room = e.alloca(ir.ArrayType(I8, EXCHANGED), "room", 64)
+    with e.loop(0, n, EXCHANGED, name="piece") as start:
+        rest = b.sub(n, start)
+        size = b.select(b.icmp_signed("<", rest, i64(EXCHANGED)), rest, i64(EXCHANGED))
+        p, q = e.offset(x, start), e.offset(y, start)
+        copy_bytes(e, room, p, size)
+        copy_bytes(e, p, q, size)
+        copy_bytes(e, q, room, size)
 
 
 def _loop(e: FunctionEmitter, s: Loop) -> None:
@@ -146,7 +197,7 @@ def _loop(e: FunctionEmitter, s: Loop) -> None:
     swapped = _open_swaps(e, s)
     if s.period < LEAST_CHUNK:
         with e.loop(lo, hi, s.step, name="for") as i:
-            _poll_sometimes(e, i, s.period)
+            e.poll_sometimes(i, s.period)
             _turn(e, s, i)
     else:
         _chunks(e, s, lo, hi)

@@ -75,6 +75,8 @@ class Buffer:
 class Instr:
     """One instruction of a body.
 
+    "carry": data the number of a fold of the stage, the value that it has before this point.
+
     op "load": data (buffer, Ix bytes). "const": data value. "index": data Ix, converted to dtype. "floordiv", "mod":
     data (Ix, Dim) -> i64. "apply": data the elementwise Node. "bound": args (index,), data (size, axis, mode) -> a safe
     i64 position. "value": data symbol name. `usual`: the argument that a select is guessed to give, 1 or 2.
@@ -121,7 +123,11 @@ class Store:
 
 @dataclass(slots=True, eq=False)
 class Reduction:
-    """`buffer[at] = monoid over the reduce axes of value`. `kind` sum, prod, max, min, or, and, argmax, argmin."""
+    """`buffer[at] = monoid over the reduce axes of value`. `kind` sum, prod, max, min, or, and, argmax, argmin.
+
+    Or fold: the points of the reduce axes run in order, each makes its value of the one before ("carry"), the first one
+    of what the buffer holds.
+    """
 
     kind: str
     buffer: Buffer
@@ -129,6 +135,12 @@ class Reduction:
     value: int
     index: Ix | None = None  # argmax, argmin: the position along the axis
     combine: str = "set"  # how the result joins what stands there, as a store's
+    first: Any = None  # fold: the number that every element begins with, where it is not what the buffer holds
+
+    @property
+    def begins_with_memory(self) -> bool:
+        """Whether it is a fold of what the buffer holds."""
+        return self.kind == "fold" and self.first is None
 
 
 @dataclass(slots=True, eq=False)
@@ -158,7 +170,7 @@ class Stage:
         """Ids of the storages read."""
         out = {id(b.storage) for b, _ in self.loads}
         out.update(id(s.buffer.storage) for s in self.stores if s.combine != "set")
-        out.update(id(r.buffer.storage) for r in self.reductions if r.combine != "set")
+        out.update(id(r.buffer.storage) for r in self.reductions if r.combine != "set" or r.begins_with_memory)
         return out
 
     def writes(self) -> set[int]:
@@ -167,7 +179,12 @@ class Stage:
 
     def ops(self) -> int:
         """How many scalar operations one point takes."""
-        return sum(i.op not in ("const", "index", "load") for i in self.body)
+        return sum(i.op not in ("const", "index", "load", "carry") for i in self.body)
+
+    @property
+    def folds(self) -> bool:
+        """Whether the reduce axes have an order."""
+        return any(r.kind == "fold" for r in self.reductions)
 
 
 @dataclass(slots=True, eq=False)
@@ -233,6 +250,14 @@ class Move:
 
 
 @dataclass(slots=True, eq=False)
+class Trade:
+    """Carries that change places among themselves in every turn; `kept` are those that are read behind the loop."""
+
+    places: list[Storage]
+    kept: list[Storage]
+
+
+@dataclass(slots=True, eq=False)
 class Loop:
     """`for symbol in range(lower, upper, step)` over `body`; carried arrays live in their buffers."""
 
@@ -243,7 +268,13 @@ class Loop:
     body: list[Any]
     period: int = 1024  # iterations between two looks at `ctx->interrupted`
     swaps: list[tuple[Storage, Storage]] = field(default_factory=list)  # pairs that change places every time
+    trades: list[Trade] = field(default_factory=list)
     also: list[str] = field(default_factory=list)  # further names of the index: of loops that were joined to this one
+
+    @property
+    def moving(self) -> list[Storage]:
+        """The storages that change places."""
+        return [x for group in (*self.swaps, *(t.places for t in self.trades)) for x in group]
 
 
 @dataclass(slots=True, eq=False)
@@ -254,6 +285,12 @@ class While:
     condition: Buffer
     body: list[Any]
     swaps: list[tuple[Storage, Storage]] = field(default_factory=list)
+    trades: list[Trade] = field(default_factory=list)
+
+    @property
+    def moving(self) -> list[Storage]:
+        """The storages that change places."""
+        return [x for group in (*self.swaps, *(t.places for t in self.trades)) for x in group]
 
 
 @dataclass(slots=True, eq=False)
@@ -453,7 +490,8 @@ def _body_lines(s: Stage) -> Iterator[str]:
         yield f"  {st.buffer.name}[{st.at.text(variable_name)}] {how} %{st.value}"
     for r in s.reductions:
         how = "=" if r.combine == "set" else f"{r.combine}="
-        yield f"  {r.buffer.name}[{r.at.text(variable_name)}] {how} {r.kind} %{r.value}"
+        first = "" if r.first is None else f" from {r.first}"
+        yield f"  {r.buffer.name}[{r.at.text(variable_name)}] {how} {r.kind} %{r.value}{first}"
 
 
 def instr_text(i: Instr) -> str:
@@ -468,6 +506,8 @@ def instr_text(i: Instr) -> str:
             return f"{i.dtype} {i.data.text(variable_name)}"
         case "floordiv" | "mod":
             return f"{i.op} {i.data[0].text(variable_name)}, {i.data[1]}"
+        case "carry":
+            return f"carry {i.data}"
         case "bound":
             return f"bound {args} < {i.data[0]} ({i.data[2]})"
         case "apply":

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from stager.codegen.book import buffers_of
 from stager.codegen.index import Ix
-from stager.codegen.inplace import buffers_of
 from stager.codegen.program import (
     Buffer,
     Leaf,
@@ -102,6 +102,8 @@ class _Rotation:
         """What computes the region, when nothing else touches the temporary or writes the array in the loop."""
         if carry.kind not in ("temp", "output", "input") or temp.kind != "temp" or id(carry) in self.swapping:
             return None
+        if any(b.storage is carry and not b.is_dense for b in self.program.inputs):
+            return None  # the copy would not have the caller's strides
         if isinstance(carry.nbytes, int) and carry.nbytes <= SMALL_BYTES:
             return None
         users = self.uses.get(id(temp), [])

@@ -465,7 +465,7 @@ def _ordered(leaf: Leaf, best: LoopAxis | None) -> list[LoopAxis]:
     if not stage.reductions:
         return others + ([best] if best is not None else [])
     spatial = [a for a in others if not a.reduce]
-    reduce = [a for a in others if a.reduce]
+    reduce = [a for a in (loops if stage.folds else others) if a.reduce]
     if best is None:
         return spatial + reduce
     return [*spatial, *reduce, best] if best.reduce else [*spatial, best, *reduce]
@@ -510,12 +510,13 @@ def collapse(nest: Nest) -> None:
 
 def _collapse(loops: list[LoopAxis], stages: list[Stage]) -> None:
     positions = [ix for s in stages for ix in _positions(s)]
+    ordered = any(s.folds for s in stages)
     again = True
     while again and len(loops) > 1:
         again = False
         for a in loops:
             for b in loops:
-                if a is b or a.reduce != b.reduce:
+                if a is b or a.reduce != b.reduce or (a.reduce and ordered):
                     continue
                 if all(ix.coef(a.var) == ix.coef(b.var) * b.extent for ix in positions):
                     _drop(stages, a.var)

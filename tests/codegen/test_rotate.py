@@ -97,3 +97,7 @@ def test_arguments_in_place(rng: np.random.Generator) -> None:
     sweeps(want)
     st.compile(sweeps)(got)
     np.testing.assert_allclose(got, want, rtol=1e-13)
+    strided = np.zeros(200)[::2]
+    strided[:] = u
+    st.compile(sweeps)(strided)
+    np.testing.assert_allclose(strided, want, rtol=1e-13)

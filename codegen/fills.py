@@ -1,0 +1,104 @@
+"""Fills that a loop repeats: an array begins every turn with one number everywhere and gets a region of new values.
+
+`near = np.zeros_like(b); near[1:-1, 1:-1] = f(b)`: what lies outside of the region never changes, and the region is
+written anew before anything reads it. So the fill runs once, before the loop. Turns that may run at the same time keep
+an array each, and so their fills.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stager.codegen.book import buffers_of
+from stager.codegen.independent import independent
+from stager.codegen.program import Leaf, Loop, MapLanes, Nest, Program, Store, Switch, While, walk
+from stager.ir.dims import symbols_of
+
+
+def hoist_fills(program: Program) -> None:
+    """Moves fills out of the loops that repeat them."""
+    uses: dict[int, list[Any]] = {}
+
+    def look(step: Any) -> None:
+        for b in buffers_of(step):
+            found = uses.setdefault(id(b.storage), [])
+            if not found or found[-1] is not step:
+                found.append(step)
+
+    walk(program.steps, look)
+    _Fills(program, uses).steps(program.steps)
+
+
+class _Fills:
+    """`uses`: the steps that touch a storage."""
+
+    def __init__(self, program: Program, uses: dict[int, list[Any]]) -> None:
+        self.program = program
+        self.uses = uses
+        self.known = set(program.symbols)  # no loop defines them
+
+    def steps(self, steps: list[Any]) -> None:
+        at = 0
+        while at < len(steps):
+            s = steps[at]
+            match s:
+                case Loop() | While():
+                    self.steps(s.body)
+                    found = [x for x in s.body if isinstance(x, Nest) and self._is_fill(x, s)]
+                    if found and isinstance(s, Loop) and independent(s, self.program):
+                        found = []
+                    for nest in found:
+                        s.body.remove(nest)
+                        steps.insert(at, nest)
+                        at += 1
+                case MapLanes():
+                    self.steps(s.body)
+                case Switch():
+                    for b in s.branches:
+                        self.steps(b)
+            at += 1
+
+    def _is_fill(self, nest: Nest, loop: Loop | While) -> bool:
+        """Whether a nest fills an array, and the first fill is as good as all of them."""
+        if nest.outer or nest.first or len(nest.leaves) != 1:
+            return False
+        (leaf,) = nest.leaves
+        stage = leaf.stage
+        if stage.reductions or stage.sequential or len(stage.stores) != 1 or any(i.op != "const" for i in stage.body):
+            return False
+        (store,) = stage.stores
+        storage = store.buffer.storage
+        if (
+            store.combine != "set"
+            or storage.kind != "temp"
+            or storage in loop.moving
+            or not self._constant(leaf, store)
+        ):
+            return False
+        users = self.uses[id(storage)]
+        if users[0] is not nest or any(s not in loop.body for s in users):
+            return False
+        second = users[1] if len(users) > 1 else None
+        for s in users[1:]:
+            if not isinstance(s, Nest):
+                return False
+            if s is not second and any(id(storage) in stage.writes() for stage in s.stages()):
+                return False
+        # the region is written whole before it is read, by every turn alike
+        if (
+            not isinstance(second, Nest)
+            or second.first
+            or any(id(storage) in stage.reads() for stage in second.stages())
+        ):
+            return False
+        written = [(x, s) for x in second.leaves for s in x.stage.stores if s.buffer.storage is storage]
+        reduced = any(r.buffer.storage is storage for x in second.leaves for r in x.stage.reductions)
+        if len(written) != 1 or reduced or written[0][0].stage.sequential or written[0][1].combine != "set":
+            return False
+        home = Leaf([*second.outer, *written[0][0].loops], written[0][0].stage)
+        return self._constant(home, written[0][1])
+
+    def _constant(self, leaf: Leaf, store: Store) -> bool:
+        """Whether a store goes to the same places in every turn, following nothing that the loop computes."""
+        dims = (store.at.const, *(c for _, c in store.at.terms), *(a.extent for a in leaf.loops))
+        return not store.at.is_dynamic and all(symbols_of(d) <= self.known for d in dims)
