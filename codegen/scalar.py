@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from stager.codegen.math.functions import MathFunctions
 
 
+class _Freeze(ir.Instruction):
+    """LLVM's `freeze`, which llvmlite's builder lacks."""
+
+    def descr(self, buf: list[str]) -> None:
+        (x,) = self.operands
+        buf.append(f"freeze {x.type} {x.get_reference()}\n")
+
+
 class Val(NamedTuple):
     """A register of the program being emitted: the llvmlite value and the element type that it holds."""
 
@@ -522,7 +530,14 @@ class ScalarBuilder:
             return self.select(self._compare(sign, x, y), x, y)
         if _is_number(y):  # one comparison: true as well where x is NaN
             return self.select(Val(self.builder.fcmp_unordered(sign, x.ir, y.ir), b1), x, y)
-        return self.select(self.isnan(x), x, self.select(self._compare(sign, x, y), x, y))
+        # frozen: LLVM would join the two questions, and the inner one alone is an instruction
+        inner = self._freeze(self.select(self._compare(sign, x, y), x, y))
+        return self.select(self.isnan(x), x, inner)
+
+    def _freeze(self, x: Val) -> Val:
+        frozen = _Freeze(self.builder.block, x.ir.type, "freeze", [x.ir])
+        self.builder._insert(frozen)
+        return Val(frozen, x.dtype)
 
     def fmin(self, x: Val, y: Val) -> Val:
         """The smaller; the other one where one is NaN."""
