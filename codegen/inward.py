@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stager.codegen.index import DYNAMIC, Facts, Ix
+from stager.codegen.index import Facts, Ix
 from stager.codegen.program import (
-    Buffer,
     Instr,
     Leaf,
     Loop,
@@ -24,14 +23,14 @@ from stager.codegen.program import (
     MapLanes,
     Nest,
     Program,
-    Read,
     Reduction,
     Stage,
     Store,
     Switch,
     While,
 )
-from stager.ir.dims import Dim, dim_max, floordiv, product, substitute, symbol, symbols_of
+from stager.codegen.turns import Turns, free_variable, positions
+from stager.ir.dims import Dim, product
 
 
 def inward(program: Program) -> None:
@@ -68,25 +67,13 @@ def _inside(loop: Loop, facts: Facts) -> list[Any] | None:
     nest = loop.body[0]
     if nest.outer or nest.scratch or nest.first or len(nest.leaves) != 1:
         return None
-    before: list[Any] = []
-    ends: list[Dim] = []
-    for k, end in enumerate((loop.lower, loop.upper)):
-        if isinstance(end, Buffer):
-            name = f"{loop.symbol}.{'from' if k == 0 else 'to'}"
-            facts.signed.add(name)
-            before.append(Read(name, end))
-            end = symbol(name)
-        ends.append(end)
-    lower, upper = ends
-    span = upper - lower if loop.step > 0 else lower - upper
-    turns = floordiv(span + (abs(loop.step) - 1), abs(loop.step))
-    turns = turns if facts.non_negative(turns) else dim_max(0, turns)
-    folded = _Turns(loop, nest.leaves[0], lower, turns, facts).folded()
+    turns = Turns(loop, facts)
+    folded = _Leaf(turns, nest.leaves[0]).folded()
     if folded is None:
         return None
     nest.leaves[:] = [folded]
     # what stood before the turns' own loop is computed even without turns: then it may be nowhere
-    return [*before, nest if facts.non_negative(turns - 1) else Switch(turns, [[], [nest]])]
+    return [*turns.before, nest if facts.non_negative(turns.count - 1) else Switch(turns.count, [[], [nest]])]
 
 
 def _begin(before: list[Any], leaf: Leaf) -> None:
@@ -145,36 +132,28 @@ def _places(at: Ix, loops: list[LoopAxis]) -> tuple[Dim, list[tuple[Dim, Dim]]]:
     return at.const, sorted(steps, key=str)
 
 
-class _Turns:
-    """One loop, and the leaf that is to run its turns."""
+class _Leaf:
+    """One leaf that is to run the turns of a loop."""
 
-    def __init__(self, loop: Loop, leaf: Leaf, lower: Dim, turns: Dim, facts: Facts) -> None:
+    def __init__(self, turns: Turns, leaf: Leaf) -> None:
+        self.turns = turns
         self.leaf = leaf
         self.stage = leaf.stage
-        self.facts = facts
-        self.turns = turns
-        self.lower = lower
-        self.step = loop.step
-        self.index = symbol(loop.symbol)
-        self.symbol = loop.symbol
-        self.names = {loop.symbol, *loop.also}
-        self.others = dict.fromkeys(loop.also, self.index)
         self.axes = [a for a in leaf.loops if not a.reduce]
-        self.var = 1 + max((v for at in _positions(self.stage) for v, _ in at.terms if v < DYNAMIC), default=0)
-        self.var = max([self.var, *(a.var + 1 for a in leaf.loops)])
+        self.var = free_variable([leaf])
 
     def folded(self) -> Leaf | None:
         """The leaf with all turns inside, or None where that would not do, or not pay."""
         stage = self.stage
         if not self._is_plain():
             return None
-        body = [self._instr(i) for i in stage.body]
+        body = [self.turns.instr(i, self.var) for i in stage.body]
         reductions: list[Reduction] = list(stage.reductions)
         for r in reductions:
-            if r.kind != "fold" or r.first is not None or self._follows(r.at):
+            if r.kind != "fold" or r.first is not None or self.turns.follows(r.at):
                 return None
         for s in stage.stores:
-            if self._follows(s.at) or any(s.at.coef(a.var) == 0 for a in self.axes):
+            if self.turns.follows(s.at) or any(s.at.coef(a.var) == 0 for a in self.axes):
                 return None
             reductions.append(Reduction("fold", s.buffer, s.at, s.value))
         number = {id(r.buffer.storage): k for k, r in enumerate(reductions)}
@@ -195,7 +174,7 @@ class _Turns:
         if any(i is None for i in body):
             return None
         whole = Stage([], [i for i in body if i is not None], [], reductions, label=stage.label)
-        loops = [*self.axes, LoopAxis(self.var, self.turns, True), *(a for a in self.leaf.loops if a.reduce)]
+        loops = [*self.axes, LoopAxis(self.var, self.turns.count, True), *(a for a in self.leaf.loops if a.reduce)]
         return Leaf(loops, whole)
 
     def _is_plain(self) -> bool:
@@ -203,77 +182,25 @@ class _Turns:
         stage = self.stage
         if stage.sequential or not self.axes or product(a.extent for a in self.axes) == 1:
             return False
-        if any(symbols_of(a.extent) & self.names for a in self.leaf.loops):
+        if self.turns.follows(tuple(a.extent for a in self.leaf.loops)) or any(i.op == "bound" for i in stage.body):
             return False
-        nodes = [i.data for i in stage.body if i.op == "apply"]
-        if any(symbols_of(tuple(n.params.values())) & self.names for n in nodes):
-            return False
-        if any(i.op == "bound" for i in stage.body):
-            return False
-        return all(s.combine == "set" for s in stage.stores) and not any(at.is_dynamic for at in _positions(stage))
-
-    def _follows(self, at: Ix) -> bool:
-        return bool(symbols_of((at.const, *(c for _, c in at.terms))) & self.names)
+        return all(s.combine == "set" for s in stage.stores) and not any(at.is_dynamic for at in positions(stage))
 
     def _is_fresh(self, at: Ix) -> bool:
         """Whether every turn reads other memory than the turns before."""
-        if not self._follows(at):
+        if not self.turns.follows(at):
             return False
-        step = self._per_turn(at.const)
+        step = self.turns.per_turn(at.const)
         if step is None:
             return True
         span: Dim = 0
         for a in self.axes:
             c = at.coef(a.var)
-            positive = self.facts.positive_sign(c)
+            positive = self.turns.facts.positive_sign(c)
             if positive is None:
                 return True
             span = span + (c if positive else -c) * (a.extent - 1)
         if span == 0:
             return False  # one number per turn
-        far = step if self.facts.non_negative(step) else -step
-        return not self.facts.at_most(far, span)
-
-    def _per_turn(self, d: Dim) -> Dim | None:
-        """By how much a dim grows with the index; None when that changes."""
-        now: Dim = substitute(d, self.others)
-        step: Dim = substitute(now, {self.symbol: self.index + 1}) - now
-        return None if symbols_of(step) & self.names else step
-
-    def _at(self, at: Ix) -> Ix | None:
-        """A position with the turns as an axis."""
-        if any(symbols_of(c) & self.names for _, c in at.terms):
-            return None
-        step = self._per_turn(at.const)
-        if step is None:
-            return None
-        first: Dim = substitute(substitute(at.const, self.others), {self.symbol: self.lower})
-        return Ix(first, at.terms).plus(Ix(0, ((self.var, step * self.step),)) if step != 0 else Ix(0))
-
-    def _instr(self, i: Instr) -> Instr | None:
-        """An instruction with the turns as an axis."""
-        match i.op:
-            case "load":
-                at = self._at(i.data[1])
-                return None if at is None else Instr(i.op, i.dtype, i.args, (i.data[0], at))
-            case "index":
-                at = self._at(i.data)
-                return None if at is None else Instr(i.op, i.dtype, i.args, at)
-            case "floordiv" | "mod":
-                at = self._at(i.data[0])
-                if at is None or symbols_of(i.data[1]) & self.names:
-                    return None
-                return Instr(i.op, i.dtype, i.args, (at, i.data[1]))
-        return i
-
-
-def _positions(stage: Stage) -> list[Ix]:
-    out: list[Ix] = []
-    for i in stage.body:
-        if i.op == "load":
-            out.append(i.data[1])
-        elif i.op == "index":
-            out.append(i.data)
-        elif i.op in ("floordiv", "mod"):
-            out.append(i.data[0])
-    return [*out, *(s.at for s in stage.stores), *(r.at for r in stage.reductions)]
+        far = step if self.turns.facts.non_negative(step) else -step
+        return not self.turns.facts.at_most(far, span)

@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     from stager.codegen.math.functions import MathFunctions
 
 
-class _Freeze(ir.Instruction):
-    """LLVM's `freeze`, which llvmlite's builder lacks."""
-
-    def descr(self, buf: list[str]) -> None:
-        (x,) = self.operands
-        buf.append(f"freeze {x.type} {x.get_reference()}\n")
-
-
 class Val(NamedTuple):
     """A register of the program being emitted: the llvmlite value and the element type that it holds."""
 
@@ -535,8 +527,8 @@ class ScalarBuilder:
         return self.select(self.isnan(x), x, inner)
 
     def _freeze(self, x: Val) -> Val:
-        frozen = _Freeze(self.builder.block, x.ir.type, "freeze", [x.ir])
-        self.builder._insert(frozen)
+        frozen = ir.Instruction(self.builder.block, x.ir.type, "freeze", [x.ir])
+        self.builder._insert(frozen)  # llvmlite's builder has no name for it
         return Val(frozen, x.dtype)
 
     def fmin(self, x: Val, y: Val) -> Val:
