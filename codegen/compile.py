@@ -69,6 +69,7 @@ def compile_graph(
     from stager.codegen.module import emit_program
     from stager.codegen.rotate import rotate
     from stager.codegen.schedule import schedule
+    from stager.codegen.sideways import sideways
     from stager.codegen.usual import mark_usual
 
     clock = _Clock()
@@ -80,6 +81,7 @@ def compile_graph(
     share(program)
     hoist_fills(program)
     inward(program)
+    sideways(program, target)
     mark_late(program)
     mark_usual(program)
     clock("fuse")

@@ -55,7 +55,7 @@ def contract(program: Program) -> None:
         nest.leaves = [x for x in nest.leaves if x.stage.stores or x.stage.reductions or _has_checks(x.stage)]
     for nest in nests:
         if nest.outer and nest.leaves:
-            _rows(nest, users)
+            keep_rows(nest, users)
     _prune(program.steps)
     used: set[int] = set()
 
@@ -136,7 +136,7 @@ def _prune(steps: list[Any]) -> None:
                     _prune(b)
 
 
-def _rows(nest: Nest, users: dict[int, set[int]]) -> None:
+def keep_rows(nest: Nest, users: dict[int, set[int]]) -> None:
     """Temporaries of one nest that keep one row (the part of one outer point) on the stack."""
     outer = {a.var for a in nest.outer}
     extent = {a.var: a.extent for leaf in nest.leaves for a in leaf.loops}

@@ -139,6 +139,9 @@ class _NestEmitter:
             b = e.b
             stop = b.add(start, i64(step), flags=("nsw",))
             stop = b.select(b.icmp_signed("<", stop, top), stop, top)
+            if nest.polled:
+                e.poll()
+                b = e.b
             if nest.block_var is not None:
                 self.variables[nest.block_var] = b.udiv(start, i64(step))
             for x in emitters:

@@ -231,6 +231,7 @@ class Nest:
     rows: int = 0  # the first outer loop runs in pieces of so many points, `piece` counts them
     piece: int | None = None
     first: list[Leaf] = field(default_factory=list)  # what runs before each piece
+    polled: bool = False  # blocks ask whether to stop: their points are turns of a loop
 
     def stages(self) -> Iterator[Stage]:
         return (leaf.stage for leaf in (*self.first, *self.leaves))

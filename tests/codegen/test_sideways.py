@@ -1,0 +1,126 @@
+"""Loops over columns: the turns become the shared axis of one nest where lanes along them are cheaper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stager as st
+from stager.codegen.compile import compile_graph
+from stager.codegen.target import Target
+from stager.pipeline import optimize
+
+
+def program(f: Callable[..., Any], *args: Any) -> str:
+    return str(compile_graph(optimize(st.make_graph(f)(*args)), Target.host()).program)
+
+
+def project(A: Any, q: Any) -> Any:
+    A = A.copy()
+    r = np.zeros(A.shape[1])
+    for j in range(A.shape[1]):
+        r[j] = np.dot(q, A[:, j])
+        A[:, j] -= q * r[j]
+    return A, r
+
+
+def from_the_right(A: Any, q: Any) -> Any:
+    A = A.copy()
+    r = np.zeros(A.shape[1])
+    for j in range(A.shape[1] - 1, 0, -1):
+        r[j] = np.dot(q, A[:, j]) + j
+        A[:, j] -= q * r[j]
+    return A, r
+
+
+def every_third(A: Any, q: Any) -> Any:
+    A = A.copy()
+    for j in range(1, A.shape[1], 3):
+        A[:, j] = (A[:, j] - np.max(A[:, j])) * q
+    return A
+
+
+def triangle(A: Any, q: Any) -> Any:
+    A = A.copy()
+    for k in range(A.shape[1]):
+        for j in range(k + 1, A.shape[1]):
+            A[:, j] -= np.dot(A[:, k], A[:, j]) * A[:, k] * 0.01
+    return A
+
+
+def down_the_column(A: Any, q: Any) -> Any:
+    A = A.copy()
+    for j in range(A.shape[1]):
+        for i in range(1, A.shape[0]):
+            A[i, j] = A[i, j] - 0.5 * A[i - 1, j]
+    return A
+
+
+def over_rows(A: Any, q: Any) -> Any:
+    A = A.copy()
+    for i in range(A.shape[0]):
+        A[i] -= np.sum(A[i]) * 0.1
+    return A
+
+
+def of_the_left_neighbour(A: Any, q: Any) -> Any:
+    A = A.copy()
+    for j in range(1, A.shape[1]):
+        A[:, j] -= q * np.dot(A[:, j - 1], q) * 0.1
+    return A
+
+
+def checked(A: Any, q: Any) -> Any:
+    A = A.copy()
+    for j in range(A.shape[1]):
+        assert np.dot(q, A[:, j]) < 1e9
+        A[:, j] -= q
+    return A
+
+
+ALL = [project, from_the_right, every_third, triangle, down_the_column, over_rows, of_the_left_neighbour, checked]
+
+
+@pytest.mark.parametrize("shape", [(9, 5), (40, 70), (33, 130)])
+@pytest.mark.parametrize("f", ALL)
+def test_columns(f: Any, shape: tuple[int, int], rng: np.random.Generator) -> None:
+    A, q = rng.standard_normal(shape), rng.standard_normal(shape[0])
+    got, want = st.compile(f)(A, q), f(A, q)
+    for g, w in zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]:
+        np.testing.assert_allclose(g, w, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("f", [project, triangle])
+def test_sizes_that_only_the_call_knows(f: Any, rng: np.random.Generator) -> None:
+    compiled = st.compile(f, dynamic=True)
+    for shape in ((12, 50), (7, 3), (70, 12)):
+        A, q = rng.standard_normal(shape), rng.standard_normal(shape[0])
+        got, want = compiled(A, q), f(A, q)
+        for g, w in zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]:
+            np.testing.assert_allclose(g, w, rtol=1e-10, atol=1e-11)
+
+
+def test_single_precision_and_threads(rng: np.random.Generator) -> None:
+    A, q = rng.standard_normal((50, 700)).astype(np.float32), rng.standard_normal(50).astype(np.float32)
+    for threads in (1, 2):
+        for g, w in zip(st.compile(project, threads=threads)(A, q), project(A, q), strict=True):
+            np.testing.assert_allclose(g, w, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("f", [project, from_the_right, triangle])
+def test_which_become_nests(f: Any) -> None:
+    text = program(f, np.ones((40, 70)), np.ones(40))
+    assert " by " in text
+    assert text.count("for ") == (f is triangle)
+
+
+@pytest.mark.parametrize("f", [of_the_left_neighbour, checked])
+def test_which_stay_loops(f: Any) -> None:
+    assert "for " in program(f, np.ones((40, 70)), np.ones(40))
+
+
+def test_rows_stay_rows() -> None:
+    assert " by " not in program(over_rows, np.ones((40, 70)), np.ones(40))
