@@ -16,6 +16,7 @@ class Book:
         self.storages: dict[int, Storage] = {}
         self.steps: dict[int, list[tuple[int, Any]]] = {}
         self.bodies: dict[int, tuple[int, ...]] = {}  # step -> the loops that it stands in
+        self.places: dict[int, int] = {}  # step -> its position
         self.program = program
         self.position = 0
         self.swapping: set[int] = set()  # storages that some loop swaps
@@ -26,6 +27,7 @@ class Book:
         for s in steps:
             self.position += 1
             self.bodies[id(s)] = inside
+            self.places[id(s)] = self.position
             for b in buffers_of(s):
                 sid = id(b.storage)
                 self.storages[sid] = b.storage
@@ -49,14 +51,19 @@ class Book:
     def adopt(self, step: Any, beside: Any) -> None:
         """Notes a new step that stands in the same body as another one."""
         self.bodies[id(step)] = self.bodies[id(beside)]
+        self.places[id(step)] = self.places[id(beside)]
         for b in buffers_of(step):
-            sid = id(b.storage)
-            self.buffers.setdefault(sid, []).append(b)
-            uses = self.steps.setdefault(sid, [])
-            if all(s is not step for _, s in uses):
-                at = next((at for at, s in uses if s is beside), self.position)
-                uses.append((at, step))
-                uses.sort(key=lambda x: x[0])
+            self.use(b, step)
+
+    def use(self, b: Buffer, step: Any) -> None:
+        """Notes a new buffer of a step."""
+        sid = id(b.storage)
+        self.storages[sid] = b.storage
+        self.buffers.setdefault(sid, []).append(b)
+        uses = self.steps.setdefault(sid, [])
+        if all(s is not step for _, s in uses):
+            uses.append((self.places[id(step)], step))
+            uses.sort(key=lambda x: x[0])
 
     def merge(self, old: Storage, new: Storage) -> None:
         """Everything in `old` lies in `new` from now on."""

@@ -14,6 +14,7 @@ from typing import Any
 from stager.codegen.book import Book, buffers_of
 from stager.codegen.overwrite import direct, may_overwrite
 from stager.codegen.program import Loop, MapLanes, Move, Nest, Program, Switch, While, walk
+from stager.codegen.snapshots import set_aside
 from stager.codegen.trades import SMALL_BYTES, drop_copies, trades
 from stager.ir.dims import product
 
@@ -59,6 +60,9 @@ def _carries(body: list[Any], book: Book, loop: Any) -> None:
         if not both and direct(body, m, book):
             book.merge(t, c)
             drop_copies(body, c)
+            body.remove(m)
+        elif not both and loop is not None and set_aside(body, m, book):
+            book.merge(t, c)
             body.remove(m)
         elif loop is not None and t.kind == "temp" and sources[id(t)] == 1 and _swappable(m, book, loop):
             m.swap = True

@@ -13,22 +13,31 @@ from stager.codegen.program import Leaf, Move, Nest, Storage, walk
 
 def direct(body: list[Any], m: Move, book: Book, besides: Sequence[Move] = ()) -> bool:
     """Whether the new value may be written straight into the carry's buffer. `besides`: moves that do not count."""
+    first = last_user(body, m, book, besides)
+    if first is None:
+        return False
+    c, t = m.target.storage, m.source.storage
+    return not _touches(first, c) or may_overwrite(first, c, t)
+
+
+def last_user(body: list[Any], m: Move, book: Book, besides: Sequence[Move] = ()) -> Nest | None:
+    """The nest that first writes the new value, when the carry's buffer is used by nothing behind it."""
     c, t = m.target.storage, m.source.storage
     if m.target.strides != m.source.strides or m.target.offset != m.source.offset:
-        return False
+        return None
     writers = [s for _, s in book.steps[id(t)] if isinstance(s, Nest)]
     if not writers or writers[0] not in body:
-        return False
+        return None
     first = writers[0]
     if any(s not in body for _, s in book.steps[id(t)]):
-        return False
+        return None
     at = body.index(first)
     for k, s in enumerate(body):
         if s is m or any(s is x for x in besides):
             continue
         if k > at and _touches(s, c):
-            return False
-    return not _touches(first, c) or may_overwrite(first, c, t)
+            return None
+    return first
 
 
 def _touches(step: Any, storage: Storage) -> bool:
