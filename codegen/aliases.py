@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stager.codegen.inplace import buffers_of
+from stager.codegen.book import buffers_of
 from stager.codegen.program import Loop, Program, Storage, While, walk
 
 MOST_STORAGES = 64
@@ -55,8 +55,8 @@ def _partners(program: Program) -> dict[int, list[Storage]] | None:
     loops: list[Any] = []
     walk(program.steps, lambda step: loops.append(step) if isinstance(step, Loop | While) else None)
     found: dict[int, list[Storage]] = {}
-    for pair in (pair for loop in loops for pair in loop.swaps):
-        group = [*pair, *(p for s in pair for p in found.get(id(s), ()))]
+    for places in (places for loop in loops for places in (*loop.swaps, *(t.places for t in loop.trades))):
+        group = [*places, *(p for s in places for p in found.get(id(s), ()))]
         for s in group:
             found[id(s)] = group
     return found if loops else None

@@ -82,7 +82,7 @@ def _used(steps: list[Any]) -> list[Storage]:
     def look(step: Any) -> None:
         found.extend([b.storage for b in buffers_of(step)])
         if isinstance(step, Loop | While):
-            found.extend([x for pair in step.swaps for x in pair])
+            found.extend(step.moving)
 
     walk(steps, look)
     return found
