@@ -36,7 +36,6 @@ LARGE_BYTES = 4096
 """From so many bytes on an array is copied in vectors."""
 EXCHANGED = 2048
 """Bytes that change places at once."""
-
 WHILE_PERIOD = 256
 """Turns of a `while` between two looks at whether to stop."""
 
