@@ -20,6 +20,7 @@ from stager.codegen.dependence import apart, order_of
 from stager.codegen.index import Facts, Ix, variable
 from stager.codegen.program import Buffer, Instr, Move, Program, Read, Scalar, Storage, Store
 from stager.codegen.pull import StageBuilder, value_key
+from stager.codegen.remat import choose
 from stager.codegen.target import Target
 from stager.ir.dims import Dim, Expr, contiguous_strides, product, substitute, symbol, symbols_of
 from stager.ir.graph import Graph, Node, Value
@@ -104,6 +105,7 @@ class Lowering:
         walk = Walk(
             self, list(g.nodes), g.outputs, homes, {name: d.source for name, d in g.symbols.items() if d.kind == "data"}
         )
+        walk.kept = choose(walk.nodes, g.outputs, WEIGHTS, DEAR)
         walk.run()
         back: list[tuple[Buffer, Value]] = []
         for v in g.outputs:
@@ -153,6 +155,7 @@ class Walk:
         self.users: dict[int, list[int]] = {}
         self.ops: dict[int, int] = {}  # operations of a lazy value, counted as a tree
         self.weight: dict[int, int] = {}
+        self.kept: dict[int, bool] = {}  # whether later kernels load a value or compute it again, where that was chosen
         self.output_keys = {value_key(v) for v in outputs}
         self.data_symbols: dict[int, list[str]] = {}
         for name, v in data_symbols.items():
@@ -231,7 +234,9 @@ class Walk:
     def _settle(self, node: Node) -> None:
         """Decides whether a lazy value stays lazy."""
         key = id(node) << 20
-        shared = self.weight.get(key, 0) >= DEAR and len(self.users.get(key, ())) > 1
+        shared = self.kept.get(key)
+        if shared is None:
+            shared = self.weight.get(key, 0) >= DEAR and len(self.users.get(key, ())) > 1
         home = self.homes.get(key) if key in self.output_keys else None
         if shared or (home is not None and not self.stands_in(Value(node), home)):
             self.realise(Value(node))
