@@ -509,7 +509,8 @@ class BodyEmitter:
         i, negative = self.body[n], False
         if i.op == "apply" and i.data.op.name == "neg":
             i, negative = self.body[i.args[0]], True
-        if i.op != "apply" or i.data.op.name != "mul" or i.dtype.kind != "f":
+        product = i.op == "mul" or (i.op == "apply" and i.data.op.name == "mul")
+        if not product or i.dtype.kind != "f":
             return None
         x, y = [self._operand(a, u, width) for a in i.args]
         return (self.e.scalars(width).neg(x) if negative else x), y

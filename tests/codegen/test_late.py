@@ -69,6 +69,11 @@ def test_squares(n: int, dynamic: bool, rng: np.random.Generator) -> None:
     np.testing.assert_allclose(f(b), squares(b), rtol=1e-11)
 
 
+def test_products_are_summed_unrounded() -> None:
+    L, b = np.eye(50), np.ones(50)
+    assert "llvm.fma" in compile_graph(optimize(st.make_graph(forward)(L, b)), Target.named("x86-64-v3")).text
+
+
 def test_which_sums_are_late() -> None:
     L, b = np.eye(50), np.ones(50)
     assert " late" in program(forward, L, b)
