@@ -99,10 +99,21 @@ class _Region:
         self._symbols = {str(d) for d in env.values() if isinstance(d, Expr)} - set(ctx.graph.symbols)
         self._steps = steps
         self._known = set(ctx.buffers)
+        self._lent: set[int] = set()
 
-    def walk(self, homes: dict[int, Buffer], hoist_into: Walk | None = None, variant: int = 0) -> Walk:
-        """Lowers the region. `hoist_into`: where what does not depend on the first `variant` inputs is computed."""
+    def walk(
+        self,
+        homes: dict[int, Buffer],
+        hoist_into: Walk | None = None,
+        variant: int = 0,
+        carried: Sequence[Buffer] = (),
+    ) -> Walk:
+        """Lowers the region. `hoist_into`: where what does not depend on the first `variant` inputs is computed.
+        `carried`: buffers whose content the region replaces; it may overwrite them, results of the call among them.
+        """
         ctx, nodes, outputs, data = self._args
+        self._lent = {id(b.storage) for b in carried if b.storage.kind == "output"} - ctx.owned
+        ctx.owned |= self._lent
         before = None
         if hoist_into is not None:
             nodes, before = self._hoist(hoist_into, variant)
@@ -117,6 +128,7 @@ class _Region:
     def leave(self) -> None:
         """What the region put into memory of values around it is there in the region only."""
         ctx, nodes = self._args[:2]
+        ctx.owned -= self._lent
         own = {id(n) for n in nodes}
         for key in [k for k in ctx.buffers if k not in self._known and k >> 20 not in own]:
             del ctx.buffers[key]
@@ -278,7 +290,7 @@ def lower_for(w: Walk, node: Node) -> None:
             facts.signed.add(str(i))
     region = _Region(w, node.regions[0], [i, *carried, *captures], [])
     homes = {value_key(r): b for r, b in zip(region.outputs, carried, strict=True)}
-    inner = region.walk(_distinct(homes, region.outputs), w, 1 + n)
+    inner = region.walk(_distinct(homes, region.outputs), w, 1 + n, carried)
     _bring_back(w, region, inner, carried)
     region.leave()
     w.steps.append(Loop(str(i), lower, upper, step, inner.steps))
@@ -304,7 +316,7 @@ def lower_while(w: Walk, node: Node) -> None:
     test.leave()
     region = _Region(w, node.regions[1], [*carried, *captures], [])
     homes = {value_key(r): b for r, b in zip(region.outputs, carried, strict=True)}
-    inner = region.walk(_distinct(homes, region.outputs), w, n)
+    inner = region.walk(_distinct(homes, region.outputs), w, n, carried)
     _bring_back(w, region, inner, carried)
     region.leave()
     w.steps.append(While(tester.steps, condition, inner.steps))

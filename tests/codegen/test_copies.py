@@ -158,3 +158,28 @@ def test_copies_that_remain_say_why() -> None:
 
     (text,) = copies(read_later, np.zeros(100), 7)
     assert "reads the old content" in text
+
+
+def test_a_loop_may_overwrite_the_result_that_it_carries(rng: np.random.Generator) -> None:
+    def f(x: Any, t: Any) -> Any:
+        y = x + 1.0
+        for _ in range(t):
+            for i in range(500):
+                y[i] = np.sqrt(np.abs(y[i])) + y[i + 1]
+            y = y * 2.0
+        return y
+
+    def read_later(x: Any, t: Any) -> Any:
+        y = x + 1.0
+        for _ in range(t):
+            old = y
+            y = y * 0.5
+            for i in range(500):
+                y[i] += old[i + 1]
+            y = y + old
+        return y
+
+    x = rng.standard_normal(N)
+    assert not [line for line in program(st.compile(f), x, 30).copies if line.startswith("copy")]
+    for g in (f, read_later):
+        np.testing.assert_allclose(st.compile(g)(x, 30), g(x, 30), rtol=1e-14)
