@@ -71,13 +71,13 @@ def checkpointed_pullback(
 ) -> tuple[Any, Totals]:
     """The pullback of a `for` that keeps states instead of tapes."""
     from stager.ops.control import carry_fixpoint, for_op
-    from stager.ops.tapes import _nothing
+    from stager.ops.tapes import no_totals
 
     (body,), n = regions, n_carry
     carries, captured = args[2 : 2 + n], args[2 + n :]
     active = carry_fixpoint(body, 1, needs[2 : 2 + n], needs[2 + n :], carries_tangent)
     if not any(active):
-        return bind(for_op, *args, step=step, n_carry=n, regions=regions), _nothing
+        return bind(for_op, *args, step=step, n_carry=n, regions=regions), no_totals
     _, trips, low, high = trip_count(args[0], args[1], step)
     own = (I64, *[c.type for c in carries])
     ends = (low, high - 1) if step > 0 else (high + 1, low)

@@ -6,7 +6,8 @@
     map(*captures; size; body)                                      body(lane, *captures) -> results, stacked on axis 0
 
 Rules re-run the regions under the transform and trace new ones. Which carries have a tangent, or differ between lanes,
-is a fixpoint found on the graph before anything is traced. Reverse mode stands in `tapes.py`.
+is a fixpoint found on the graph before anything is traced. Reverse mode stands in `tapes.py`,
+`whiles.py` and `checkpoints.py`.
 
 Functions that build these nodes take and give raw values: `for_loop`, `while_loop`, `switch_case`, `map_lanes`.
 """
@@ -23,7 +24,7 @@ from stager.ir.dtypes import b1
 from stager.ir.graph import Graph, Node
 from stager.ir.op import Op, register
 from stager.ir.types import Type
-from stager.ops import tapes
+from stager.ops import tapes, whiles
 from stager.ops.families import materialize_batch, zeros_like, zeros_of
 from stager.ops.indexed import gather, scatter
 from stager.ops.regions import (
@@ -562,7 +563,7 @@ def _map_batch(interp: Any, args: Any, bdims: Any, *, size: Dim, regions: tuple[
 
 for_op = register(Op("for", "control", _for_type, _no_reference, jvp=_for_jvp, pullback=tapes.for_pullback,
                      batch=_for_batch, multiple_results=True))  # fmt: skip
-while_op = register(Op("while", "control", _while_type, _no_reference, jvp=_while_jvp, pullback=tapes.while_pullback,
+while_op = register(Op("while", "control", _while_type, _no_reference, jvp=_while_jvp, pullback=whiles.while_pullback,
                        batch=_while_batch, multiple_results=True))  # fmt: skip
 switch_op = register(Op("switch", "control", _switch_type, _no_reference, jvp=_switch_jvp,
                         pullback=tapes.switch_pullback, batch=_switch_batch, multiple_results=True))  # fmt: skip

@@ -293,17 +293,24 @@ class Lasting:
 
 
 def lasting(
-    graph: Graph, n_carry: int, outs: Sequence[Value], inputs: Mapping[int, Dim], ends: tuple[Dim, Dim], step: int
+    graph: Graph,
+    n_carry: int,
+    outs: Sequence[Value],
+    inputs: Mapping[int, Dim],
+    ends: tuple[Dim, Dim],
+    step: int,
+    moving: Mapping[int, tuple[Dim, int]],
 ) -> Lasting:
     """Of a joint region of a loop: input 0 is the index, then the carries; `outs` their new values.
 
-    inputs: the dims that captured integers are. ends: the least and the greatest index.
+    inputs: the dims that captured integers are. ends: the least and the greatest index. moving: integers among the
+    carries that are linear in the index, as (constant, factor).
     """
     result = Lasting()
     fresh = (f"%{k}" for k in range(1 << 30))
     i, later = symbol(next(fresh)), symbol(next(fresh))
     after: Ends = (i + step, ends[1]) if step > 0 else (ends[0], i + step)
-    known = {**inputs, 0: i}
+    known = {**inputs, 0: i, **{k: constant + factor * i for k, (constant, factor) in moving.items()}}
     names: dict[str, Dim] = {}
     for name, d in graph.symbols.items():
         if d.kind == "shape" or (d.kind == "value" and d.source > n_carry):

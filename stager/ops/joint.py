@@ -11,13 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stager.interpreters.stack import bind, push
-from stager.ir.core_ops import input_op
+from stager.ir.core_ops import fill_op, input_op
 from stager.ir.dims import Dim, substitute, symbol, symbols_of
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.types import Type
 from stager.ops.families import zeros_of
 from stager.ops.footprints import Lasting, lasting
 from stager.ops.regions import (
+    I64,
+    JOINT,
     Captures,
     RegionInterpreter,
     dim_of,
@@ -47,6 +49,7 @@ class Joint:
     ct_inputs: list[Value]
     total_inputs: list[Value]
     ct_outs: list[Value | None]  # of the active carries, then the new totals of the needed captures
+    known: list[tuple[Raw, Dim]]  # integers around it, with the dims that they are
     lasting: Lasting = field(default_factory=Lasting)  # what the backward part reads of the loop's results instead
     depends: set[Node] = field(default_factory=set)  # on a cotangent or total: those inputs and the backward nodes
     forward: list[Node] = field(default_factory=list)  # in order; none depends on a cotangent
@@ -81,6 +84,7 @@ def trace_joint(
     total_types = [c.type for c, need in zip(captured, needs, strict=True) if need]
     n_own, n_cts = len(own), len(ct_types)
     kept: dict[str, Any] = {}
+    known = known_integers(captured)  # ahead: what the region calls its own symbols depends on those around it
 
     def joint(*inputs: Value) -> list[Value]:
         own_inputs, cts, totals = inputs[:n_own], inputs[n_own : n_own + n_cts], inputs[n_own + n_cts :]
@@ -109,14 +113,14 @@ def trace_joint(
         return [*kept["outs"], *[ct for ct in ct_outs if ct is not None]]
 
     types = (*own, *ct_types, *total_types)
-    interp = trace_region(joint, types, Captures(), "joint", index=index, share=True)
+    interp = trace_region(joint, types, Captures(), JOINT, index=index, share=True)
     graph = interp.graph
     outputs = iter(graph.outputs)
     outs = [next(outputs) for _ in kept["outs"]]
     ct_outs = [None if ct is None else next(outputs) for ct in kept["ct_outs"]]
     first_total = n_own + n_cts
     total_inputs = graph.inputs[first_total : first_total + len(total_types)]
-    result = Joint(interp, n_own, outs, graph.inputs[n_own:first_total], total_inputs, ct_outs)
+    result = Joint(interp, n_own, outs, graph.inputs[n_own:first_total], total_inputs, ct_outs, known)
     dependent = result.depends
     dependent.update(v.node for v in (*result.ct_inputs, *total_inputs))
     for node in graph.nodes:
@@ -130,15 +134,53 @@ def trace_joint(
     return result
 
 
-def find_lasting(joint: Joint, n_carry: int, ends: tuple[Dim, Dim], step: int) -> None:
-    """Finds what the loop's results repeat of what its body reads and writes; `ends` are those of its index."""
+def counters(joint: Joint, n_carry: int) -> dict[Value, int]:
+    """The integer carries that every iteration moves by a literal, and by how much: what they are needs no tape."""
+    found: dict[Value, int] = {}
+    for v, out in zip(joint.graph.inputs[joint.n_own - n_carry : joint.n_own], joint.outs, strict=True):
+        if v.type != I64:
+            continue
+        node = out.node
+        if out == v:
+            found[v] = 0
+        elif node.op.name in ("add", "sub") and node.args[0] == v and node.args[1].node.op is fill_op:
+            found[v] = int(node.args[1].node.params["value"]) * (1 if node.op.name == "add" else -1)
+        elif node.op.name == "add" and node.args[1] == v and node.args[0].node.op is fill_op:
+            found[v] = int(node.args[0].node.params["value"])
+    return found
+
+
+def known_integers(values: Sequence[Raw]) -> list[tuple[Raw, Dim]]:
+    """The integer scalars among the values that are dims."""
+    integers = [x for x in values if x.type.shape == () and x.type.dtype.is_integer]
+    return [(x, d) for x in integers if (d := known_dim(x)) is not None]
+
+
+def find_lasting(
+    joint: Joint,
+    carries: Sequence[Raw],
+    starts: Sequence[tuple[Raw, Dim]],
+    counted: dict[Value, int],
+    ends: tuple[Dim, Dim],
+    step: int,
+) -> None:
+    """Finds what the loop's results repeat of what its body reads and writes; `ends` are those of its index.
+
+    starts: integers among the carries that are dims, found ahead of the joint region.
+    """
     integers: dict[int, Dim] = {}
+    moving: dict[int, tuple[Dim, int]] = {}
+    for v, change in counted.items() if abs(step) == 1 else ():
+        k = v.node.params["index"]
+        first = next((d for x, d in starts if x is carries[k - 1]), symbol(f"%start{k}"))
+        # first + change·t in turn t, and t = (i - start)·step
+        moving[k] = (first - change * step * ends[0 if step > 0 else 1], change * step)
     for k, v in joint.interp.inputs.items():
         raw = joint.captured[k]
         if v.type.shape == () and v.type.dtype.is_integer:
-            known = symbol(raw) if isinstance(raw, str) else known_dim(raw)
+            known = symbol(raw) if isinstance(raw, str) else next((d for x, d in joint.known if x is raw), None)
             integers[v.node.params["index"]] = symbol(f"%in{k}") if known is None else known
-    joint.lasting = lasting(joint.graph, n_carry, joint.outs, integers, ends, step)
+    joint.lasting = lasting(joint.graph, len(carries), joint.outs, integers, ends, step, moving)
 
 
 def flows(joint: Joint, cts_on: Sequence[bool]) -> list[bool]:

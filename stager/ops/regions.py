@@ -10,6 +10,7 @@ Rules of control ops do not edit regions: they `replay` them under a transform w
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from stager.ir.op import Op
 from stager.ir.types import Type
 
 I64 = Type(i64, ())
+JOINT = "joint"
 
 
 class LaneDependentError(ConcretizationError):
@@ -295,8 +297,16 @@ def dim_value(d: Dim) -> Any:
     return bind(dim_op, dim=d)
 
 
-def fresh_symbol_name() -> str:
-    """A name that no graph in force uses for a symbol."""
+_passing = itertools.count()
+
+
+def fresh_symbol_name(graph: Graph) -> str:
+    """A name that no graph in force uses for a symbol.
+
+    Parts of a joint region run elsewhere later, among symbols that are defined meanwhile: its names stay its own.
+    """
+    if graph.name == JOINT:
+        return f"p{next(_passing):09}"  # in the order of their definition, like others, when sorted
     s = stack()
     used: set[str] = set()
     for level in s.levels[: s.depth]:
@@ -398,7 +408,7 @@ def _symbol_for(level: Any, value: Value) -> Dim:
                 )  # a symbol of the graph it comes from, as types around mention it
             except LaneDependentError:
                 pass
-    found: Dim = graph.new_symbol(SymbolDef(kind, source), fresh_symbol_name())
+    found: Dim = graph.new_symbol(SymbolDef(kind, source), fresh_symbol_name(graph))
     return found
 
 

@@ -2,8 +2,7 @@
 
 The body's joint region (`joint.py`) says which values the backward part reads. They become extra results of the forward
 node: rows of tape buffers of shape (trip, ...) for loops, stacked lanes for `map`, plain results for `switch`.
-Cotangents of captures are summed in place, row by row where only rows of them are touched. A `while` is counted first
-and differentiated as a `for`.
+Cotangents of captures are summed in place, row by row where only rows of them are touched. A `while` is `whiles.py`'s.
 """
 
 from __future__ import annotations
@@ -24,9 +23,11 @@ from stager.ops.joint import (
     Joint,
     Part,
     captured_symbols,
+    counters,
     find_lasting,
     flows,
     forward_nodes,
+    known_integers,
     nodes_for,
     run_back,
     trace_joint,
@@ -34,14 +35,12 @@ from stager.ops.joint import (
 from stager.ops.loop_back import LoopBack, added, spread
 from stager.ops.regions import (
     I64,
-    Captures,
     LaneDependentError,
     carries_tangent,
     dim_of,
     dim_value,
-    finish,
+    known_dim,
     scalar_index,
-    trace_region,
 )
 from stager.ops.residuals import Residuals, choose_residuals, index_ranges, stores_a_carry
 
@@ -49,8 +48,8 @@ Raw = Any
 Levels = str | int | None  # of checkpoints: "sqrt", "binomial", or a number of states that are kept
 
 
-_lasts: ContextVar[bool] = ContextVar("lasts", default=True)  # False: loops do not leave reads to their results
-_nothing = Totals(lambda cts, totals: [None] * len(totals))
+lasts: ContextVar[bool] = ContextVar("lasts", default=True)  # False: loops do not leave reads to their results
+no_totals = Totals(lambda cts, totals: [None] * len(totals))
 
 
 # -- tapes ------------------------------------------------------------------------------------------------------------
@@ -108,7 +107,7 @@ def trip_count(lower: Raw, upper: Raw, step: int) -> tuple[Raw, Dim, Dim, Dim]:
         from stager.ops.elementwise import floordiv as quotient
 
         span, size = (sub(upper, lower), step) if step > 0 else (sub(lower, upper), -step)
-        trips = maximum(quotient(_plus(span, size - 1), _like(span, size)), 0)
+        trips = maximum(quotient(plus(span, size - 1), _like(span, size)), 0)
         low, high = (_end(x, least=(step > 0) == is_start) for x, is_start in ((lower, True), (upper, False)))
         return add(mul(sub(trips, 1), step), lower), dim_of(longest(trips)), low, high
     span_dim = high - low + (step - 1) if step > 0 else low - high - (step + 1)
@@ -116,12 +115,12 @@ def trip_count(lower: Raw, upper: Raw, step: int) -> tuple[Raw, Dim, Dim, Dim]:
     return dim_value(low + (count - 1) * step), count, low, high
 
 
-def _lane_ranges(joint: Joint) -> dict[str, tuple[Dim, Dim]]:
+def lane_ranges(joint: Joint) -> dict[str, tuple[Dim, Dim]]:
     """The range over all lanes of the symbols in which lanes differ."""
     return {name: (_end(raw, least=True), _end(raw, least=False)) for name, raw in captured_symbols(joint).items()}
 
 
-def _plus(x: Raw, k: int) -> Raw:
+def plus(x: Raw, k: int) -> Raw:
     from stager.ops.elementwise import add
 
     return add(x, k) if k else x
@@ -150,8 +149,9 @@ def for_pullback(
     n_carry: int,
     regions: tuple[Graph, ...],
     checkpoint: Levels = None,
+    traced: Joint | None = None,
 ) -> tuple[Any, Totals]:
-    """Forward with tapes; backward with the iterations in reverse."""
+    """Forward with tapes; backward with the iterations in reverse. `traced`: the joint region, where there is one."""
     from stager.ops.checkpoints import checkpointed_pullback
     from stager.ops.control import carry_fixpoint, for_loop, for_op
 
@@ -163,32 +163,34 @@ def for_pullback(
     needs_captured = needs[2 + n :]
     active = carry_fixpoint(body, 1, needs[2 : 2 + n], needs_captured, carries_tangent)
     if not any(active):
-        return bind(for_op, *args, step=step, n_carry=n, regions=regions), _nothing
+        return bind(for_op, *args, step=step, n_carry=n, regions=regions), no_totals
     last, trips, low, high = trip_count(lower, upper, step)
     own = (I64, *[c.type for c in carries])
     ends = (low, high - 1) if step > 0 else (high + 1, low)
 
-    here = _lasts.get()
+    here = lasts.get()
+    dims = known_integers(carries)
 
-    def joined() -> tuple[Joint, Residuals]:
-        joint = trace_joint(body, own, n, active, captured, needs_captured, active, ends)
+    def joined(joint: Joint | None = None) -> tuple[Joint, Residuals]:
+        joint = joint or trace_joint(body, own, n, active, captured, needs_captured, active, ends)
+        counted = counters(joint, n)
         if here:
-            find_lasting(joint, n, ends, step)
-        ranges = index_ranges(joint, *ends) | _lane_ranges(joint)
-        return joint, choose_residuals(joint, {joint.graph.inputs[0]}, ranges)
+            find_lasting(joint, carries, dims, counted, ends, step)
+        ranges = index_ranges(joint, *ends) | lane_ranges(joint)
+        return joint, choose_residuals(joint, {joint.graph.inputs[0], *counted}, ranges)
 
-    joint, residuals = joined()
+    joint, residuals = joined(traced)
     if here and any(stores_a_carry(joint, v) for v in residuals.stored):
         # loops inside may have left reads to an array that this loop would have to store whole, in every iteration
-        token = _lasts.set(False)
+        token = lasts.set(False)
         try:
             other = joined()
         finally:
-            _lasts.reset(token)
+            lasts.reset(token)
         if other[1].nbytes < residuals.nbytes:
             joint, residuals = other
     i_value = joint.graph.inputs[0]
-    stored = residuals.stored
+    stored, counted = residuals.stored, starts(joint, carries)
     tapes = [zeros_of(Type(v.type.dtype, (trips, *residuals.bounds[v]))) for v in stored]
     zero_based = is_static(low) and low == 0 and step == 1
     # the loops count turns where that makes rows of tapes slices
@@ -201,7 +203,7 @@ def for_pullback(
 
         if not by_index:
             return dim_value(low + dim_of(k) * step), k
-        if zero_based or not stored:
+        if zero_based or not (stored or counted):
             return k, k
         offset = sub(k, lower) if step > 0 else sub(lower, k)
         return k, offset if abs(step) == 1 else quotient(offset, _like(offset, abs(step)))
@@ -221,18 +223,20 @@ def for_pullback(
 
     def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
         way = LoopBack(joint, active, carries, captured, needs_captured, cts, totals[2:])
-        hoisted = _hoisted(joint, residuals)
+        hoisted = hoisted_values(joint, residuals)
 
         def backward(k: Raw, *state: Raw) -> list[Raw]:
             i, t = turn(k)
             part = Part(joint, results)
             part.env.update(hoisted)
             part.know(i_value, i)
+            for v, (start, change) in counted.items():
+                part.know(v, counted_in(start, change, t))
             for tape, v in zip(filled, stored, strict=True):
                 part.know(v, read_row(tape, part.type_here(v.type).shape, t))
             return way.step(part, state)
 
-        ends = (last, _plus(lower, -step)) if by_index else (dim_value(trips - 1), scalar_index(-1))
+        ends = (last, plus(lower, -step)) if by_index else (dim_value(trips - 1), scalar_index(-1))
         back = for_loop(*ends, way.start, backward, step=-way_step)
         return [None, None, *way.results(back)]
 
@@ -247,51 +251,26 @@ def _alike(*bounds: Raw) -> bool:
         return False
 
 
-def _hoisted(joint: Joint, residuals: Residuals) -> dict[Value, Raw]:
+def starts(joint: Joint, carries: Sequence[Raw]) -> dict[Value, tuple[Raw, int]]:
+    """The carries that count: what they start with, and by how much they move."""
+    return {v: (carries[v.node.params["index"] - 1], change) for v, change in counters(joint, len(carries)).items()}
+
+
+def counted_in(start: Raw, change: int, t: Raw) -> Raw:
+    """What such a carry is in turn t."""
+    from stager.ops.elementwise import add, mul
+
+    known = known_dim(start)
+    if known is not None and _alike(t):
+        return dim_value(known + dim_of(t) * change)
+    return add(start, mul(t, change)) if change else start
+
+
+def hoisted_values(joint: Joint, residuals: Residuals) -> dict[Value, Raw]:
     """What is the same in every iteration, computed ahead of the way back."""
     ahead = Part(joint)
     ahead.run(nodes_for(joint, joint.forward, residuals.hoisted, set(joint.graph.inputs)))
     return {v: ahead.value(v) for v in residuals.hoisted}
-
-
-# -- while ------------------------------------------------------------------------------------------------------------
-
-
-def while_pullback(
-    args: Sequence[Raw],
-    needs: Sequence[bool],
-    *,
-    n_carry: int,
-    regions: tuple[Graph, ...],
-    checkpoint: Levels = None,
-) -> tuple[Any, Totals]:
-    """Run once to count, then as a `for` of so many iterations."""
-    from stager.ops.control import carry_fixpoint, while_loop, while_op
-    from stager.ops.elementwise import add
-    from stager.ops.regions import replay
-
-    (cond, body), n = regions, n_carry
-    carries, captured = args[:n], args[n:]
-    active = carry_fixpoint(body, 0, needs[:n], needs[n:], carries_tangent)
-    if not any(active):
-        return bind(while_op, *args, n_carry=n, regions=regions), _nothing
-    counted = while_loop(
-        [scalar_index(0), *carries],
-        lambda count, *cs: replay(cond, [*cs, *captured])[0],
-        lambda count, *cs: [add(count, 1), *replay(body, [*cs, *captured])],
-    )
-    indexed = trace_region(lambda i, *inputs: replay(body, inputs), (I64, *[a.type for a in args]), Captures())
-    indexed_regions, captured_more = finish([indexed], 1 + len(args))
-    operands = (scalar_index(0), counted[0], *args, *captured_more)
-    wide_needs = (False, False, *needs, *[False] * len(captured_more))
-    outs, pull = for_pullback(
-        operands, wide_needs, step=1, n_carry=n, regions=indexed_regions, checkpoint=checkpoint
-    )
-
-    def pull_operands(cts: Sequence[Raw], totals: Sequence[Raw]) -> Sequence[Raw]:
-        return pull.run(cts, [None, None, *totals, *[None] * len(captured_more)])[2 : 2 + len(args)]
-
-    return outs, Totals(pull_operands)
 
 
 # -- switch -----------------------------------------------------------------------------------------------------------
@@ -307,7 +286,7 @@ def switch_pullback(args: Sequence[Raw], needs: Sequence[bool], *, regions: tupl
     per_branch = [dependent_outputs(region, needs_captured, carries_tangent) for region in regions]
     active = [any(column) for column in zip(*per_branch, strict=True)]
     if not any(active):
-        return bind(switch_op, *args, regions=regions), _nothing
+        return bind(switch_op, *args, regions=regions), no_totals
     joints = [trace_joint(region, (), 0, (), captured, needs_captured, active) for region in regions]
     stored = [choose_residuals(joint, set(), {}, repeats=False).stored for joint in joints]
     places, where = _shared_places([[v.type for v in values] for values in stored])
@@ -389,10 +368,10 @@ def map_pullback(
     (body,) = regions
     active = dependent_outputs(body, [False, *needs], carries_tangent)
     if not any(active):
-        return bind(map_op, *args, size=size, regions=regions), _nothing
+        return bind(map_op, *args, size=size, regions=regions), no_totals
     joint = trace_joint(body, (I64,), 0, (), args, needs, active, (0, size - 1))
     lane_value = joint.graph.inputs[0]
-    ranges = index_ranges(joint, 0, size - 1) | _lane_ranges(joint)
+    ranges = index_ranges(joint, 0, size - 1) | lane_ranges(joint)
     residuals = choose_residuals(joint, {lane_value}, ranges)
     stored = residuals.stored
 
@@ -414,7 +393,7 @@ def map_pullback(
         needed = [pair for pair, x in zip(needed, capture_on, strict=True) if x]
         total_inputs = [v for v, x in zip(joint.total_inputs, capture_on, strict=True) if x]
         new = [ct for ct, x in zip(joint.ct_outs, capture_on, strict=True) if x and ct is not None]
-        hoisted = _hoisted(joint, residuals)
+        hoisted = hoisted_values(joint, residuals)
 
         def lane_part(lane: Raw, sums: Sequence[Raw], wanted: Sequence[Value]) -> Part:
             part = Part(joint)

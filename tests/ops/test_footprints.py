@@ -128,11 +128,11 @@ def loss_of(program: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def without_lasting(x: Any, f: Callable[[Any], Any]) -> Any:
-    token = tapes._lasts.set(False)
+    token = tapes.lasts.set(False)
     try:
         return f(x)
     finally:
-        tapes._lasts.reset(token)
+        tapes.lasts.reset(token)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -1,0 +1,182 @@
+"""What reverse mode of loops keeps and runs: counters, loops that only the run ends, graphs of the same size."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stager as st
+from stager.ir.graph import Graph
+from stager.pipeline import optimize
+
+
+def recurrence(x: Any) -> Any:
+    """The positions follow a counter of the while; the result still holds what was read."""
+    y = x.copy()
+    i = 1
+    while i < y.shape[0]:
+        y[i] = 0.5 * y[i] + 0.3 * y[i - 1] * y[i - 1]
+        i += 1
+    return y
+
+
+def until(x: Any) -> Any:
+    """The same, as far as the data say."""
+    y = x.copy()
+    i = 1
+    while i < y.shape[0] and y[i] > 0.2:
+        y[i] = 0.5 * y[i] + 0.3 * y[i - 1] * y[i - 1]
+        i += 1
+    return y
+
+
+def shifted_down(x: Any) -> Any:
+    """Moves entries as an insertion does: nothing that is read enters a product."""
+    y = x.copy()
+    for i in range(1, y.shape[0]):
+        v, j = y[i], i - 1
+        while j >= 0 and y[j] > v:
+            y[j + 1] = y[j]
+            j -= 1
+        y[j + 1] = 3.0 * v
+    return y
+
+
+def two_counters(x: Any) -> Any:
+    total, i, j = 0.0, 0, 11
+    while i < j:
+        total = total * x[i] + np.sin(x[j])
+        i += 2
+        j -= 1
+    return total * x
+
+
+def growing(x: Any) -> Any:
+    """The number of turns depends on the data, and every turn needs a value of its own."""
+    s, turns = 1.0, 0
+    while s < 40.0 and turns < 1000:
+        s = s * (1.0 + x[turns % 12] ** 2) + 0.5
+        turns += 1
+    return s * x
+
+
+def counted_beside_the_index(x: Any) -> Any:
+    y, k = x * 1.0, 3
+    for _ in range(4):
+        y = y * x[k] + x[0]
+        k = k + 2
+    return y
+
+
+def stepped(x: Any) -> Any:
+    y = x[:3]
+    for i in range(11, 0, -4):
+        y = np.sin(y) * x[i]
+    return y
+
+
+def never(x: Any) -> Any:
+    y, i = x, 100
+    while i < 12:
+        y = y * y
+        i += 1
+    return y * 2.0
+
+
+PROGRAMS = [recurrence, until, shifted_down, two_counters, growing, counted_beside_the_index, stepped, never]
+X = np.random.default_rng(0).uniform(0.5, 1.5, 12)
+
+
+def loss_of(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: np.sum(f(x) ** 2 * np.arange(1.0, 1.0 + np.size(f(x))))
+
+
+@pytest.mark.parametrize("f", PROGRAMS)
+def test_gradients(f: Callable[[Any], Any]) -> None:
+    np.testing.assert_allclose(st.compile(f)(X), f(X), rtol=1e-13)
+    st.testing.check_grads(lambda x: np.sum(f(x) ** 2), (X,), order=2)
+    compiled = st.compile(st.grad(lambda x: np.sum(f(x) ** 2)))
+    for x in (X, X[::-1].copy()):
+        np.testing.assert_allclose(compiled(x), st.grad(lambda x: np.sum(f(x) ** 2))(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("f", PROGRAMS)
+def test_lanes_with_turns_of_their_own(f: Callable[[Any], Any]) -> None:
+    grad = st.grad(lambda x: np.sum(f(x) ** 2))
+    xs = np.random.default_rng(1).uniform(0.5, 1.5, (5, 12))
+    each = np.stack([grad(x) for x in xs])
+    np.testing.assert_allclose(st.compile(st.vmap(grad))(xs), each, rtol=1e-12)
+    outside = st.grad(lambda xs: np.sum(st.vmap(lambda x: np.sum(f(x) ** 2))(xs)))
+    np.testing.assert_allclose(outside(xs), each, rtol=1e-12)
+
+
+def test_a_counter_that_starts_elsewhere_in_every_lane() -> None:
+    def f(x: Any, first: Any) -> Any:
+        y, i = x[0] * 1.0, first
+        while i < 12:
+            y = y * x[i] + 0.1
+            i += 3
+        return y
+
+    starts = np.array([0, 5, 11, 12, 2])
+    got = st.compile(st.vmap(st.grad(f), in_dims=(None, 0)))(X, starts)
+    np.testing.assert_allclose(got, np.stack([st.grad(f)(X, int(s)) for s in starts]), rtol=1e-12)
+
+
+def kept(f: Callable[[Any], Any], x: Any) -> list[str]:
+    found: list[str] = st.compile(st.grad(lambda x: np.sum(f(x) ** 2))).explain(x).stats["kept"]
+    return found
+
+
+@pytest.mark.parametrize("f", [recurrence, until, counted_beside_the_index])
+def test_counters_and_what_follows_them_are_not_kept(f: Callable[[Any], Any]) -> None:
+    x = np.random.default_rng(0).uniform(0.1, 0.5, 300)
+    assert not any(int(text.split(": ")[1].split(" bytes")[0]) > 8 * 4 * 300 for text in kept(f, x))
+    assert kept(recurrence, x) == []
+
+
+def ops(graph: Graph) -> Counter[str]:
+    found = Counter(n.op.name for n in graph.nodes)
+    for n in graph.nodes:
+        for region in n.regions:
+            found += ops(region)
+    return found
+
+
+def gradient(f: Callable[..., Any], *args: Any) -> Graph:
+    return optimize(st.make_graph(st.grad(lambda *a: np.sum(f(*a) ** 2)))(*args))
+
+
+def test_what_needs_no_tape_runs_once() -> None:
+    found = ops(gradient(shifted_down, X))
+    assert (found["while"], found["for"]) == (1, 3)  # the loop outside, and both ways back
+    found = ops(gradient(until, X))
+    assert (found["while"], found["for"]) == (1, 1)
+    assert ops(gradient(growing, X))["for"] == 2  # again with a tape, and the way back
+
+
+@pytest.mark.parametrize("turns", [(4, 4000), (50, 70)])
+def test_graphs_do_not_grow_with_the_turns(turns: tuple[int, int]) -> None:
+    def sweeps(x: Any, steps: int) -> Any:
+        for _ in range(steps):
+            for i in range(1, x.shape[0] - 1):
+                x[i] = 0.5 * (x[i - 1] + x[i + 1]) * x[i]
+        return x
+
+    def fixed(n: int) -> Callable[[Any], Any]:
+        def f(x: Any) -> Any:
+            A = np.zeros((n, n))
+            for i in range(n):
+                for j in range(i):
+                    A[i, j] = x[j] * np.dot(A[i, :j], A[j, :j]) + x[i]
+            return A
+
+        return f
+
+    few, many = turns
+    assert ops(gradient(sweeps, X.copy(), few)) == ops(gradient(sweeps, X.copy(), many))
+    assert ops(gradient(fixed(few + 4), np.ones(few + 4))) == ops(gradient(fixed(2 * few + 4), np.ones(2 * few + 4)))
