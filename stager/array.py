@@ -122,7 +122,12 @@ class Array:
         return f"Array({self.type}{shown})"
 
     def __hash__(self) -> int:
-        raise TypeError("unhashable type: a traced array")
+        from stager.concrete import settled_value
+
+        known = settled_value(self)
+        if known is None or known.ndim:
+            raise TypeError("unhashable type: a traced array")
+        return hash(known[()])
 
     # -- what needs a concrete value -----------------------------------------------------------------------------
 
@@ -136,6 +141,12 @@ class Array:
         if self.type.dtype.kind not in "iu" or self.type.shape:
             raise TypeError("only integer scalar arrays can be converted to a scalar index")
         return int(self._concrete("an index"))
+
+    def python_index(self) -> int:
+        """`__index__` where the code may depend on Python int arguments, but not on the values of NumPy's scalars."""
+        from stager.concrete import concrete_value
+
+        return int(concrete_value(self, "an index", scalars=False))
 
     def __float__(self) -> float:
         _refuse_derivative(self, "float()")
@@ -155,9 +166,11 @@ class Array:
         return format(self._concrete("format()")[()], spec)
 
     def __str__(self) -> str:
-        from stager.concrete import peek
+        from stager.concrete import peek, settled_value
 
         known = peek(self)
+        if known is None:
+            known = settled_value(self)
         return repr(self) if known is None else str(known)
 
     def item(self, *index: Any) -> Any:

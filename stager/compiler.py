@@ -298,10 +298,15 @@ def opened_container(x: Any) -> tuple[Any, ...]:
     return (level[1], *level[2])
 
 
+_BY_VALUE = (
+    str, bytes, bool, int, float, complex, tuple, frozenset, slice, np.dtype, np.integer, np.bool_, type(None),
+)  # fmt: skip
+
+
 def _static_pattern(x: Any) -> p.Pattern:
     return (
         p.Equal(x)
-        if isinstance(x, str | bytes | bool | int | float | complex | tuple | frozenset | slice | np.dtype | type(None))
+        if isinstance(x, _BY_VALUE)
         else p.Is(x)
     )
 

@@ -178,8 +178,21 @@ def peek(x: Array) -> Any:
     return found[0].concrete.run([found[1]])[0]
 
 
-def concrete_value(x: Array, use: str) -> np.ndarray[Any, Any]:
-    """The value of x as an ndarray. ConcretizationError where there is none."""
+def settled_value(x: Array) -> np.ndarray[Any, Any] | None:
+    """The value where it follows from constants and integer scalars among the arguments, which become guards."""
+    if not stack().depth or (x.cell.owner is not None and not x.cell.owner.alive):
+        return None
+    found, _ = _peel(x)
+    if found is None or getattr(found[0], "leaves", None) is None:
+        return None
+    return _from_known(*found)
+
+
+def concrete_value(x: Array, use: str, scalars: bool = True) -> np.ndarray[Any, Any]:
+    """The value of x as an ndarray. ConcretizationError where there is none.
+
+    scalars: NumPy's integer scalars among the arguments specialise the code too, as Python ints do.
+    """
     found, hidden = _peel(x)
     if found is not None and getattr(found[0], "concrete", None) is not None:
         value: np.ndarray[Any, Any] = found[0].concrete.run([found[1]])[0]
@@ -189,15 +202,19 @@ def concrete_value(x: Array, use: str) -> np.ndarray[Any, Any]:
             )
         return value
     if found is not None:
-        known = _from_known(found[0], found[1])
+        known = _from_known(found[0], found[1], scalars)
         if known is not None:
             return known
     raise _no_value(x, use, hidden)
 
 
-def _from_known(stage: Any, value: Value) -> np.ndarray[Any, Any] | None:
-    """The value where it follows from constants and Python int arguments alone: the code is specialised on the ints."""
-    ints = {leaf.input: leaf for leaf in stage.leaves if leaf.kind == "int"}
+def _from_known(stage: Any, value: Value, scalars: bool = True) -> np.ndarray[Any, Any] | None:
+    """The value where it follows from constants and integer arguments alone: the code is specialised on the ints."""
+    ints = {
+        leaf.input: leaf
+        for leaf in stage.leaves
+        if leaf.kind == "int" or (scalars and isinstance(leaf.value, np.integer | np.bool_))
+    }
     used: dict[Value, Any] = {}
     order: dict[Node, None] = {}
     todo = [value.node]

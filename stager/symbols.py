@@ -38,7 +38,7 @@ def size_of(x: Any) -> Dim:
     if type(x) is not Array:
         return int(x.__index__())
     try:
-        return x.__index__()
+        return x.python_index()
     except ConcretizationError:
         return dim_of(x)
 

@@ -93,7 +93,7 @@ def trace(
         for leaf in leaves:
             if leaf.array is not None and isinstance(leaf.value, np.ndarray):
                 session.add_argument(leaf.value, leaf.array, ())
-            elif leaf.kind == "static" and not isinstance(leaf.value, ATOMS):
+            elif leaf.kind == "static" and not isinstance(leaf.value, (*ATOMS, np.generic)):
                 session.add_root(leaf.value)
         call_args, call_kwargs = unflatten(
             structure, [leaf.value if leaf.array is None else leaf.array for leaf in leaves]
@@ -113,7 +113,7 @@ def trace(
 def _enter(stage: StageInterpreter, x: Any, static: bool, type: Type | None) -> Leaf:
     kind = "static" if static else classify(x)
     if kind == "static":
-        if not inspect.isclass(x) and callable(getattr(x, "__array__", None)):
+        if not inspect.isclass(x) and not isinstance(x, np.generic) and callable(getattr(x, "__array__", None)):
             raise UnsupportedError(
                 describe(f"an argument is a {x.__class__.__name__}, not an ndarray", remedy="pass np.asarray(x)")
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import math
 import pickle
 import threading
 import weakref
@@ -608,3 +609,40 @@ def test_code_found_for_other_sizes_names_its_own_symbols() -> None:
             x = np.arange(float(n))
             for got, want in zip(compiled(x), make()(x), strict=True):
                 np.testing.assert_array_equal(got, want)
+
+
+NAMES = {1: "one", 2: "two"}
+
+
+@pytest.mark.parametrize("integer", [int, np.int64, np.int32])
+def test_integer_scalars_are_integers(integer: Any) -> None:
+    """What needs the value of an integer argument has it, and the code is specialised on it."""
+    traces = []
+
+    def named(x: Any, n: Any) -> Any:
+        traces.append(n)
+        return {NAMES[n]: x * math.factorial(n), f"{n}": ["a", "b", "c"][n], "known": n in {1, 5}}
+
+    f = st.compile(named)
+    x = np.arange(3.0)
+    for n in (1, 2, 1, 2):
+        got = f(x, integer(n))
+        assert list(got) == [NAMES[n], str(n), "known"]
+        np.testing.assert_array_equal(got[NAMES[n]], x * n)
+        assert got[str(n)] == "abc"[n]
+        assert got["known"] is (n == 1)
+    assert len(traces) == 4, "twice for each value, the second time with the value known"
+    with pytest.raises(TypeError, match="unhashable type: a traced array"):
+        st.compile(lambda x: NAMES[x[0]])(x)
+
+
+def test_sizes_from_numpy_integers_serve_all_values() -> None:
+    traces = []
+
+    def zeros(n: Any) -> Any:
+        traces.append(n)
+        return np.zeros(n)
+
+    f = st.compile(zeros)
+    assert [f(np.int64(n)).shape for n in (3, 5, 8)] == [(3,), (5,), (8,)]
+    assert len(traces) == 1

@@ -263,7 +263,7 @@ def traced_range(start: Any, stop: Any, step: Any) -> Any:
     by = _known_int(step)
     if by is None:
         try:
-            by = int(step.__index__())
+            by = int(step.python_index() if type(step) is Array else step.__index__())
         except ConcretizationError:
             check_error(as_bool(step != 0), error)
             ends = [weakened(as_array(x)) if k is None else k for x, k in zip((start, stop), known, strict=True)]

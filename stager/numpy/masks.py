@@ -79,7 +79,7 @@ def _count(flat: Any) -> Dim:
         return 0
     n = wrap(reduce_sum(op.convert(flat, dtype=i64), axes=(0,)))
     try:
-        return n.__index__()
+        return n.python_index()
     except ConcretizationError:
         return dim_of(n)
 

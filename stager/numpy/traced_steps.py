@@ -30,7 +30,7 @@ def has_traced_step(item: Any) -> bool:
     if type(item) is not slice or type(item.step) is not Array:
         return False
     try:
-        item.step.__index__()
+        item.step.python_index()
     except ConcretizationError:
         return True
     return False
