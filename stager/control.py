@@ -20,6 +20,7 @@ from stager.capture.loops import Course, stage_for, stage_while
 from stager.capture.session import UNBOUND
 from stager.errors import ControlFlowError, TransformError, describe
 from stager.interpreters.stack import active, bind
+from stager.ir.dims import Expr
 from stager.ops.checkpoints import checked_levels, checkpointing
 from stager.ops.regions import Captures
 from stager.runtime.structure import flatten, unflatten
@@ -56,8 +57,8 @@ def _array(x: Any) -> Any:
 
 
 def _bound(x: Any) -> Any:
-    """A loop bound: a plain int, or a traced integer scalar."""
-    return x if type(x) is Array else int(x.__index__()) if hasattr(x, "__index__") else as_array(x)
+    """A loop bound: a plain int, a dim, or a traced integer scalar."""
+    return x if type(x) in (Array, Expr) else int(x.__index__()) if hasattr(x, "__index__") else as_array(x)
 
 
 @_anywhere

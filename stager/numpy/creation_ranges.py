@@ -19,6 +19,7 @@ from stager.numpy.registry import implements
 from stager.numpy.shaping import handle
 from stager.numpy.ufuncs import apply_ufunc
 from stager.ops import elementwise as op
+from stager.ops.regions import dim_value
 from stager.ops.structural import iota, iota_along
 
 
@@ -82,29 +83,35 @@ def linspace(
     device: Any = None,
 ) -> Any:
     """`np.linspace`; start and stop may be traced arrays."""
-    n = concrete(num, "linspace", "num")
-    if n < 0:
+    n = num if isinstance(num, Expr) else concrete(num, "linspace", "num")
+    named = isinstance(n, Expr)
+    if not named and n < 0:
         raise ValueError(f"Number of samples, {n}, must be non-negative.")
-    if not any(type(v) is Array for v in (start, stop)):
+    if not named and not any(type(v) is Array for v in (start, stop)):
         known: Any = np.linspace
         values, step = known(start, stop, n, endpoint, True, dtype, axis)
         return (constant(values), step) if retstep else constant(values)
+    from stager.numpy.selection import where
+    from stager.numpy.shaping import moveaxis, reshape
+
     a, b = handle(start), handle(stop)
     d = result_dtype(a, b, 0.0)
     parts = n - 1 if endpoint else n
-    spread = apply_ufunc(np.subtract, b, a, dtype=d.np)
-    step = apply_ufunc(np.divide, spread, float(parts)) if parts else apply_ufunc(np.multiply, spread, math.nan)
-    from stager.numpy.shaping import moveaxis, reshape
-
+    spread: Any = apply_ufunc(np.subtract, b, a, dtype=d.np)
+    if named:  # one sample is no step: NumPy's is NaN there
+        count: Any = wrap(op.convert(dim_value(parts), dtype=d))
+        several: Any = count > 0
+        step = where(several, spread / where(several, count, 1.0), math.nan)
+        slope: Any = where(several, step, spread)
+    else:
+        several = parts > 0
+        step = apply_ufunc(np.divide, spread, float(parts)) if several else apply_ufunc(np.multiply, spread, math.nan)
+        slope = step if several else spread
     ticks = reshape(wrap(op.convert(iota(n), dtype=d)), (n, *(1,) * spread.ndim))
-    values = apply_ufunc(
-        np.add, apply_ufunc(np.multiply, ticks, step) if parts else apply_ufunc(np.multiply, ticks, spread), a
-    )
-    if endpoint and n > 1:
-        last = apply_ufunc(np.equal, ticks, float(n - 1))
-        from stager.numpy.selection import where
-
-        values = where(last, b, values)
+    values = apply_ufunc(np.add, apply_ufunc(np.multiply, ticks, slope), a)
+    if endpoint and (named or n > 1):
+        last: Any = apply_ufunc(np.equal, ticks, count if named else float(n - 1))
+        values = where(last & several if named else last, b, values)
     if dtype is not None:
         values = values.astype(dtype)
     values = moveaxis(values, 0, axis) if axis else values

@@ -13,7 +13,9 @@ import numpy as np
 
 from stager.array import wrap
 from stager.errors import UnsupportedError, describe
+from stager.ir.dims import Dim, dim_min
 from stager.numpy.comparisons import dynamic
+from stager.numpy.creation_ranges import arange, eye
 from stager.numpy.promotion import operand, result_dtype
 from stager.numpy.registry import implements
 from stager.ops.effects import check
@@ -38,8 +40,7 @@ def matrix_power(a: Any, n: Any) -> Any:
     x = _square(a)
     power = n.__index__()
     if power == 0:
-        eye = np.eye(x.shape[-1], dtype=x.dtype)
-        return np.broadcast_to(dynamic(eye), x.shape).copy()
+        return np.broadcast_to(eye(x.shape[-1], dtype=x.dtype), x.shape).copy()
     if power < 0:
         x, power = inv(x), -power
     if power == 3:
@@ -80,7 +81,7 @@ def _eliminated(A: Any) -> tuple[Any, Any, Any]:
     import stager as st
 
     n = A.shape[0]
-    rows = np.arange(n)
+    rows = arange(n)
 
     def step(k: Any, carry: Any) -> Any:
         M, order, sign = carry
@@ -94,7 +95,7 @@ def _eliminated(A: Any) -> tuple[Any, Any, Any]:
         M = M - factor[:, None] * np.where(rows > k, M[k, :], 0.0).astype(M.dtype)
         return np.where((rows[:, None] > k) & (rows[None, :] == k), factor[:, None], M), order, sign
 
-    start = (A, dynamic(rows), dynamic(A.dtype.type(1)))
+    start = (A, rows, dynamic(A.dtype.type(1)))
     return st.fori_loop(0, n, step, start)  # type: ignore[no-any-return]
 
 
@@ -103,7 +104,7 @@ def _substituted(LU: Any, B: Any) -> Any:
     import stager as st
 
     n = LU.shape[0]
-    rows = np.arange(n)
+    rows = arange(n)
 
     def forward(k: Any, X: Any) -> Any:
         below = np.where(rows > k, LU[:, k], 0.0).astype(LU.dtype)
@@ -180,8 +181,8 @@ def solve(a: Any, b: Any) -> Any:
 def inv(a: Any) -> Any:
     """Inverse; LinAlgError for a singular matrix."""
     A = _float(_square(a))
-    eye = np.broadcast_to(dynamic(np.eye(A.shape[-1], dtype=A.dtype)), A.shape)
-    X, LU = _each(_solved, A, eye)
+    unit = np.broadcast_to(eye(A.shape[-1], dtype=A.dtype), A.shape)
+    X, LU = _each(_solved, A, unit)
     _regular(LU)
     return X
 
@@ -193,7 +194,7 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
 
     A = _float(_square(a))
     n = A.shape[-1]
-    rows = np.arange(n)
+    rows = arange(n)
 
     def one(M: Any) -> Any:
         def step(k: Any, carry: Any) -> Any:
@@ -214,12 +215,12 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
 # -- orthogonal factors -----------------------------------------------------------------------------------------------
 
 
-def _reflected(A: Any, count: int) -> tuple[Any, Any, Any]:
+def _reflected(A: Any, count: Dim) -> tuple[Any, Any, Any]:
     """(R in the upper triangle, reflectors as columns, their factors) by Householder reflections, signs as LAPACK's."""
     import stager as st
 
     m = A.shape[0]
-    rows = np.arange(m)
+    rows = arange(m)
     vectors = wrap(full((m, count), 0, A.type.dtype))
     factors = wrap(full((count,), 0, A.type.dtype))
 
@@ -234,13 +235,13 @@ def _reflected(A: Any, count: int) -> tuple[Any, Any, Any]:
         v = np.where(rows == k, head, np.where(rows > k, column, 0.0)).astype(R.dtype)
         beta = np.where(flat, 0.0, 2.0 / np.sum(v * v)).astype(R.dtype)
         R = R - beta * v[:, None] * (v @ R)[None, :]
-        V = np.where(np.arange(count)[None, :] == k, v[:, None], V)
-        return R, V, np.where(np.arange(count) == k, beta, betas)
+        V = np.where(arange(count)[None, :] == k, v[:, None], V)
+        return R, V, np.where(arange(count) == k, beta, betas)
 
     return st.fori_loop(0, count, step, (A, vectors, factors))  # type: ignore[no-any-return]
 
 
-def _orthogonal(V: Any, betas: Any, columns: int) -> Any:
+def _orthogonal(V: Any, betas: Any, columns: Dim) -> Any:
     """The first columns of the product of the reflections."""
     import stager as st
 
@@ -251,7 +252,7 @@ def _orthogonal(V: Any, betas: Any, columns: int) -> Any:
         v = V[:, k]
         return Q - betas[k] * v[:, None] * (v @ Q)[None, :]
 
-    return st.fori_loop(0, count, step, dynamic(np.eye(m, columns, dtype=V.dtype)))
+    return st.fori_loop(0, count, step, eye(m, columns, dtype=V.dtype))
 
 
 @implements(np.linalg.qr)
@@ -266,8 +267,8 @@ def qr(a: Any, mode: str = "reduced") -> Any:
     A = _float(dynamic(a))
     if A.ndim < 2:
         raise np.linalg.LinAlgError(f"{A.ndim}-dimensional array given. Array must be at least two-dimensional")
-    m, n = A.shape[-2:]
-    count = min(m, n)
+    m, n = A.type.shape[-2:]
+    count = dim_min(m, n)
     kept = m if mode == "complete" else count
 
     def one(M: Any) -> Any:

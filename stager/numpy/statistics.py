@@ -8,7 +8,7 @@ import numpy as np
 
 from stager.array import wrap
 from stager.errors import ConcretizationError
-from stager.ir.dims import dim_max
+from stager.ir.dims import dim_max, is_static, product
 from stager.numpy.comparisons import dynamic
 from stager.numpy.promotion import operand, result_dtype
 from stager.numpy.reductions import normalize_axes
@@ -40,9 +40,13 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
     kept = {} if keepdims is _NO else {"keepdims": keepdims}
     if weights is None:
         found = x.mean(axis, **kept)
-        one: Any = wrap(full(found.type.shape, 1, found.type.dtype))
-        scale: Any = one * (float(x.size) / float(found.size))
-        return (found, scale) if returned else found
+        if not returned:
+            return found
+        if is_static(product(x.type.shape)):
+            count: Any = float(x.size) / float(found.size)
+        else:
+            count = wrap(dim_value(product(x.type.shape if axes is None else [x.type.shape[k] for k in axes])))
+        return found, wrap(full(found.type.shape, 1, found.type.dtype)) * count
     w = dynamic(weights)
     if w.type.shape != x.type.shape:
         if axes is None:

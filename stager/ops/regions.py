@@ -253,6 +253,12 @@ def compact(graph: Graph, inputs: Sequence[Value], live: set[Node]) -> Graph:
     return out
 
 
+def with_input_in_front(graph: Graph, type: Type) -> Graph:
+    """The region with one input more, the first one, which it does not read. Its symbols stay those of its inputs."""
+    front = Node(input_op, (), {"index": -1}, (type,))
+    return compact(graph, [Value(front), *graph.inputs], set(graph.nodes))
+
+
 # -- tracing ----------------------------------------------------------------------------------------------------------
 
 

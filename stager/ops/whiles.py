@@ -15,7 +15,7 @@ from stager.ir.graph import Graph
 from stager.ops.cotangents import Totals
 from stager.ops.joint import Joint, Part, counters, find_lasting, known_integers, trace_joint
 from stager.ops.loop_back import LoopBack
-from stager.ops.regions import I64, Captures, carries_tangent, finish, scalar_index, trace_region
+from stager.ops.regions import I64, carries_tangent, scalar_index, with_input_in_front
 from stager.ops.residuals import Residuals, choose_residuals
 from stager.ops.tapes import (
     Levels,
@@ -55,14 +55,12 @@ def while_pullback(
         lambda count, *cs: replay(cond, [*cs, *captured])[0],
         lambda count, *cs: [add(count, 1), *replay(body, [*cs, *captured])],
     )
-    indexed = trace_region(lambda i, *inputs: replay(body, inputs), (I64, *[a.type for a in args]), Captures())
-    indexed_regions, captured_more = finish([indexed], 1 + len(args))
-    operands = (scalar_index(0), counted[0], *args, *captured_more)
-    wide_needs = (False, False, *needs, *[False] * len(captured_more))
+    indexed = with_input_in_front(body, I64)
+    operands, wide_needs = (scalar_index(0), counted[0], *args), (False, False, *needs)
     joint = None
     if checkpoint is None:
         own, dims = (I64, *[c.type for c in carries]), known_integers(carries)
-        joint = trace_joint(indexed_regions[0], own, n, active, operands[2 + n :], wide_needs[2 + n :], active)
+        joint = trace_joint(indexed, own, n, active, operands[2 + n :], wide_needs[2 + n :], active)
         moving = counters(joint, n)
         if lasts.get():
             find_lasting(joint, carries, dims, moving, (0, symbol("%last")), 1)
@@ -70,11 +68,11 @@ def while_pullback(
         if not residuals.stored:
             return counted[1:], Totals(_untaped(joint, residuals, active, operands, wide_needs, counted))
     outs, pull = for_pullback(
-        operands, wide_needs, step=1, n_carry=n, regions=indexed_regions, checkpoint=checkpoint, traced=joint
+        operands, wide_needs, step=1, n_carry=n, regions=(indexed,), checkpoint=checkpoint, traced=joint
     )
 
     def pull_operands(cts: Sequence[Raw], totals: Sequence[Raw]) -> Sequence[Raw]:
-        return pull.run(cts, [None, None, *totals, *[None] * len(captured_more)])[2 : 2 + len(args)]
+        return pull.run(cts, [None, None, *totals])[2:]
 
     return outs, Totals(pull_operands)
 
@@ -97,8 +95,7 @@ def _untaped(
 
     def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
         carries, captured = operands[2 : 2 + n], operands[2 + n :]
-        padded = [*totals, *[None] * (len(operands) - 2 - len(totals))]
-        way = LoopBack(joint, active, carries, captured, needs[2 + n :], cts, padded)
+        way = LoopBack(joint, active, carries, captured, needs[2 + n :], cts, totals)
         hoisted, moving = hoisted_values(joint, residuals), starts(joint, carries)
 
         def backward(k: Raw, *state: Raw) -> list[Raw]:
@@ -110,7 +107,7 @@ def _untaped(
             return way.step(part, state)
 
         back = for_loop(plus(count, -1), scalar_index(-1), way.start, backward, step=-1)
-        return way.results(back)[: len(totals)]
+        return way.results(back)
 
     return pull
 
