@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.ir as ir
@@ -195,12 +197,27 @@ def _loop(e: FunctionEmitter, s: Loop) -> None:
     lo, hi = scalar_value(e, s.lower), scalar_value(e, s.upper)
     swapped = _open_swaps(e, s)
     if s.period < LEAST_CHUNK:
-        with e.loop(lo, hi, s.step, name="for") as i:
-            e.poll_sometimes(i, s.period)
+        with _turns(e, s, lo, hi) as (i, count):
+            e.poll_sometimes(count, s.period)
             _turn(e, s, i)
     else:
         _chunks(e, s, lo, hi)
     _close_swaps(e, s, swapped)
+
+
+@contextmanager
+def _turns(e: FunctionEmitter, s: Loop, lo: Any, hi: Any) -> Iterator[tuple[Any, Any]]:
+    """The index and a count of every turn. Larger steps are counted: behind the last one there may be no i64."""
+    b, by = e.b, abs(s.step)
+    if by == 1:
+        with e.loop(lo, hi, s.step, name="for") as i:
+            yield i, i
+        return
+    span = b.sub(hi, lo) if s.step > 0 else b.sub(lo, hi)
+    some = b.icmp_signed("<" if s.step > 0 else ">", lo, hi)
+    turns = b.add(b.udiv(b.sub(span, i64(1)), i64(by)), i64(1))
+    with e.loop(0, b.select(some, turns, i64(0)), name="for") as k:
+        yield b.add(lo, b.mul(k, i64(s.step), flags=("nsw",)), flags=("nsw",)), k
 
 
 def _turn(e: FunctionEmitter, s: Loop, i: Any) -> None:
@@ -216,7 +233,7 @@ def _chunks(e: FunctionEmitter, s: Loop, lo: Any, hi: Any) -> None:
     far = s.period * s.step
     ends = [x.constant for x in (lo, hi) if isinstance(x, ir.Constant)]
     if len(ends) == 2 and abs(ends[1] - ends[0]) <= abs(far):
-        with e.loop(lo, hi, s.step, name="for") as i:
+        with _turns(e, s, lo, hi) as (i, _):
             _turn(e, s, i)
         return
     before, chunk, between, after = b.block, *(b.append_basic_block(n) for n in ("chunk", "between", "after"))
@@ -227,7 +244,7 @@ def _chunks(e: FunctionEmitter, s: Loop, lo: Any, hi: Any) -> None:
     left = b.sub(hi, start) if up else b.sub(start, hi)  # exact as an unsigned number
     last = b.icmp_unsigned("<=", left, i64(abs(far)))
     stop = b.select(last, hi, b.add(start, i64(far)))
-    with e.scope(), e.loop(start, stop, s.step, name="for") as i:
+    with e.scope(), _turns(e, s, start, stop) as (i, _):
         b.assume(b.icmp_signed("<" if up else ">", i, hi))  # which the limits of chunks hide
         _turn(e, s, i)
     b.cbranch(last, after, between)

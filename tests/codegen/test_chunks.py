@@ -26,15 +26,22 @@ def backwards(x: Any, lower: Any, upper: Any) -> None:
 
 @pytest.fixture(scope="module")
 def compiled() -> dict[Any, Any]:
-    return {f: st.compile(f) for f in (forwards, backwards)}
+    return {f: st.compile(f) for f in (forwards, backwards, upwards)}
+
+
+def upwards(x: Any, lower: Any, upper: Any) -> None:
+    for i in range(lower, upper, 4):
+        x[0] += i
+        x[1] = 3 * x[1] + i
+        x[2] = i
 
 
 RANGES = [(0, 0), (6, 5), (0, 1), (0, 16383), (0, 16384), (0, 16385), (0, 40000), (-50000, 60000)]
-EDGES = [(2**63 - 10, 2**63 - 1), (6 - 2**63, 16 - 2**63)]
+EDGES = [(2**63 - 10, 2**63 - 1), (-(2**63), 16 - 2**63), (-(2**63), 5 - 2**63)]
 
 
 @pytest.mark.parametrize(("lower", "upper"), RANGES + EDGES)
-@pytest.mark.parametrize("f", [forwards, backwards])
+@pytest.mark.parametrize("f", [forwards, backwards, upwards])
 def test_every_turn_runs_once(f: Any, lower: int, upper: int, compiled: Any) -> None:
     want, got = np.ones(3, np.int64), np.ones(3, np.int64)
     with np.errstate(over="ignore"):
