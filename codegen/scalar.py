@@ -271,10 +271,23 @@ class ScalarBuilder:
             high = self._float_to_int(self.sub(x, half), i64)
             flipped = self.xor(high, self.const(i64, -(2**63)))
             return Val(self.select(self.ge(x, half), flipped, low).ir, u64)
+        if self.width == 1 and self.target.arch == "x86_64":
+            return self._truncated(x, dtype)
         limit = 2.0 ** (dtype.bits - 1)
         inside = self.lt(self.abs(x), self.const(x.dtype, limit))
         whole = Val(self.builder.fptosi(x.ir, self.type(dtype)), dtype)  # poison outside: never selected there
         return self.select(inside, whole, self.const(dtype, -(2 ** (dtype.bits - 1))))
+
+    def _truncated(self, x: Val, dtype: DType) -> Val:
+        """The instruction of x86-64 itself, which LLVM's own conversion may not rely on."""
+        double = x.dtype.bits == 64
+        name = f"llvm.x86.{'sse2.cvttsd2si' if double else 'sse.cvttss2si'}{'64' if dtype.bits == 64 else ''}"
+        lanes = ir.VectorType(x.ir.type, 2 if double else 4)
+        f = self.builder.module.globals.get(name)
+        if f is None:
+            f = ir.Function(self.builder.module, ir.FunctionType(self.type(dtype), [lanes]), name)
+        first = self.builder.insert_element(ir.Constant(lanes, ir.Undefined), x.ir, ir.Constant(ir.IntType(32), 0))
+        return Val(self.builder.call(f, [first]), dtype)
 
     def bitcast(self, x: Val, dtype: DType) -> Val:
         """The same bits as another dtype of the same width."""
