@@ -14,6 +14,19 @@ from stager.ir.graph import Value
 from stager.ir.types import Type
 
 
+class Known:
+    """Among types: a number that the function is traced with, as it is with text and flags. (No dataclass: those are
+    containers.)"""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int | float) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
 @dataclass
 class Leaf:
     """One leaf of the arguments. kind "array", "float", "int" (traced) or "static" (a guard on its value)."""

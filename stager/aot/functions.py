@@ -50,7 +50,7 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, op
     graph.name = name
     for k, leaf in enumerate(traced.leaves):
         if leaf.specialized:
-            raise BuildError(f"{name}: the code needs the value of argument leaf {k}, an int: bind it before building")
+            raise BuildError(f"{name}: the code needs the value of an int argument (leaf {k}): give it as the spec")
     position = {leaf.input: k for k, leaf in enumerate(x for x in traced.leaves if x.input is not None)}
     graph.signature.writes = tuple([(position[traced.leaves[i].input], o) for i, o in traced.writes])
     names = CNames(s for s, d in graph.symbols.items() if d.kind == "shape")
@@ -195,7 +195,7 @@ def _python_record(
         leaves: list[dict[str, Any]] = []
         for leaf in traced.leaves[: traced.arguments]:
             if leaf.input is None:
-                if not isinstance(leaf.value, str | bool | type(None)):
+                if not isinstance(leaf.value, str | bool | int | float | type(None)):
                     raise TypeError(f"an argument that is always {leaf.value!r}")
                 leaves.append({"fixed": leaf.value})
             else:

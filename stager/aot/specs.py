@@ -9,6 +9,7 @@ from typing import Any
 from stager.aot.errors import BuildError
 from stager.ir.dims import symbol, symbols_of
 from stager.ir.types import Type, parse_type
+from stager.leaves import Known
 from stager.runtime.structure import Structure, flatten, map_leaves
 
 NUMBERS = {"float": 0.0, "int": 0}  # leaves that are Python numbers
@@ -28,7 +29,8 @@ RESERVED = frozenset(_WORDS.split())
 def parse_spec(text: str) -> Any:
     """A type, or a nesting of types: `f64[n,784]`, `{'w': f64[3], 'b': (f64[], i32[2])}`. ValueError when malformed.
 
-    `float` and `int` are Python numbers (weak, as NumPy promotes them), quoted text, True, False and None themselves.
+    `float` and `int` are Python numbers (weak, as NumPy promotes them), quoted text, True, False, None and numbers
+    themselves: the function is built for them.
 
     >>> parse_spec("{'w': f64[n,3], 'b': [f64[], None]}")
     {'w': f64[n,3], 'b': [f64[], None]}
@@ -48,6 +50,10 @@ def parse_spec(text: str) -> Any:
                 return NUMBERS[name]
             case ast.Constant(value=None | bool() | str() as value):
                 return value
+            case ast.Constant(value=int() | float() as number):
+                return Known(number)
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+                return Known(-number)
         raise ValueError(f"not a type or a nesting of types: {ast.unparse(e)!r}")
 
     try:

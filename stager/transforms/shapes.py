@@ -10,6 +10,7 @@ from stager.interpreters.stack import active
 from stager.ir.dims import substitute, symbols_of
 from stager.ir.graph import Graph
 from stager.ir.types import Type, parse_type
+from stager.leaves import Known
 from stager.runtime.structure import flatten, unflatten
 from stager.tracing import trace
 from stager.transforms.calling import call_user
@@ -67,6 +68,8 @@ def trace_types(
 
     leaves, structure = flatten((args, kwargs))
     types: list[Any] = []
+    known = frozenset([i for i, x in enumerate(leaves) if isinstance(x, Known)])
+    leaves = [x.value if isinstance(x, Known) else x for x in leaves]
     for i, x in enumerate(leaves):
         t = x if isinstance(x, Type) else parse_type(x) if isinstance(x, str) and "[" in x else None
         if t is not None:
@@ -74,7 +77,7 @@ def trace_types(
         types.append(t)
     a, k = unflatten(structure, leaves)
     return trace(f, a, k, name=getattr(f, "__name__", "main"), types=types, freeze=freeze, copies=copies,
-                 by_type=any(t is not None and symbols_of(t) for t in types))  # fmt: skip
+                 static=known, by_type=any(t is not None and symbols_of(t) for t in types))  # fmt: skip
 
 
 def make_graph(f: Callable[..., Any]) -> Callable[..., Graph]:

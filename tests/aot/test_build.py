@@ -64,7 +64,8 @@ def inputs():
 def test_specs_parse():
     assert parse_spec("f64[]").shape == ()
     assert str(parse_spec("{'a': (f32[n,2*n], None)}")) == "{'a': (f32[n,2*n], None)}"
-    for bad in ("f64", "f64[", "3", "f99[2]"):
+    assert [x.value for x in parse_spec("(3, -2.5)")] == [3, -2.5]
+    for bad in ("f64", "f64[", "3j", "f99[2]"):
         with pytest.raises(ValueError, match=r"type|dtype"):
             parse_spec(bad)
 

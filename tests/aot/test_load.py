@@ -113,6 +113,24 @@ def test_numbers(path):
     assert st.load(path, "weak")(np.ones(2, np.float32), 0.1).dtype == np.float32
 
 
+def test_numbers_that_a_function_is_built_for(tmp_path):
+    def power(x, n, scale):
+        out = np.ones_like(x)
+        for _ in range(n):
+            out = out * x
+        return out[:n] * scale
+
+    built = st.build({"power": (power, ["f64[n]", "3", "-2.5"])}, tmp_path)
+    f = st.load(built.files["library"])
+    x = np.arange(5.0)
+    np.testing.assert_array_equal(f(x, 3, -2.5), power(x, 3, -2.5))
+    for wrong in ((4, -2.5), (3, 2.5), (3.0, -2.5), (True, -2.5)):
+        with pytest.raises(TypeError, match=r"power of libpower.so takes \(x: f64\[n\]\)"):
+            f(x, *wrong)
+    with pytest.raises(BuildError, match="needs the value of an int argument"):
+        st.build({"power": (power, ["f64[n]", "int", "float"])}, tmp_path)
+
+
 def test_writes_reach_the_caller_and_arguments_come_back(path):
     f = st.load(path, "inplace")
     x, y = np.arange(4.0), np.ones(4)
