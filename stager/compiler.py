@@ -109,9 +109,21 @@ class Compiler:
 
     def trace(self, bound: inspect.BoundArguments) -> Traced:
         """The trace of a call."""
+        types: Any = dynamic_types(self.dynamic, bound) if self.dynamic else None
+        if types is None:
+            return self._trace(bound, None)
+        try:
+            return self._trace(bound, types)
+        except Exception as e:  # the code may need sizes that symbols do not have
+            traced = self._trace(bound, None)
+            code = getattr(inspect.unwrap(self.fn), "__code__", None)
+            place = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
+            traced.session.declined.append((*place, f"sizes stay those of the call: {' '.join(str(e).split())}"))
+            return traced
+
+    def _trace(self, bound: inspect.BoundArguments, types: Any) -> Traced:
         name = getattr(self.fn, "__name__", "main")
         static: frozenset[int] = frozenset()
-        types: Any = dynamic_types(self.dynamic, bound) if self.dynamic else None
         while True:
             traced = trace(self.fn, bound.args, bound.kwargs, name=name, static=static, freeze=self.freeze, types=types)
             needed = {i for i, leaf in enumerate(traced.leaves) if leaf.specialized}

@@ -66,18 +66,17 @@ class _Order:
 
     def _readers(self, base: Value, update: Node) -> list[Node]:
         """What reads the base and has no place yet, through views and elementwise ops too; in order."""
-        found: dict[Node, None] = {}
+        seen: set[Node] = set()
         todo = [base.node]
-        while todo and len(found) < MOVED:
+        while todo and len(seen) < MOVED:
             source = todo.pop()
             for user in self.succ[source]:
-                if user is update or user in found or (source is base.node and base not in user.args):
+                if user is update or user in seen or (source is base.node and base not in user.args):
                     continue
-                if user not in self.placed:
-                    found[user] = None
+                seen.add(user)
                 if user.op.family in LAZY or user.op.name == "gather":
                     todo.append(user)
-        return sorted(found, key=self.place.__getitem__)
+        return sorted((n for n in seen if n not in self.placed), key=self.place.__getitem__)
 
     def _ahead(self, node: Node, update: Node) -> list[Node]:
         """The node behind all that it needs and that has no place yet; nothing when that includes the update."""

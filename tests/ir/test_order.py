@@ -52,3 +52,14 @@ def test_two_updates_of_one_array_keep_their_order() -> None:
     x = b.input("f64[4]")
     graph = b.done(b.slice_update(x, b.fill(0.0, (1,)), **ONE), b.slice_update(x, b.fill(2.0, (1,)), **ONE))
     assert len(reads_first(graph)) == len(graph)
+
+
+def test_readers_are_met_once_however_many_ways_lead_to_them() -> None:
+    b = Build()
+    x = b.input("f64[4]")
+    y = x
+    for _ in range(60):
+        y = b.add(y, y)  # as many paths as 2**60
+        y = b.mul(y, b.add(y, x))
+    placed = b.slice_update(x, b.slice(y, **ONE), **ONE)
+    assert ops(b.done(placed, y))[-1] == "slice_update"

@@ -165,6 +165,34 @@ def test_two_sizes() -> None:
         equal(compiled(a, b), f(a, b))
 
 
+@pytest.mark.parametrize("name", ["solve", "inv", "det", "cholesky", "qr", "slogdet"])
+def test_linear_algebra_of_any_size(name: str) -> None:
+    def f(a: Any, b: Any) -> Any:
+        regular = a @ a.T + np.eye(len(a))
+        return np.linalg.solve(regular, b) if name == "solve" else getattr(np.linalg, name)(regular)
+
+    compiled = st.compile(f, dynamic=("f64[n,n]", "f64[n]"))
+    for n in (4, 2, 5):
+        a = np.random.default_rng(n).normal(size=(n, n))
+        for got, want in zip(np.atleast_1d(compiled(a, a[0])), np.atleast_1d(f(a, a[0])), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-10)
+    assert len(compiled.explain(a, a[0]).entries) == 1
+
+
+def test_code_that_symbols_do_not_fit_is_made_for_the_sizes_of_the_call() -> None:
+    def f(x: Any) -> Any:
+        y = np.zeros(2)
+        for i in range(3):
+            y = x * i if i else y
+        return y
+
+    compiled = st.compile(f, dynamic=("f64[n]",))
+    for n in (2, 3):
+        equal(compiled(np.ones(n)), f(np.ones(n)))
+    with pytest.raises(ValueError, match="broadcast"):
+        st.compile(lambda x: x + np.ones(3) @ np.ones((3, 4)), dynamic=("f64[n]",))(np.ones(2))
+
+
 def test_a_slice_of_an_argument_whose_size_is_computed() -> None:
     f: Function = lambda x: (x[: int(x[0])], x[int(x[1]) :][::2])  # noqa: E731
     for dynamic in (None, ("f64[n]",)):
