@@ -7,6 +7,7 @@ Under `compile` the same uses are an error.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from stager.interpreters.grad import GradInterpreter
 from stager.interpreters.jvp import JvpInterpreter
 from stager.interpreters.stack import stack
 from stager.interpreters.vmap import BatchTracer, VmapInterpreter
-from stager.ir.dims import symbols_of
+from stager.ir.dims import is_static, symbols_of
 from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
+from stager.ir.types import Type
 
 if TYPE_CHECKING:
     from stager.array import Array
@@ -133,7 +135,27 @@ def run_segment(graph: Graph, arrays: list[np.ndarray[Any, Any]]) -> list[np.nda
     return executable(graph, key)([np.ascontiguousarray(a) if a.ndim else a for a in arrays])
 
 
+def replay_traced(graph: Graph, arrays: Sequence[Any]) -> list[Array] | None:
+    """A graph called on traced arrays: its nodes join the trace. None where no array is traced."""
+    from stager.array import Array, raw, wrap
+    from stager.ops.regions import replay
+
+    if not any(type(a) is Array for a in arrays):
+        return None
+    given = [raw(a, v.type.dtype) for a, v in zip(arrays, graph.inputs, strict=True)]
+    for n, (a, v) in enumerate(zip(given, graph.inputs, strict=True)):
+        if not _fits(a.type, v.type):
+            raise TypeError(describe(f"graph {graph.name}: input {n} is {v.type}, not {a.type}"))
+    return [wrap(o) for o in replay(graph, given)]
+
+
+def _fits(came: Type, wanted: Type) -> bool:
+    same = all(d == w or not is_static(w) for d, w in zip(came.shape, wanted.shape, strict=False))
+    return came.dtype is wanted.dtype and len(came.shape) == len(wanted.shape) and same
+
+
 Graph.runner = staticmethod(run_segment)
+Graph.replayer = staticmethod(replay_traced)
 
 
 def _work(graph: Graph) -> int:

@@ -213,3 +213,23 @@ def test_a_compiled_hessian_of_several_arguments() -> None:
     for i in "ab":
         for j in "ab":
             np.testing.assert_allclose(compiled[i][j], plain[i][j], rtol=1e-10)
+
+
+def test_graphs_are_functions_of_traced_arrays() -> None:
+    x = np.array([1.0, 2.0, 3.0])
+
+    def power(x: Any) -> Any:
+        s = x[0]
+        for v in x:
+            s = s * v + 1.0
+        return (x * s).sum()
+
+    graph = st.make_graph(power)(x)
+    np.testing.assert_allclose(st.grad(graph)(x), st.grad(power)(x), rtol=1e-14)
+    np.testing.assert_allclose(st.compile(lambda x: graph(x) * 2)(x), power(x) * 2, rtol=1e-14)
+    np.testing.assert_allclose(st.vmap(graph)(np.stack([x, x * 2])), [power(x), power(x * 2)], rtol=1e-14)
+    np.testing.assert_allclose(st.hessian(lambda x: graph(x))(x), st.hessian(power)(x), rtol=1e-13)
+    sized = st.make_graph(lambda x: x[::-1] * x.shape[0])("f64[n]")
+    np.testing.assert_allclose(st.jvp(sized, (x,), (x,))[1], x[::-1] * 3)
+    with pytest.raises(TypeError, match=r"input 0 is f64\[3\], not f64\[2\]"):
+        st.compile(lambda x: graph(x[:2]))(x)
