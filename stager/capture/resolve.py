@@ -19,6 +19,7 @@ import numpy as np
 from stager.capture.session import CONTAINERS, TRACERS, Session, holds_tracer
 from stager.capture.table import SUBSTITUTES
 from stager.capture.users import is_user_file
+from stager.numpy.scipy_functions import scipy_function
 
 _LRU = type(functools.lru_cache(lambda: None))
 _STABLE: tuple[type, ...] = ()
@@ -43,7 +44,9 @@ def resolve(f: Any, s: Session) -> Any:
     if t is np.ufunc or t is _DISPATCHED:
         return _numpy(f, s)
     if t is FunctionType:
-        return convert_user(f, s) if is_user_file(f.__code__.co_filename) else _foreign(f, s)
+        if is_user_file(f.__code__.co_filename):
+            return convert_user(f, s)
+        return scipy_function(f) or _foreign(f, s)
     if t is MethodType:
         return _method(f, s)
     if t is BuiltinFunctionType or t is _METHOD_WRAPPER:

@@ -51,3 +51,34 @@ def test_another_ufunc_of_that_name_is_not_taken() -> None:
     odd = np.frompyfunc(lambda v: v, 1, 1)
     with pytest.raises(UnsupportedError):
         st.compile(lambda v: odd(v))(np.ones(3))
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda a: special.logsumexp(a),
+        lambda a: special.logsumexp(a, axis=1),
+        lambda a: special.logsumexp(a, axis=(0, 1), keepdims=True),
+        lambda a: special.softmax(a),
+        lambda a: special.softmax(a, axis=0),
+        lambda a: special.log_softmax(a, axis=-1),
+    ],
+)
+def test_functions_written_in_python(f) -> None:
+    a = np.random.default_rng(0).normal(size=(3, 4))
+    np.testing.assert_allclose(st.compile(f)(a), f(a), rtol=1e-13)
+    st.testing.check_grads(lambda a: (f(a) ** 2).sum(), (a,), order=2)
+    np.testing.assert_allclose(st.vmap(f)(np.stack([a, 2 * a])), [f(a), f(2 * a)], rtol=1e-13)
+
+
+def test_logsumexp_at_its_edges() -> None:
+    def f(a):
+        return special.logsumexp(a)
+
+    inf = np.inf
+    for a, want in [([-inf, 0.0, 0.0], [0.0, 0.5, 0.5]), ([inf, 0.0], [1.0, 0.0]), ([-inf, -inf], [0.5, 0.5])]:
+        np.testing.assert_array_equal(st.grad(f)(np.array(a)), want)
+        np.testing.assert_array_equal(st.compile(f)(np.array(a)), f(np.array(a)))
+    assert st.compile(lambda a: a * special.logsumexp([1.0, 1.0]))(1.0) == 1 + np.log(2)
+    with pytest.raises(UnsupportedError, match="logsumexp is traced without b and return_sign"):
+        st.compile(lambda a: special.logsumexp(a, b=a))(np.ones(3))
