@@ -20,9 +20,9 @@ from stager.codegen.body import BLOCK_STEPS, BodyEmitter
 from stager.codegen.emit import I64, FunctionEmitter, i64
 from stager.codegen.index import DYNAMIC
 from stager.codegen.modes import is_dear, weight
-from stager.codegen.program import Instr, Leaf, LoopAxis, Nest
+from stager.codegen.program import Instr, Leaf, LoopAxis, Nest, Store
 from stager.codegen.scalar import ScalarBuilder, Val
-from stager.ir.dims import Expr, floordiv
+from stager.ir.dims import Dim, Expr, floordiv
 from stager.ir.dtypes import b1
 from stager.ir.dtypes import i64 as dtype_i64
 
@@ -30,6 +30,10 @@ UNROLL_OPS = 64
 """A loop of constant extent is unrolled while its copies have at most this many instructions."""
 FEW = 2
 """So many vectors of elements, where how many there are is not known before, are reduced one by one."""
+LONG_LINE = 8
+"""A line of so many vectors is worth a step that aligns the rest."""
+CHEAP = 40
+"""Operations of one point that are more than memory takes: then where it is stored does not matter."""
 TURNS = 1 << 12
 """Turns of a fold between two looks at whether to stop."""
 INDEX_ERROR = "index {0} is out of bounds for axis {1} with size {2}"
@@ -330,6 +334,11 @@ class _LeafEmitter(BodyEmitter):
 
         self._need_entry(k, known, lo, hi)
         jam = self.leaf.jam is not None
+        start = lo
+        if (store := self._store_to_align(k, lo, hi)) is not None:
+            known = False
+            lo = self._first_aligned(store, var, lo, hi)
+            self._restore(saved)
         parts: list[tuple[int, int, Any, Any]] = []  # width, unroll, from, to
         at = lo
         for width, unroll in ((w, self.unroll),) if jam else ((w, u), (w, 1)):
@@ -359,6 +368,10 @@ class _LeafEmitter(BodyEmitter):
             self._restore(saved)
         if not self.stage.descending:
             self._rest(k, rest, hi, known, saved, dear=rest is lo)
+        if store is not None:  # last, so that no vector waits for a store of parts of its bytes
+            self.inline = "call"
+            self._masked_step(k, start, lo, saved)
+            self.mask = None
         self._after_vector()
 
     def _rest(self, k: int, at: Any, hi: Any, known: bool, saved: Any, dear: bool) -> None:
@@ -376,6 +389,35 @@ class _LeafEmitter(BodyEmitter):
             self.variables[self.loops[k].var] = i
             self._level(k)
         self._restore(saved)
+
+    def _store_to_align(self, k: int, lo: Any, hi: Any) -> Store | None:
+        """The store of a long line that begins between the places of whole registers, as far as that can be told: what
+        is stored across two lines of the cache takes twice as long, every time."""
+        leaf, stage, w = self.leaf, self.stage, self.full_width
+        if leaf.jam is not None or not self.masked or w == 1 or stage.reductions or stage.sequential or self.nest.block:
+            return None
+        axis = self.loops[k]
+        length = hi - lo if isinstance(lo, int) and isinstance(hi, int) else axis.most
+        if (length is not None and length < LONG_LINE * w) or sum(weight(self.body[n]) for n in self.needed) > CHEAP:
+            return None
+        for s in stage.stores:
+            item = s.buffer.dtype.itemsize
+            if s.at.is_dynamic or s.at.coef(axis.var) != item or id(s.buffer.storage) in self.nest.scratch:
+                continue
+            steps = [c for v, c in s.at.terms if v != axis.var]
+            return None if all(_is_multiple(d, w * item) for d in (s.at.const, *steps)) else s
+        return None
+
+    def _first_aligned(self, s: Store, var: int, lo: Any, hi: Any) -> Any:
+        """The first point from `lo` on whose store is at a multiple of a register's bytes, or `hi`."""
+        e, b = self.e, self.e.b
+        item = s.buffer.dtype.itemsize
+        self.width, self.variables[var] = 1, lo
+        p, _ = self._address(s.buffer.storage, s.at, 0, 1)
+        beyond = b.and_(b.sub(i64(0), b.ptrtoint(p, I64)), i64(self.full_width * item - 1))
+        first = b.add(e._operand(lo), b.lshr(beyond, i64(item.bit_length() - 1)), flags=("nsw",))
+        end = e._operand(hi)
+        return b.select(b.icmp_signed("<", first, end), first, end)
 
     def _after_vector(self) -> None:
         self.width, self.mask, self.inline = 1, None, "auto"
@@ -612,6 +654,11 @@ def _report_point(e: FunctionEmitter, nest: Nest, leaf: Leaf, outer: dict[int, A
     scan = _Reporter(e, nest, Leaf(loops, leaf.stage))
     scan.loops = [LoopAxis(a.var, a.extent) for a in sorted(loops, key=lambda a: a.var)]
     scan.search(dict(outer), limits)
+
+
+def _is_multiple(d: Dim, of: int) -> bool:
+    """Whether a dim is surely a multiple."""
+    return all(c % of == 0 for _, c in d.terms) if isinstance(d, Expr) else d % of == 0
 
 
 def checked_by(body: list[Instr]) -> set[int]:

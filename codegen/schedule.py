@@ -582,4 +582,6 @@ def _cost(nest: Nest) -> float:
     """Nanoseconds of one point, roughly."""
     ops = sum(weight(i) for leaf in nest.leaves for i in leaf.stage.body)
     moved = {id(b.storage): b.dtype.itemsize for leaf in nest.leaves for b, _, _ in accesses(leaf.stage)}
+    folds = (r.buffer for leaf in nest.leaves if leaf.stage.folds for r in leaf.stage.reductions)
+    moved.update((id(b.storage), b.dtype.itemsize) for b in folds)
     return 0.08 * ops + 0.02 * sum(moved.values())

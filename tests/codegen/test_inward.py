@@ -97,7 +97,14 @@ def sliding(c: Any, x: Any) -> Any:
     return out
 
 
-INSIDE = [horner, from_its_argument, two_arrays, powers, of_numbers, of_truths, nested, sliding]
+def overwritten(c: Any, x: Any) -> Any:
+    y, one = x * 5.0, np.ones_like(x)
+    for _ in range(c.shape[0]):
+        y[:] = one
+    return y, one
+
+
+INSIDE = [horner, from_its_argument, two_arrays, powers, of_numbers, of_truths, nested, sliding, overwritten]
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (201,), (40, 3)])
@@ -160,7 +167,7 @@ def test_turns_that_only_the_call_knows(turns: int, rng: np.random.Generator) ->
     np.testing.assert_array_equal(compiled(x, 4, 2), x)
 
 
-@pytest.mark.parametrize("f", [horner, two_arrays, of_numbers, nested])
+@pytest.mark.parametrize("f", [horner, two_arrays, of_numbers, nested, overwritten])
 def test_sizes_that_only_the_call_knows(f: Any, rng: np.random.Generator) -> None:
     compiled = st.compile(f, dynamic=True)
     for n, turns in ((40, 4), (19, 7), (300, 1)):
