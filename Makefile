@@ -43,7 +43,7 @@ golden: $(VENV)/.stamp-dev  ## rewrite the stored texts; read the diff before yo
 	git diff --stat -- tests
 
 fuzz: $(VENV)/.stamp-dev  ## 2,000 random programs
-	$(PY) -m pytest -q tests/fuzz --hypothesis-profile=fuzz $(ARGS)
+	$(PY) -m pytest -q -n auto -o faulthandler_timeout=0 tests/fuzz --hypothesis-profile=fuzz $(ARGS)
 
 clean:  ## remove what builds and tests leave behind (not .venv)
 	rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

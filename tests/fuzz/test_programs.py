@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, note, reject, settings
+from hypothesis import seed as seed_of_part
 from hypothesis import strategies as some
 
 import stager as st
@@ -243,27 +244,34 @@ def differences(f: Callable[..., Any], x: np.ndarray[Any, Any], t: np.ndarray[An
     return narrow, smooth
 
 
-# the default profile keeps `make test` short; `make fuzz` runs as many as its profile says
-EXAMPLES = 10 if settings().max_examples <= 50 else settings().max_examples
-CHECKED = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+# The default profile keeps `make test` short; `make fuzz` runs as many programs as its profile says, in parts with
+# seeds of their own: they run beside each other, progress is seen, and a part that fails can be run again alone.
+PART = 50
+WHOLE_RUN = settings().max_examples > PART
+PARTS = settings().max_examples // PART if WHOLE_RUN else 1
+CHECKED = settings(
+    max_examples=PART if WHOLE_RUN else 10, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+)
+in_parts = pytest.mark.parametrize("part", range(PARTS))
+
+
+def search(check: Callable[..., None], part: int, *strategies: Any) -> None:
+    """Run a check on many examples of its arguments."""
+    seed_of_part(part)(CHECKED(given(*strategies)(check)))()
 
 
 REFUSED = ("an array whose place is not known", "may have been written under another name")
 
 
-def unless_refused(test: Callable[..., None]) -> Callable[..., None]:
+def unless_refused(check: Callable[[str, int], None], source: str, seed: int) -> None:
     """Programs that bind a name anew in a traced branch while something else holds its array are refused by design."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            test(*args, **kwargs)
-        except MutationError as e:
-            if not any(text in str(e) for text in REFUSED):
-                raise
-            reject()
-
-    return run
+    note(source)
+    try:
+        check(source, seed)
+    except MutationError as e:
+        if not any(text in str(e) for text in REFUSED):
+            raise
+        reject()
 
 
 def refused_by_numpy(f: Callable[..., Any], x: np.ndarray[Any, Any]) -> bool:
@@ -278,11 +286,15 @@ def refused_by_numpy(f: Callable[..., Any], x: np.ndarray[Any, Any]) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@CHECKED
-@given(programs(), some.integers(0, 1000))
-@unless_refused
-def test_value_compiled_and_written_arguments(source: str, seed: int) -> None:
-    note(source)
+@in_parts
+def test_value_compiled_and_written_arguments(part: int) -> None:
+    def check(source: str, seed: int) -> None:
+        unless_refused(check_value, source, seed)
+
+    search(check, part, programs(), some.integers(0, 1000))
+
+
+def check_value(source: str, seed: int) -> None:
     f, x = load(source), sample(seed)
     if refused_by_numpy(f, x):
         return
@@ -299,11 +311,15 @@ NESTS = 10
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@CHECKED
-@given(programs(), some.integers(0, 1000), some.integers(0, NESTS - 1))
-@unless_refused
-def test_nested_transforms(source: str, seed: int, nest: int) -> None:
-    note(source)
+@in_parts
+def test_nested_transforms(part: int) -> None:
+    def check(source: str, seed: int, nest: int) -> None:
+        unless_refused(functools.partial(check_nest, nest), source, seed)
+
+    search(check, part, programs(), some.integers(0, 1000), some.integers(0, NESTS - 1))
+
+
+def check_nest(nest: int, source: str, seed: int) -> None:
     f, x, t = load(source), sample(seed), sample(seed + 1)
     if refused_by_numpy(f, x):
         return
