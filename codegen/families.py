@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stager.codegen.around import take_around
 from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.lower import DEAR, LOWER, Walk, loads_of
 from stager.codegen.program import Buffer, Reduction, Store
@@ -87,7 +88,7 @@ def fill_with(w: Walk, target: Buffer, value: Any) -> None:
 def lower_slice_update(w: Walk, node: Node) -> None:
     base, value = node.args
     p = node.params
-    out = w.take(base, node, Value(node))
+    out = take_around(w, node) or w.take(base, node, Value(node))
     w.ctx.buffers[id(node) << 20] = out
 
     def at(index: tuple[Ix, ...]) -> tuple[Ix, ...]:
