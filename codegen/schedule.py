@@ -53,6 +53,7 @@ FEW_POINTS = 2048
 TILE = 64
 TILED_POINTS = 1 << 15
 """Fewer points than this stay in the cache without tiles."""
+LITTLE_POINTS = 64
 CHUNK = 1 << 15
 """Elements of a piece when one long reduction is divided."""
 
@@ -71,6 +72,7 @@ class _Scheduler:
         self.threads = threads
         self.count = 0
         self.in_loop = 0  # how many loops run one after the other stand around
+        self.little = False  # the innermost of them does little per turn
         self.entry = set(program.symbols)
 
     def steps(self, steps: list[Any], nested: bool) -> list[Any]:
@@ -89,17 +91,22 @@ class _Scheduler:
                     out.append(lanes)
                     continue
                 case Loop():
-                    self.in_loop += 1
-                    s.body = self.steps(s.body, nested)
-                    self.in_loop -= 1
+                    s.body = self._turn(s.body, nested)
                     s.period = _period(self.body_work(s.body))
                 case While():
-                    self.in_loop += 1
-                    s.test, s.body = self.steps(s.test, nested), self.steps(s.body, nested)
-                    self.in_loop -= 1
+                    s.test, s.body = self._turn(s.test, nested), self._turn(s.body, nested)
                 case Switch():
                     s.branches = [self.steps(b, nested) for b in s.branches]
             out.append(s)
+        return out
+
+    def _turn(self, steps: list[Any], nested: bool) -> list[Any]:
+        """What a loop does in one turn."""
+        around, self.little = self.little, _is_little(steps)
+        self.in_loop += 1
+        out = self.steps(steps, nested)
+        self.in_loop -= 1
+        self.little = around
         return out
 
     def body_work(self, steps: list[Any]) -> float:
@@ -253,7 +260,14 @@ class _Scheduler:
             return None
         if nest.block and not nest.mixed:
             return next((a for a in leaf.loops if a.var == nest.outer[-1].var), None)
-        return best_axis(leaf, self._lanes(leaf.stage))
+        best = best_axis(leaf, self._lanes(leaf.stage))
+        return None if best is not None and self._hands_on_few(best, leaf.stage) else best
+
+    def _hands_on_few(self, a: LoopAxis, stage: Stage) -> bool:
+        """A few elements, less than lanes, that one turn of a loop hands to the next: what a masked store has written
+        cannot be loaded before it has reached the cache, and single elements stay in registers."""
+        n = a.extent
+        return self.little and isinstance(n, int) and n < self._lanes(stage) and n & (n - 1) != 0
 
     # -- shared loops ------------------------------------------------------------------------------------------------
 
@@ -269,7 +283,7 @@ class _Scheduler:
         item = max((i.dtype.itemsize for leaf in nest.leaves for i in leaf.stage.body if i.op == "load"), default=8)
         mixed = isinstance(inner, int) and inner * item * LEAST_BLOCK <= ROWS_BYTES
         last = column_axis(nest, min(self._lanes(stage) for stage in nest.stages()), mixed)
-        if last is None:
+        if last is None or any(self._hands_on_few(last, stage) for stage in nest.stages()):
             return
         nest.outer.sort(key=lambda a: a is last)
         nest.mixed = mixed
@@ -416,6 +430,21 @@ def _has_effects(steps: list[Any]) -> bool:
 
     walk(steps, look)
     return found
+
+
+def _is_little(steps: list[Any]) -> bool:
+    """Whether all nests of a turn are a few points, of what lanes do not make much faster."""
+    little = True
+
+    def look(s: Any) -> None:
+        nonlocal little
+        if isinstance(s, Nest):
+            points = _points(s)
+            places = any(r.kind.startswith("arg") for stage in s.stages() for r in stage.reductions)
+            little = little and isinstance(points, int) and points <= LITTLE_POINTS and not places
+
+    walk(steps, look)
+    return little
 
 
 def _depends(body: list[Instr], n: int, var: int) -> bool:
