@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.ir.dims import Dim, Expr, symbol
+from stager.ir.dims import Dim, Expr, evaluate, symbol, symbols_of
 from stager.ir.dtypes import dtype_of
 from stager.ir.types import Type, parse_type
 from stager.runtime.structure import broadcast_prefix, flatten
@@ -30,11 +30,13 @@ def dynamic_types(dynamic: Any, bound: inspect.BoundArguments) -> list[Type | No
         _, own = flatten(value)
         wanted.extend(broadcast_prefix(specs.get(name), own, name=f"dynamic[{name!r}]"))
     found = [None if s is None else _fitted(s, x) for s, x in zip(wanted, leaves, strict=True)]
-    sizes: dict[str, int] = {}
-    for t, x in zip(found, leaves, strict=True):
-        for d, n in zip(t.shape if t else (), np.shape(x), strict=False):
-            if isinstance(d, Expr) and (n < 2 or sizes.setdefault(str(d), n) != n):
-                return None  # a size with code of its own, or two sizes under one name: traced as it is
+    typed = [(t.shape, np.shape(x)) for t, x in zip(found, leaves, strict=True) if t is not None]
+    named = [(d, n) for dims, shape in typed for d, n in zip(dims, shape, strict=True) if isinstance(d, Expr)]
+    sizes = {str(d): n for d, n in named if d == symbol(str(d))}
+    for d, n in named:
+        known = symbols_of(d) <= sizes.keys()
+        if n < 2 or (known and evaluate(d, sizes) != n):
+            return None  # a size with code of its own, or two sizes under one name: traced as it is
     assert structure.leaves == len(found)
     return found
 

@@ -89,6 +89,7 @@ def trace(
     session = TraceSession(stage, freeze)
     with push(stage), use(session):
         leaves = [_enter(stage, x, i in static, None if types is None else types[i]) for i, x in enumerate(flat)]
+        _refuse_undefined(stage.graph)
         stage.leaves = leaves
         for leaf in leaves:
             if leaf.array is not None and isinstance(leaf.value, np.ndarray):
@@ -134,13 +135,18 @@ def _define_symbols(stage: StageInterpreter, value: Value, x: Any) -> None:
     """Symbols in the shape of an argument take their values from it; its sizes now are hints."""
     for axis, d in enumerate(value.type.shape):
         for name in symbols_of(d):
-            if d != symbol(name):
-                raise UnsupportedError(
-                    describe(f"the dim {d} in the type {value.type} of an argument must be a plain symbol")
-                )
-            if name not in stage.graph.symbols:
+            if d == symbol(name) and name not in stage.graph.symbols:
                 hint = int(x.shape[axis]) if isinstance(x, np.ndarray) else None
                 stage.graph.symbols[name] = SymbolDef("shape", value.node.params["index"], axis, hint)
+
+
+def _refuse_undefined(graph: Graph) -> None:
+    """Sizes that no axis of an argument is by itself: `2*n` where there is no `n`."""
+    for value in graph.inputs:
+        for d in value.type.shape:
+            if symbols_of(d) - graph.symbols.keys():
+                where = f"the dim {d} in the type {value.type} of an argument"
+                raise UnsupportedError(describe(f"{where} must be a plain symbol, or follow from such"))
 
 
 def _deliver(traced: Traced, results: Sequence[Any], copies: bool) -> None:

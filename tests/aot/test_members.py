@@ -99,6 +99,22 @@ def test_integers_are_not_differentiated(transforms):
     same(f("vmap")(xs, ks), np.array([energy(a, b) for a, b in zip(xs, ks, strict=True)]))
 
 
+def test_cotangents_of_results_with_derived_sizes(tmp_path):
+    def f(x, y):
+        return np.concatenate([x * x, y, x])[1:], np.outer(x, y).ravel(), np.diff(x)
+
+    member = Member(f, ["f64[n]", "f64[m]"], ("vjp",))
+    pull = st.load(st.build({"f": member}, tmp_path).files["library"], "f_vjp")
+    rng = np.random.default_rng(3)
+    for n, m in ((5, 2), (1, 3)):
+        x, y = rng.normal(size=n), rng.normal(size=m)
+        cts = tuple([rng.normal(size=r.shape) for r in f(x, y)])
+        for got, want in zip(pull(x, y, cts), st.vjp(f, x, y)[1](cts), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-12)
+        with pytest.raises(TypeError, match=r"takes \(x: f64\[n\], y: f64\[m\], ct_0: "):
+            pull(x, y, (cts[0][1:], *cts[1:]))
+
+
 def test_unknown_transforms_are_refused(tmp_path):
     with pytest.raises(BuildError, match="'twice' is no transform; known are grad"):
         st.build({"f": Member(newton, ["f64[3]"], ("twice",))}, tmp_path)

@@ -10,6 +10,7 @@ import pytest
 
 import stager as st
 from stager.compiler import compiler_of
+from stager.errors import UnsupportedError
 from stager.runtime.structure import flatten
 
 Function = Callable[..., Any]
@@ -98,3 +99,13 @@ def test_reverse_mode_of_while(wrapped: bool, rng: np.random.Generator) -> None:
         np.testing.assert_allclose(np.stack([compiled(row) for row in x]), want, rtol=1e-7, atol=1e-8)
         np.testing.assert_allclose(mapped(x), want, rtol=1e-7, atol=1e-8)
     assert len(compiler_of(compiled).history) == len(compiler_of(mapped).history) == 1
+
+
+def test_sizes_that_follow_from_others() -> None:
+    f = st.compile(lambda x, y: x + y[::2], dynamic=("f64[n]", "f64[2*n]"))
+    for n in (3, 5):
+        np.testing.assert_array_equal(f(np.ones(n), np.arange(2.0 * n)), 1.0 + np.arange(0.0, 2.0 * n, 2.0))
+    assert len(compiler_of(f).history) == 1
+    np.testing.assert_array_equal(f(np.ones(4), np.arange(7.0)), 1.0 + np.arange(0.0, 7.0, 2.0))
+    with pytest.raises(UnsupportedError, match=r"the dim 2\*n in the type f64\[2\*n\] of an argument must be a plain"):
+        st.make_graph(np.sin)("f64[2*n]")
