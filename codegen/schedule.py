@@ -321,8 +321,9 @@ class _Scheduler:
         if not self.threads or nested:
             return [nest]
         inner = floordiv(points, dim_max(first.extent, 1))
-        vector_first = not nest.outer and first.var == nest.leaves[0].vector
-        if vector_first:
+        if not nest.outer and first.tile:
+            nest.chunk = first.tile
+        elif not nest.outer and first.var == nest.leaves[0].vector:
             nest.chunk = 4096
         unit = max(nest.chunk, nest.block if nest.outer and first is nest.outer[-1] else 0, nest.rows, 1)
         if isinstance(inner, int):
@@ -601,7 +602,9 @@ def _points(nest: Nest) -> Dim:
     outer = product(a.extent for a in nest.outer)
     best: Dim = 1
     for leaf in nest.leaves:
-        size = product(a.extent for a in leaf.loops if not (nest.block and a.var == nest.outer[-1].var))
+        size = product(
+            a.extent for a in leaf.loops if not a.tile and not (nest.block and a.var == nest.outer[-1].var)
+        )
         if isinstance(size, Expr) or (isinstance(best, int) and size > best):
             best = size
     return outer * best

@@ -66,6 +66,16 @@ def test_sampling_counts_calls() -> None:
     assert measure.interleaved([], measure.Budget(), settle=False) == {}
 
 
+def test_candidates_are_warmed_before_the_clock_starts() -> None:
+    calls = []
+    candidate = measure.Candidate("f", lambda: calls.append(0), ())
+    samples = measure.interleaved([candidate], measure.Budget(seconds=0.0, least=3, most=3), settle=False)
+    per_sample = len(calls) / len(samples["f"])
+    assert len(samples["f"]) == 3
+    assert per_sample > measure._warmings(1e-6) == 4
+    assert [measure._warmings(t) for t in (1e-3, 1e-2, 1.0)] == [4, 1, 0]
+
+
 def test_difference() -> None:
     x = np.array([1.0, np.nan, np.inf])
     assert peers.difference(x, x.copy(), "float64", 1.0) is None

@@ -288,3 +288,14 @@ def test_short_rows_with_costly_numbers_between(shape: tuple[int, int], dtype: s
     graph = g.output(y, g.sum(g.exp(y), 1))
     a, b = (rng.standard_normal(k).astype(DTYPES[dtype].np) for k in (shape, (m,)))
     check(graph, a, b, rtol=1e-13 if dtype == "f64" else 1e-5)
+
+
+def test_tiles_are_divided_among_threads() -> None:
+    g = G()
+    x, y = g.input(Type(DTYPES["f64"], (500, 700))), g.input(Type(DTYPES["f64"], (700, 500)))
+    run = compiled(g.output(g.add(x, g.transpose(y))))
+    (nest,) = run.compiled.program.steps
+    assert nest.parallel
+    assert nest.leaves[0].loops[0].tile == nest.chunk
+    a, b = np.random.default_rng(3).standard_normal((2, 700, 500))
+    np.testing.assert_array_equal(run(a.reshape(500, 700), b)[0], a.reshape(500, 700) + b.T)
