@@ -143,6 +143,7 @@ class FunctionEmitter:
         self.private: set[int] = set()  # storages that a body has for itself
         self.heap: dict[int, Any] = {}  # storages sized by data: a slot that is freed at the end
         self._exit = self.fn.append_basic_block("exit")
+        self.ways_out = [self._exit]  # where one leaves to: loops that move the caller's arrays put them back first
         self._result = self.alloca(I32, "status")
 
     # -- leaving -----------------------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ class FunctionEmitter:
     def leave(self, status: Any) -> None:
         """Returns a status from the current place, which ends."""
         self.b.store(status if not isinstance(status, int) else ir.Constant(I32, status), self._result)
-        self.b.branch(self._exit)
+        self.b.branch(self.ways_out[-1])
 
     def leave_if(self, condition: Any, status: Any) -> None:
         """Returns a status when the i1 holds."""

@@ -129,12 +129,34 @@ def _open_swaps(e: FunctionEmitter, s: Loop | While) -> list[tuple[Any, Any]]:
         originals.append((storage, base))
         e.pointers.pop(id(storage), None)
         e.slots[id(storage)] = slot
+    if _moves_arguments(s):
+        e.ways_out.append(e.b.append_basic_block("unwind"))
     return originals
 
 
+def _moves_arguments(s: Loop | While) -> bool:
+    return any(x.kind == "input" for x in s.moving)
+
+
 def _close_swaps(e: FunctionEmitter, s: Loop | While, originals: list[tuple[Any, Any]]) -> None:
-    """After the loop every carry is in its own storage again."""
+    """After the loop every carry is in its own storage again; the caller's arrays are so too when it ends early."""
     homes = {id(storage): base for storage, base in originals}
+    if _moves_arguments(s):
+        b, unwind = e.b, e.ways_out.pop()
+        after = b.append_basic_block("after")
+        b.branch(after)
+        b.position_at_end(unwind)
+        with e.scope():
+            _all_home(e, s, homes)
+        b.branch(e.ways_out[-1])
+        b.position_at_end(after)
+    _all_home(e, s, homes)
+    for storage, base in originals:
+        del e.slots[id(storage)]
+        e.pointers[id(storage)] = base
+
+
+def _all_home(e: FunctionEmitter, s: Loop | While, homes: dict[int, Any]) -> None:
     for carry, _ in s.swaps:
         _bring_home(e, carry, homes[id(carry)])
     for trade in s.trades:
@@ -143,9 +165,6 @@ def _close_swaps(e: FunctionEmitter, s: Loop | While, originals: list[tuple[Any,
             continue
         for storage in trade.kept:
             _bring_home(e, storage, homes[id(storage)])
-    for storage, base in originals:
-        del e.slots[id(storage)]
-        e.pointers[id(storage)] = base
 
 
 def _bring_home(e: FunctionEmitter, storage: Storage, base: Any) -> None:

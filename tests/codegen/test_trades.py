@@ -189,3 +189,20 @@ def test_arguments_change_places(rng: np.random.Generator) -> None:
         np.testing.assert_array_equal(v, want_x)
         np.testing.assert_array_equal(y, want_y)
         assert not wide[1::2].any()
+
+
+def test_arguments_are_in_their_places_when_a_loop_ends_early() -> None:
+    def f(a: Any, b: Any, last: Any) -> None:
+        for t in range(6):
+            assert t < last, "too far"
+            keep = a.copy()
+            a[:] = b
+            b[:] = keep * 0.5
+
+    a, b = np.arange(300.0), np.ones(300)
+    x, y = a.copy(), b.copy()
+    for arrays in ((a, b), (x, y)):
+        with pytest.raises(AssertionError):
+            (f if arrays[0] is x else st.compile(f))(*arrays, 3)
+    np.testing.assert_array_equal(a, x)
+    np.testing.assert_array_equal(b, y)
