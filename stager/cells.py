@@ -57,8 +57,8 @@ class Cell:
             a.may_be = (*kept, (b, b.version, b.seen()))
 
     def is_returned(self) -> bool:
-        """Whether this was an argument of a level that has ended."""
-        return self.lent is not None and self.owner is not None and not self.owner.alive
+        """Whether this was an argument of a level or a call that has ended."""
+        return self.lent is RETURNED or (self.lent is not None and self.owner is not None and not self.owner.alive)
 
     def refuse_ended(self, by: Any = None) -> None:
         """Raise when one of the cells that this one may be has been written since. `by`: the handle that is read."""
@@ -172,6 +172,14 @@ def commit_overlays(level: Interpreter) -> None:
         cell.write(level.lower_value(cell.drop_overlay(level)))
 
 
+def take_writes(level: Interpreter) -> list[tuple[Cell, Any]]:
+    """The older cells that have been written at `level`, which is in force, with their values; the writes are carried
+    to them some other way."""
+    written = [(cell, cell.seen()) for cell in overlaid_cells(level)]
+    discard_overlays(level)
+    return written
+
+
 def discard_overlays(level: Interpreter) -> None:
     """A level ends with an exception (or its writes are carried some other way): its writes vanish."""
     for cell in _OVERLAID.pop(level, ()):
@@ -196,6 +204,10 @@ def _refuse_lanes(cell: Cell, value: Any) -> None:
                 )
         else:
             value = interp.lower_value(value)
+
+
+RETURNED = object()
+"""What `lent` is of an argument that was written back to where it came from."""
 
 
 class ViewStep:

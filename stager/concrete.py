@@ -38,6 +38,11 @@ class Concrete:
         self.values: dict[Value, np.ndarray[Any, Any]] = {}
         self.effects_done: set[Node] = set()
 
+    def hold(self) -> None:
+        """What is known now stays so, whatever becomes of the caller's arrays: for traces that go on later."""
+        for v, x in self.values.items():
+            self.values[v] = np.array(x)
+
     def run(self, wanted: list[Value]) -> list[np.ndarray[Any, Any]]:
         """The values of `wanted`, running only what has not been run, and the effects that stand before."""
         effects = (

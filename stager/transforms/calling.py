@@ -121,6 +121,8 @@ def enter(interp: Interpreter, outer: Array, value: Any) -> Entered:
 def write_back(entered: Sequence[Entered], lower: Callable[[Any], Any]) -> None:
     """Writes of the function into its arguments reach the caller's handles. The level below is in force."""
     for e in entered:
+        e.inner.cell.lent = cells.RETURNED
+    for e in entered:
         if e.inner.cell.written:
             e.outer.write(lower(e.inner.cell.value))
 

@@ -6,9 +6,10 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from stager import cells
 from stager.array import Array, as_array, raw, wrap
 from stager.interpreters.grad import GradInterpreter, GradTracer
-from stager.interpreters.stack import active, bind, push
+from stager.interpreters.stack import active, bind, push, stack
 from stager.ir.core_ops import input_op
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.op import Op, register
@@ -17,7 +18,7 @@ from stager.ops.checkpoints import checked_levels, checkpointing
 from stager.ops.families import elementwise
 from stager.ops.regions import Captures, finish, replay, trace_region
 from stager.runtime.structure import flatten, map_leaves, unflatten
-from stager.transforms.calling import call_user
+from stager.transforms.calling import call_user, enter, write_back
 
 
 def _types(*operands: Type, regions: tuple[Graph, ...], **params: Any) -> tuple[Type, ...]:
@@ -149,7 +150,7 @@ def checkpoint(f: Callable[..., Any], *, policy: Policy = "nothing") -> Callable
     of f's graph whether to keep its results. Values inside loops and branches of f are computed again.
     "sqrt", "binomial" or a number of states: what the loops of f keep, Python loops included, as in `fori_loop`; only
     the loops that stand in no other, and what f does outside of them is kept as without checkpoint.
-    Forward mode, batching and plain calls are as without it. f must not write into its arguments.
+    Forward mode, batching and plain calls are as without it.
 
     >>> import numpy as np, stager as st
     >>> f = st.checkpoint(lambda x: np.sin(np.sin(x)))
@@ -173,10 +174,16 @@ def checkpoint(f: Callable[..., Any], *, policy: Policy = "nothing") -> Callable
         kept: dict[str, Any] = {}
 
         def run(*raws: Any) -> list[Any]:
-            given = iter([wrap(r, x.weak) for r, x in zip(raws, own, strict=True)])
-            a, k = unflatten(structure, [next(given) if isinstance(x, Array) else x for x in leaves])
+            s = stack()
+            level = s.levels[s.depth - 1]
+            entered = [enter(level, x, r) for r, x in zip(raws, own, strict=True)]
+            given = iter(entered)
+            a, k = unflatten(structure, [next(given).inner if isinstance(x, Array) else x for x in leaves])
             results, kept["structure"] = flatten(call_user(f, a, k))
-            return [raw(as_array(r)) for r in results]
+            outputs = [raw(as_array(r)) for r in results]
+            write_back(entered, lambda value: value)
+            kept["written"] = written = cells.take_writes(level)
+            return [*outputs, *[value for _, value in written]]
 
         region = trace_region(run, [x.type for x in own], captures, "checkpoint")
         regions, captured = finish([region], len(own))
@@ -187,6 +194,9 @@ def checkpoint(f: Callable[..., Any], *, policy: Policy = "nothing") -> Callable
         saved = [v for v in values if v not in graph.outputs and v.node.op is not input_op]
         graph.outputs = [*graph.outputs, *saved]
         outs = bind(checkpoint_op, *[x.raw() for x in own], *captured, regions=regions, saved=len(saved))
-        return unflatten(kept["structure"], [wrap(o) for o in outs[:count]])
+        first = count - len(kept["written"])
+        for (cell, _), value in zip(kept["written"], outs[first:count], strict=True):
+            cell.write(value)
+        return unflatten(kept["structure"], [wrap(o) for o in outs[:first]])
 
     return checkpointed

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from stager import cells
 from stager.array import Array, as_array, raw, wrap
-from stager.errors import TransformError, describe
-from stager.interpreters.stack import bind, push
+from stager.errors import MutationError, TransformError, describe
+from stager.interpreters.stack import bind, push, stack
 from stager.ir.graph import Graph
 from stager.ir.op import Op, register
 from stager.ir.types import Type
@@ -298,7 +299,16 @@ class _Call:
         return [raw(as_array(x)) for x in leaves]
 
     def run(self, *raws: Any) -> list[Any]:
-        return self._outputs(call_user(self.custom.f, self._arguments(raws)))
+        arguments = self._arguments(raws)
+        outputs = self._outputs(call_user(self.custom.f, arguments))
+        s = stack()
+        written = [x for x in flatten(arguments)[0] if isinstance(x, Array) and x.cell.written]
+        if cells.take_writes(s.levels[s.depth - 1]) or written:
+            text = (
+                "a function with rules of its own writes into an argument or a captured array, which its rules cannot"
+            )
+            raise MutationError(describe(text, remedy="write into a copy, and return it"))
+        return outputs
 
     def jvp(self, primals: list[Any], tangents: list[Any]) -> Any:
         assert self.custom.jvp_rule is not None

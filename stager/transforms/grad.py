@@ -13,6 +13,7 @@ from stager.interpreters.grad import GradInterpreter
 from stager.interpreters.stack import active, push, stack
 from stager.ops.families import full_like, zeros_like
 from stager.runtime.structure import flatten, unflatten
+from stager.stand_ins import refuse_overlap
 from stager.tracing import trace
 from stager.transforms.calling import enter, plainly, run_traced, write_back
 from stager.transforms.differentiation import Selected, scalar_output
@@ -184,6 +185,9 @@ def _vjp_plain(f: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool) -
         return record.out, record.aux
 
     traced = trace(forward, primals, {}, concrete=True)
+    assert traced.stage is not None
+    traced.stage.concrete.hold()
+    refuse_overlap(traced)
     out, aux = run_traced(traced)
     selected, record, stage = kept["selected"], kept["record"], traced.stage
     assert stage is not None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from stager import cells
 from stager.array import as_array, wrap
 from stager.errors import TransformError, describe
-from stager.interpreters.stack import active, push
+from stager.interpreters.stack import active, push, stack
 from stager.ir.core_ops import fill_op, input_op
 from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
 from stager.ir.types import Type
@@ -16,6 +17,7 @@ from stager.ops.control import MARKED
 from stager.ops.families import zeros_like, zeros_of
 from stager.ops.regions import Captures, carries_batch, dependent_outputs, finish, replay, trace_region
 from stager.runtime.structure import flatten, unflatten
+from stager.stand_ins import refuse_overlap
 from stager.transforms.calling import own, plainly, run_traced
 from stager.transforms.differentiation import Selected
 from stager.transforms.grad import Recorded, _cotangents
@@ -33,15 +35,21 @@ class Linearized:
 
         def both(*tangents: Any) -> list[Any]:
             values, moved, kept["structure"], _ = push_forward(f, self.selected, list(tangents), False)
-            return [*values, *[zeros_like(v) if t is None else t for v, t in zip(values, moved, strict=True)]]
+            s = stack()
+            kept["written"] = written = cells.take_writes(s.levels[s.depth - 1])
+            kept["values"] = len(values)
+            results = [*values, *[value for _, value in written]]
+            return [*results, *[zeros_like(v) if t is None else t for v, t in zip(values, moved, strict=True)]]
 
         region = trace_region(both, types, captures, "linearized")
         (graph,), operands = finish([region], len(types))
         self.structure = kept["structure"]
-        n_out = len(graph.outputs) // 2
+        n_out, n_values = kept["values"] + len(kept["written"]), kept["values"]
         first, residuals, self.linear = _split(graph, len(types), n_out)
         done = replay(first, operands)
-        self.values, self.residuals = done[:n_out], done[n_out:]
+        self.values, self.residuals = done[:n_values], done[n_out:]
+        for (cell, _), value in zip(kept["written"], done[n_values:n_out], strict=True):
+            cell.write(value)
         assert len(self.residuals) == len(residuals)
         self.types = types
 
@@ -159,6 +167,9 @@ def _plain(make: Callable[..., Any], primals: tuple[Any, ...], results: Any, app
         return unflatten(structure, [wrap(v) for v in values])
 
     traced = trace(forward, primals, {}, concrete=True)
+    assert traced.stage is not None
+    traced.stage.concrete.hold()
+    refuse_overlap(traced)
     out = run_traced(traced)
     stage = traced.stage
     assert stage is not None

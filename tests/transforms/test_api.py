@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import stager as st
-from stager.errors import TransformError
+from stager.errors import MutationError, TransformError
 from stager.runtime.structure import flatten
 
 X, Y = np.array([1.0, 2.0, 3.0]), np.array([0.5, -1.0, 2.0])
@@ -233,3 +233,42 @@ def test_graphs_are_functions_of_traced_arrays() -> None:
     np.testing.assert_allclose(st.jvp(sized, (x,), (x,))[1], x[::-1] * 3)
     with pytest.raises(TypeError, match=r"input 0 is f64\[3\], not f64\[2\]"):
         st.compile(lambda x: graph(x[:2]))(x)
+
+
+@pytest.mark.parametrize("make", [lambda f, x: st.vjp(f, x)[1], lambda f, x: st.linearize(f, x)[1]])
+def test_derivatives_belong_to_the_arrays_as_they_were(make: Any) -> None:
+    """What is called later sees nothing of what became of the arguments and captured arrays since."""
+    x, w, one = np.array([1.0, 2.0, 3.0]), np.array([0.5, 1.0, 2.0]), np.ones(3)
+    want = np.sin(w * x) + w * x * np.cos(w * x)
+    own, captured = x.copy(), w.copy()
+    later = make(lambda x: np.sin(x * captured) * x, own)
+    own[:], captured[:] = 0, 0
+    (got,) = np.atleast_2d(later(one))
+    np.testing.assert_allclose(got, want, rtol=1e-14)
+
+
+@pytest.mark.parametrize("make", [lambda f, x: st.vjp(f, x), lambda f, x: st.linearize(f, x)])
+def test_arguments_written_before_the_derivative_is_used(make: Any) -> None:
+    def f(x: Any) -> Any:
+        y = np.sin(x) * x
+        x[:] = y + 1
+        return y
+
+    x, one = np.array([1.0, 2.0, 3.0]), np.ones(3)
+    own = x.copy()
+    y, later = make(f, own)
+    np.testing.assert_allclose(own, y + 1, rtol=1e-15)
+    (got,) = np.atleast_2d(later(one))
+    np.testing.assert_allclose(got, np.sin(x) + x * np.cos(x), rtol=1e-14)
+
+
+def test_functions_with_rules_of_their_own_do_not_write() -> None:
+    @st.custom_vjp
+    def f(x: Any) -> Any:
+        x *= 2
+        return x.sum()
+
+    f.defvjp(lambda x: (x.sum() * 2, x), lambda x, ct: (ct * 2 * np.ones(3),))
+    for call in (f, st.grad(f), st.compile(f)):
+        with pytest.raises(MutationError, match="a function with rules of its own writes into an argument"):
+            call(np.ones(3))

@@ -72,3 +72,25 @@ def test_policies_that_do_not_exist() -> None:
 
 def test_names_outside_a_trace() -> None:
     assert st.checkpoint_name(3.0, "x") == 3.0
+
+
+@pytest.mark.parametrize("policy", ["nothing", "dots", "everything", 2])
+def test_writes_of_the_function_are_kept(policy: Any) -> None:
+    x, seen = np.array([1.0, 2.0, 3.0]), np.zeros(3)
+
+    def doubled(a: Any) -> Any:
+        a *= 2
+        seen[...] = a + 1
+        return (a**2).sum()
+
+    f = st.checkpoint(doubled, policy=policy)
+
+    def whole(a: Any) -> Any:
+        return f(a) + a.sum()  # 4 x^2 + 2 x
+
+    for gradient in (st.grad(whole), st.compile(st.grad(whole))):
+        own = x.copy()
+        np.testing.assert_allclose(gradient(own), 8 * x + 2)
+        np.testing.assert_array_equal(own, 2 * x)
+        np.testing.assert_array_equal(seen, 2 * x + 1)
+    np.testing.assert_allclose(st.hessian(whole)(x.copy()), 8 * np.eye(3))
