@@ -88,10 +88,17 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, op
 
 
 def _bound(fn: Callable[..., Any], specs: Sequence[Any], name: str) -> inspect.BoundArguments:
+    signature = inspect.signature(fn)
+    kinds = [p.kind for p in signature.parameters.values()]
+    named = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    first = kinds.index(inspect.Parameter.KEYWORD_ONLY) if named else len(specs)  # a spec per parameter, in order
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        first = len(specs) - len(named)
+    last = first + len(named)
     try:
-        return inspect.signature(fn).bind(*specs)
+        return signature.bind(*specs[:first], *specs[last:], **dict(zip(named, specs[first:last], strict=False)))
     except TypeError as e:
-        raise BuildError(f"{name}: the specs do not fit the parameters {inspect.signature(fn)}: {e}") from None
+        raise BuildError(f"{name}: the specs do not fit the parameters {signature}: {e}") from None
 
 
 def _compile(graph: Graph, name: str, options: Options) -> Any:
@@ -185,11 +192,12 @@ def _python_record(
             if not given and p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
                 continue
             record: dict[str, Any] = {"name": p.name, "kind": p.kind.name}
+            has_default = isinstance(p.default, str | bool | int | float | type(None))
             if given:
                 record["structure"] = encode_structure(flatten(bound.arguments[p.name])[1])
-            elif p.default is p.empty or not isinstance(p.default, str | bool | int | float | type(None)):
+            elif not has_default:
                 continue
-            else:
+            if has_default:
                 record["default"] = p.default
             parameters.append(record)
         leaves: list[dict[str, Any]] = []

@@ -113,6 +113,33 @@ def test_numbers(path):
     assert st.load(path, "weak")(np.ones(2, np.float32), 0.1).dtype == np.float32
 
 
+def test_parameters_keep_their_kinds_and_defaults(tmp_path):
+    weight = np.full(3, 2.0)
+
+    def f(x, y=2.0, *, scale, flip=False):
+        return (-x if flip else x) * y * scale + weight
+
+    built = st.build(
+        {
+            "f": (f, ["f64[3]", "float", "f64[]", "True"]),
+            "scaled": (lambda x, *, scale=1.5: x * scale, ["f64[n]"]),
+            "many": (lambda x, *rest, scale: (x + sum(rest)) * scale, ["f64[n]", "f64[n]", "f64[n]", "float"]),
+        },
+        tmp_path, name="kinds",
+    )  # fmt: skip
+    x = np.arange(3.0)
+    full = st.load(built.files["library"], "f")
+    assert str(full.__signature__) == "(x, y=2.0, *, scale, flip=False, weight)"
+    np.testing.assert_array_equal(full(x, scale=np.array(3.0), flip=True, weight=weight), -x * 6.0 + 2.0)
+    with pytest.raises(TypeError, match="takes"):
+        full(x, scale=np.array(3.0), weight=weight)  # built for flip=True
+    np.testing.assert_array_equal(st.load(built.files["library"], "scaled")(x), x * 1.5)
+    np.testing.assert_array_equal(st.load(built.files["library"], "many")(x, x, x, scale=2.0), x * 6.0)
+    for specs in (["f64[3]"], ["f64[3]"] * 5):
+        with pytest.raises(BuildError, match="the specs do not fit the parameters"):
+            st.build({"f": (f, specs)}, tmp_path)
+
+
 def test_numbers_that_a_function_is_built_for(tmp_path):
     def power(x, n, scale):
         out = np.ones_like(x)
