@@ -194,7 +194,13 @@ def _vjp_plain(f: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool) -
 
     def pull_back(ct: Any) -> Any:
         from stager.transforms.calling import own
+        from stager.transforms.later import inside_another_trace
 
+        if active():
+            pulled = inside_another_trace(
+                stage, lambda cts: [x.raw() for x in record.pull_back(cts)], _cotangents(record, ct)
+            )
+            return tuple(selected.trees(pulled))
         with push(stage):
             cts = _cotangents(record, ct)
             found = [x.raw() for x in record.pull_back(cts)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stager import cells
@@ -53,8 +53,8 @@ class Linearized:
         assert len(self.residuals) == len(residuals)
         self.types = types
 
-    def push(self, tangents: Any) -> list[Any]:
-        """Raw tangents of the results for tangents nested as the primals."""
+    def checked(self, tangents: Any) -> list[Any]:
+        """Raw tangents of the primals from tangents nested as they are."""
         flat, structure = flatten(tangents)
         if len(flat) != len(self.types):
             raise TransformError(
@@ -68,7 +68,11 @@ class Linearized:
                     describe(f"linearize: a tangent of shape {tuple(r.type.shape)} came for a primal {t}")
                 )
             raws.append(r)
-        return replay(self.linear, [*raws, *self.residuals])
+        return raws
+
+    def push(self, tangents: Sequence[Any]) -> list[Any]:
+        """Raw tangents of the results for raw ones of the primals."""
+        return replay(self.linear, [*tangents, *self.residuals])
 
 
 def _split(graph: Graph, n_own: int, n_out: int) -> tuple[Graph, list[Value], Graph]:
@@ -146,38 +150,34 @@ def linearize(f: Callable[..., Any], *primals: Any) -> Any:
     if active():
         made = Linearized(f, primals)
         out = unflatten(made.structure, [wrap(v) for v in made.values])
-        return out, lambda *tangents: unflatten(made.structure, [wrap(t) for t in made.push(tangents)])
-    return _plain(
-        lambda *p: Linearized(f, p),
-        primals,
-        lambda made: (made.structure, made.values),
-        lambda made, x: (made.structure, made.push(x)),
-    )
+        return out, lambda *tangents: unflatten(made.structure, [wrap(t) for t in made.push(made.checked(tangents))])
+    return _plain(f, primals)
 
 
-def _plain(make: Callable[..., Any], primals: tuple[Any, ...], results: Any, apply: Any) -> Any:
-    """Outside a trace: what `make` traces runs now; its trace stays so that later calls extend it."""
+def _plain(f: Callable[..., Any], primals: tuple[Any, ...]) -> Any:
+    """Outside a trace: f runs now; its trace stays so that later calls extend it."""
     from stager.tracing import trace
+    from stager.transforms.later import inside_another_trace
 
     kept: dict[str, Any] = {}
 
     def forward(*p: Any) -> Any:
-        kept["made"] = made = make(*p)
-        structure, values = results(made)
-        return unflatten(structure, [wrap(v) for v in values])
+        kept["made"] = made = Linearized(f, p)
+        return unflatten(made.structure, [wrap(v) for v in made.values])
 
     traced = trace(forward, primals, {}, concrete=True)
     assert traced.stage is not None
     traced.stage.concrete.hold()
     refuse_overlap(traced)
     out = run_traced(traced)
-    stage = traced.stage
-    assert stage is not None
+    stage, made = traced.stage, kept["made"]
 
-    def later(*arguments: Any) -> Any:
+    def later(*tangents: Any) -> Any:
+        if active():
+            return unflatten(made.structure, inside_another_trace(stage, made.push, made.checked(tangents)))
         with push(stage):
-            structure, raws = apply(kept["made"], arguments)
-            return unflatten(structure, [own(a) for a in stage.concrete.run(raws)])
+            arrays = stage.concrete.run(made.push(made.checked(tangents)))
+            return unflatten(made.structure, [own(a) for a in arrays])
 
     return out, later
 

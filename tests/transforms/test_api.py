@@ -272,3 +272,29 @@ def test_functions_with_rules_of_their_own_do_not_write() -> None:
     for call in (f, st.grad(f), st.compile(f)):
         with pytest.raises(MutationError, match="a function with rules of its own writes into an argument"):
             call(np.ones(3))
+
+
+def turns(x: Any) -> Any:
+    s = np.zeros(3)
+    for i in range(10):
+        s = np.tanh(s + x * x[i % 3])
+        if s[0] > 0.5:
+            s = s * 0.9
+    return s
+
+
+@pytest.mark.parametrize("f", [lambda x: np.sin(x) * x[::-1], turns])
+def test_derivatives_made_outside_are_called_inside_other_transforms(f: Any) -> None:
+    x, one, rows = np.array([1.0, 2.0, 3.0]), np.ones(3), np.eye(3)
+    jacobian = st.jacrev(f)(x)
+    _, pull = st.vjp(f, x)
+    _, push = st.linearize(f, x)
+    np.testing.assert_allclose(st.vmap(pull)(rows)[0], jacobian, rtol=1e-12)
+    np.testing.assert_allclose(st.compile(st.vmap(pull))(rows)[0], jacobian, rtol=1e-12)
+    np.testing.assert_allclose(st.vmap(push, out_dims=1)(rows), jacobian, rtol=1e-12)
+    np.testing.assert_allclose(st.jacfwd(lambda c: pull(c)[0])(one), jacobian.T, rtol=1e-12)
+    want = 2 * jacobian @ (jacobian.T @ one)
+    np.testing.assert_allclose(st.grad(lambda c: (pull(c)[0] ** 2).sum())(one), want, rtol=1e-12)
+    np.testing.assert_allclose(st.linear_transpose(push, x)(one)[0], jacobian.T @ one, rtol=1e-12)
+    np.testing.assert_allclose(pull(one)[0], jacobian.T @ one, rtol=1e-12)
+    np.testing.assert_allclose(push(one), jacobian @ one, rtol=1e-12)
