@@ -263,6 +263,9 @@ def _from_known(stage: Any, value: Value, scalars: bool = True) -> np.ndarray[An
     values = {v: np.asarray(leaf.value) for v, leaf in used.items()}
     for node in [n for n in stage.graph.nodes if n in order and n.op.name != "input"]:
         values.update(zip(node.outputs, evaluate_node(node, [values[a] for a in node.args], {}), strict=True))
+    if stage.any_int and used:
+        text = "the value of an int argument is needed"
+        raise ConcretizationError(describe(text, remedy="give the number as its spec"))
     for leaf in used.values():
         leaf.specialized = True
     return values[value]

@@ -70,12 +70,14 @@ def trace(
     freeze: bool = False,
     copies: bool = False,
     by_type: bool = False,
+    any_int: bool = False,
 ) -> Traced:
     """Run `fn` once on tracers. With `concrete`, values ride along (plain calls of transforms).
 
     types: the leaves' types where they differ from the given arrays'. static: leaves that are guards.
     freeze: captured arrays are constants instead of hidden arguments. copies: results have memory of their own, where
     NumPy would return a view. by_type: the arrays stand for types, so that code cannot be made for their sizes.
+    any_int: nor for the value of an int: where the code needs one, ConcretizationError.
     """
     import stager.numpy.methods  # noqa: F401  (attaches NumPy's surface to Array)
     from stager.capture import convert, use
@@ -83,7 +85,7 @@ def trace(
 
     flat, structure = flatten((args, kwargs))
     stage = StageInterpreter(Graph(name))
-    stage.by_type = by_type
+    stage.by_type, stage.any_int = by_type, any_int
     if concrete:
         stage.concrete = Concrete(stage.graph)
     session = TraceSession(stage, freeze)

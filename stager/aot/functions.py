@@ -45,12 +45,10 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, op
 
     fn = plain_function(fn)
     bound = _bound(fn, specs, name)
-    traced = trace_types(fn, bound.args, bound.kwargs, freeze=options.weights == "embed", copies=True)
+    traced = trace_types(fn, bound.args, bound.kwargs, freeze=options.weights == "embed", copies=True,
+                         any_int=True)  # fmt: skip
     graph = traced.graph
     graph.name = name
-    for k, leaf in enumerate(traced.leaves):
-        if leaf.specialized:
-            raise BuildError(f"{name}: the code needs the value of an int argument (leaf {k}): give it as the spec")
     position = {leaf.input: k for k, leaf in enumerate(x for x in traced.leaves if x.input is not None)}
     graph.signature.writes = tuple([(position[traced.leaves[i].input], o) for i, o in traced.writes])
     names = CNames(s for s, d in graph.symbols.items() if d.kind == "shape")

@@ -62,8 +62,9 @@ def trace_types(
     *,
     freeze: bool = False,
     copies: bool = False,
+    any_int: bool = False,
 ) -> Any:
-    """A trace of f on arrays or on types given as text."""
+    """A trace of f on arrays or on types given as text. any_int: the ints stand for any."""
     import numpy as np
 
     leaves, structure = flatten((args, kwargs))
@@ -77,7 +78,8 @@ def trace_types(
         types.append(t)
     a, k = unflatten(structure, leaves)
     return trace(f, a, k, name=getattr(f, "__name__", "main"), types=types, freeze=freeze, copies=copies,
-                 static=known, by_type=any(t is not None and symbols_of(t) for t in types))  # fmt: skip
+                 static=known, any_int=any_int,
+                 by_type=any(t is not None and symbols_of(t) for t in types))  # fmt: skip
 
 
 def make_graph(f: Callable[..., Any]) -> Callable[..., Graph]:

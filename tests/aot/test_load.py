@@ -14,6 +14,7 @@ import pytest
 import stager as st
 from stager.aot.build import Member
 from stager.aot.errors import BuildError
+from stager.errors import ConcretizationError
 from tests.aot.calling import needs_cc
 
 pytestmark = needs_cc
@@ -154,8 +155,11 @@ def test_numbers_that_a_function_is_built_for(tmp_path):
     for wrong in ((4, -2.5), (3, 2.5), (3.0, -2.5), (True, -2.5)):
         with pytest.raises(TypeError, match=r"power of libpower.so takes \(x: f64\[n\]\)"):
             f(x, *wrong)
-    with pytest.raises(BuildError, match="needs the value of an int argument"):
-        st.build({"power": (power, ["f64[n]", "int", "float"])}, tmp_path)
+    for any_number in (3, 0, -2):
+        g = st.load(st.build({"power": (power, ["f64[n]", "int", "float"])}, tmp_path / "any").files["library"])
+        np.testing.assert_array_equal(g(x, any_number, 2.0), power(x, any_number, 2.0))
+    with pytest.raises(ConcretizationError, match="the value of an int argument is needed"):
+        st.build({"rows": (lambda x, n: x.reshape(n, -1), ["f64[n]", "int"])}, tmp_path)
 
 
 def test_writes_reach_the_caller_and_arguments_come_back(path):
