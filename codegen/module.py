@@ -1,4 +1,4 @@
-"""Program -> LLVM module: the main function, control steps, moves, checks; kernels go through `codegen/loops.py`."""
+"""Program -> LLVM module: the main function, control steps, moves, checks; kernels go through `codegen/nest.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import llvmlite.ir as ir
 
 from stager.codegen.aliases import Aliases
 from stager.codegen.emit import I1, I8, I32, I64, PTR, FunctionEmitter, ModuleEmitter, i64
-from stager.codegen.loops import emit_nest
+from stager.codegen.nest import emit_nest
 from stager.codegen.program import (
     Allocate,
     Buffer,
