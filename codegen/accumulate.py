@@ -14,7 +14,8 @@ import llvmlite.ir as ir
 
 from stager.codegen.emit import FunctionEmitter
 from stager.codegen.families import identity
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import DType, b1, i32, i64
 
 MONOIDS = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum", "or": "or_", "and": "and_"}

@@ -13,7 +13,8 @@ from stager.codegen.emit import FunctionEmitter, i64
 from stager.codegen.index import DYNAMIC
 from stager.codegen.loops import LoopEmitter
 from stager.codegen.program import Instr, Leaf, LoopAxis, Nest
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dims import Expr
 from stager.ir.dtypes import i64 as dtype_i64
 

@@ -16,7 +16,8 @@ from stager.codegen.emit import PTR, FunctionEmitter, i64
 from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.modes import is_dear
 from stager.codegen.program import Buffer, Instr, Leaf, Nest, Storage
-from stager.codegen.scalar import ScalarBuilder, Val, memory_type
+from stager.codegen.registers import Val, memory_type
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dims import Dim, Expr, product
 from stager.ir.dtypes import DType, b1
 from stager.ir.dtypes import i64 as dtype_i64

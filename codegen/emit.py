@@ -17,7 +17,8 @@ import llvmlite.ir as ir
 
 from stager.codegen.builder import Builder
 from stager.codegen.program import Buffer, Storage
-from stager.codegen.scalar import ScalarBuilder, memory_type
+from stager.codegen.registers import memory_type
+from stager.codegen.scalar import ScalarBuilder
 from stager.codegen.target import Target
 from stager.ir.abi import (
     CONTEXT_ALLOCATE,

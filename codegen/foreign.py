@@ -11,7 +11,8 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from stager.codegen.scalar import ScalarBuilder, Val, element_type
+from stager.codegen.registers import Val, element_type
+from stager.codegen.scalar import ScalarBuilder
 
 
 def call_c(b: ScalarBuilder, symbol: str, args: Sequence[Val]) -> Val:

@@ -19,7 +19,7 @@ from stager.codegen.body import BLOCK_STEPS
 from stager.codegen.emit import I64, i64
 from stager.codegen.loops import LoopEmitter, is_long
 from stager.codegen.program import Instr
-from stager.codegen.scalar import Val
+from stager.codegen.registers import Val
 from stager.ir.dims import Expr
 from stager.ir.dtypes import i64 as dtype_i64
 

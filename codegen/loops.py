@@ -16,7 +16,7 @@ from stager.codegen.body import BodyEmitter
 from stager.codegen.emit import I64, i64
 from stager.codegen.modes import is_dear, weight
 from stager.codegen.program import LoopAxis, Store
-from stager.codegen.scalar import Val
+from stager.codegen.registers import Val
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import b1
 from stager.ir.dtypes import i64 as dtype_i64

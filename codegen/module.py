@@ -27,7 +27,7 @@ from stager.codegen.program import (
     Switch,
     While,
 )
-from stager.codegen.scalar import Val
+from stager.codegen.registers import Val
 from stager.codegen.target import Target
 from stager.ir.dims import Dim, product
 from stager.ir.dtypes import i64 as dtype_i64

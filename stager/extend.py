@@ -33,9 +33,9 @@ def elementwise_op(
 
     name: unique among ops. reference(*arrays): NumPy's answer, the oracle of tests and the constant folder.
     Its code is one of two. lower(b, *scalars): the scalar code, through the builder (`b.mul`, `b.exp`, `b.select`;
-    `codegen/scalar.py` has the list); it is vectorised as it stands. c_function: a C function of doubles that returns
-    a double, as ctypes has it (`ctypes.CDLL("libm.so.6").j0`) or as a pair (symbol, address), or a dict of those by
-    dtype; it must be pure, thread-safe, and never call Python.
+    `codegen/arithmetic.py`, `conversions.py` and `scalar.py` have the list); it is vectorised as it stands.
+    c_function: a C function of doubles that returns a double, as ctypes has it (`ctypes.CDLL("libm.so.6").j0`) or as
+    a pair (symbol, address), or a dict of those by dtype; it must be pure, thread-safe, and never call Python.
     d: per operand `(t, out, *operands) -> t times the partial derivative` on traced arrays, or None for zero; both
     modes and all orders follow. ValueError when the name is taken, TypeError for a c_function of no known form.
 

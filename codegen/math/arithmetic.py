@@ -10,7 +10,8 @@ import math
 from stager.codegen.math.expr import Expr, fma, when_any, where, while_loop
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import two_product
-from stager.codegen.scalar import SIGNED_BITS_OF, ScalarBuilder, Val
+from stager.codegen.registers import SIGNED_BITS_OF, Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import DTYPES, DType, f64, i32, i64
 
 # -- remainders of floats --------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, smaller,
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import Pair, fast_two_sum, two_product
 from stager.codegen.math.trigonometric import sign_bit
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import f64
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from stager.codegen.math.expr import Expr, even_odd, fits, fma, larger, smaller, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import Pair, fast_two_sum
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import DType, f64
 
 hexadecimal = float.fromhex

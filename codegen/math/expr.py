@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Union
 
 from stager.codegen.math import coefficients
-from stager.codegen.scalar import BITS_OF, SIGNED_BITS_OF, ScalarBuilder, Val
+from stager.codegen.registers import BITS_OF, SIGNED_BITS_OF, Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import DType, b1
 
 Number = Union["Expr", float, int]

@@ -19,7 +19,8 @@ from typing import Any
 import llvmlite.ir as ir
 
 from stager.codegen.builder import Builder
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.codegen.target import Target
 from stager.ir.dtypes import DType
 

@@ -15,7 +15,8 @@ from stager.codegen.math.functions import math_function
 from stager.codegen.math.logarithm import log_of_pair, log_pair, log_short
 from stager.codegen.math.split import Pair, fast_two_sum, two_product, two_sum
 from stager.codegen.math.trigonometric import TRIG_F64, sin_kernel, tan_kernel
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import f64
 
 NEAR = 2.5

@@ -19,7 +19,8 @@ from stager.codegen.math.gamma import TINY, stirling
 from stager.codegen.math.logarithm import split_exponent
 from stager.codegen.math.split import Pair, constant, two_product
 from stager.codegen.math.trigonometric import TRIG_F64
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import f64, i64
 
 LN2 = (hexadecimal("0x1.62e42feep-1"), hexadecimal("0x1.a39ef35793c76p-33"), hexadecimal("0x1.cc01f97b57a08p-87"))

@@ -15,7 +15,8 @@ from stager.codegen.math.expr import Expr, fma, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import two_product, two_sum
 from stager.codegen.math.trigonometric import TRIG_F64, sign_bit, sin_kernel, tan_kernel
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import f64, i64, u64
 
 _WORDS = 22

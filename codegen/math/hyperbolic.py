@@ -14,7 +14,8 @@ from stager.codegen.math.functions import math_function
 from stager.codegen.math.logarithm import log_format, log_of_pair
 from stager.codegen.math.split import Pair, fast_two_sum, two_product, two_sum
 from stager.codegen.math.trigonometric import sign_bit
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import f32, f64
 
 TANH_SMALL = 0.55

@@ -8,7 +8,8 @@ from stager.codegen.math.expr import Expr, even_odd, fits, fma, smaller, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import fast_two_sum, two_product
 from stager.codegen.math.trigonometric import TRIG_F32, TRIG_F64, sign_bit
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import f64
 
 

@@ -12,7 +12,8 @@ from stager.codegen.math.exponential import exp_format, hexadecimal, power_of_tw
 from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, when_any, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import Pair, fast_two_sum, two_product, two_sum
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import f64
 
 

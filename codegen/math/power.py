@@ -12,7 +12,8 @@ from stager.codegen.math.expr import Expr, fits, fma, horner, larger, smaller, w
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.logarithm import log_format, log_pair, log_short, split_exponent
 from stager.codegen.math.split import Pair, two_product
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import f32, f64
 
 

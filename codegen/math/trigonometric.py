@@ -13,7 +13,8 @@ from stager.codegen.math.exponential import exp_format
 from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, when_any, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import fast_two_sum, two_product, upper_half
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.registers import Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import f32, f64, u32
 
 hexadecimal = float.fromhex

@@ -19,9 +19,10 @@ from stager.codegen.accumulate import across, tree
 from stager.codegen.emit import I64, FunctionEmitter, i64
 from stager.codegen.families import identity
 from stager.codegen.program import Buffer, Routine
+from stager.codegen.registers import Val
 from stager.codegen.routines import RoutineSpec
 from stager.codegen.routines.lines import each_line, lines_of, moved_by, smaller, when
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dims import Dim
 from stager.ir.dtypes import DType, b1
 from stager.ir.dtypes import i64 as dtype_i64

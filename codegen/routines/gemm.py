@@ -18,8 +18,9 @@ from typing import Any
 import llvmlite.ir as ir
 
 from stager.codegen.emit import I64, PTR, FunctionEmitter, i64
+from stager.codegen.registers import Val, memory_type
 from stager.codegen.routines.lines import carrying, moved_by, smaller, when
-from stager.codegen.scalar import ScalarBuilder, Val, memory_type
+from stager.codegen.scalar import ScalarBuilder
 from stager.codegen.target import Target
 from stager.ir.dims import Dim, Expr, floordiv
 from stager.ir.dtypes import DTYPES, DType, b1

@@ -12,9 +12,10 @@ from typing import Any
 
 from stager.codegen.emit import FunctionEmitter, i64
 from stager.codegen.program import Routine
+from stager.codegen.registers import Val
 from stager.codegen.routines import RoutineSpec
 from stager.codegen.routines.lines import Lines, each_line, lines_of, load_step, moved_by, smaller, when
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dims import Dim, Expr, floordiv
 from stager.ir.dtypes import DType
 

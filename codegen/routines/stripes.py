@@ -10,9 +10,10 @@ from typing import Any
 
 from stager.codegen.accumulate import across
 from stager.codegen.emit import FunctionEmitter, i64
+from stager.codegen.registers import Val
 from stager.codegen.routines.gemm import Matrices, Ring, lanes_of, pieces_of
 from stager.codegen.routines.lines import carrying, moved_by, when
-from stager.codegen.scalar import ScalarBuilder, Val
+from stager.codegen.scalar import ScalarBuilder
 
 STRIPE_BYTES = 8192
 """One row of a stripe: long enough for the prefetcher, short enough for the first cache."""

@@ -16,7 +16,8 @@ import llvmlite.ir as ir
 import numpy as np
 
 from stager.codegen.math.functions import MathFunctions
-from stager.codegen.scalar import ScalarBuilder, Val, memory_type
+from stager.codegen.registers import Val, memory_type
+from stager.codegen.scalar import ScalarBuilder
 from stager.codegen.target import Target
 from stager.ir.dtypes import DType
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stager.codegen.scalar import Val
+from stager.codegen.registers import Val
 from stager.ir.dtypes import DTYPES, DType, b1, f32, f64, i8, i32, i64, u8, u32, u64
 from tests.codegen.array_loop import HOST, NO_FMA, ArrayLoop
 
