@@ -7,9 +7,9 @@ runs in blocks; each leaf runs over the block's lanes).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
+from stager.codegen.collapse import collapse
 from stager.codegen.independent import independent
 from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.modes import DEAR, best_axis, column_axis, weight
@@ -32,7 +32,8 @@ from stager.codegen.program import (
 )
 from stager.codegen.stripes import striped, stripes
 from stager.codegen.target import Target
-from stager.ir.dims import Dim, Expr, dim_max, floordiv, product, symbols_of
+from stager.codegen.work import accesses, body_work, cost_of, guess, points_of, total_work
+from stager.ir.dims import Dim, Expr, dim_max, floordiv, product
 from stager.ir.dtypes import b1
 
 PARALLEL_NS = 60_000
@@ -62,7 +63,7 @@ def schedule(program: Program, target: Target, *, threads: bool = True) -> None:
     """Decides how every nest of a program runs."""
     s = _Scheduler(program, target, threads)
     program.steps = s.steps(program.steps, nested=False)
-    program.work = s.total(program.steps)
+    program.work = total_work(program.steps, program)
 
 
 class _Scheduler:
@@ -73,7 +74,6 @@ class _Scheduler:
         self.count = 0
         self.in_loop = 0  # how many loops run one after the other stand around
         self.little = False  # the innermost of them does little per turn
-        self.entry = set(program.symbols)
 
     def steps(self, steps: list[Any], nested: bool) -> list[Any]:
         out: list[Any] = []
@@ -84,15 +84,15 @@ class _Scheduler:
                     continue
                 case MapLanes():
                     s.body = self.steps(s.body, True)
-                    self._map(s, nested, self.body_work(s.body))
+                    self._map(s, nested, body_work(s.body, self.program.facts))
                 case Loop() if (lanes := self._as_map(s, nested)) is not None:
                     lanes.body = self.steps(s.body, True)
-                    self._map(lanes, nested, self.body_work(lanes.body))
+                    self._map(lanes, nested, body_work(lanes.body, self.program.facts))
                     out.append(lanes)
                     continue
                 case Loop():
                     s.body = self._turn(s.body, nested)
-                    s.period = _period(self.body_work(s.body))
+                    s.period = _period(body_work(s.body, self.program.facts))
                 case While():
                     s.test, s.body = self._turn(s.test, nested), self._turn(s.body, nested)
                 case Switch():
@@ -109,55 +109,6 @@ class _Scheduler:
         self.little = around
         return out
 
-    def body_work(self, steps: list[Any]) -> float:
-        """Nanoseconds of one run, roughly; loops of unknown length count as a hundred turns."""
-        total = 5.0
-        for s in steps:
-            match s:
-                case Nest():
-                    total += _cost(s) * _guess(self.program.facts.maximum(_points(s)))
-                case Loop():
-                    turns: Dim = 100
-                    if not isinstance(s.lower, Buffer) and not isinstance(s.upper, Buffer):
-                        turns = self.program.facts.maximum(s.upper - s.lower)
-                    total += _guess(turns) * self.body_work(s.body)
-                case MapLanes():
-                    total += _guess(s.size) * self.body_work(s.body)
-                case While():
-                    total += 100 * (self.body_work(s.test) + self.body_work(s.body))
-                case Switch():
-                    total += max((self.body_work(b) for b in s.branches), default=0.0)
-                case _:
-                    total += 100.0
-        return total
-
-    def total(self, steps: list[Any]) -> Dim:
-        """The nanoseconds of one run as a dim of the function's own symbols."""
-        total: Dim = 0
-        for s in steps:
-            match s:
-                case Nest():
-                    total = total + floordiv(self._known(_points(s)) * max(1, int(_cost(s) * 16)), 16)
-                case Loop():
-                    turns: Dim = 100
-                    if not isinstance(s.lower, Buffer) and not isinstance(s.upper, Buffer):
-                        turns = self._known(floordiv(s.upper - s.lower, s.step))
-                    total = total + turns * self.total(s.body)
-                case MapLanes():
-                    total = total + self._known(s.size) * self.total(s.body)
-                case While():
-                    total = total + 100 * (self.total(s.test) + self.total(s.body))
-                case Switch():
-                    total = total + (self.total(s.branches[-1]) if s.branches else 0)
-                case Routine():
-                    total = total + self._known(product(s.outputs[0].shape) if s.outputs else 1)
-        return total
-
-    def _known(self, d: Dim) -> Dim:
-        """A bound in the function's own symbols; a hundred where there is none."""
-        bound = self.program.facts.maximum(d)
-        return bound if symbols_of(bound) <= self.entry else 100
-
     def _as_map(self, s: Loop, nested: bool) -> MapLanes | None:
         """A loop as a map over its turns, when these are independent and enough work for the threads."""
         if nested or self.in_loop or not self.threads or isinstance(s.lower, Buffer) or isinstance(s.upper, Buffer):
@@ -165,14 +116,14 @@ class _Scheduler:
         span = s.upper - s.lower if s.step > 0 else s.lower - s.upper
         size = floordiv(dim_max(0, span + (abs(s.step) - 1)), abs(s.step))
         most = self.program.facts.maximum(size)
-        if isinstance(most, int) and most * self.body_work(s.body) < PARALLEL_NS:
+        if isinstance(most, int) and most * body_work(s.body, self.program.facts) < PARALLEL_NS:
             return None
         if not independent(s, self.program):
             return None
         return MapLanes(s.symbol, size, s.body, first=s.lower, step=s.step, also=s.also)
 
     def _map(self, s: MapLanes, nested: bool, lane: float) -> None:
-        total = _guess(s.size) * lane
+        total = guess(s.size) * lane
         if nested or not self.threads or (isinstance(s.size, int) and total < PARALLEL_NS) or _has_effects(s.body):
             return
         s.parallel = True
@@ -304,8 +255,8 @@ class _Scheduler:
     # -- threads -----------------------------------------------------------------------------------------------------
 
     def _parallel(self, nest: Nest, nested: bool) -> list[Nest]:
-        points = _points(nest)
-        cost = _cost(nest)
+        points = points_of(nest)
+        cost = cost_of(nest)
         first = nest.outer[0] if nest.outer else nest.leaves[0].loops[0] if nest.leaves[0].loops else None
         if first is None:
             return [nest]
@@ -413,10 +364,6 @@ def _wide_rows(nest: Nest, var: int) -> list[int]:
     return sorted(bad)
 
 
-def _guess(d: Dim) -> float:
-    return float(d) if isinstance(d, int) else 100.0
-
-
 def _period(turn: float) -> int:
     """A power of two: so many turns take about two milliseconds."""
     return int(1 << max(0, min(16, int(2e6 / max(turn, 1.0)).bit_length() - 1)))
@@ -440,7 +387,7 @@ def _is_little(steps: list[Any]) -> bool:
     def look(s: Any) -> None:
         nonlocal little
         if isinstance(s, Nest):
-            points = _points(s)
+            points = points_of(s)
             places = any(r.kind.startswith("arg") for stage in s.stages() for r in stage.reductions)
             little = little and isinstance(points, int) and points <= LITTLE_POINTS and not places
 
@@ -464,14 +411,6 @@ def _depends(body: list[Instr], n: int, var: int) -> bool:
                 stack.append(v - DYNAMIC)
         stack.extend(i.args)
     return False
-
-
-def accesses(stage: Stage) -> Iterator[tuple[Buffer, Ix, bool]]:
-    """Every access of memory: buffer, position, whether it is a store at every point."""
-    for b, at in stage.loads:
-        yield b, at, False
-    for s in stage.stores:
-        yield s.buffer, s.at, True
 
 
 def _ordered(leaf: Leaf, best: LoopAxis | None) -> list[LoopAxis]:
@@ -524,96 +463,3 @@ def _tile(leaf: Leaf, vector: LoopAxis) -> None:
             else:
                 leaf.loops.insert(-2, LoopAxis(a.var, a.extent, tile=TILE))
             return
-
-
-# -- collapsing ------------------------------------------------------------------------------------------------------
-
-
-def collapse(nest: Nest) -> None:
-    """Neighbouring axes that every access crosses as one become one loop."""
-    if len(nest.outer) > 1 and nest.piece is None:
-        _collapse(nest.outer, [leaf.stage for leaf in nest.leaves])
-    for leaf in (*nest.first, *nest.leaves):
-        if len(leaf.loops) > 1:
-            _collapse(leaf.loops, [leaf.stage])
-
-
-def _collapse(loops: list[LoopAxis], stages: list[Stage]) -> None:
-    positions = [ix for s in stages for ix in _positions(s)]
-    ordered = any(s.folds for s in stages)
-    again = True
-    while again and len(loops) > 1:
-        again = False
-        for a in loops:
-            for b in loops:
-                if a is b or a.reduce != b.reduce or (a.reduce and ordered):
-                    continue
-                if all(ix.coef(a.var) == ix.coef(b.var) * b.extent for ix in positions):
-                    _drop(stages, a.var)
-                    b.extent = a.extent * b.extent
-                    loops.remove(a)
-                    positions = [ix for s in stages for ix in _positions(s)]
-                    again = True
-                    break
-            if again:
-                break
-
-
-def _positions(s: Stage) -> Iterable[Ix]:
-    for i in s.body:
-        if i.op == "load":
-            yield i.data[1]
-        elif i.op == "index":
-            yield i.data
-        elif i.op in ("floordiv", "mod"):
-            yield i.data[0]
-    for st in s.stores:
-        yield st.at
-    for r in s.reductions:
-        yield r.at
-        if r.index is not None:
-            yield r.index
-
-
-def _drop(stages: list[Stage], var: int) -> None:
-    """Removes a variable's terms: another variable takes its part."""
-    gone = (var,)
-    for s in stages:
-        for i in s.body:
-            if i.op == "load":
-                i.data = (i.data[0], i.data[1].without(gone))
-            elif i.op == "index":
-                i.data = i.data.without(gone)
-            elif i.op in ("floordiv", "mod"):
-                i.data = (i.data[0].without(gone), i.data[1])
-        for st in s.stores:
-            st.at = st.at.without(gone)
-        for r in s.reductions:
-            r.at = r.at.without(gone)
-            if r.index is not None:
-                r.index = r.index.without(gone)
-
-
-# -- cost ------------------------------------------------------------------------------------------------------------
-
-
-def _points(nest: Nest) -> Dim:
-    """The points of the largest leaf."""
-    outer = product(a.extent for a in nest.outer)
-    best: Dim = 1
-    for leaf in nest.leaves:
-        size = product(
-            a.extent for a in leaf.loops if not a.tile and not (nest.block and a.var == nest.outer[-1].var)
-        )
-        if isinstance(size, Expr) or (isinstance(best, int) and size > best):
-            best = size
-    return outer * best
-
-
-def _cost(nest: Nest) -> float:
-    """Nanoseconds of one point, roughly."""
-    ops = sum(weight(i) for leaf in nest.leaves for i in leaf.stage.body)
-    moved = {id(b.storage): b.dtype.itemsize for leaf in nest.leaves for b, _, _ in accesses(leaf.stage)}
-    folds = (r.buffer for leaf in nest.leaves if leaf.stage.folds for r in leaf.stage.reductions)
-    moved.update((id(b.storage), b.dtype.itemsize) for b in folds)
-    return 0.08 * ops + 0.02 * sum(moved.values())
