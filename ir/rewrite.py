@@ -8,19 +8,19 @@ never on who uses it.
 
 Equal nodes are shared (hash-consing) unless they are effects. What no output, effect or data symbol needs is dropped.
 Nodes never change, so a node whose operands stayed is taken over as it is, and a walk that changes nothing returns the
-graph itself. Regions are rewritten with the same rules. Locations, paths, symbols and the signature are kept. Here too:
-the pattern language in which algebra is written. Not here: any particular rule (`passes/`).
+graph itself. Regions are rewritten with the same rules. Locations, paths, symbols and the signature are kept. Not here:
+any particular rule (`passes/`), and rules written as patterns (`patterns.py`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from stager.ir.assemble import alive_nodes, assemble
 from stager.ir.core_ops import constant_op, dim_op, fill_op, input_op
 from stager.ir.dims import Dim, Expr, substitute, symbol
 from stager.ir.dtypes import DType
@@ -396,57 +396,6 @@ class Rewriter:
         return assemble(old, order, outputs, self.symbols, alive, self._replaced)
 
 
-def alive_nodes(order: Sequence[Node], outputs: Iterable[Value], symbols: Mapping[str, SymbolDef]) -> set[Node]:
-    """Nodes that an output, an effect or a live node's data symbol needs; and inputs."""
-    alive = {v.node for v in outputs}
-    data = {name: d.source.node for name, d in symbols.items() if d.kind == "data"}
-    for node in reversed(order):
-        if node in alive or node.op is input_op or node.op.ordered or (node.regions and node.ordered):
-            alive.add(node)
-            for a in node.args:
-                alive.add(a.node)
-            if data:
-                alive.update(data[name] for name in node.mentioned_symbols() if name in data)
-    return alive
-
-
-def assemble(
-    old: Graph,
-    order: Sequence[Node],
-    outputs: Sequence[Value],
-    symbols: Mapping[str, SymbolDef],
-    alive: set[Node] | None = None,
-    replaced: Mapping[str, Dim] | None = None,
-) -> Graph:
-    """A graph of these nodes that is `old` in everything else; data symbols of dead nodes go."""
-    new = Graph(old.name)
-    new.meta = dict(old.meta)
-    new.signature = old.signature
-    if replaced and old.signature.layouts:
-        layouts = {i: substitute(s, replaced) for i, s in old.signature.layouts.items()}
-        new.signature = type(old.signature)(old.signature.writes, old.signature.aliases, old.signature.donated, layouts)
-    data: dict[Node, list[tuple[str, SymbolDef]]] = {}
-    for name, d in symbols.items():
-        if d.kind == "data" and (alive is None or d.source.node in alive):
-            data.setdefault(d.source.node, []).append((name, d))
-    static = {name: d for name, d in symbols.items() if d.kind != "data"}
-    if data:
-        new.symbols = static
-        for node in order:
-            new.add(node)
-            for name, d in data.get(node, ()):
-                new.symbols[name] = d
-    else:
-        for node in order:  # no data symbol, no dim edge: added without looking for them
-            new.add(node)
-        new.symbols = static
-    inputs = [n for n in order if n.op is input_op]
-    inputs.sort(key=lambda n: n.params["index"])
-    new.inputs = [Value(n) for n in inputs]
-    new.outputs = list(outputs)
-    return new
-
-
 _ARITHMETIC: dict[str, Callable[..., Dim]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -501,127 +450,6 @@ def known_dim(v: Value) -> Dim | None:
 
 def made_by(v: Value, name: str) -> bool:
     return v.node.op.name == name
-
-
-# -- patterns ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Var:
-    """Matches any value; the same Var twice matches the same value. `value`: what a replacement emits for a literal."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Literal:
-    """Matches a fill whose value passes `test(value, dtype)`; as a replacement, that literal in the root's type."""
-
-    name: str
-    test: Callable[[Any, DType], bool]
-    value: Any = None
-
-
-Pattern = Any  # Var, Literal, or (op name, pattern, …)
-Match = dict[str, Value]
-Licence = Callable[[Rewriter, Node, Match], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One identity: `pattern` -> `replacement` wherever `licence` allows it.
-
-    A replacement is a pattern to emit or a function of (rewriter, node, match) that returns a value or None.
-    """
-
-    pattern: Pattern
-    replacement: Any
-    licence: Licence
-
-
-def pattern_rules(rows: Iterable[Row]) -> dict[str, tuple[Rule, ...]]:
-    """The rules that apply rows, by op. Patterns of commutative ops match in both orders."""
-    by_op: dict[str, dict[Any, list[Row]]] = {}
-    for r in rows:
-        for pattern in _orders(r.pattern):
-            anchors = by_op.setdefault(pattern[0], {})
-            anchors.setdefault(_anchor(pattern), []).append(Row(pattern, r.replacement, r.licence))
-    return {name: (_rows_rule(anchors),) for name, anchors in by_op.items()}
-
-
-def _orders(pattern: Pattern) -> list[Pattern]:
-    if not isinstance(pattern, tuple):
-        return [pattern]
-    name, *args = pattern
-    combinations = [(name, *chosen) for chosen in itertools.product(*map(_orders, args))]
-    if op_named(name).commutative:
-        combinations += [c for c in [(name, *reversed(c[1:])) for c in combinations] if c not in combinations]
-    return combinations
-
-
-def _anchor(pattern: Pattern) -> tuple[int, str] | None:
-    """The first operand that must be made by a particular op: rows are looked up by it."""
-    for i, p in enumerate(pattern[1:]):
-        if isinstance(p, tuple):
-            return i, p[0]
-        if isinstance(p, Literal):
-            return i, "fill"
-    return None
-
-
-def _rows_rule(anchors: dict[Any, list[Row]]) -> Rule:
-    free = anchors.pop(None, [])
-
-    def rule(rw: Rewriter, node: Node) -> Replacement:
-        for row in free:
-            result = _try_row(rw, node, row)
-            if result is not None:
-                return result
-        for i, a in enumerate(node.args):
-            for row in anchors.get((i, a.node.op.name), ()):
-                result = _try_row(rw, node, row)
-                if result is not None:
-                    return result
-        return None
-
-    return rule
-
-
-def _try_row(rw: Rewriter, node: Node, row: Row) -> Value | None:
-    match: Match = {}
-    for p, a in zip(row.pattern[1:], node.args, strict=True):
-        if not _matches(p, a, match):
-            return None
-    if not row.licence(rw, node, match):
-        return None
-    if callable(row.replacement):
-        result: Value | None = row.replacement(rw, node, match)
-    else:
-        result = _emit(rw, row.replacement, node, match)
-    return result if result is not None and result.type == node.types[0] else None
-
-
-def _matches(p: Pattern, v: Value, match: Match) -> bool:
-    if type(p) is Var:
-        bound = match.setdefault(p.name, v)
-        return bound is v or (bound.node is v.node and bound.index == v.index)
-    node = v.node
-    if type(p) is Literal:
-        if node.op is not fill_op or not p.test(node.params["value"], v.type.dtype):
-            return False
-        match[p.name] = v
-        return True
-    if node.op.name != p[0]:
-        return False
-    return all(_matches(q, a, match) for q, a in zip(p[1:], node.args, strict=True))
-
-
-def _emit(rw: Rewriter, p: Pattern, root: Node, match: Match) -> Value:
-    if type(p) is Var:
-        return match[p.name]
-    if type(p) is Literal:
-        return rw.fill(p.value, root.types[0])
-    return rw.emit(p[0], *[_emit(rw, q, root, match) for q in p[1:]])
 
 
 def _defined_by(v: Value, hint: int | None = None) -> SymbolDef:

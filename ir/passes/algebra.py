@@ -20,7 +20,8 @@ import numpy as np
 from stager.ir.core_ops import constant_op, fill_op
 from stager.ir.dtypes import DType
 from stager.ir.graph import Node, Value
-from stager.ir.rewrite import Licence, Literal, Match, Replacement, Rewriter, Row, Rule, Rules, Var, literal
+from stager.ir.patterns import Licence, Literal, Match, Row, Var, pattern_rules
+from stager.ir.rewrite import Replacement, Rewriter, Rule, Rules, literal, merge_rules
 
 X, Y, Z, B = Var("x"), Var("y"), Var("z"), Var("b")  # B: a condition
 
@@ -333,8 +334,6 @@ def known_check(rw: Rewriter, node: Node) -> Replacement:
 
 def rules() -> Rules:
     """The table of the pass. Made when first needed: the ops that rows name are declared by then."""
-    from stager.ir.rewrite import merge_rules, pattern_rules
-
     more: dict[str, tuple[Rule, ...]] = {
         **dict.fromkeys(ROUNDINGS, (rounded_twice,)),
         "copy": (same,),

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from stager.ir.assemble import alive_nodes, assemble
 from stager.ir.core_ops import input_op
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.regions import edit_region, first_operand, own_inputs
-from stager.ir.rewrite import Replacement, Rewriter, alive_nodes, assemble, map_regions, rebuild
+from stager.ir.rewrite import Replacement, Rewriter, map_regions, rebuild
 
 Needed = set[tuple[Node, int]]
 

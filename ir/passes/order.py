@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stager.ir.assemble import assemble
 from stager.ir.core_ops import input_op
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.regions import first_operand
-from stager.ir.rewrite import assemble, map_regions
+from stager.ir.rewrite import map_regions
 
 UPDATES = frozenset({"slice_update", "scatter", "diagonal_update"})
 LAZY = frozenset({"elementwise", "view"})  # computed where they are used: their users read the array

@@ -15,7 +15,8 @@ from stager.ir.op import op_named
 from stager.ir.passes import algebra
 from stager.ir.passes.algebra import ROWS, holds_every, never_minus_zero
 from stager.ir.passes.pipeline import simplify, simplify_algebra
-from stager.ir.rewrite import Literal, Row, Var, literal, pattern_rules, rewrite
+from stager.ir.patterns import Literal, Row, Var, pattern_rules
+from stager.ir.rewrite import literal, rewrite
 from stager.ir.text import print_graph
 from stager.ir.types import Type
 from stager.ir.verify import verify
