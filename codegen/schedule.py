@@ -361,7 +361,7 @@ def _wide_rows(nest: Nest, var: int) -> list[int]:
             row = nest.scratch.get(id(b.storage))
             if row is not None and (row[1] != b.dtype.itemsize or at.coef(var) != b.dtype.itemsize):
                 bad.add(id(b.storage))
-    return sorted(bad)
+    return [sid for sid in nest.scratch if sid in bad]  # in the program's order, not that of addresses
 
 
 def _period(turn: float) -> int:

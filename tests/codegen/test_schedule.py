@@ -1,0 +1,30 @@
+"""What the scheduler decides depends on the program alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import stager as st
+from stager.codegen.program import Storage
+
+
+def test_a_program_does_not_depend_on_where_its_records_lie() -> None:
+    """Rows that are too wide for a block of columns go to the arena in the order of the program."""
+
+    def accelerations(x: Any) -> Any:
+        away = x[:, None, :] - x[None, :, :]
+        squared = np.sum(away * away, axis=2) + 0.01
+        return np.sum((1.0 / (squared * np.sqrt(squared)))[:, :, None] * away, axis=1)
+
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    texts, held = set(), []
+    for turn in range(8):
+        gone = [Storage("temp", "x", 8) for _ in range(400)]
+        held.append(gone[turn::3])
+        gone.sort(key=id, reverse=turn % 2 == 0)
+        del gone  # freed in either order: the next records take these places
+        texts.add(st.compile(accelerations).show(x, stage="kernels"))
+    (text,) = texts
+    assert text.index("t0:") < text.index("t1:")
