@@ -15,8 +15,8 @@ import llvmlite.ir as ir
 
 from stager.codegen.accumulate import Accumulator, Carry
 from stager.codegen.bad_index import INDEX_ERROR, checked_by, refuse_empty, report, report_point
-from stager.codegen.body import BLOCK_STEPS
 from stager.codegen.emit import I64, i64
+from stager.codegen.levels import BLOCK_STEPS
 from stager.codegen.loops import LoopEmitter, is_long
 from stager.codegen.program import Instr
 from stager.codegen.registers import Val
