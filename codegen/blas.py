@@ -17,8 +17,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from stager.codegen.declarations import I32, PTR, VOID, Struct, global_data
 from stager.codegen.pool import CONTEXT, POOL_THREADS
-from stager.codegen.structured import I32, PTR, VOID, Code, Struct, global_data
+from stager.codegen.structured import Code
 from stager.codegen.target import Target
 
 BLAS_ENTER, BLAS_LEAVE = "stager_blas_enter", "stager_blas_leave"

@@ -24,7 +24,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from stager.codegen.structured import I1, I32, I64, NULL, PTR, VOID, Code, Struct, array, const, global_data
+from stager.codegen.declarations import I1, I32, I64, NULL, PTR, VOID, Struct, array, const, global_data
+from stager.codegen.structured import Code
 from stager.codegen.target import Mapping, Target
 
 POOLED_BYTES = 128 * 1024  # from here on a buffer has its own mapping

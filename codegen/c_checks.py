@@ -13,7 +13,8 @@ from typing import Any
 from llvmlite import ir
 
 from stager.codegen.c_interface import ERRORS, MOST_BYTES, MOST_SIZE, Function
-from stager.codegen.structured import F64, I1, I64, Code, const
+from stager.codegen.declarations import F64, I1, I64, const
+from stager.codegen.structured import Code
 from stager.ir.dims import Apply, Dim, Expr, Sym
 from stager.ir.types import Type
 

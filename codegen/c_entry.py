@@ -30,8 +30,9 @@ from stager.codegen.c_interface import (
     Function,
     Kernel,
 )
+from stager.codegen.declarations import I1, I8, I32, I64, NULL, PTR, RARE, VOID, Struct, const, cstring
 from stager.codegen.error_text import template, write_text
-from stager.codegen.structured import I1, I8, I32, I64, NULL, PTR, RARE, VOID, Code, Struct, Var, const, cstring
+from stager.codegen.structured import Code, Var
 from stager.codegen.target import Target
 from stager.ir.abi import (
     ARENA_ALIGN,

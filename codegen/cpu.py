@@ -18,7 +18,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from stager.codegen.structured import I32, I64, PTR, RARE, VOID, Code, const, global_data
+from stager.codegen.declarations import I32, I64, PTR, RARE, VOID, const, global_data
+from stager.codegen.structured import Code
 from stager.codegen.target import TARGETS, Target
 
 CPU_FEATURES = "stager_cpu_features"

@@ -15,6 +15,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from stager.codegen.declarations import I1, I32, I64, NULL, PTR, VOID, Value, const, external_data
 from stager.codegen.entry_match import MATCHED, emit_evaluate, emit_match
 from stager.codegen.entry_memory import emit_memory
 from stager.codegen.entry_objects import (
@@ -26,7 +27,7 @@ from stager.codegen.entry_objects import (
     Objects,
 )
 from stager.codegen.entry_result import emit_execute
-from stager.codegen.structured import I1, I32, I64, NULL, PTR, VOID, Code, Value, const, external_data
+from stager.codegen.structured import Code
 from stager.codegen.target import Target
 from stager.ir.entry_table import STACK_FRAME_BYTES, EntryFlags, PythonLayout, SignatureFlags
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from stager.codegen.declarations import I1, I8, I16, I32, I64, NULL, PTR, Value, const, external_data
 from stager.codegen.entry_objects import (
     ARRAY_STRUCT,
     AXIS_STRUCT,
@@ -23,21 +24,7 @@ from stager.codegen.entry_objects import (
     checked_add,
     checked_mul,
 )
-from stager.codegen.structured import (
-    I1,
-    I8,
-    I16,
-    I32,
-    I64,
-    NULL,
-    PTR,
-    Code,
-    Label,
-    Switch,
-    Value,
-    const,
-    external_data,
-)
+from stager.codegen.structured import Code, Label, Switch
 from stager.ir.entry_table import ARRAY, AXIS, CODE_DEPTH, INSTRUCTION, ArrayLayout, Op
 from stager.ir.entry_table import Code as Expression
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 from stager.codegen.buffers import BUFFER_ACQUIRE, BUFFER_RELEASE
+from stager.codegen.declarations import I32, I64, NULL, PTR, VOID, Value, external_data
 from stager.codegen.entry_objects import Objects, checked_mul
-from stager.codegen.structured import I32, I64, NULL, PTR, VOID, Code, Value, external_data
+from stager.codegen.structured import Code
 from stager.ir.entry_table import NUMPY_ALIGNED, NUMPY_C_CONTIGUOUS, NUMPY_OWNDATA, NUMPY_WRITEABLE, POOL_ABOVE_BYTES
 
 HEADER = 64  # before the data of a pooled result; keeps the alignment of the pool

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from stager.codegen.structured import I1, I8, I32, I64, PTR, VOID, Code, Struct, Value, external_data
+from stager.codegen.declarations import I1, I8, I32, I64, PTR, VOID, Struct, Value, external_data
+from stager.codegen.structured import Code
 from stager.ir.entry_table import (
     ARRAY,
     AXIS,

@@ -11,6 +11,7 @@ from typing import Any
 from llvmlite import ir
 
 from stager.codegen.buffers import ARENA_ACQUIRE, ARENA_RELEASE
+from stager.codegen.declarations import F64, I1, I8, I32, I64, NULL, PTR, VOID, Value, const, external_data
 from stager.codegen.entry_objects import (
     CONTEXT,
     ENTRY_STRUCT,
@@ -20,7 +21,7 @@ from stager.codegen.entry_objects import (
     Objects,
     checked_mul,
 )
-from stager.codegen.structured import F64, I1, I8, I32, I64, NULL, PTR, VOID, Code, Switch, Value, const, external_data
+from stager.codegen.structured import Code, Switch
 from stager.ir.abi import CONTEXT_BYTES, STATUS_INTERRUPTED, STATUS_NO_MEMORY
 from stager.ir.entry_table import (
     INSTRUCTION,

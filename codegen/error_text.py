@@ -10,7 +10,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from stager.codegen.structured import I8, I32, I64, PTR, RARE, Code, array, const
+from stager.codegen.declarations import I8, I32, I64, PTR, RARE, array, const
+from stager.codegen.structured import Code
 
 NUMBERS = 4
 WRITE_TEXT = "write_text"

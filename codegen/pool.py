@@ -26,19 +26,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from stager.codegen.structured import (
-    I32,
-    I64,
-    NULL,
-    PTR,
-    RARE,
-    VOID,
-    Code,
-    Struct,
-    array,
-    const,
-    global_data,
-)
+from stager.codegen.declarations import I32, I64, NULL, PTR, RARE, VOID, Struct, array, const, global_data
+from stager.codegen.structured import Code
 from stager.codegen.target import Pthreads, Target
 from stager.ir.abi import CONTEXT_BYTES, PARALLEL_FOR, STATUS_INTERRUPTED
 

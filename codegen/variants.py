@@ -18,7 +18,8 @@ from llvmlite import ir
 
 from stager.codegen.compile import Compiled, compile_graph
 from stager.codegen.cpu import CPU_FEATURES, required
-from stager.codegen.structured import I32, I64, PTR, RARE, Code
+from stager.codegen.declarations import I32, I64, PTR, RARE
+from stager.codegen.structured import Code
 from stager.codegen.target import Target
 from stager.ir.abi import STATUS_CPU, Abi, StatusAbi
 from stager.ir.dims import dim_max

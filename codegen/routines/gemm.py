@@ -258,7 +258,8 @@ def pack_function(e: FunctionEmitter, ring: Ring, width: int) -> Any:
     found = e.module.globals.get(name)
     if found is not None:
         return found
-    from stager.codegen.structured import VOID, Code
+    from stager.codegen.declarations import VOID
+    from stager.codegen.structured import Code
 
     params = [("from", PTR), ("across", I64), ("along", I64), ("to", PTR), ("count", I64), ("length", I64)]
     c = Code(e.module, name, VOID, params, linkage="internal")

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import llvmlite.ir as ir
 
+from stager.codegen.declarations import VOID
 from stager.codegen.emit import I64, PTR, FunctionEmitter, i64
 from stager.codegen.program import Buffer, Routine, Store
 from stager.codegen.registers import Val, memory_type
 from stager.codegen.routines import RoutineSpec
 from stager.codegen.routines.lines import Lines, each_line, lines_of, moved_by, when
 from stager.codegen.scalar import ScalarBuilder
-from stager.codegen.structured import VOID, Code
+from stager.codegen.structured import Code
 from stager.ir.dims import Expr, floordiv
 from stager.ir.dtypes import DTYPES, DType, b1
 from stager.ir.dtypes import i64 as dtype_i64

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from llvmlite import binding, ir
 
-from stager.codegen import structured as s
-from stager.codegen.structured import I32, I64, PTR, Code, Struct
+from stager.codegen.declarations import I8, I32, I64, PTR, Struct, array, const, global_data
+from stager.codegen.structured import Code
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def test_labels() -> None:
 
 
 def test_struct_strings_calls_and_pointers() -> None:
-    pair = Struct(small=s.I8, big=I64)
+    pair = Struct(small=I8, big=I64)
 
     def build(module: Any) -> None:
         helper = Code(module, "twice", I64, [("x", I64)], linkage="internal")
@@ -165,8 +165,8 @@ def test_struct_strings_calls_and_pointers() -> None:
         slot = c.var(PTR)
         slot.set(helper.function)
         indirect = c.call_pointer(slot.get(), I64, [length])
-        text = c.alloca(s.array(s.I8, 16))
-        written = c.call("snprintf", I32, [text, s.const(I64, 16), c.string("%lld!"), c.arg("n")], fixed=3)
+        text = c.alloca(array(I8, 16))
+        written = c.call("snprintf", I32, [text, const(I64, 16), c.string("%lld!"), c.arg("n")], fixed=3)
         total = c.add(c.get(pair, other, "big"), c.zext(c.get(pair, other, "small"), I64))
         c.ret(c.add(c.add(total, indirect), c.mul(c.to(written, I64), 1000)))
         c.finish()
@@ -176,7 +176,7 @@ def test_struct_strings_calls_and_pointers() -> None:
 
 def test_atomics() -> None:
     def build(module: Any) -> None:
-        cell = s.global_data(module, "cell", I64)
+        cell = global_data(module, "cell", I64)
         c = Code(module, "f", I64, [("n", I64)])
         c.atomic_store(5, cell, I64)
         old = c.atomic_rmw("add", cell, c.arg("n"), I64)
@@ -188,10 +188,3 @@ def test_atomics() -> None:
 
     assert run(build, "f", 3) == 50000 + 8000 + 1 + 100
     assert run(build, "f", 4) == 50000 + 9000 + 0 + 9
-
-
-def test_a_second_type_for_one_name_is_refused() -> None:
-    module = ir.Module()
-    s.declare(module, "strlen", I64, [PTR])
-    with pytest.raises(TypeError, match="strlen"):
-        s.declare(module, "strlen", I32, [PTR])

@@ -12,8 +12,9 @@ import numpy as np
 from llvmlite import ir
 
 from stager.codegen import buffers
+from stager.codegen.declarations import F64, I32, I64, PTR
 from stager.codegen.entry import entry_object
-from stager.codegen.structured import F64, I32, I64, PTR, Code
+from stager.codegen.structured import Code
 from stager.codegen.target import Target
 from stager.ir.abi import Abi, InputAbi, OutputAbi
 from stager.ir.dims import contiguous_strides

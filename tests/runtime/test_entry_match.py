@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from stager.codegen.structured import F64, I64, Code
+from stager.codegen.declarations import F64, I64
+from stager.codegen.structured import Code
 from stager.ir.abi import Abi, InputAbi, SymbolAbi
 from stager.ir.dims import dim_max, floordiv, mod, symbol
 from stager.ir.types import parse_type

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from stager.codegen.structured import F64, I32, I64, PTR, Code, const
+from stager.codegen.declarations import F64, I32, I64, PTR, const
+from stager.codegen.structured import Code
 from stager.ir.abi import (
     CONTEXT_ALLOCATE,
     CONTEXT_DETAIL,
