@@ -79,7 +79,8 @@ POOL = Struct(
     configured=I32,
     detected=I32,
     start_lock=I32,  # the pid of its holder
-    pad=array(I64, 4),
+    kept_off=I32,  # one more than the CPU that sleeping workers do not wake on; 0: none yet
+    pad=array(I32, 7),
     mutex=OPAQUE,
     wake=OPAQUE,
     done=OPAQUE,
@@ -166,6 +167,7 @@ class _Pool:
         self.run_pieces = self._emit_run_pieces()
         self.join_region = self._emit_join_region()
         self.worker = self._emit_worker()
+        self.keep_off = self._emit_keep_off() if self.system.has_affinity else None
         self.lock = self._emit_lock()
         self.ensure_workers = self._emit_ensure_workers()
         self.read_number = self._emit_read_number()
@@ -376,6 +378,34 @@ class _Pool:
                 c.atomic_rmw("sub", self._at(c, "sleepers"), 1, I32)
         return c.finish()
 
+    def _emit_keep_off(self) -> Any:
+        """Keep the workers off the caller's CPU, where there are enough others.
+
+        A worker that the scheduler wakes beside the caller, because it takes a halted virtual CPU for a busy one, runs
+        when the caller's work is done. The caller goes on at once, so nothing moves the worker away in time.
+        """
+        c = self._rare("keep_off", VOID)
+        kept_off = self._at(c, "kept_off")
+        here = c.call("sched_getcpu", I32)
+        c.ret_if(c.or_(c.lt(here, 0), c.eq(c.add(here, 1), c.atomic_load(kept_off, I32, "monotonic"))))
+        c.atomic_store(c.add(here, 1), kept_off, I32)
+        mask = c.alloca(OPAQUE)
+        c.fill(mask, 0, 128)
+        c.ret_if(c.lt(c.call("sched_getaffinity", I32, [const(I32, 0), const(I64, 128), mask]), 0))
+        count = c.var(I64, 0)
+        with c.for_range(0, 16) as i:
+            count.set(c.add(count.get(), c.b.ctpop(c.at(mask, I64, i))))
+        workers = c.zext(c.atomic_load(self._at(c, "started"), I32), I64)
+        c.ret_if(c.or_(c.le(count.get(), workers), c.ge(here, 1024)))
+        word = c.element(mask, I64, c.zext(c.lshr(here, 6), I64))
+        bit = c.shl(const(I64, 1), c.zext(c.and_(here, 63), I64))
+        c.store(c.and_(c.load(word, I64), c.xor(bit, -1)), word)
+        with c.for_range(0, workers) as k:
+            handle = c.load(c.element(self._at(c, "handles"), I64, k), I64)
+            c.call("pthread_setaffinity_np", I32, [handle, const(I64, 128), mask])
+        c.ret()
+        return c.finish()
+
     def _emit_lock(self) -> Any:
         """Take start_lock. What another thread of the parent held when it forked is dead here, and taken over."""
         c = self._rare("lock_start", VOID, ("pid", I32))
@@ -406,7 +436,7 @@ class _Pool:
         c.call(self.lock, args=[me])
         with c.if_(c.ne(c.atomic_load(pid, I32), me)):  # first use, or a child: nothing of the parent's state holds
             c.fill(self._at(c, "slots"), 0, SLOTS * SLOT_BYTES)
-            for field in ("generation", "sleepers", "stopping", "started"):
+            for field in ("generation", "sleepers", "stopping", "started", "kept_off"):
                 c.atomic_store(0, self._at(c, field), I32)
             c.call("pthread_mutex_init", I32, [self._at(c, "mutex"), NULL])
             for field in ("wake", "done"):
@@ -425,6 +455,7 @@ class _Pool:
                 made = c.call("pthread_create", I32, [handle, attributes, self.worker, c.b.inttoptr(index, PTR)])
                 c.break_if(c.ne(made, 0))
                 c.atomic_rmw("add", started, 1, I32)
+                c.atomic_store(0, self._at(c, "kept_off"), I32)
             c.call("pthread_attr_destroy", I32, [attributes])
             c.call("pthread_sigmask", I32, [const(I32, self.system.sig_setmask), before, NULL])
         self._unlock_start(c)
@@ -620,6 +651,8 @@ class _Pool:
         sleepers = c.atomic_load(self._at(c, "sleepers"), I32)
         with c.if_(c.gt(sleepers, 0)):
             needed = c.sub(participants, 1)
+            if self.keep_off is not None:
+                c.call(self.keep_off)
             with self._locked(c):
                 with c.if_(c.ge(needed, sleepers)):
                     c.call("pthread_cond_broadcast", I32, [self._at(c, "wake")])

@@ -143,7 +143,8 @@ POSIX = {
     "sysconf",
 }  # fmt: skip
 C_LIBRARY = {
-    "linux": {*POSIX, "__tls_get_addr", "close", "madvise", "open", "read", "sched_getaffinity", "strchr"},
+    "linux": {*POSIX, "__tls_get_addr", "close", "madvise", "open", "pthread_setaffinity_np", "read",
+              "sched_getaffinity", "sched_getcpu", "strchr"},
     "macos": {*POSIX, "_tlv_bootstrap", "__bzero", "bzero", "memset_pattern16"},
     "windows": {*EVERYWHERE, "__chkstk", "___chkstk_ms", "_aligned_free", "_aligned_malloc", "_fltused"},
     "wasm": {"aligned_alloc", "free", "malloc"},

@@ -363,6 +363,23 @@ def test_affinity_bounds_the_threads() -> None:
     assert done.stdout.strip() == "1"
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="one CPU, or no affinity"
+)
+def test_sleeping_workers_wake_on_other_cpus_than_the_callers() -> None:
+    code = (
+        "import os, time, numpy as np, stager as st\n"
+        "x, before = np.ones((2000, 500)), set(os.listdir('/proc/self/task'))\n"
+        "f = st.compile(lambda x: np.exp(x).sum(1), threads=2)\n"
+        "for _ in range(3): f(x); time.sleep(0.02)\n"
+        "workers = set(os.listdir('/proc/self/task')) - before\n"
+        "free = len(os.sched_getaffinity(0))\n"
+        "print(len(workers), [free - len(os.sched_getaffinity(int(w))) for w in workers])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=os.getcwd())
+    assert done.stdout.strip() == "1 [1]"
+
+
 def test_the_module_is_the_same_every_time() -> None:
     from stager.codegen.pool import emit_pool
     from stager.codegen.target import TARGETS
