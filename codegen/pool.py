@@ -388,21 +388,26 @@ class _Pool:
         kept_off = self._at(c, "kept_off")
         here = c.call("sched_getcpu", I32)
         c.ret_if(c.or_(c.lt(here, 0), c.eq(c.add(here, 1), c.atomic_load(kept_off, I32, "monotonic"))))
+        # the workers stay while start_lock is held; who stops or starts some has it: then the next wake sees to it
+        _, taken = c.compare_exchange(self._at(c, "start_lock"), 0, c.call("getpid", I32), I32)
+        c.ret_if(c.eq(c.zext(taken, I32), 0))
         c.atomic_store(c.add(here, 1), kept_off, I32)
         mask = c.alloca(OPAQUE)
         c.fill(mask, 0, 128)
-        c.ret_if(c.lt(c.call("sched_getaffinity", I32, [const(I32, 0), const(I64, 128), mask]), 0))
+        known = c.call("sched_getaffinity", I32, [const(I32, 0), const(I64, 128), mask])
         count = c.var(I64, 0)
         with c.for_range(0, 16) as i:
             count.set(c.add(count.get(), c.b.ctpop(c.at(mask, I64, i))))
         workers = c.zext(c.atomic_load(self._at(c, "started"), I32), I64)
-        c.ret_if(c.or_(c.le(count.get(), workers), c.ge(here, 1024)))
-        word = c.element(mask, I64, c.zext(c.lshr(here, 6), I64))
-        bit = c.shl(const(I64, 1), c.zext(c.and_(here, 63), I64))
-        c.store(c.and_(c.load(word, I64), c.xor(bit, -1)), word)
-        with c.for_range(0, workers) as k:
-            handle = c.load(c.element(self._at(c, "handles"), I64, k), I64)
-            c.call("pthread_setaffinity_np", I32, [handle, const(I64, 128), mask])
+        enough = c.and_then(c.gt(count.get(), workers), lambda: c.lt(here, 1024))
+        with c.if_(c.and_then(c.ge(known, 0), lambda: enough)):
+            word = c.element(mask, I64, c.zext(c.lshr(here, 6), I64))
+            bit = c.shl(const(I64, 1), c.zext(c.and_(here, 63), I64))
+            c.store(c.and_(c.load(word, I64), c.xor(bit, -1)), word)
+            with c.for_range(0, workers) as k:
+                handle = c.load(c.element(self._at(c, "handles"), I64, k), I64)
+                c.call("pthread_setaffinity_np", I32, [handle, const(I64, 128), mask])
+        self._unlock_start(c)
         c.ret()
         return c.finish()
 
