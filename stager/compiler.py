@@ -114,7 +114,7 @@ class Compiler:
             return self._trace(bound, None)
         try:
             return self._trace(bound, types)
-        except Exception as e:  # the code may need sizes that symbols do not have
+        except (StagerError, TypeError, ValueError, IndexError) as e:  # it may need sizes that symbols do not have
             traced = self._trace(bound, None)
             code = getattr(inspect.unwrap(self.fn), "__code__", None)
             place = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
