@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from stager.codegen.contract import touched
-from stager.codegen.program import Buffer, Loop, MapLanes, Nest, Program, Storage, Switch, While
+from stager.codegen.program import Buffer, Loop, MapLanes, Nest, Program, Storage, Switch, While, walk
 
 
 class Book:
@@ -85,6 +86,39 @@ class Book:
                 for trade in loop.trades:
                     trade.places = [new if x is old else x for x in trade.places]
                     trade.kept = [new if x is old else x for x in trade.kept]
+
+
+def uses_of(program: Program) -> dict[int, list[Any]]:
+    """The steps that touch each storage, in program order."""
+    uses: dict[int, list[Any]] = {}
+
+    def look(step: Any) -> None:
+        for b in buffers_of(step):
+            found = uses.setdefault(id(b.storage), [])
+            if not found or found[-1] is not step:
+                found.append(step)
+
+    walk(program.steps, look)
+    return uses
+
+
+def put_before_loops(steps: list[Any], take: Callable[[Loop | While], list[Any]]) -> None:
+    """Puts what `take` makes of each loop, or removes from it, in front of it; inner loops first."""
+    at = 0
+    while at < len(steps):
+        s = steps[at]
+        match s:
+            case Loop() | While():
+                put_before_loops(s.body, take)
+                taken = take(s)
+                steps[at:at] = taken
+                at += len(taken)
+            case MapLanes():
+                put_before_loops(s.body, take)
+            case Switch():
+                for b in s.branches:
+                    put_before_loops(b, take)
+        at += 1
 
 
 def buffers_of(step: Any) -> list[Buffer]:

@@ -9,24 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from stager.codegen.book import buffers_of
+from stager.codegen.book import put_before_loops, uses_of
 from stager.codegen.independent import independent
-from stager.codegen.program import Leaf, Loop, MapLanes, Nest, Program, Store, Switch, While, walk
+from stager.codegen.program import Leaf, Loop, Nest, Program, Store, While
 from stager.ir.dims import symbols_of
 
 
 def hoist_fills(program: Program) -> None:
     """Moves fills out of the loops that repeat them."""
-    uses: dict[int, list[Any]] = {}
-
-    def look(step: Any) -> None:
-        for b in buffers_of(step):
-            found = uses.setdefault(id(b.storage), [])
-            if not found or found[-1] is not step:
-                found.append(step)
-
-    walk(program.steps, look)
-    _Fills(program, uses).steps(program.steps)
+    put_before_loops(program.steps, _Fills(program, uses_of(program)).of)
 
 
 class _Fills:
@@ -37,26 +28,14 @@ class _Fills:
         self.uses = uses
         self.known = set(program.symbols)  # no loop defines them
 
-    def steps(self, steps: list[Any]) -> None:
-        at = 0
-        while at < len(steps):
-            s = steps[at]
-            match s:
-                case Loop() | While():
-                    self.steps(s.body)
-                    found = [x for x in s.body if isinstance(x, Nest) and self._is_fill(x, s)]
-                    if found and isinstance(s, Loop) and independent(s, self.program):
-                        found = []
-                    for nest in found:
-                        s.body.remove(nest)
-                        steps.insert(at, nest)
-                        at += 1
-                case MapLanes():
-                    self.steps(s.body)
-                case Switch():
-                    for b in s.branches:
-                        self.steps(b)
-            at += 1
+    def of(self, loop: Loop | While) -> list[Nest]:
+        """The fills that a loop repeats, taken out of it."""
+        found = [x for x in loop.body if isinstance(x, Nest) and self._is_fill(x, loop)]
+        if found and isinstance(loop, Loop) and independent(loop, self.program):
+            return []
+        for nest in found:
+            loop.body.remove(nest)
+        return found
 
     def _is_fill(self, nest: Nest, loop: Loop | While) -> bool:
         """Whether a nest fills an array, and the first fill is as good as all of them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stager.codegen.book import buffers_of
+from stager.codegen.book import buffers_of, put_before_loops, uses_of
 from stager.codegen.index import Ix
 from stager.codegen.program import (
     Buffer,
@@ -23,7 +23,6 @@ from stager.codegen.program import (
     Stage,
     Storage,
     Store,
-    Switch,
     While,
     walk,
 )
@@ -35,39 +34,14 @@ SMALL_BYTES = 512
 
 def rotate(program: Program) -> None:
     """Replaces copies back into carried arrays by a second array."""
-    _Rotation(program).steps(program.steps)
+    put_before_loops(program.steps, _Rotation(program).loop)
 
 
 class _Rotation:
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.uses: dict[int, list[Any]] = {}
+        self.uses = uses_of(program)
         self.swapping: set[int] = set()
-
-        def look(step: Any) -> None:
-            for b in buffers_of(step):
-                uses = self.uses.setdefault(id(b.storage), [])
-                if not uses or uses[-1] is not step:
-                    uses.append(step)
-
-        walk(program.steps, look)
-
-    def steps(self, steps: list[Any]) -> None:
-        at = 0
-        while at < len(steps):
-            s = steps[at]
-            match s:
-                case Loop() | While():
-                    self.steps(s.body)
-                    for move in self.loop(s):
-                        steps.insert(at, move)
-                        at += 1
-                case MapLanes():
-                    self.steps(s.body)
-                case Switch():
-                    for b in s.branches:
-                        self.steps(b)
-            at += 1
 
     def loop(self, loop: Loop | While) -> list[Move]:
         """Rotates what can be in one loop; the copies that go before it."""
