@@ -89,37 +89,40 @@ pow_: OpFunction = elementwise("pow", np.power, d=[_pow_dx, _pow_dy], lower=lamb
 maximum: OpFunction = elementwise(
     "maximum",
     np.maximum,
-    d=[lambda t, out, x, y: _share(t, x, y, gt), lambda t, out, x, y: _share(t, y, x, gt)],
+    d=[lambda t, out, x, y: _share(t, x, y, ge), lambda t, out, x, y: _share(t, y, x, ge)],
     lower=lambda b, x, y: b.maximum(x, y),
 )
 minimum: OpFunction = elementwise(
     "minimum",
     np.minimum,
-    d=[lambda t, out, x, y: _share(t, x, y, lt), lambda t, out, x, y: _share(t, y, x, lt)],
+    d=[lambda t, out, x, y: _share(t, x, y, le), lambda t, out, x, y: _share(t, y, x, le)],
     lower=lambda b, x, y: b.minimum(x, y),
 )
 fmax: OpFunction = elementwise(
     "fmax",
     np.fmax,
-    d=[lambda t, out, x, y: _share_nan(t, x, y, gt), lambda t, out, x, y: _share_nan(t, y, x, gt)],
+    d=[lambda t, out, x, y: _share_nan(t, x, y, ge), lambda t, out, x, y: _share_nan(t, y, x, ge)],
     lower=lambda b, x, y: b.fmax(x, y),
 )
 fmin: OpFunction = elementwise(
     "fmin",
     np.fmin,
-    d=[lambda t, out, x, y: _share_nan(t, x, y, lt), lambda t, out, x, y: _share_nan(t, y, x, lt)],
+    d=[lambda t, out, x, y: _share_nan(t, x, y, le), lambda t, out, x, y: _share_nan(t, y, x, le)],
     lower=lambda b, x, y: b.fmin(x, y),
 )
 
 
-def _share(t: Any, x: Any, y: Any, wins: OpFunction) -> Any:
-    """The tangent of the operand that wins; half of it at a tie, so that max(x, x) has derivative 1."""
+def _share(t: Any, x: Any, y: Any, reaches: OpFunction) -> Any:
+    """The tangent of the operand that wins; half of it at a tie, so that max(x, x) has derivative 1.
+
+    Both operands ask the same two questions, so two masks are all that a tape holds of them.
+    """
     half = mul(t, 0.5)
-    return select(wins(x, y), t, select(eq(x, y), half, zeros_like(t)))
+    return select(reaches(x, y), select(reaches(y, x), half, t), zeros_like(t))
 
 
-def _share_nan(t: Any, x: Any, y: Any, wins: OpFunction) -> Any:
-    return select(isnan(y), t, _share(t, x, y, wins))
+def _share_nan(t: Any, x: Any, y: Any, reaches: OpFunction) -> Any:
+    return select(isnan(y), t, _share(t, x, y, reaches))
 
 
 # -- comparison, logic, bits ------------------------------------------------------------------------------------------

@@ -139,6 +139,19 @@ def test_counters_and_what_follows_them_are_not_kept(f: Callable[[Any], Any]) ->
     assert kept(recurrence, x) == []
 
 
+def relaxed(x: Any) -> Any:
+    y = x.copy()
+    for k in range(x.shape[0]):
+        y = np.minimum(y, y[k] + x)
+    return y
+
+
+def test_minima_keep_two_masks() -> None:
+    """Both operands ask who reaches the other, so a turn keeps two bytes per element."""
+    x = np.random.default_rng(0).uniform(0.1, 0.5, 300)
+    assert [text.split(": ")[1].split(" from")[0] for text in kept(relaxed, x)] == ["90000 bytes", "90000 bytes"]
+
+
 def ops(graph: Graph) -> Counter[str]:
     found = Counter(n.op.name for n in graph.nodes)
     for n in graph.nodes:
