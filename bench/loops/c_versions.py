@@ -39,7 +39,7 @@ L = np.empty_like
 @forward("heat 1-D")
 def _(lib: Any, u0: Any, steps: Any, c: Any) -> Any:
     u = u0.copy()
-    lib.heat1d(u, u.size, steps, c, L(u))
+    lib.heat1d(u, u.size, steps, c, u.copy())
     return u
 
 
@@ -53,7 +53,7 @@ def _(lib: Any, a0: Any, steps: Any) -> Any:
 @forward("heat 3-D")
 def _(lib: Any, u0: Any, steps: Any) -> Any:
     u = u0.copy()
-    lib.heat3d(u, len(u), steps, L(u))
+    lib.heat3d(u, len(u), steps, u.copy())
     return u
 
 
@@ -340,6 +340,13 @@ def _(lib: Any, x: Any, w: Any, u: Any, b: Any) -> Any:
 def _(lib: Any, x: Any) -> Any:
     s = L(x)
     lib.prefix_sums(x, s, x.size)
+    return s
+
+
+@forward("running sum")
+def _(lib: Any, x: Any) -> Any:
+    s = L(x)
+    lib.running_sum(x, s, x.size)
     return s
 
 

@@ -155,8 +155,8 @@ def _(jax: Any) -> Function:
             def moved(w: Any, push: Any) -> Any:
                 c = w[1:-1, 1:-1]
                 near = w[1:-1, 2:] + w[1:-1, :-2] + w[2:, 1:-1] + w[:-2, 1:-1] - 4.0 * c
-                drift = x * dt / h * (c - w[1:-1, :-2]) + y * dt / h * (c - w[:-2, 1:-1])
-                return w.at[1:-1, 1:-1].set(c - drift - dt / (2.0 * h) * push + nu * dt / (h * h) * near)
+                new = c - x * dt / h * (c - w[1:-1, :-2]) - y * dt / h * (c - w[:-2, 1:-1])
+                return w.at[1:-1, 1:-1].set(new - dt / (2.0 * h) * push + nu * dt / (h * h) * near)
 
             new_u = moved(u, p[1:-1, 2:] - p[1:-1, :-2]).at[-1, :].set(1.0)
             return new_u, moved(v, p[2:, 1:-1] - p[:-2, 1:-1]), p
@@ -367,7 +367,9 @@ def _(jax: Any) -> Function:
             new = jnp.dot(r, r)
             return x, r, r + (new / rs) * p, new
 
-        return jax.lax.while_loop(lambda c: c[3] > tolerance, step, (jnp.zeros_like(b), b, b, jnp.dot(b, b)))[0]
+        x = jnp.zeros_like(b)
+        r = b - a @ x
+        return jax.lax.while_loop(lambda c: c[3] > tolerance, step, (x, r, r, jnp.dot(r, r)))[0]
 
     return conjugate_gradient
 
@@ -832,6 +834,18 @@ def _(jax: Any) -> Function:
 
 
 @written("prefix sums")
+def _(jax: Any) -> Function:
+    def prefix_sums(s: Any) -> Any:
+        d = 1
+        while d < s.shape[0]:
+            s = s.at[d:].add(s[:-d])
+            d *= 2
+        return s
+
+    return prefix_sums
+
+
+@written("running sum")
 def _(jax: Any) -> Function:
     return jax.numpy.cumsum
 

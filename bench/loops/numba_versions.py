@@ -161,14 +161,13 @@ def _(jit: Any, prange: Any) -> Function:
     def cavity_flow(n: Any, steps: Any, sweeps: Any, nu: Any) -> Any:
         h = 2.0 / (n - 1)
         dt = 0.001
-        half = 1.0 / (2.0 * h)
         u, v, p, b = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
         pn, un, vn = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
         for _ in range(steps):
             for i in range(1, n - 1):
                 for j in range(1, n - 1):
-                    ux, vy = (u[i, j + 1] - u[i, j - 1]) * half, (v[i + 1, j] - v[i - 1, j]) * half
-                    uy, vx = (u[i + 1, j] - u[i - 1, j]) * half, (v[i, j + 1] - v[i, j - 1]) * half
+                    ux, vy = (u[i, j + 1] - u[i, j - 1]) / (2.0 * h), (v[i + 1, j] - v[i - 1, j]) / (2.0 * h)
+                    uy, vx = (u[i + 1, j] - u[i - 1, j]) / (2.0 * h), (v[i, j + 1] - v[i, j - 1]) / (2.0 * h)
                     b[i, j] = (ux + vy) / dt - ux * ux - 2.0 * uy * vx - vy * vy
             for _ in range(sweeps):
                 pn[:] = p
@@ -188,10 +187,10 @@ def _(jit: Any, prange: Any) -> Function:
                     x, y = un[i, j], vn[i, j]
                     a, c = x * dt / h, y * dt / h
                     near = un[i, j + 1] + un[i, j - 1] + un[i + 1, j] + un[i - 1, j]
-                    push = dt * half * (p[i, j + 1] - p[i, j - 1])
+                    push = dt / (2.0 * h) * (p[i, j + 1] - p[i, j - 1])
                     u[i, j] = x - a * (x - un[i, j - 1]) - c * (x - un[i - 1, j]) - push + d * (near - 4.0 * x)
                     near = vn[i, j + 1] + vn[i, j - 1] + vn[i + 1, j] + vn[i - 1, j]
-                    push = dt * half * (p[i + 1, j] - p[i - 1, j])
+                    push = dt / (2.0 * h) * (p[i + 1, j] - p[i - 1, j])
                     v[i, j] = y - a * (y - vn[i, j - 1]) - c * (y - vn[i - 1, j]) - push + d * (near - 4.0 * y)
             u[n - 1, :] = 1.0
         return u, v, p
@@ -438,22 +437,18 @@ def _(jit: Any, prange: Any) -> Function:
 
 @written("n-body")
 def _(jit: Any, prange: Any) -> Function:
-    @jit
+    @jit.reassoc
     def accelerations(x: Any, mass: Any, a: Any) -> None:
-        n = x.shape[0]
-        a[:] = 0.0
-        for i in range(n):
-            for j in range(i + 1, n):
+        for i in prange(x.shape[0]):
+            ax, ay, az = 0.0, 0.0, 0.0
+            for j in range(x.shape[0]):
                 dx, dy, dz = x[j, 0] - x[i, 0], x[j, 1] - x[i, 1], x[j, 2] - x[i, 2]
                 r2 = dx * dx + dy * dy + dz * dz + 0.01
-                f = 1.0 / (r2 * np.sqrt(r2))
-                fi, fj = f * mass[j], f * mass[i]
-                a[i, 0] += fi * dx
-                a[i, 1] += fi * dy
-                a[i, 2] += fi * dz
-                a[j, 0] -= fj * dx
-                a[j, 1] -= fj * dy
-                a[j, 2] -= fj * dz
+                f = mass[j] / (r2 * np.sqrt(r2))
+                ax += dx * f
+                ay += dy * f
+                az += dz * f
+            a[i, 0], a[i, 1], a[i, 2] = ax, ay, az
 
     @jit
     def nbody(x0: Any, v0: Any, mass: Any, steps: Any, dt: Any) -> Any:
@@ -536,10 +531,8 @@ def _(jit: Any, prange: Any) -> Function:
             low, high = -10.0, 10.0
             for _ in range(60):
                 middle = 0.5 * (low + high)
-                if middle + a[i] * middle * middle * middle > target[i]:
-                    high = middle
-                else:
-                    low = middle
+                above = middle + a[i] * middle**3 > target[i]
+                high, low = middle if above else high, low if above else middle
             x[i] = 0.5 * (low + high)
         return x
 
@@ -575,14 +568,30 @@ def _(jit: Any, prange: Any) -> Function:
 def _(jit: Any, prange: Any) -> Function:
     @jit
     def prefix_sums(x: Any) -> Any:
+        s = x.copy()
+        d = 1
+        while d < s.size:
+            right, left = s[d:], s[:-d]
+            for i in range(right.size - 1, -1, -1):
+                right[i] += left[i]
+            d *= 2
+        return s
+
+    return prefix_sums
+
+
+@written("running sum")
+def _(jit: Any, prange: Any) -> Function:
+    @jit
+    def running_sum(x: Any) -> Any:
         s = np.empty_like(x)
-        total = 0.0
-        for i in range(x.size):
+        total = s[0] = x[0]
+        for i in range(1, x.size):
             total += x[i]
             s[i] = total
         return s
 
-    return prefix_sums
+    return running_sum
 
 
 @written("Horner")

@@ -79,6 +79,7 @@ void jacobi2d_gradient(const D *R a0, D *R g, I n, I steps, D *R gb) {
 void heat3d_gradient(const D *R u0, D *R g, I n, I steps, D *R m) {
     I p = n * n;
     memcpy(g, u0, n * p * sizeof(D));
+    memcpy(m, u0, n * p * sizeof(D));
     heat3d(g, n, steps, m);
     for (I t = 0; t < steps; t++) {
         memset(m, 0, n * p * sizeof(D));

@@ -1,6 +1,8 @@
 /* The programs of tests/programs in plain C, as one writes them for speed without intrinsics or threads:
-   restrict pointers, rows outside, no allocation in loops. Built with gcc -O3 -march=native (native.py).
-   Buffers named w are workspace that the caller owns. */
+   restrict pointers, rows outside, buffers that change places, no allocation in loops. The algorithm and, in each
+   element, the operations and their order are the source's (no division becomes a product with a reciprocal); where the
+   source leaves the order of a sum to NumPy, partial sums stand side by side. Built with gcc -O3 -march=native
+   (native/__init__.py). Buffers named w are workspace that the caller owns. */
 
 #include <math.h>
 #include <stdint.h>
@@ -11,11 +13,26 @@ typedef int64_t I;
 typedef double D;
 #define R restrict
 
+static D dot(const D *R a, const D *R b, I n) {
+    D s[16] = {0.0}, total = 0.0;
+    I i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int k = 0; k < 16; k++) s[k] += a[i + k] * b[i + k];
+    for (; i < n; i++) total += a[i] * b[i];
+    for (int k = 0; k < 16; k++) total += s[k];
+    return total;
+}
+
+/* w is a copy of u; the result ends in u. */
 void heat1d(D *R u, I n, I steps, D c, D *R w) {
+    D *now = u, *new = w;
     for (I t = 0; t < steps; t++) {
-        for (I i = 1; i < n - 1; i++) w[i] = u[i] + c * (u[i + 1] - 2.0 * u[i] + u[i - 1]);
-        memcpy(u + 1, w + 1, (n - 2) * sizeof(D));
+        const D *R a = now;
+        D *R b = new;
+        for (I i = 1; i < n - 1; i++) b[i] = a[i] + c * (a[i + 1] - 2.0 * a[i] + a[i - 1]);
+        D *s = now; now = new; new = s;
     }
+    if (now != u) memcpy(u, now, n * sizeof(D));
 }
 
 static void jacobi_sweep(const D *R a, D *R b, I n) {
@@ -31,20 +48,26 @@ void jacobi2d(D *R a, I n, I steps, D *R b) {
     }
 }
 
-void heat3d(D *R u, I n, I steps, D *R w) {
+static void heat3d_step(const D *R u, D *R w, I n) {
     I p = n * n;
+    for (I i = 1; i < n - 1; i++)
+        for (I j = 1; j < n - 1; j++)
+            for (I k = 1; k < n - 1; k++) {
+                I q = i * p + j * n + k;
+                D c = u[q];
+                w[q] = 0.125 * (u[q + p] - 2.0 * c + u[q - p]) + 0.125 * (u[q + n] - 2.0 * c + u[q - n]) +
+                       0.125 * (u[q + 1] - 2.0 * c + u[q - 1]) + c;
+            }
+}
+
+/* w is a copy of u; the result ends in u. */
+void heat3d(D *R u, I n, I steps, D *R w) {
+    D *now = u, *new = w;
     for (I t = 0; t < steps; t++) {
-        for (I i = 1; i < n - 1; i++)
-            for (I j = 1; j < n - 1; j++)
-                for (I k = 1; k < n - 1; k++) {
-                    I q = i * p + j * n + k;
-                    D c = u[q];
-                    w[q] = 0.125 * (u[q + p] - 2.0 * c + u[q - p]) + 0.125 * (u[q + n] - 2.0 * c + u[q - n]) +
-                           0.125 * (u[q + 1] - 2.0 * c + u[q - 1]) + c;
-                }
-        for (I i = 1; i < n - 1; i++)
-            for (I j = 1; j < n - 1; j++) memcpy(u + i * p + j * n + 1, w + i * p + j * n + 1, (n - 2) * sizeof(D));
+        heat3d_step(now, new, n);
+        D *s = now; now = new; new = s;
     }
+    if (now != u) memcpy(u, now, n * n * n * sizeof(D));
 }
 
 void gauss_seidel(D *R u, I n, I m, I steps) {
@@ -75,7 +98,6 @@ void lattice_boltzmann(D *R f, I n, I steps, D tau, D *R g) {
     static const int cx[9] = {0, 1, 0, -1, 0, 1, -1, -1, 1}, cy[9] = {0, 0, 1, 0, -1, 1, 1, -1, -1};
     static const D w[9] = {4.0 / 9, 1.0 / 9, 1.0 / 9, 1.0 / 9, 1.0 / 9, 1.0 / 36, 1.0 / 36, 1.0 / 36, 1.0 / 36};
     I p = n * n;
-    D it = 1.0 / tau;
     for (I t = 0; t < steps; t++) {
         for (int k = 0; k < 9; k++)
             for (I i = 0; i < n; i++) {
@@ -92,7 +114,7 @@ void lattice_boltzmann(D *R f, I n, I steps, D tau, D *R g) {
             D sq = 1.5 * (ux * ux + uy * uy);
             for (int k = 0; k < 9; k++) {
                 D cu = 3.0 * (cx[k] * ux + cy[k] * uy);
-                f[k * p + q] = v[k] + (w[k] * rho * (1.0 + cu + 0.5 * cu * cu - sq) - v[k]) * it;
+                f[k * p + q] = v[k] + (w[k] * rho * (1.0 + cu + 0.5 * cu * cu - sq) - v[k]) / tau;
             }
         }
     }
@@ -101,13 +123,13 @@ void lattice_boltzmann(D *R f, I n, I steps, D tau, D *R g) {
 /* u, v, p zeroed by the caller; w holds 4 n*n. */
 void cavity_flow(D *R u, D *R v, D *R p, I n, I steps, I sweeps, D nu, D *R w) {
     D *R b = w, *R pn = w + n * n, *R un = w + 2 * n * n, *R vn = w + 3 * n * n;
-    D h = 2.0 / (n - 1), dt = 0.001, i2h = 1.0 / (2.0 * h);
+    D h = 2.0 / (n - 1), dt = 0.001, h2 = 2.0 * h;
     for (I t = 0; t < steps; t++) {
         for (I i = 1; i < n - 1; i++)
             for (I j = 1; j < n - 1; j++) {
                 I q = i * n + j;
-                D ux = (u[q + 1] - u[q - 1]) * i2h, vy = (v[q + n] - v[q - n]) * i2h;
-                D uy = (u[q + n] - u[q - n]) * i2h, vx = (v[q + 1] - v[q - 1]) * i2h;
+                D ux = (u[q + 1] - u[q - 1]) / h2, vy = (v[q + n] - v[q - n]) / h2;
+                D uy = (u[q + n] - u[q - n]) / h2, vx = (v[q + 1] - v[q - 1]) / h2;
                 b[q] = (ux + vy) / dt - ux * ux - 2.0 * uy * vx - vy * vy;
             }
         for (I s = 0; s < sweeps; s++) {
@@ -128,25 +150,32 @@ void cavity_flow(D *R u, D *R v, D *R p, I n, I steps, I sweeps, D nu, D *R w) {
             for (I j = 1; j < n - 1; j++) {
                 I q = i * n + j;
                 D a = un[q] * dt / h, c = vn[q] * dt / h, d = nu * dt / (h * h);
-                u[q] = un[q] - a * (un[q] - un[q - 1]) - c * (un[q] - un[q - n]) - dt * i2h * (p[q + 1] - p[q - 1]) +
+                u[q] = un[q] - a * (un[q] - un[q - 1]) - c * (un[q] - un[q - n]) - dt / h2 * (p[q + 1] - p[q - 1]) +
                        d * (un[q + 1] + un[q - 1] + un[q + n] + un[q - n] - 4.0 * un[q]);
-                v[q] = vn[q] - a * (vn[q] - vn[q - 1]) - c * (vn[q] - vn[q - n]) - dt * i2h * (p[q + n] - p[q - n]) +
+                v[q] = vn[q] - a * (vn[q] - vn[q - 1]) - c * (vn[q] - vn[q - n]) - dt / h2 * (p[q + n] - p[q - n]) +
                        d * (vn[q + 1] + vn[q - 1] + vn[q + n] + vn[q - n] - 4.0 * vn[q]);
             }
         for (I j = 0; j < n; j++) u[(n - 1) * n + j] = 1.0;
     }
 }
 
+static void life_step(const I *R b, I *R w, I n) {
+    for (I i = 1; i < n - 1; i++)
+        for (I j = 1; j < n - 1; j++) {
+            I q = i * n + j;
+            I near = b[q - n - 1] + b[q - n] + b[q - n + 1] + b[q - 1] + b[q + 1] + b[q + n - 1] + b[q + n] + b[q + n + 1];
+            w[q] = (near == 3) | ((b[q] == 1) & (near == 2));
+        }
+    for (I k = 0; k < n; k++) w[k] = w[(n - 1) * n + k] = w[k * n] = w[k * n + n - 1] = 0;
+}
+
 void life(I *R b, I n, I steps, I *R w) {
-    memset(w, 0, n * n * sizeof(I));
+    I *now = b, *new = w;
     for (I t = 0; t < steps; t++) {
-        for (I i = 1; i < n - 1; i++)
-            for (I j = 1; j < n - 1; j++) {
-                I q = i * n + j;
-                w[q] = b[q - n - 1] + b[q - n] + b[q - n + 1] + b[q - 1] + b[q + 1] + b[q + n - 1] + b[q + n] + b[q + n + 1];
-            }
-        for (I q = 0; q < n * n; q++) b[q] = (w[q] == 3) | ((b[q] == 1) & (w[q] == 2));
+        life_step(now, new, n);
+        I *s = now; now = new; new = s;
     }
+    if (now != b) memcpy(b, now, n * n * sizeof(I));
 }
 
 void convolve_image(const D *R x, const D *R k, D *R out, I h, I w, I kh, I kw) {
@@ -165,15 +194,10 @@ void convolve_image(const D *R x, const D *R k, D *R out, I h, I w, I kh, I kw) 
 
 void cholesky(D *R A, I n) {
     for (I i = 0; i < n; i++) {
-        for (I j = 0; j < i; j++) {
-            D s = A[i * n + j];
-            for (I k = 0; k < j; k++) s -= A[i * n + k] * A[j * n + k];
-            A[i * n + j] = s / A[j * n + j];
-        }
-        D s = A[i * n + i];
-        for (I k = 0; k < i; k++) s -= A[i * n + k] * A[i * n + k];
-        A[i * n + i] = sqrt(s);
-        for (I j = i + 1; j < n; j++) A[i * n + j] = 0.0;
+        D *row = A + i * n;
+        for (I j = 0; j < i; j++) row[j] = (row[j] - dot(row, A + j * n, j)) / A[j * n + j];
+        row[i] = sqrt(row[i] - dot(row, row, i));
+        for (I j = i + 1; j < n; j++) row[j] = 0.0;
     }
 }
 
@@ -201,28 +225,20 @@ void gram_schmidt(D *R A, D *R Q, D *R r, I m, I n) {
 }
 
 void forward_substitution(const D *R L, const D *R b, D *R x, I n) {
-    for (I i = 0; i < n; i++) {
-        D s = b[i];
-        for (I k = 0; k < i; k++) s -= L[i * n + k] * x[k];
-        x[i] = s / L[i * n + i];
-    }
+    for (I i = 0; i < n; i++) x[i] = (b[i] - dot(L + i * n, x, i)) / L[i * n + i];
 }
 
 void back_substitution(const D *R U, const D *R b, D *R x, I n) {
-    for (I i = n - 1; i >= 0; i--) {
-        D s = b[i];
-        for (I k = i + 1; k < n; k++) s -= U[i * n + k] * x[k];
-        x[i] = s / U[i * n + i];
-    }
+    for (I i = n - 1; i >= 0; i--) x[i] = (b[i] - dot(U + i * n + i + 1, x + i + 1, n - i - 1)) / U[i * n + i];
 }
 
 void thomas(const D *R l, const D *R d, const D *R u, const D *R r, D *R x, I n, D *R c) {
     c[0] = u[0] / d[0];
     x[0] = r[0] / d[0];
     for (I i = 1; i < n; i++) {
-        D p = 1.0 / (d[i] - l[i] * c[i - 1]);
-        c[i] = u[i] * p;
-        x[i] = (r[i] - l[i] * x[i - 1]) * p;
+        D pivot = d[i] - l[i] * c[i - 1];
+        c[i] = u[i] / pivot;
+        x[i] = (r[i] - l[i] * x[i - 1]) / pivot;
     }
     for (I i = n - 2; i >= 0; i--) x[i] -= c[i] * x[i + 1];
 }
@@ -233,16 +249,6 @@ void sparse_matvec(const I *R ip, const I *R col, const D *R val, const D *R x, 
         for (I k = ip[i]; k < ip[i + 1]; k++) s += val[k] * x[col[k]];
         y[i] = s;
     }
-}
-
-static D dot(const D *R a, const D *R b, I n) {
-    D s0 = 0.0, s1 = 0.0, s2 = 0.0, s3 = 0.0;
-    I i = 0;
-    for (; i + 4 <= n; i += 4) {
-        s0 += a[i] * b[i]; s1 += a[i + 1] * b[i + 1]; s2 += a[i + 2] * b[i + 2]; s3 += a[i + 3] * b[i + 3];
-    }
-    for (; i < n; i++) s0 += a[i] * b[i];
-    return (s0 + s1) + (s2 + s3);
 }
 
 static void matvec(const D *R A, const D *R x, D *R y, I n) {
@@ -263,7 +269,9 @@ D power_iteration(const D *R A, D *R v, I n, I steps, D *R w) {
 
 void conjugate_gradient(const D *R A, const D *R b, D tol, D *R x, I n, D *R w) {
     D *R r = w, *R p = w + n, *R q = w + 2 * n;
-    for (I i = 0; i < n; i++) { x[i] = 0.0; r[i] = p[i] = b[i]; }
+    memset(x, 0, n * sizeof(D));
+    matvec(A, x, q, n);
+    for (I i = 0; i < n; i++) r[i] = p[i] = b[i] - q[i];
     D rs = dot(r, r, n);
     while (rs > tol) {
         matvec(A, p, q, n);
@@ -275,14 +283,22 @@ void conjugate_gradient(const D *R A, const D *R b, D tol, D *R x, I n, D *R w) 
     }
 }
 
+static D flipped_dot(const D *R a, const D *R b, I n) {
+    D s[16] = {0.0}, total = 0.0;
+    I i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int k = 0; k < 16; k++) s[k] += a[n - 1 - i - k] * b[i + k];
+    for (; i < n; i++) total += a[n - 1 - i] * b[i];
+    for (int k = 0; k < 16; k++) total += s[k];
+    return total;
+}
+
 void levinson_durbin(const D *R r, D *R y, I n, D *R z) {
     D alpha = -r[0], beta = 1.0;
     y[0] = alpha;
     for (I k = 1; k < n; k++) {
         beta *= 1.0 - alpha * alpha;
-        D s = r[k];
-        for (I i = 0; i < k; i++) s += r[k - 1 - i] * y[i];
-        alpha = -s / beta;
+        alpha = -(r[k] + flipped_dot(r, y, k)) / beta;
         for (I i = 0; i < k; i++) z[i] = y[i] + alpha * y[k - 1 - i];
         memcpy(y, z, k * sizeof(D));
         y[k] = alpha;
@@ -383,14 +399,15 @@ void arc_distance(const D *R t1, const D *R p1, const D *R t2, const D *R p2, D 
 }
 
 static void accelerations(const D *R x, const D *R m, D *R a, I n) {
-    memset(a, 0, 3 * n * sizeof(D));
-    for (I i = 0; i < n; i++)
-        for (I j = i + 1; j < n; j++) {
+    for (I i = 0; i < n; i++) {
+        D ax = 0.0, ay = 0.0, az = 0.0;
+        for (I j = 0; j < n; j++) {
             D dx = x[3 * j] - x[3 * i], dy = x[3 * j + 1] - x[3 * i + 1], dz = x[3 * j + 2] - x[3 * i + 2];
-            D r2 = dx * dx + dy * dy + dz * dz + 0.01, f = 1.0 / (r2 * sqrt(r2)), fi = f * m[j], fj = f * m[i];
-            a[3 * i] += fi * dx; a[3 * i + 1] += fi * dy; a[3 * i + 2] += fi * dz;
-            a[3 * j] -= fj * dx; a[3 * j + 1] -= fj * dy; a[3 * j + 2] -= fj * dz;
+            D r2 = dx * dx + dy * dy + dz * dz + 0.01, f = m[j] / (r2 * sqrt(r2));
+            ax += dx * f; ay += dy * f; az += dz * f;
         }
+        a[3 * i] = ax; a[3 * i + 1] = ay; a[3 * i + 2] = az;
+    }
 }
 
 void nbody(D *R x, D *R v, const D *R m, I n, I steps, D dt, D *R a) {
@@ -486,7 +503,7 @@ void bisection(const D *R a, const D *R target, D *R x, I n) {
         D low = -10.0, high = 10.0;
         for (int k = 0; k < 60; k++) {
             D m = 0.5 * (low + high);
-            int above = m + a[i] * m * m * m > target[i];
+            int above = m + a[i] * (m * m * m) > target[i];
             high = above ? m : high;
             low = above ? low : m;
         }
@@ -497,7 +514,7 @@ void bisection(const D *R a, const D *R target, D *R x, I n) {
 void random_walk(const D *R z, D drift, D *R path, I n) {
     D x = path[0] = 0.0;
     for (I t = 0; t < n; t++) {
-        x += drift + 0.1 * z[t];
+        x = x + drift + 0.1 * z[t];
         if (x > 1.0) x = 2.0 - x;
         else if (x < -1.0) x = -2.0 - x;
         path[t + 1] = x;
@@ -554,7 +571,8 @@ D soft_dtw(const D *R x, const D *R y, I n, I m, D gamma, D *R r) {
     for (I i = 1; i <= n; i++)
         for (I j = 1; j <= m; j++) {
             D d = x[i - 1] - y[j - 1], a = r[(i - 1) * w + j - 1], b = r[(i - 1) * w + j], c = r[i * w + j - 1];
-            D low = fmin(a, fmin(b, c));
+            D low = b < a ? b : a;
+            low = c < low ? c : low;
             r[i * w + j] = d * d + low - gamma * log(exp((low - a) / gamma) + exp((low - b) / gamma) + exp((low - c) / gamma));
         }
     return r[n * w + m];
@@ -651,8 +669,14 @@ void lstm(const D *R x, const D *R W, const D *R U, const D *R b, D *R out, I T,
 }
 
 void prefix_sums(const D *R x, D *R s, I n) {
-    D total = 0.0;
-    for (I i = 0; i < n; i++) s[i] = total += x[i];
+    memcpy(s, x, n * sizeof(D));
+    for (I d = 1; d < n; d *= 2)
+        for (I i = n - 1; i >= d; i--) s[i] += s[i - d]; /* from the right: what is read is still the last pass's */
+}
+
+void running_sum(const D *R x, D *R s, I n) {
+    D total = s[0] = x[0];
+    for (I i = 1; i < n; i++) s[i] = total = total + x[i];
 }
 
 void exponential_average(const D *R x, D a, D *R y, I n) {

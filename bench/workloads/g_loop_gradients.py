@@ -21,6 +21,7 @@ SIZES = {
     "Cholesky": 80, "Gauss-Seidel": 60, "soft DTW": 60, "Smith-Waterman": 100, "Floyd-Warshall": 100, "LU": 100,
     "tridiagonal": 2000, "random walk": 2000, "exponential average": 5000, "Gram-Schmidt QR": 60, "insertion sort": 200,
     "forward substitution": 200, "back substitution": 200, "Levinson-Durbin": 200, "prefix sums": 20_000,
+    "running sum": 20_000,
 }  # fmt: skip
 IN_PLACE = {"Cholesky", "Gauss-Seidel", "tridiagonal"}
 

@@ -138,6 +138,13 @@ def prefix_sums(x: Any) -> Any:
     return s
 
 
+def running_sum(x: Any) -> Any:
+    s = x.copy()
+    for i in range(1, s.shape[0]):
+        s[i] = s[i - 1] + x[i]
+    return s
+
+
 def exponential_average(x: Any, alpha: Any) -> Any:
     y = np.empty_like(x)
     y[0] = x[0]
@@ -237,6 +244,10 @@ PROGRAMS = (
     ),
     Program(
         name="prefix sums", fn=prefix_sums, make_inputs=lambda rng, n: (rng.standard_normal(n),), size=13,
+        bench_size=100_000, differentiable=(0,),
+    ),
+    Program(
+        name="running sum", fn=running_sum, make_inputs=lambda rng, n: (rng.standard_normal(n),), size=11,
         bench_size=100_000, differentiable=(0,),
     ),
     Program(

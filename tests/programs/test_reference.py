@@ -72,8 +72,9 @@ def test_spectra(rng: np.random.Generator) -> None:
 
 
 def test_sequences(rng: np.random.Generator) -> None:
-    (x,), s = answer("prefix sums", rng)
-    np.testing.assert_allclose(s, np.cumsum(x), atol=1e-12)
+    for name in ("prefix sums", "running sum"):
+        (x,), s = answer(name, rng)
+        np.testing.assert_allclose(s, np.cumsum(x), atol=1e-12)
     (c, x), y = answer("Horner", rng)
     np.testing.assert_allclose(y, np.polynomial.polynomial.polyval(x, c), atol=1e-12)
     assert program("edit distance").fn(np.array([0, 1, 2, 3]), np.array([0, 2, 3, 3])) == 2
