@@ -176,6 +176,7 @@ def _emit_bind(module: Any, o: Objects) -> None:
     flags = c.get(SIGNATURE_STRUCT, signature, "flags")
     names, defaults = c.get(SIGNATURE_STRUCT, signature, "names"), c.get(SIGNATURE_STRUCT, signature, "defaults")
     slots = c.get(CALL, call, "slots")
+    c.put(CALL, call, "positional", nargs)
     given = c.min(nargs, positional)
     with c.for_range(0, given) as i:
         c.put_at(slots, PTR, i, c.at(args, PTR, i))
@@ -311,6 +312,7 @@ def _emit_vectorcall(module: Any, o: Objects) -> None:
     complete = c.eq(nargs, c.zext(c.get(SIGNATURE_STRUCT, signature, "parameters"), I64))
     c.goto_if(c.not_(c.and_(direct, complete)), general, likely=False)
     c.put(CALL, call, "slots", args)
+    c.put(CALL, call, "positional", nargs)
     result = c.call(module.globals["stager_entry_try"], args=[this, call])
     c.ret_if(c.ne(c.b.ptrtoint(result, I64), MISS), result)
     answer = c.call(module.globals["stager_entry_slow"], args=[this, args, nargs, kwnames])

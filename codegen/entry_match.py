@@ -300,6 +300,10 @@ class _Match:
             size = c.call("PyObject_Size", I64, [self.source()])
             c.goto_if(c.lt(size, 0), self.error)
             self.unless(c.eq(size, self.count()))
+        with s.case(Op.SAME_INPUT):
+            self.unless(c.eq(self.source(), self.input("n")))
+        with s.case(Op.POSITIONAL):
+            self.unless(c.eq(c.get(CALL, self.call, "positional"), self.count()))
 
     def equal(self, x: Value, expected: Value) -> None:
         """Identity, or the same type and equal; the type's comparison must run no Python code."""

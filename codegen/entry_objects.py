@@ -41,7 +41,8 @@ OUTPUT_STRUCT = struct_of(OUTPUT)
 STATE = struct_of(CALL_STATE)
 
 # The bound arguments of one call.
-CALL = Struct(slots=PTR, extra_count=I64, extra=PTR, keyword_count=I64, keyword_names=PTR, keyword_values=PTR)
+CALL = Struct(slots=PTR, positional=I64, extra_count=I64, extra=PTR,
+              keyword_count=I64, keyword_names=PTR, keyword_values=PTR)  # fmt: skip
 
 MISS = 1  # as a pointer: no entry took the arguments
 

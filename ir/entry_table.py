@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 
 
 class Record:
@@ -125,6 +125,8 @@ class Op(IntEnum):
     CHECK = 13  # a(object) is true
     TYPE = 14  # the exact type a
     LENGTH = 15  # len(object) == n
+    SAME_INPUT = 16  # identity with the object of input n
+    POSITIONAL = 17  # the call has exactly n positional arguments
     # unpacking
     TUPLE = 20  # exact type a, n items
     LIST = 21

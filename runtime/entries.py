@@ -49,6 +49,7 @@ class EntrySpec:
     pairs sources with patterns: captured arrays (a `Leaf` in them) and guards on captured values alike, read anew at
     each call. `absent` names what a namespace must not have (a global that would hide a builtin). `forms` tells what a
     0-d result becomes: "scalar" (a NumPy scalar, the default), "array" (0-d ndarray) or "python" (float, int, bool).
+    `positional`, where it is given: how many arguments the call passes by position.
     """
 
     abi: Abi
@@ -62,6 +63,7 @@ class EntrySpec:
     forms: Mapping[int, str] = field(default_factory=dict)
     dim_guards: tuple[DimGuard, ...] = ()
     threads: int = 0
+    positional: int | None = None
     keepalive: tuple[Any, ...] = ()
 
 

@@ -53,6 +53,7 @@ from stager.runtime.patterns import (
     Passed,
     Pattern,
     Result,
+    SameInput,
     Source,
     TupleOf,
     TypeIs,
@@ -106,7 +107,10 @@ class MatchProgram:
         self.descriptions: list[str] = []
         self.scalars = Places()
         self._leaves: list[tuple[Leaf, int, str]] = []
+        self._same: list[tuple[SameInput, int, str]] = []
         self._sources: dict[Any, int] = {}
+        if spec.positional is not None:
+            self._add(Op.POSITIONAL, f"{spec.positional} arguments are given by position", n=spec.positional)
         for i, pattern in enumerate(spec.parameters):
             self._match(pattern, i, f"argument {names[i]}")
         self._extra({p.kind for p in signature.parameters.values()})
@@ -209,6 +213,8 @@ class MatchProgram:
                 pass
             case Is(value):
                 self._add(Op.IS, f"{text} is {_short(value)}", src=src, a=hold(value))
+            case SameInput():
+                self._same.append((pattern, src, text))
             case Equal(value):
                 self._equal(value, src, text)
             case Check(test, what):
@@ -318,6 +324,10 @@ class MatchProgram:
                 raise ValueError(f"input {leaf.input} is {given.type}, which cannot be read from a {leaf.kind}")
             at = self.scalars.room(16, 16)
             self._add(python[leaf.kind][0], f"{text} is a {leaf.kind}", src=src, n=leaf.input, b=at)
+        for same, src, text in self._same:
+            if not 0 <= same.input < len(abi.inputs):
+                raise ValueError(f"{text} cannot be input {same.input}, which is not there")
+            self._add(Op.SAME_INPUT, f"{text} is input {same.input} itself", src=src, n=same.input)
 
     def _array(self, given: InputAbi) -> int:
         dtype, shape = given.type.dtype, given.type.shape

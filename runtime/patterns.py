@@ -70,6 +70,12 @@ class Is(Record):
     value: Any
 
 
+class SameInput(Record):
+    """The very object that input number `input` is: an array that code knows by two names."""
+
+    input: int
+
+
 class Equal(Record):
     """The same type and the same value (floats by their bits)."""
 
@@ -136,7 +142,8 @@ class AllOf(Record):
 
 
 Pattern = (
-    Leaf | Anything | Is | Equal | Check | TypeIs | Length | TupleOf | ListOf | DictOf | Attributes | Opened | AllOf
+    Leaf | Anything | Is | SameInput | Equal | Check | TypeIs | Length | TupleOf | ListOf | DictOf | Attributes | Opened
+    | AllOf
 )  # fmt: skip
 
 # --- sources

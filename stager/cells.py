@@ -107,8 +107,7 @@ class Cell:
         """Replace the whole value, at the level in force."""
         if self.read_only:
             if isinstance(self.read_only, str):
-                text = f"a write into an array whose place is not known: {self.read_only}"
-                raise MutationError(describe(text, remedy="write into a copy of it"))
+                raise MutationError(describe(self.read_only, remedy="write into a copy of it"))
             raise ValueError(describe("assignment destination is read-only"))
         s = stack()
         level = s.levels[s.depth - 1] if s.depth else None

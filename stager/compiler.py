@@ -17,7 +17,7 @@ from typing import Any, overload
 import numpy as np
 
 from stager import guards
-from stager.binding import bind, signature_of
+from stager.binding import Bound, bind, signature_of
 from stager.collector import uncollected
 from stager.dynamic import dynamic_types
 from stager.errors import StagerError
@@ -86,16 +86,16 @@ class Compiler:
         plain, originals = disentangled(bound) if self.writes else (bound, [])
         return through_copies(function, plain, originals) if originals else RETRY
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound:
         """A call's arguments by parameter. TypeError when they do not fit."""
         return bind(self.fn, self.signature, args, kwargs)
 
-    def _why(self, bound: inspect.BoundArguments) -> str:
+    def _why(self, bound: Bound) -> str:
         if not self.history:
             return "first call"
         return self.history[-1].difference(bound)
 
-    def _add(self, function: Any, bound: inspect.BoundArguments, reason: str) -> None:
+    def _add(self, function: Any, bound: Bound, reason: str) -> None:
         from stager.runtime.function import add_entry, clear_entries
 
         made = self.compile(bound, reason)
@@ -107,7 +107,7 @@ class Compiler:
         add_entry(function, made.spec)
         self.history.append(made)
 
-    def trace(self, bound: inspect.BoundArguments) -> Traced:
+    def trace(self, bound: Bound) -> Traced:
         """The trace of a call."""
         types: Any = dynamic_types(self.dynamic, bound) if self.dynamic else None
         if types is None:
@@ -121,7 +121,7 @@ class Compiler:
             traced.session.declined.append((*place, f"sizes stay those of the call: {' '.join(str(e).split())}"))
             return traced
 
-    def _trace(self, bound: inspect.BoundArguments, types: Any) -> Traced:
+    def _trace(self, bound: Bound, types: Any) -> Traced:
         name = getattr(self.fn, "__name__", "main")
         static: frozenset[int] = frozenset()
         while True:
@@ -136,7 +136,7 @@ class Compiler:
         self.writes |= bool(traced.writes)
         return traced
 
-    def compile(self, bound: inspect.BoundArguments, reason: str) -> Compilation:
+    def compile(self, bound: Bound, reason: str) -> Compilation:
         """Trace and compile a call."""
         start = time.perf_counter()
         with uncollected:
@@ -151,7 +151,7 @@ class Compilation:
     """One specialisation: its code and how arguments and results map to it. Keeps no argument alive."""
 
     def __init__(
-        self, compiler: Compiler, traced: Traced, code: Executable, bound: inspect.BoundArguments, reason: str
+        self, compiler: Compiler, traced: Traced, code: Executable, bound: Bound, reason: str
     ) -> None:
         self.code = code
         self.reason = reason
@@ -161,7 +161,7 @@ class Compilation:
         self.declined = list(traced.session.declined)
         self.spec = _Mapping(traced, code, bound).entry_spec(compiler)
 
-    def difference(self, bound: inspect.BoundArguments) -> str:
+    def difference(self, bound: Bound) -> str:
         """Why a call does not fit this specialisation, in words."""
         leaves, structure = flatten((bound.args, bound.kwargs))
         if structure != self.structure:
@@ -176,7 +176,7 @@ class Compilation:
 class _Mapping:
     """From one trace to the entry's tables."""
 
-    def __init__(self, traced: Traced, code: Executable, bound: inspect.BoundArguments) -> None:
+    def __init__(self, traced: Traced, code: Executable, bound: Bound) -> None:
         self.traced = traced
         self.code = code
         self.bound = bound
@@ -210,7 +210,8 @@ class _Mapping:
         return EntrySpec(abi, self.code.address, tuple(patterns), result, varargs=varargs, varkw=varkw, hidden=hidden,
                          absent=absent, dim_guards=_dim_guards(traced, self._names()),
                          forms={r.index: "python" for r in traced.results if r.python},
-                         threads=compiler.threads, keepalive=(self.code,))  # fmt: skip
+                         threads=compiler.threads, positional=self.bound.positional,
+                         keepalive=(self.code,))  # fmt: skip
 
     def _names(self) -> dict[str, Dim]:
         """The symbols of the ABI for those of the graph: code that was found may have been made for other names."""

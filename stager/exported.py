@@ -236,7 +236,9 @@ def export(f: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Exported:
     fn = plain_function(f)
     signature = signature_of(fn)
     bound = bind(fn, signature, args, kwargs)
-    taken = [q for q in signature.parameters.values() if q.name in bound.arguments or q.default is q.empty]
+    keywords = bound.kwargs  # an exported transform takes by keyword what it was exported with by keyword
+    taken = [q.replace(kind=q.KEYWORD_ONLY) if q.name in keywords and q.kind is q.POSITIONAL_OR_KEYWORD else q
+             for q in signature.parameters.values() if q.name in bound.arguments or q.default is q.empty]  # fmt: skip
     parameters = _parameters(signature.replace(parameters=taken))
     traced = _traced(fn, bound)
     graph = traced.graph

@@ -6,7 +6,9 @@ import inspect
 from typing import Any
 
 from stager.capture.session import Guard, Path
+from stager.leaves import Leaf
 from stager.runtime import patterns as p
+from stager.stand_ins import plain_array
 from stager.tracing import Traced
 
 
@@ -71,10 +73,14 @@ def hidden(
     found: list[tuple[p.Source, p.Pattern]] = []
     absent: list[tuple[dict[str, Any], str]] = []
     session = traced.session
+    odd = {leaf.input: given for leaf, given in session.odd}
     for k, (path, leaf) in enumerate(session.hidden):
         source = source_of(path)
         sources[traced.arguments + k] = source
-        found.append((source, p.Leaf(inputs[leaf.input], "array")))
+        pattern: p.Pattern = p.Leaf(inputs[leaf.input], "array")
+        if leaf.input in odd:
+            pattern = p.Opened(type(odd[leaf.input]), plain_array, pattern)
+        found.append((source, pattern))
     for guard in session.guards.values():
         if guard.kind == "absent":
             step = guard.path[-1]
@@ -82,15 +88,24 @@ def hidden(
                 absent.append((step[1], step[2]))
             continue
         if guard.kind == "same":
-            found.append((source_of(guard.path), _same_as(guard, traced, session)))
+            for leaf in traced.leaves:
+                if leaf.array is guard.value:
+                    found.extend(_same(source_of(guard.path), leaf, inputs, sources, traced, odd))
             continue
         found.append((source_of(guard.path), pattern_of(guard)))
     return tuple(found), tuple(absent)
 
 
-def _same_as(guard: Guard, traced: Traced, session: Any) -> p.Pattern:
-    """The array that stands at another path (or came as an argument) at the first call."""
-    for array, _, path in session.arrays.values():
-        if path == guard.value:
-            return p.Is(array)
-    raise AssertionError("internal error in stager: a guard compares with an array that was not captured")
+def _same(
+    source: p.Source,
+    leaf: Leaf,
+    inputs: dict[Any, int],
+    sources: dict[int, p.Source],
+    traced: Traced,
+    odd: dict[Any, Any],
+) -> list[tuple[p.Source, p.Pattern]]:
+    """The array of a leaf stands at `source` too. One that a plain array stands in for must be the very same again."""
+    if leaf.input not in odd:
+        return [(source, p.SameInput(inputs[leaf.input]))]
+    first = next(sources[k] for k, other in enumerate(traced.leaves) if other is leaf)
+    return [(place, p.Is(odd[leaf.input])) for place in (first, source)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from stager.errors import UnsupportedError
@@ -37,10 +37,8 @@ def reduce(function: Any) -> tuple[Any, ...]:
     entries = []
     for made in compiler.history:
         spec = made.spec
-        if any(_is_local(source) for source, pattern in spec.hidden if not isinstance(pattern, p.Leaf)):
-            spec = replace(
-                spec, hidden=tuple([(s, q) for s, q in spec.hidden if isinstance(q, p.Leaf) or not _is_local(s)])
-            )
+        if any(_is_local(source) for source, pattern in spec.hidden if not _of_array(pattern)):
+            spec = replace(spec, hidden=tuple([(s, q) for s, q in spec.hidden if _of_array(q) or not _is_local(s)]))
         absent: Any = tuple([(_Module(d["__name__"]), n) for d, n in spec.absent if "__name__" in d])
         spec = replace(spec, hidden=tuple([(_portable(s), q) for s, q in spec.hidden if _keeps(q)]), absent=absent)
         parts = {f.name: getattr(spec, f.name) for f in fields(spec) if f.name not in ("abi", "kernel", "keepalive")}
@@ -63,6 +61,11 @@ def _keeps(pattern: p.Pattern) -> bool:
     return not isinstance(pattern, p.Is) or pattern.value is None
 
 
+def _of_array(pattern: p.Pattern) -> bool:
+    """Whether a pattern is that of a captured array."""
+    return isinstance(pattern, p.Leaf | p.Opened | p.SameInput)
+
+
 def _is_local(source: Any) -> bool:
     """Whether a path begins in a closure cell or at an object of this process."""
     while isinstance(source, p.Attribute | p.Item):
@@ -76,8 +79,16 @@ def _portable(source: Any) -> Any:
         return p.Global(_Module(source.namespace["__name__"]), source.name)  # type: ignore[arg-type]
     if isinstance(source, p.Cell):
         return p.Constant(source.cell.cell_contents)
-    if isinstance(source, p.Attribute | p.Item):
-        return replace(source, of=_portable(source.of))
+    return _around(source, _portable)
+
+
+def _around(source: Any, change: Callable[[Any], Any]) -> Any:
+    """A path whose beginning is changed."""
+    match source:
+        case p.Attribute(of, name):
+            return p.Attribute(change(of), name)
+        case p.Item(of, key):
+            return p.Item(change(of), key)
     return source
 
 
@@ -85,9 +96,7 @@ def _here(x: Any) -> Any:
     """A path of a pickle in this process."""
     if isinstance(x, p.Global) and isinstance(x.namespace, _Module):
         return p.Global(_namespace(x.namespace), x.name)
-    if is_dataclass(x) and isinstance(x, p.Attribute | p.Item):
-        return replace(x, of=_here(x.of))
-    return x
+    return _around(x, _here)
 
 
 def _namespace(module: _Module) -> dict[str, Any]:

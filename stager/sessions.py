@@ -14,6 +14,7 @@ from stager.errors import UnsupportedError, describe
 from stager.interpreters.stack import nearest_stage
 from stager.interpreters.stage import StageInterpreter
 from stager.leaves import Leaf, leaf_type
+from stager.stand_ins import is_odd, plain_array
 
 TRACERS.add(Array)
 if not LIFT:
@@ -28,6 +29,7 @@ class TraceSession(Session):
         self.stage = stage
         self.freeze = freeze
         self.hidden: list[tuple[Path, Leaf]] = []
+        self.odd: list[tuple[Leaf, np.ndarray[Any, Any]]] = []  # a leaf that a plain array stands in for, the original
 
     def captured_array(self, path: Path, array: np.ndarray[Any, Any]) -> Any:
         """A hidden argument, owned by level 0 wherever it is met."""
@@ -35,19 +37,24 @@ class TraceSession(Session):
             raise UnsupportedError(
                 describe(f"the captured {path_text(path)} is a {type(array).__name__}", remedy="use np.asarray of it")
             )
-        if type(array) is not np.ndarray or not array.dtype.isnative or not array.flags.aligned:
-            return wrap(nearest_stage().lift(np.array(array)))
         if self.freeze:
-            return wrap(nearest_stage().lift(array))
-        stage = self.stage
+            return wrap(nearest_stage().lift(np.array(array) if is_odd(array) else array))
+        stage, given = self.stage, array
+        if is_odd(array):
+            array = plain_array(array)
         value = stage.input(leaf_type(array), path_text(path))
         if stage.concrete is not None:
             stage.concrete.values[value] = array
         cell = Cell(value, stage, path_text(path))
         cell.origin = array
         cell.read_only = not array.flags.writeable
+        if not np.may_share_memory(array, given) and array.size:
+            text = f"a write into the captured {path_text(path)}, which is byte-swapped or misaligned"
+            cell.read_only = f"{text}, so that what is read is a copy"
         leaf = Leaf("array", array, value, Array(cell, (), value.type))
         self.hidden.append((path, leaf))
+        if array is not given:
+            self.odd.append((leaf, given))
         return leaf.array
 
     def finish(self) -> None:

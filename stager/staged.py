@@ -117,7 +117,10 @@ def region_in_force() -> UserRegion | None:
     return stage if stage in cells.REGIONS else None
 
 
-CHOSEN = "it is one of several arrays, chosen by traced control flow, and which one is not known while tracing"
+CHOSEN = (
+    "a write into an array whose place is not known: it is one of several arrays, chosen by traced control flow, and "
+    "which one is not known while tracing"
+)
 
 
 def is_older(x: Array) -> bool:

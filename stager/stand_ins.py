@@ -6,7 +6,6 @@ originals, and a stand-in that is returned is the original.
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,15 +14,30 @@ from stager.errors import UnsupportedError, describe
 from stager.runtime.structure import flatten, map_leaves, unflatten
 
 if TYPE_CHECKING:
+    from stager.binding import Bound
     from stager.tracing import Traced
 
 
-def plain_arrays(bound: inspect.BoundArguments) -> tuple[inspect.BoundArguments, list[tuple[Any, Any]]]:
+def is_odd(x: np.ndarray[Any, Any]) -> bool:
+    """Whether machine code cannot take an array as it is."""
+    return type(x) is not np.ndarray or not x.dtype.isnative or not x.flags.aligned
+
+
+def plain_array(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An odd array as a plain one: a view, or a copy where it is byte-swapped or misaligned."""
+    plain = x.view(np.ndarray)
+    if not (x.dtype.isnative and x.flags.aligned):
+        plain = np.ascontiguousarray(plain.astype(x.dtype.newbyteorder("="))).reshape(x.shape)
+    plain.setflags(write=x.flags.writeable)
+    return plain
+
+
+def plain_arrays(bound: Bound) -> tuple[Bound, list[tuple[Any, Any]]]:
     """Arguments with subclass, byte-swapped and misaligned arrays replaced by plain copies or views."""
     leaves, structure = flatten(dict(bound.arguments))
     originals: list[tuple[Any, Any]] = []
     for i, x in enumerate(leaves):
-        if isinstance(x, np.ndarray) and (type(x) is not np.ndarray or not x.dtype.isnative or not x.flags.aligned):
+        if isinstance(x, np.ndarray) and is_odd(x):
             if isinstance(x, np.ma.MaskedArray | np.matrix):
                 raise UnsupportedError(
                     describe(
@@ -31,21 +45,15 @@ def plain_arrays(bound: inspect.BoundArguments) -> tuple[inspect.BoundArguments,
                         remedy="pass np.asarray(x)",
                     )
                 )
-            plain = (
-                np.ascontiguousarray(x.view(np.ndarray).astype(x.dtype.newbyteorder("=")))
-                if not (x.dtype.isnative and x.flags.aligned)
-                else x.view(np.ndarray)
-            )
-            plain = plain.reshape(x.shape)
-            plain.setflags(write=x.flags.writeable)
+            plain = plain_array(x)
             originals.append((x, plain))
             leaves[i] = plain
     if originals:
-        bound = inspect.BoundArguments(bound.signature, unflatten(structure, leaves))
+        bound = bound.replaced(unflatten(structure, leaves))
     return bound, originals
 
 
-def through_copies(function: Any, bound: inspect.BoundArguments, originals: list[tuple[Any, Any]]) -> Any:
+def through_copies(function: Any, bound: Bound, originals: list[tuple[Any, Any]]) -> Any:
     """Call with plain stand-ins; writes reach the originals and a returned stand-in is the original."""
     before = [None if np.shares_memory(x, y) else y.copy() for x, y in originals]
     out = function(*bound.args, **bound.kwargs)
@@ -96,7 +104,7 @@ def refuse_captured_stretch(traced: Traced) -> None:
             )
 
 
-def disentangled(bound: inspect.BoundArguments) -> tuple[inspect.BoundArguments, list[tuple[Any, Any]]]:
+def disentangled(bound: Bound) -> tuple[Bound, list[tuple[Any, Any]]]:
     """Arguments with copies for arrays that share no element but lie in one stretch of memory (`x[::2]`, `x[1::2]`).
 
     The native entry compares stretches only, so where one of them is written it takes none of them.
@@ -111,5 +119,5 @@ def disentangled(bound: inspect.BoundArguments) -> tuple[inspect.BoundArguments,
             leaves[i].setflags(write=x.flags.writeable)
             originals.append((x, leaves[i]))
     if originals:
-        bound = inspect.BoundArguments(bound.signature, unflatten(structure, leaves))
+        bound = bound.replaced(unflatten(structure, leaves))
     return bound, originals

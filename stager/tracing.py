@@ -94,7 +94,7 @@ def trace(
         _refuse_undefined(stage.graph)
         stage.leaves = leaves
         for leaf in leaves:
-            if leaf.array is not None and isinstance(leaf.value, np.ndarray):
+            if leaf.array is not None and isinstance(leaf.value, np.ndarray) and not freeze:
                 session.add_argument(leaf.value, leaf.array, ())
             elif leaf.kind == "static" and not isinstance(leaf.value, (*ATOMS, np.generic)):
                 session.add_root(leaf.value)

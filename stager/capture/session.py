@@ -41,8 +41,8 @@ class Guard(NamedTuple):
     """A fact about what stands at `path`, which compiled code relies on.
 
     kind "is": the object `value` itself. "eq": equal to `value`, of the same type, floats by bits. "type": an instance
-    of exactly `value`. "len": so many items. "keys": a dict with exactly these keys in this order. "same": the object
-    that stands at the path `value`. "absent": nothing stands there.
+    of exactly `value`. "len": so many items. "keys": a dict with exactly these keys in this order. "same": the array
+    that the tracer `value` stands for. "absent": nothing stands there.
     """
 
     path: Path
@@ -185,7 +185,7 @@ class Session:
         held = self.arrays.get(id(value))
         if held is not None:
             if path_key(held[2]) != path_key(path):
-                self.guard(path, "same", held[2])
+                self.guard(path, "same", held[1])
             return held[1]
         tracer = self.captured_array(path, value)
         self.arrays[id(value)] = (value, tracer, path)

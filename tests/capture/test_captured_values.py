@@ -119,7 +119,7 @@ def test_globals() -> None:
         ("RATE", "eq"): 0.5,
         ("NAME", "eq"): "x",
         ("NOTHING", "eq"): None,
-        ("V", "same"): (("global", globals(), "W"),),
+        ("V", "same"): out[0],
     }
 
 
