@@ -218,6 +218,11 @@ def is_tracer(x: Any) -> bool:
     return type(x) is Array
 
 
+def is_value(x: Any) -> bool:
+    """True for what stands for an array: traced arrays, ndarrays, NumPy scalars, numbers and sizes."""
+    return isinstance(x, Array | np.ndarray | np.generic | bool | int | float | complex | Expr)
+
+
 def raw(x: Any, dtype: DType | None = None) -> Raw:
     """The raw value of an Array, ndarray or scalar (`dtype` is for Python scalars)."""
     if type(x) is Array:

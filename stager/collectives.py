@@ -43,7 +43,8 @@ def _batch_of(name: str) -> Callable[..., Any]:
     def batch(interp: Any, args: Any, bdims: Any, *, lanes: int, **params: Any) -> Any:
         (x,), (d,) = args, bdims
         if interp.lanes != lanes:
-            return bind(_BY_NAME[name].op, x, lanes=lanes, **params), d
+            moved = d is not None and name == "all_gather"  # its new axis comes before the batch
+            return bind(_BY_NAME[name].op, x, lanes=lanes, **params), d + 1 if moved else d
         return _ACROSS[name](interp, x, d)
 
     return batch

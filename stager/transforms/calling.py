@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from stager import cells
-from stager.array import Array, as_array, wrap
+from stager.array import Array, as_array, is_value, raw
 from stager.capture import convert, current
-from stager.errors import StagerError
+from stager.errors import StagerError, TransformError, describe
 from stager.interpreters.stack import Interpreter, active
 from stager.stand_ins import refuse_overlap
 from stager.tracebacks import trimmed
@@ -127,6 +127,9 @@ def write_back(entered: Sequence[Entered], lower: Callable[[Any], Any]) -> None:
             e.outer.write(lower(e.inner.cell.value))
 
 
-def leave(value: Any) -> Array:
-    """A fresh handle of the level in force."""
-    return wrap(value)
+def result_value(name: str, x: Any) -> Any:
+    """The raw value of a result that a transform differentiates. TransformError for what is no array."""
+    if not is_value(x):
+        text = f"{name}: the function returned a {type(x).__name__}, which has no derivative"
+        raise TransformError(describe(text, remedy="return it as aux, with has_aux=True"))
+    return raw(x)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stager import cells
-from stager.array import Array, as_array, raw, wrap
+from stager.array import Array, as_array, wrap
 from stager.errors import TransformError, describe
 from stager.interpreters.grad import GradInterpreter
 from stager.interpreters.stack import active, push, stack
@@ -15,7 +15,7 @@ from stager.ops.families import full_like, zeros_like
 from stager.runtime.structure import flatten, unflatten
 from stager.stand_ins import refuse_overlap
 from stager.tracing import trace
-from stager.transforms.calling import enter, plainly, run_traced, write_back
+from stager.transforms.calling import enter, plainly, result_value, run_traced, write_back
 from stager.transforms.differentiation import Selected, scalar_output
 
 
@@ -43,7 +43,7 @@ class Recorded:
                 results, self.structure = flatten(out)
                 if scalar:
                     results = [scalar_output(name, results)]
-                unwrapped = [interp.unwrap(raw(x)) for x in results]
+                unwrapped = [interp.unwrap(result_value(name, x)) for x in results]
                 aux_leaves, aux_structure = flatten(aux)
                 lowered = [wrap_later(interp, x) for x in aux_leaves]
         except BaseException:

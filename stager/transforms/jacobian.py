@@ -76,7 +76,9 @@ def _forward(
             return tangents, [x for x, on in zip(arrays, traced, strict=True) if on]
 
         static: list[Any] = []
-        mapped, aux_arrays = vmap(along, out_dims=(-1, None), chunk_size=chunk_size)(*unit_vectors(types))
+        one = None if types else 1  # no argument: nothing to map over
+        lanes = vmap(along, out_dims=(-1, None), chunk_size=chunk_size, axis_size=one)
+        mapped, aux_arrays = lanes(*unit_vectors(types))
         columns: list[list[Any]] = []
         start: Dim = 0
         for t in types:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from stager import cells
-from stager.array import as_array, raw, wrap
+from stager.array import as_array, wrap
 from stager.errors import TransformError, describe
 from stager.interpreters.jvp import JvpInterpreter
 from stager.interpreters.stack import push, stack
 from stager.ops.families import zeros_like
 from stager.runtime.structure import flatten, unflatten
-from stager.transforms.calling import enter, plainly, write_back
+from stager.transforms.calling import enter, plainly, result_value, write_back
 from stager.transforms.differentiation import Selected
 from stager.transforms.grad import wrap_later
 
@@ -82,7 +82,7 @@ def push_forward(f: Callable[..., Any], selected: Selected, tangents: list[Any],
                     raise TransformError(describe("jvp: has_aux=True wants the function to return a pair (value, aux)"))
                 out, aux = out
             results, structure = flatten(out)
-            unwrapped = [interp.unwrap(raw(x)) for x in results]
+            unwrapped = [interp.unwrap(result_value("jvp", x)) for x in results]
             aux_leaves, aux_structure = flatten(aux)
             lowered = [wrap_later(interp, x) for x in aux_leaves]
     except BaseException:

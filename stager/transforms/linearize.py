@@ -29,6 +29,7 @@ class Linearized:
 
     def __init__(self, f: Callable[..., Any], primals: tuple[Any, ...]) -> None:
         self.selected = Selected("linearize", f, primals, {}, tuple(range(len(primals))))
+        self.nested = flatten(primals)[1]
         types = [x.type for x in self.selected.leaves]
         captures = Captures()
         kept: dict[str, Any] = {}
@@ -56,10 +57,8 @@ class Linearized:
     def checked(self, tangents: Any) -> list[Any]:
         """Raw tangents of the primals from tangents nested as they are."""
         flat, structure = flatten(tangents)
-        if len(flat) != len(self.types):
-            raise TransformError(
-                describe(f"linearize: the tangents have structure {structure}, which is not that of the primals")
-            )
+        if structure != self.nested:
+            raise TransformError(describe(f"linearize: tangents have structure {structure}, primals {self.nested}"))
         raws = []
         for x, t in zip(flat, self.types, strict=True):
             r = operand(as_array(x), t.dtype)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stager import cells
-from stager.array import Array, as_array, raw, wrap
+from stager.array import Array, as_array, is_value, raw, wrap
 from stager.capture.branches import stage_branches
 from stager.errors import ControlFlowError, TransformError, describe
 from stager.interpreters.stack import nearest_stage, push
@@ -32,8 +32,8 @@ def vmap(
     axis_size: Dim | None = None,
     axis_name: str | None = None,
     chunk_size: int | None = None,
-    in_axes: Any = None,
-    out_axes: Any = None,
+    in_axes: Any = ...,
+    out_axes: Any = ...,
 ) -> Callable[..., Any]:
     """Map `f` over an axis of its arguments, as one batched computation.
 
@@ -41,15 +41,16 @@ def vmap(
     argument that all lanes share; keyword arguments are named in a dict as the last item (`(0, {"k": 1})`), else they
     are shared. out_dims: where the batch goes in each result; None for a result that is the same in all lanes.
     axis_size: the number of lanes where no argument is mapped. chunk_size: lanes computed at a time.
-    randomness: "error", "same" or "different". `in_axes` and `out_axes` are other spellings.
+    randomness: "error", "same" or "different". `in_axes` and `out_axes` are other spellings of in_dims and out_dims.
+    Results that are no arrays or numbers (strings, functions) come back as they are.
     ValueError when mapped axes differ in size or an axis does not exist.
 
     >>> import numpy as np, stager as st
     >>> st.vmap(lambda x, w: (x * w).sum(), in_dims=(0, None))(np.ones((3, 2)), np.array([1.0, 2.0]))
     array([3., 3., 3.])
     """
-    in_dims = in_dims if in_axes is None else in_axes
-    out_dims = out_dims if out_axes is None else out_axes
+    in_dims = in_dims if in_axes is ... else in_axes
+    out_dims = out_dims if out_axes is ... else out_axes
     if randomness not in ("error", "same", "different"):
         raise ValueError(f"vmap: randomness is 'error', 'same' or 'different', not {randomness!r}")
     if chunk_size is not None and chunk_size < 1:
@@ -171,7 +172,7 @@ class _Once:
                     inner.append(e.inner)
                 args, kwargs = unflatten(self.structure, inner)
                 results, result_structure = flatten(run(self.f, args, kwargs))
-                unwrapped = [interp.unwrap(raw(x)) for x in results]
+                unwrapped = [interp.unwrap(raw(x)) if is_value(x) else None for x in results]
         except BaseException:
             cells.discard_overlays(interp)
             raise
@@ -179,9 +180,8 @@ class _Once:
         for e, d in entered:
             write_back([e], functools.partial(_batched_at, interp, d))
         to = broadcast_prefix(self.out_dims, result_structure, name="vmap: out_dims")
-        return unflatten(
-            result_structure, [self._out(interp, v, b, d) for (v, b), d in zip(unwrapped, to, strict=True)]
-        )
+        found = zip(results, unwrapped, to, strict=True)
+        return unflatten(result_structure, [x if pair is None else self._out(interp, *pair, d) for x, pair, d in found])
 
     def _out(self, interp: VmapInterpreter, value: Any, bdim: int | None, to: Any) -> Any:
         if to is None:
@@ -245,6 +245,9 @@ def _in_chunks(one: _Once, flat: list[Any], dims: list[int | None], size: int, c
     to = broadcast_prefix(out_dims, structure, name="vmap: out_dims")
     joined = []
     for k, d in enumerate(to):
+        if not is_value(parts[0][0][k]):
+            joined.append(parts[0][0][k])
+            continue
         group = [raw(p[0][k]) for p in parts]
         joined.append(wrap(group[0] if d is None else concatenate(*group, axis=d % len(group[0].type.shape))))
     return unflatten(structure, joined)

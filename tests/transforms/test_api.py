@@ -298,3 +298,56 @@ def test_derivatives_made_outside_are_called_inside_other_transforms(f: Any) -> 
     np.testing.assert_allclose(st.linear_transpose(push, x)(one)[0], jacobian.T @ one, rtol=1e-12)
     np.testing.assert_allclose(pull(one)[0], jacobian.T @ one, rtol=1e-12)
     np.testing.assert_allclose(push(one), jacobian @ one, rtol=1e-12)
+
+
+# -- calling conventions and structures -------------------------------------------------------------------------------
+
+
+def test_keywords_stay_keywords_under_compile() -> None:
+    """A transform counts positions: what is given by keyword is given so to the function that is compiled."""
+    grid = np.arange(12.0).reshape(4, 3)
+    mapped = st.vmap(lambda x, k=1.0: x * k, in_dims=(0, {"k": 1}))
+    for call in (mapped, st.compile(mapped)):
+        np.testing.assert_array_equal(call(grid, k=grid.T), grid * grid)
+    shared = st.vmap(lambda x, k=1.0: x * k)
+    last = st.grad(lambda x, k=1.0: (x * k).sum(), argnums=-1)
+    for lanes, g in [(shared, last), (st.compile(shared), st.compile(last))]:
+        for _ in range(2):  # each form goes on having its own meaning
+            np.testing.assert_array_equal(lanes(grid, k=3.0), grid * 3)
+            np.testing.assert_array_equal(lanes(grid, np.arange(4.0)), grid * np.arange(4.0)[:, None])
+            np.testing.assert_array_equal(lanes(grid), grid)
+            np.testing.assert_array_equal(g(X, k=2.0), [2, 2, 2])
+            assert g(X, 2.0) == 6.0
+    exported = st.export(shared, "f64[4,3]", k="f64[]")
+    np.testing.assert_array_equal(exported(grid, k=np.float64(3.0)), grid * 3)
+
+
+def test_axes_of_none_are_axes() -> None:
+    shared = st.vmap(lambda x: x * 2, in_axes=None, out_axes=None, axis_size=4)
+    for call in (shared, st.compile(shared)):
+        np.testing.assert_array_equal(call(X), X * 2)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_results_that_are_no_arrays_come_back_from_vmap(chunk_size: Any) -> None:
+    rows, name, nothing = st.vmap(lambda x: (x * 2, "name", None), chunk_size=chunk_size)(ROWS)
+    np.testing.assert_array_equal(rows, ROWS * 2)
+    assert (name, nothing) == ("name", None)
+
+
+def test_results_that_are_no_arrays_have_no_derivative() -> None:
+    for call in (lambda f: st.jvp(f, (X,), (X,)), lambda f: st.vjp(f, X), lambda f: st.jacfwd(f)(X)):
+        with pytest.raises(TransformError, match=r"returned a str, which has no derivative(.|\n)*has_aux"):
+            call(lambda x: (x, "name"))
+
+
+def test_tangents_of_linearize_are_nested_as_the_primals() -> None:
+    _, push = st.linearize(lambda d, b: d["a"] * b, {"a": X}, Y)
+    np.testing.assert_array_equal(push({"a": Y}, X), Y * Y + X * X)
+    with pytest.raises(TransformError, match=r"tangents have structure \(\*, \*\), primals \(\{'a': \*\}, \*\)"):
+        push(Y, X)
+
+
+def test_no_argnums() -> None:
+    for transform in (st.grad, st.jacfwd, st.jacrev, st.hessian):
+        assert transform(lambda a: (a**2).sum(), ())(X) == ()

@@ -114,3 +114,14 @@ def test_minimum_of_integers() -> None:
     for dtype, least in ((np.uint8, 0), (np.int8, -128)):
         x = np.array([3, least, 1], dtype)
         np.testing.assert_array_equal(lanes(lambda x: st.pmin(x, "i"), x), np.full(3, least, dtype))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_gathering_under_another_vmap(axis: int) -> None:
+    """The lanes of the inner vmap go behind the new axis, wherever they are."""
+    x = np.arange(24.0).reshape(4, 2, 3)  # lane, inner lane, element
+    outer = st.vmap(st.vmap(lambda v: st.all_gather(v, "i"), in_dims=axis), axis_name="i")
+    got = outer(np.moveaxis(x, 1, 1 + axis))
+    np.testing.assert_array_equal(got, np.stack([np.moveaxis(x, 1, 0)] * 4))
+    scalar = st.vmap(st.vmap(lambda v: st.all_gather(v, "i")), axis_name="i")
+    np.testing.assert_array_equal(st.compile(scalar)(x[..., 0]), np.stack([x[..., 0].T] * 4))
