@@ -77,22 +77,35 @@ def _reshape(layout: Layout, *, shape: Sequence[Dim]) -> tuple[Dim, tuple[Dim, .
     old, item = layout.type.shape, layout.type.dtype.itemsize
     if layout.strides == contiguous_strides(old, item):
         return layout.offset, contiguous_strides(tuple(shape), item)
-    # unit axes come and go freely; otherwise NumPy itself is asked, on concrete dims
+    # unit axes come and go freely; the others are merged and divided again, on concrete dims
     kept = [(d, s) for d, s in zip(old, layout.strides, strict=True) if d != 1]
     if [d for d, _ in kept] == [d for d in shape if d != 1]:
         rest = iter(kept)
         return layout.offset, tuple([next(rest)[1] if d != 1 else item for d in shape])
     if not all(isinstance(v, int) for v in (*old, *layout.strides, *shape)):
         return None
-    probe = np.lib.stride_tricks.as_strided(
-        np.empty(0, layout.type.dtype.np), _ints(old), _ints(layout.strides), writeable=False
-    )
-    try:
-        view = probe.view()
-        view.shape = _ints(shape)
-    except AttributeError:
-        return None
-    return layout.offset, view.strides
+    if 0 in shape:
+        return layout.offset, contiguous_strides(tuple(shape), item)
+    strides = _regrouped([_ints(axis) for axis in kept], _ints(shape), item)
+    return None if strides is None else (layout.offset, strides)
+
+
+def _regrouped(axes: Sequence[Sequence[int]], shape: Sequence[int], item: int) -> tuple[int, ...] | None:
+    """Strides that show axes (sizes and strides, none of size 1) as ``shape``; None where NumPy would copy."""
+    blocks: list[tuple[int, int]] = []  # runs of axes that one stride walks through
+    for size, stride in axes:
+        if blocks and blocks[-1][1] == size * stride:
+            size *= blocks.pop()[0]
+        blocks.append((size, stride))
+    strides, room, step = [], 1, item
+    for size in reversed(shape):
+        if room == 1 and size != 1:
+            room, step = blocks.pop()
+        if room % size:
+            return None
+        strides.append(step)
+        room, step = room // size, step * size
+    return tuple(reversed(strides))
 
 
 FOLLOW: dict[str, Callable[..., Any]] = {

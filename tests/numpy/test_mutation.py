@@ -177,6 +177,7 @@ def test_out_of_functions() -> None:
             np.testing.assert_allclose(got, want, rtol=1e-15)
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")  # since NumPy 2.5
 def test_shape_can_be_assigned() -> None:
     def f(x: Any) -> Any:
         y = x.copy()
