@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stager.codegen.math.expr import Expr, even_odd, fits, fma, larger, smaller, where
+from stager.codegen.math.expr import Expr, by_fours, even_odd, fits, fma, larger, smaller, when_any, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import Pair, fast_two_sum
 from stager.codegen.registers import Val
@@ -30,13 +30,16 @@ class ExpFormat:
     ln2_lo: float
     lowest: float  # exp of anything below is 0
     highest: float  # exp of anything above is inf
+    plain: float  # below in magnitude, exp and its power of two are normal numbers
 
 
 F64 = ExpFormat(
     6755399441055744.0, 52, 1023 << 52,
-    hexadecimal("0x1.62E42FEEp-1"), hexadecimal("0x1.A39EF35793C76p-33"), -746.0, 710.0,
+    hexadecimal("0x1.62E42FEEp-1"), hexadecimal("0x1.A39EF35793C76p-33"), -746.0, 710.0, 708.0,
 )  # fmt: skip
-F32 = ExpFormat(12582912.0, 23, 127 << 23, hexadecimal("0x1.62E4p-1"), hexadecimal("0x1.7F7D1Cp-20"), -104.0, 89.0)
+F32 = ExpFormat(
+    12582912.0, 23, 127 << 23, hexadecimal("0x1.62E4p-1"), hexadecimal("0x1.7F7D1Cp-20"), -104.0, 89.0, 87.0,
+)  # fmt: skip
 LOG2E = 1.4426950408889634
 
 
@@ -72,7 +75,7 @@ def reduce_exp_pair(x: Expr, lo: Expr | None = None) -> tuple[Expr, Expr, Expr]:
 
 def exp_tail(r: Expr) -> Expr:
     """(exp(r) - 1 - r) / r**2."""
-    return even_odd(r, fits("EXP", r))
+    return by_fours(r, fits("EXP", r))
 
 
 def power_of_two(k_bits: Expr, dtype: DType) -> Expr:
@@ -83,8 +86,13 @@ def power_of_two(k_bits: Expr, dtype: DType) -> Expr:
 
 def scale(x: Expr, k_bits: Expr) -> Expr:
     """x * 2**k over the whole range of exponents."""
+    one, other = _two_powers(k_bits, x.dtype)
+    return x * one * other
+
+
+def _two_powers(k_bits: Expr, dtype: DType) -> tuple[Expr, Expr]:
     half = k_bits >> 1
-    return x * power_of_two(half, x.dtype) * power_of_two(k_bits - half, x.dtype)
+    return power_of_two(half, dtype), power_of_two(k_bits - half, dtype)
 
 
 def exp_of_pair(x: Pair) -> tuple[Expr, Expr]:
@@ -116,9 +124,26 @@ def exp_pair(x: Pair, lowest: float | None = None, highest: float | None = None)
 @math_function()
 def exp(b: ScalarBuilder, v: Val) -> Val:
     x = Expr(b, v)
+    if b.width > 1:
+        return exp_clamped(x).v
+    # One value is waited for: clamping and the second factor would add to the wait. The bits are the same.
+    k_bits, r = reduce_exp(x)
+    power = power_of_two(k_bits, x.dtype)
+    usual = fma(fma(r * r, exp_tail(r), r), power, power)
+    return when_any(~(abs(x) < exp_format(x.dtype).plain), usual, lambda: x.call("exp_any")).v
+
+
+@math_function(outlined=True)
+def exp_any(b: ScalarBuilder, v: Val) -> Val:
+    return exp_clamped(Expr(b, v)).v
+
+
+def exp_clamped(x: Expr) -> Expr:
+    """exp of any value, without a branch."""
     fmt = exp_format(x.dtype)
     k_bits, r = reduce_exp(smaller(larger(x, fmt.lowest), fmt.highest))
-    return scale(fma(r * r, exp_tail(r), r) + 1.0, k_bits).v
+    one, other = _two_powers(k_bits, x.dtype)
+    return fma(fma(r * r, exp_tail(r), r), one, one) * other
 
 
 @math_function()

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from stager.codegen.math.exponential import exp_format, hexadecimal, power_of_two
-from stager.codegen.math.expr import Expr, even_odd, fits, fma, horner, when_any, where
+from stager.codegen.math.expr import Expr, by_fours, even_odd, fits, fma, horner, when_any, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import Pair, fast_two_sum, two_product, two_sum
 from stager.codegen.registers import Val
@@ -87,11 +87,12 @@ def _log_from(k: Expr, m: Expr) -> Expr:
     """k*ln2 + log(m)."""
     fmt = exp_format(m.dtype)
     f = m - 1.0
-    s = f / (f + 2.0)
+    s = f / (m + 1.0)
     z = s * s
     half = f * f * 0.5
-    r = z * even_odd(z, fits("LOG", m))
-    return fma(k, fmt.ln2_hi, f - (half - fma(s, half + r, k * fmt.ln2_lo)))
+    # what the series is waited for is multiplied and summed before it is there
+    rest = fma(s * z, by_fours(z, fits("LOG", m)), fma(s, half, k * fmt.ln2_lo))
+    return fma(k, fmt.ln2_hi, f - (half - rest))
 
 
 @math_function()

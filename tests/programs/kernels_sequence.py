@@ -139,8 +139,9 @@ def prefix_sums(x: Any) -> Any:
 
 
 def running_sum(x: Any) -> Any:
-    s = x.copy()
-    for i in range(1, s.shape[0]):
+    s = np.empty_like(x)
+    s[0] = x[0]
+    for i in range(1, x.shape[0]):
         s[i] = s[i - 1] + x[i]
     return s
 
