@@ -91,6 +91,13 @@ class ModuleEmitter:
     def status_table(self) -> tuple[StatusAbi, ...]:
         return tuple(StatusAbi(e, t) for e, t in self.statuses)
 
+    def one_copy(self) -> Any:
+        """What says of one loop that it is not unrolled."""
+        never = self.module.add_metadata([ir.MetaDataString(self.module, "llvm.loop.unroll.disable")])
+        loop = ir.MDValue(self.module, [never], str(len(self.module.metadata)))
+        loop.operands = (loop, never)  # a node that names itself is a loop's own
+        return loop
+
     def constant(self, storage: Storage) -> Any:
         """The global that holds constant data."""
         found = self.constants.get(id(storage))
@@ -415,11 +422,17 @@ class FunctionEmitter:
         """The llvmlite value of a 0-d buffer, as stored in memory."""
         return self.b.load(self.pointer(buffer), typ=memory_type(buffer.dtype), align=buffer.dtype.itemsize)
 
+    def forget_memory(self) -> None:
+        """What memory holds is loaded again from here on, and what was made of it is computed again."""
+        self.b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
+
     # -- loops -------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def loop(self, lower: Any, upper: Any, step: int = 1, name: str = "i") -> Iterator[Any]:
-        """`for i in range(lower, upper, step)` over ints, dims or i64 values."""
+    def loop(
+        self, lower: Any, upper: Any, step: int = 1, name: str = "i", *, copies: bool = True
+    ) -> Iterator[Any]:
+        """`for i in range(lower, upper, step)` over ints, dims or i64 values. `copies`: LLVM may unroll it."""
         b = self.b
         lo, hi = self._operand(lower), self._operand(upper)
         head, after = b.append_basic_block(name), b.append_basic_block(f"{name}.end")
@@ -440,7 +453,9 @@ class FunctionEmitter:
             yield i
         following = b.add(i, i64(step), flags=("nsw",))
         i.add_incoming(following, b.block)
-        b.cbranch(b.icmp_signed(sign, following, hi), head, after)
+        again = b.cbranch(b.icmp_signed(sign, following, hi), head, after)
+        if not copies:
+            again.set_metadata("llvm.loop", self.m.one_copy())
         b.position_at_end(after)
 
     def _operand(self, x: Any) -> Any:

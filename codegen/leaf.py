@@ -70,6 +70,7 @@ class LeafEmitter(LoopEmitter):
         wrong, right = self.wrong or b.append_basic_block("bad"), b.append_basic_block("good")
         b.cbranch(flag, wrong, right)
         b.position_at_end(wrong)
+        e.forget_memory()  # else the loops would keep the index for the report beside the one that they use
         with e.scope():
             look_up()
         e.fail("IndexError", INDEX_ERROR, zero, zero, zero)

@@ -229,7 +229,7 @@ def _turns(e: FunctionEmitter, s: Loop, lo: Any, hi: Any) -> Iterator[tuple[Any,
     """The index and a count of every turn. Larger steps are counted: behind the last one there may be no i64."""
     b, by = e.b, abs(s.step)
     if by == 1:
-        with e.loop(lo, hi, s.step, name="for") as i:
+        with e.loop(lo, hi, s.step, name="for", copies=not any(isinstance(x, Switch) for x in s.body)) as i:
             yield i, i
         return
     span = b.sub(hi, lo) if s.step > 0 else b.sub(lo, hi)

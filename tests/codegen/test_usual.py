@@ -88,3 +88,28 @@ def test_marks(f: Any, usual: int, rng: np.random.Generator) -> None:
     compiled = st.compile(f)
     np.testing.assert_array_equal(compiled(noise), f(noise))
     assert compiled.show(noise, stage="kernels").count("usually") == usual
+
+
+def counted(x: Any, low: Any, high: Any) -> Any:
+    counts = np.zeros(16, dtype=np.int64)
+    for i in range(x.shape[0]):
+        if low <= x[i] < high:
+            counts[int((x[i] - low) / (high - low) * 16.0)] += 1
+    return counts
+
+
+def test_turns_with_branches_are_not_copied(rng: np.random.Generator) -> None:
+    """Copies of branches are told apart no better, and counters in memory wait for each other's addresses."""
+    x = rng.standard_normal(40_000)
+    f = st.compile(counted)
+    np.testing.assert_array_equal(f(x, -2.0, 2.0), counted(x, -2.0, 2.0))
+    assert f.show(x, -2.0, 2.0, stage="llvm").count(" = fdiv ") == 2  # one in the loop, one in the report
+
+
+def test_reports_of_bad_indices_compute_them_again(rng: np.random.Generator) -> None:
+    """What only the report needs is not kept while the loop runs."""
+    x = np.array([0.5, -0.5, 0.25, -0.97, 0.5])
+    f = st.compile(counted)
+    np.testing.assert_array_equal(f(x, -1.0, 1.0), counted(x, -1.0, 1.0))
+    with pytest.raises(IndexError, match="index 16 is out of bounds for axis 0 with size 16"):
+        f(np.array([0.5, 1.0 - 2.0**-53]), -1.0, 1.0)
