@@ -70,6 +70,16 @@ class Node:
             return self.op.ordered
         return self.op.ordered or any(region.has_effects for region in self.regions)
 
+    @property
+    def in_backward(self) -> bool:
+        """True for what the backward pass of reverse mode emitted."""
+        return bool(self.path) and self.path[-1] == "backward"
+
+    @property
+    def in_derivative(self) -> bool:
+        """True for what forward or reverse mode emitted."""
+        return "backward" in self.path or "jvp" in self.path
+
     def mentioned_symbols(self) -> set[str]:
         """The symbols in the node's types and params; a region's own are not among them."""
         from stager.ir.dims import symbols_of

@@ -2,8 +2,9 @@
 
 Two graphs hash equal when they are the same function built in any order: the hash covers ops, params, types, topology,
 regions, signature and flags; scalar literals by bits and dtype, constants by content. It does not see line numbers,
-paths, names (of graphs, inputs and symbols), insertion order, symbol hints or `meta`. Values of hidden arguments are no
-part of a graph.
+names (of graphs, inputs and symbols), insertion order, symbol hints or `meta`. Of a path it sees whether it is that of
+derivative code, with which passes are freer than with what the user wrote. Values of hidden arguments are no part of a
+graph.
 
 Every node gets a digest of its op, params, types and its operands' digests, so equal digests mean equal subexpressions.
 A symbol's canonical name is what defines it (dim 1 of input 0; result 0 of the node with this digest), which makes the
@@ -82,6 +83,8 @@ class _Encoder:
             parts += map(encode_type, node.types)
             for region in node.regions:
                 parts.append(_Encoder(region).graph())
+            if node.path and node.in_derivative:
+                parts.append(b"backward" if node.in_backward else b"derivative")
             if node.ordered:
                 parts.append(b"effect %d" % len(effects))
             digest = blake2b(b";".join(parts), digest_size=_DIGEST).digest()

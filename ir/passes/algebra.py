@@ -105,7 +105,7 @@ def NOT_MINUS_ZERO(rw: Rewriter, node: Node, match: Match) -> bool:
 
 def COTANGENT(rw: Rewriter, node: Node, match: Match) -> bool:
     """Accumulating nothing in a backward pass."""
-    return bool(node.path) and node.path[-1] == "backward"
+    return node.in_backward
 
 
 POSITIVE = frozenset({"exp", "exp2", "cosh", "abs", "erfc", "hypot"})  # never -0.0, whatever the operand
@@ -327,6 +327,14 @@ def select_of_bools(rw: Rewriter, node: Node) -> Replacement:
     return b if literal(x) else rw.emit("not_", b)
 
 
+def sum_of_negatives(rw: Rewriter, node: Node) -> Replacement:
+    """sum of -x -> -(sum of x), of cotangents: a sum of zeros may change its sign"""
+    x = node.args[0]
+    if x.node.op.name != "neg" or not node.in_backward:
+        return None
+    return rw.emit("neg", rw.emit("reduce_sum", x.node.args[0], axes=node.params["axes"]))
+
+
 def known_check(rw: Rewriter, node: Node) -> Replacement:
     """check True -> nothing"""
     return () if literal(node.args[0]) else None
@@ -344,6 +352,7 @@ def rules() -> Rules:
         "convert": (converted_twice,),
         "select": (select_of_bools,),
         "check": (known_check,),
+        "reduce_sum": (sum_of_negatives,),
         "family:elementwise": (literal_right,),
     }
     return merge_rules(more, pattern_rules(ROWS))

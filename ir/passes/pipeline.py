@@ -25,6 +25,7 @@ from stager.ir.passes.masks import MASKS
 from stager.ir.passes.order import reads_first
 from stager.ir.passes.padded import sum_padded
 from stager.ir.passes.products import PRODUCTS
+from stager.ir.passes.sums import early_sums
 from stager.ir.passes.update_views import UPDATE_VIEWS
 from stager.ir.passes.updates import UPDATES, drop_overwritten, join_updates
 from stager.ir.passes.views import VIEWS
@@ -97,6 +98,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("dead_code", dead_code, "drops what tracing left behind, so that nothing else looks at it"),
     Pass("simplify", simplify, "constants, algebra, views, updates, control, common subexpressions"),
     Pass("trim_control", trim_control, "carries and results that are not needed, found from behind"),
+    Pass("early_sums", early_sums, "sums of cotangents without the factors that come last: a walk less"),
     Pass("drop_overwritten", drop_overwritten, "updates that are written again unread"),
     Pass("join_updates", join_updates, "updates that cover their base become a concatenation"),
     Pass("sum_padded", sum_padded, "sums of padded parts, without the padding in memory"),

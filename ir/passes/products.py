@@ -81,7 +81,7 @@ def of_unit_axes(rw: Rewriter, node: Node) -> Replacement:
 def with_unit_vectors(rw: Rewriter, node: Node) -> Replacement:
     """dot(x, unit vectors) -> x with the contracted axis at the unit vectors' place, in derivative code"""
     contract, batch = node.params["contract"], node.params["batch"]
-    if batch != ((), ()) or len(contract[0]) != 1 or not ({"jvp", "backward"} & set(node.path)):
+    if batch != ((), ()) or len(contract[0]) != 1 or not node.in_derivative:
         return None
     for side, operand in enumerate(node.args):
         if not unit_vectors(operand):

@@ -56,6 +56,14 @@ def differing() -> dict[str, Graph]:
     def add(name: str, make: Callable[[Build], Graph]) -> None:
         graphs[name] = make(Build())
 
+    def marked(*path: str) -> Graph:
+        b = Build()
+        x = b.input("f64[3,n]")
+        sin = b.sin(x)
+        return b.done(b.g.add(Node(op_named("mul"), (sin, x), {}, (x.type,), path=path)).outputs[0])
+
+    graphs["emitted by the backward pass"] = marked("grad", "backward")
+    graphs["emitted by forward mode"] = marked("jvp")
     add("other op", lambda b: (lambda x: b.done(b.mul(b.cos(x), x)))(b.input("f64[3,n]")))
     add("other dtype", lambda b: (lambda x: b.done(b.mul(b.sin(x), x)))(b.input("f32[3,n]")))
     add("static shape", lambda b: (lambda x: b.done(b.mul(b.sin(x), x)))(b.input("f64[3,4]")))

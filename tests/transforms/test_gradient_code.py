@@ -150,6 +150,18 @@ def test_backward_of_a_chain_is_one_pass() -> None:
     assert len([s for s in both if any(b.name == "x0" for t in s.stages() for b, _ in t.loads)]) == 1
 
 
+def test_gradient_of_layernorm_walks_a_row_four_times() -> None:
+    """The mean, the variance, the sums of the cotangents, the result; sums over rows ride along where nothing else is
+    written."""
+    rows = steps(*_with_specs("layernorm"))[0]
+    assert isinstance(rows, Nest)
+    walks = [leaf for leaf in rows.leaves if leaf.loops]
+    assert len(walks) == 4
+    assert not [s for storage, s in rows.scratch.values() if isinstance(s, int) and s > 8], "no row is stored"
+    filled = [{st.combine for st in leaf.stage.stores} for leaf in walks]
+    assert filled == [set(), set(), {"sum"}, {"set"}]
+
+
 def test_hessian_is_one_product_with_rows_scaled() -> None:
     graph = optimized(*_with_specs("hessian"))
     found = count(graph)
