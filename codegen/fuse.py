@@ -392,15 +392,16 @@ class _Fuser:
 
     def add_row(self, s: Stage, g: _Group, shared: dict[int, int], mine: dict[int, int]) -> None:
         """Puts a stage into the leaf over the same points of a row that computes most of it already, else into one of
-        its own."""
+        its own. Of several it takes one that fills no array: stores into the cache wait behind those that miss it."""
         own = [a for a in range(len(s.axes)) if a not in shared]
         last = max((k for k, p in enumerate(g.leaves) if p.writes & s.reads()), default=0)
         found = []
         for k in range(last, len(g.leaves)):
             full = self.points_of_row(s, g, k, shared | {a: v for a, v in mine.items() if v in g.leaves[k].own})
             if full is not None:
-                found.append((added_weight(g.leaves[k].stage, s, full), -k, full))
-        for _, k, full in sorted(found, key=lambda x: x[:2]):
+                fills = any(st.combine == "set" and st.at.terms for st in g.leaves[k].stage.stores)
+                found.append((added_weight(g.leaves[k].stage, s, full), fills, -k, full))
+        for _, _, k, full in sorted(found, key=lambda x: x[:3]):
             if self.merge(s, g, -k, full):
                 if s.reductions:
                     g.leaves[-k].reduced = {full[a] for a in own if s.axes[a].reduce}
