@@ -128,6 +128,11 @@ class Target:
         """LLVM's data layout string for this target."""
         return _data_layout(self)
 
+    @property
+    def vector_registers(self) -> int:
+        """How many values of `vector_bits` the CPU holds: x86 has 16, and 32 with AVX-512."""
+        return 16 if self.arch in ("x86_64", "wasm32") and self.vector_bits < 512 else 32
+
     def lanes(self, dtype: DType) -> int:
         """How many elements of `dtype` one vector register holds (at least 1)."""
         return max(1, self.vector_bits // max(dtype.bits, 8))

@@ -5,6 +5,7 @@ views and transposes cost nothing. By size it is then
 - a loop nest (one of m and n is 1): fuses with its neighbours like any reduction;
 - *stripes*, *dots*: few rows times a large matrix, a large matrix times a vector: it streams through once;
 - *direct*: register tiles that read the operands where they are (small and medium sizes, columns of b adjacent);
+- *half packed*: the same, of a small b that is copied into panels because its columns are not adjacent;
 - BLAS, when the caller allows it (large f32 and f64), one thread per piece, pieces on stager's pool;
 - *packed*: Goto's method in generated code, for all else.
 Symbolic sizes choose while running. Invariant: the choice and the order of every sum depend on shapes, layouts and
@@ -14,7 +15,7 @@ target, never on the number of threads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from stager.codegen.emit import I32, PTR, FunctionEmitter, i64
@@ -31,6 +32,7 @@ from stager.codegen.routines.gemm import (
     pack_function,
     packed_tile,
     panels,
+    tile_width,
 )
 from stager.codegen.routines.lines import Lines, each_line, moved_by, smaller, walk, when
 from stager.codegen.routines.stripes import ROWS, STRIPE_BYTES, several_dots, stripe
@@ -124,7 +126,7 @@ def methods(node: Node, p: Matrices, target: Target, blas: bool) -> tuple[str, s
             return "dots", "dots"
     if p.m == 1 or p.n == 1:
         return "nest", "nest"
-    small = "direct" if adjacent else "packed"
+    small = "direct" if adjacent else "half_packed" if isinstance(p.m * p.n * p.k, int) else "packed"
     large = "packed"
     if blas and dtype in (f32, f64) and _blas_takes(p, dtype.itemsize):
         large = "blas"
@@ -189,11 +191,16 @@ def lower_dot(w: Walk, node: Node) -> bool:
         result = w.result(out)
     scratch = []
     p = matrices(node, *inputs)
-    if "packed" in methods(node, p, w.ctx.target, w.ctx.blas):
-        batch = tuple(x.shape[a] for a, _ in g.batch)
-        mr, nr = packed_tile(w.ctx.target, Ring(x.type.dtype))
-        for extent, width in ((p.m, mr), (p.n, nr)):
-            scratch.append(w.ctx.temp(Type(x.type.dtype, (*batch, panels(extent, width) * width * p.k)), "w"))
+    ways = methods(node, p, w.ctx.target, w.ctx.blas)
+    ring = Ring(x.type.dtype)
+    packed: list[tuple[Dim, int]] = []
+    if "packed" in ways:
+        packed = list(zip((p.m, p.n), packed_tile(w.ctx.target, ring), strict=True))
+    elif "half_packed" in ways:
+        packed = [(p.n, tile_width(w.ctx.target, ring, p))]
+    batch = tuple(x.shape[a] for a, _ in g.batch)
+    for extent, width in packed:
+        scratch.append(w.ctx.temp(Type(x.type.dtype, (*batch, panels(extent, width) * width * p.k)), "w"))
     w.steps.append(Routine("dot", node, inputs, [result], scratch))
     return True
 
@@ -276,9 +283,17 @@ class _Product:
 
     # -- small ones -------------------------------------------------------------------------------------------------
 
-    def direct(self, e: FunctionEmitter) -> None:
-        p, ring = self.p, self.ring
-        lines = self.batches([0, 1, 2])
+    def half_packed(self, e: FunctionEmitter) -> None:
+        p, size = self.p, self.ring.size
+        width = tile_width(e.target, self.ring, p)
+        self._pack(e, 1, 3, p.n, width, p.b_column, p.b_step)
+        self.direct(e, 3, replace(p, b_column=p.k * size, b_step=width * size))
+
+    def direct(self, e: FunctionEmitter, b: int = 1, panels_of_b: Matrices | None = None) -> None:
+        """`b`: which buffer holds the second operand."""
+        p, ring = panels_of_b or self.p, self.ring
+        operands = [0, b, 2]
+        lines, buffers = self.batches(operands), [self.buffers[k] for k in operands]
         points = p.m * p.n * p.k
         rows = self._rows_of_unit(lines.count)
         if rows is None:
@@ -286,7 +301,7 @@ class _Product:
             def whole(e: FunctionEmitter, at: list[Any], _: list[Any]) -> None:
                 direct(e, ring, p, at[0], at[1], at[2])
 
-            each_line(e, lines, self.buffers[:3], PRODUCT_NS, points, whole)
+            each_line(e, lines, buffers, PRODUCT_NS, points, whole)
             return
         blocks = panels(p.m, rows)
         units = Lines(
@@ -299,7 +314,7 @@ class _Product:
             left = e.b.sub(e.dim(p.m), e.b.mul(index[-1], i64(rows))) if blocks != 1 else e.dim(p.m)
             direct(e, ring, p, at[0], at[1], at[2], smaller(e, left, i64(rows)))
 
-        each_line(e, units, self.buffers[:3], PRODUCT_NS, p.n * p.k * rows, unit)
+        each_line(e, units, buffers, PRODUCT_NS, p.n * p.k * rows, unit)
 
     def _rows_of_unit(self, count: Dim) -> int | None:
         """Rows of a piece for one thread; None to divide by batches only."""

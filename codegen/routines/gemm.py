@@ -172,25 +172,35 @@ class Matrices:
     swapped: bool = False  # a is the second operand
 
 
-def tile_shape(ring: Ring, lanes: int, m: Dim, n: Dim) -> tuple[int, int]:
-    """Rows and vectors of a tile: 8 to 12 sums hide the latency of their additions."""
+def tile_shape(target: Target, lanes: int, m: Dim, n: Dim) -> tuple[int, int]:
+    """Rows and vectors of a tile: 8 to 12 sums hide the latency of their additions; 16, where they fit, read the second
+    operand less often."""
     vectors = 1 if isinstance(n, int) and n < 2 * lanes else 2
-    rows = 8 if vectors == 1 else 6
+    best = (8, 4) if vectors == 1 else (8, 6, 4) if target.vector_registers == 32 else (6, 4)
+    rows = best[0]
     if isinstance(m, int):
-        if m % rows:
-            rows = 4 if m % 4 == 0 and m < 96 else rows
+        rows = next((r for r in best if m % r == 0 and (r > 4 or m < 96)), rows)
         rows = min(rows, m)
     return rows, vectors
 
 
+def tile_width(target: Target, ring: Ring, p: Matrices) -> int:
+    """Columns of a tile."""
+    lanes = lanes_of(target, ring)
+    return tile_shape(target, lanes, p.m, p.n)[1] * lanes
+
+
 def direct(e: FunctionEmitter, ring: Ring, p: Matrices, a: Any, b: Any, c: Any, m: Any = None) -> None:
-    """c = a b for one pair of matrices. `m`: an i64 that stands for the number of rows."""
+    """c = a b for one pair of matrices. `m`: an i64 that stands for the number of rows.
+
+    Inside of a tile the columns of b are next to each other; the tile after w columns begins w times `b_column` behind.
+    """
     lanes = lanes_of(e.target, ring)
-    rows, vectors = tile_shape(ring, lanes, p.m if m is None else 64, p.n)
+    rows, vectors = tile_shape(e.target, lanes, p.m if m is None else 64, p.n)
     k = p.k if isinstance(p.k, int) else e.dim(p.k)
 
     def panel(at: Any, pieces: Sequence[Piece]) -> None:
-        here_b, here_c = moved_by(e, b, at, ring.size), moved_by(e, c, at, ring.size)
+        here_b, here_c = moved_by(e, b, at, p.b_column), moved_by(e, c, at, ring.size)
 
         def block(i: Any, count: int) -> None:
             tile = Tile(e, ring, count, pieces)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from stager.codegen.program import Routine
+from stager.codegen.routines.gemm import tile_shape
+from stager.codegen.target import Target
 from stager.ir.dims import symbol
 from stager.ir.dtypes import DTYPES
 from stager.ir.evaluate import evaluate_graph
@@ -109,6 +113,37 @@ def test_views(m: int, n: int, k: int) -> None:
             wants.append(p @ q)
     for got, want in zip(compiled(g.output(*outs))(*arrays), wants, strict=True):
         close(got, want, k)
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32", "i32", "b1"])
+def test_small_products_with_a_transposed_operand_pack_that_alone(dtype: str) -> None:
+    g = G()
+    arrays = [sample(dtype, s) for s in ((7, 9), (37, 9), (9, 7), (3, 5, 6), (3, 4, 6))]
+    x, yt, xt, a, bt = (g.input(Type(DTYPES[dtype], v.shape)) for v in arrays)
+    graph = g.output(
+        matmul(g, x, g.transpose(yt)),
+        matmul(g, g.transpose(xt), g.transpose(yt)),
+        g.emit("dot", a, bt, contract=((2,), (2,)), batch=((0,), (0,))),
+    )
+    run = compiled(graph)
+    products = [s for s in run.compiled.program.steps if isinstance(s, Routine)]
+    assert len(products) == 3
+    assert [len(s.scratch) for s in products] == [1, 1, 1]
+    p, q, r, s, t = arrays
+    for got, want in zip(run(*arrays), (p @ q.T, r.T @ q.T, s @ t.transpose(0, 2, 1)), strict=True):
+        close(got, want, 9)
+
+
+@pytest.mark.parametrize(
+    ("m", "many", "few"),
+    [(5, 5, 5), (8, 8, 4), (18, 6, 6), (20, 4, 4), (50, 8, 6), (60, 6, 6), (64, 8, 4), (100, 8, 6)],
+)
+def test_rows_of_tiles(m: int, many: int, few: int) -> None:
+    """Rows that divide m, as many as registers hold; `few` where those are 16."""
+    for bits, rows in ((512, many), (256, few)):
+        target = replace(Target.named("x86-64-v4"), vector_bits=bits)
+        assert tile_shape(target, 8, m, 64) == (rows, 2)
+        assert rows * 2 + 2 + 1 <= target.vector_registers
 
 
 def test_batches_and_orders() -> None:
