@@ -34,6 +34,7 @@ from stager.ir.entry_table import (
     ScalarForm,
 )
 
+POLLS_OF_SHORT = 64  # so often a kernel that was thought short may poll before it lets go of the GIL
 POLLS_SKIPPED = 8  # kernels poll every few ms; taking the GIL that often would slow the other threads down
 
 
@@ -84,16 +85,21 @@ def _emit_allocate(module: Any, o: Objects) -> None:
 
 
 def _emit_poll(module: Any) -> None:
-    """The context's `poll`: runs pending signal handlers; non-zero when one raised."""
+    """The context's `poll`: runs pending signal handlers; non-zero when one raised.
+
+    A kernel that was thought short and polls again and again is a long one: it lets go of the GIL.
+    """
     c = Code(module, "stager_entry_poll", I32, [("ctx", PTR)], linkage="internal")
     state = c.get(CONTEXT, c.arg("ctx"), "user")
     thread = c.get(STATE, state, "thread")
-    with c.if_(c.is_null(thread)):
-        c.ret(c.call("PyErr_CheckSignals", I32))
     skipped = c.get(STATE, state, "skipped_polls")
-    with c.if_(c.lt(skipped, POLLS_SKIPPED)):
-        c.put(STATE, state, "skipped_polls", c.add(skipped, 1))
+    c.put(STATE, state, "skipped_polls", c.add(skipped, 1))
+    with c.if_(c.is_null(thread)):
+        stop = c.call("PyErr_CheckSignals", I32)
+        c.ret_if(c.or_(c.ne(stop, 0), c.lt(skipped, POLLS_OF_SHORT)), stop)
+        c.put(STATE, state, "thread", c.call("PyEval_SaveThread", PTR))
         c.ret(0)
+    c.ret_if(c.lt(skipped, POLLS_SKIPPED), 0)
     c.put(STATE, state, "skipped_polls", 0)
     c.call("PyEval_RestoreThread", VOID, [thread])
     stop = c.call("PyErr_CheckSignals", I32)
@@ -377,8 +383,9 @@ class _Execute:
         with c.if_(long.get(), likely=False):
             c.put(STATE, state, "thread", c.call("PyEval_SaveThread", PTR))
         status = c.call_pointer(self.get("kernel"), I32, [ctx, self.buffers, self.symbols, arena.get()])
-        with c.if_(long.get(), likely=False):
-            c.call("PyEval_RestoreThread", VOID, [c.get(STATE, state, "thread")])
+        released = c.get(STATE, state, "thread")
+        with c.if_(c.not_null(released), likely=False):
+            c.call("PyEval_RestoreThread", VOID, [released])
         with c.if_(c.not_null(acquired.get()), likely=False):
             c.call(ARENA_RELEASE, VOID, [acquired.get(), size.get()])
         return status

@@ -545,8 +545,9 @@ def wait_for_poll(c: Code) -> None:
     c.ret(0)
 
 
+@pytest.mark.parametrize("alarm", [0.05, 0.25])  # the second one comes when it has long let go of the GIL
 @pytest.mark.parametrize("work", [0, 10**9], ids=["with the GIL", "without"])
-def test_signals_interrupt_a_long_kernel(work: int) -> None:
+def test_signals_interrupt_a_long_kernel(work: int, alarm: float) -> None:
     class AlarmError(Exception):
         pass
 
@@ -557,7 +558,7 @@ def test_signals_interrupt_a_long_kernel(work: int) -> None:
     f, _ = make(one, EntrySpec(abi, kernel(wait_for_poll), (Leaf(0),), Output(0)))
     before = signal.signal(signal.SIGALRM, handler)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        signal.setitimer(signal.ITIMER_REAL, alarm)
         start = time.perf_counter()
         with pytest.raises(AlarmError):
             f(np.zeros(2))
@@ -597,6 +598,31 @@ def test_short_kernels_keep_the_gil() -> None:
     abi = Abi("w", (dense("i64[n]"),), (fresh("i64[]"),), symbols=N, work=10 * n)
     f, _ = make(one, EntrySpec(abi, kernel(wait_for_flag), (Leaf(0),), Output(0)))
     assert f(np.ones(3, np.int64)) == 1
+
+
+def poll_until_flag(c: Code) -> None:
+    """Poll until in[0] is not zero (at most 20 s), then return its value."""
+    ctx, x, flag = c.arg("ctx"), buffer(c, 0), c.var(I64, 0)
+    poll = c.load(c.offset(ctx, CONTEXT_POLL), PTR)
+    with c.for_range(0, 20_000):
+        flag.set(c.atomic_load(x, I64))
+        c.break_if(c.ne(flag.get(), 0))
+        c.call("usleep", I32, [const(I32, 1000)])
+        c.call_pointer(poll, I32, [ctx])
+    c.put_at(buffer(c, 1), I64, 0, flag.get())
+    c.ret(0)
+
+
+def test_a_kernel_that_was_thought_short_lets_other_threads_run() -> None:
+    abi = Abi("w", (dense("i64[1]"),), (fresh("i64[]"),), work=0)
+    f, _ = make(one, EntrySpec(abi, kernel(poll_until_flag), (Leaf(0),), Output(0)))
+    x = np.zeros(1, np.int64)
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(f(x)))
+    thread.start()
+    x[0] = 5
+    thread.join(timeout=30)
+    assert answers == [5]
 
 
 def test_many_threads_at_once() -> None:
