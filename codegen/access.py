@@ -234,7 +234,7 @@ class AccessEmitter(LevelEmitter):
         if contiguous and combine != "set":
             old = sb.load(p, buffer.dtype) if self.mask is None else self._masked_load(p, buffer.dtype, sb)
             value = self._combined(sb, combine, old, value, number, u)
-        if contiguous and self.mask is not None:
+        if contiguous and self.mask is not None and not (combine == "set" and self._may_overrun(buffer, at)):
             self._masked_store(p, value, sb)
         elif contiguous:
             sb.store(value, p)
@@ -242,6 +242,21 @@ class AccessEmitter(LevelEmitter):
             sb.store(self._reverse(value, width), self.e.offset(p, -buffer.dtype.itemsize * (width - 1)))
         else:
             self._store_lanes(buffer, p, lanes, step, value, combine, sb)
+
+    def _may_overrun(self, buffer: Buffer, at: Ix) -> bool:
+        """Whether a last vector may be stored whole, because nothing is behind the array but room for it: what is
+        stored under a mask is not handed on to loads, they wait until it is in the cache."""
+        nest, storage, vector, item = self.nest, buffer.storage, self.leaf.vector, buffer.dtype.itemsize
+        if not self.at_end or nest.parallel or vector is None or self._terms(storage, at) != ((vector, item),):
+            return False
+        blocks = bool(nest.block) and vector == nest.outer[-1].var
+        if blocks and nest.block % self.full_width != 0:
+            return False  # blocks end inside of vectors
+        if id(storage) in nest.scratch:
+            return blocks
+        extent = next(a.extent for a in (*nest.outer, *self.loops) if a.var == vector)
+        whole = vector not in self.limits or blocks
+        return storage.kind == "stack" and 8 < storage.nbytes == at.const + item * extent and whole
 
     def _store_lanes(
         self, buffer: Buffer, p: Any, lanes: list[Val], step: Dim, value: Val, combine: str, sb: ScalarBuilder

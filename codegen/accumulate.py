@@ -124,13 +124,15 @@ class Accumulator:
             place_slot = self.scalar_place if scalar else self.places[u]
             old_place = self._load(place_slot, width, self.place_dtype)
             better = self._better(b, x, old)
-            if mask is not None:
+            if mask is not None and self.lanes:
                 better = b.and_(better, mask)
             self._store(b.select(better, x, old), slot)
             self._store(b.select(better, place, old_place), place_slot)
             return
-        new = combine(b, self.kind, old, x) if fma is None else b.fma(fma[0], fma[1], old)
-        if mask is not None:
+        # an extreme asks its first operand whether it is NaN: the new value, for which nothing waits
+        operands = (x, old) if self.kind in ("max", "min") else (old, x)
+        new = combine(b, self.kind, *operands) if fma is None else b.fma(fma[0], fma[1], old)
+        if mask is not None and self.lanes:  # else what is left out is a result that nobody stores
             new = b.select(mask, new, old)
         self._store(new, slot)
 

@@ -410,7 +410,8 @@ class FunctionEmitter:
     def stack(self, storage: Storage, nbytes: Dim) -> Any:
         """Makes a storage a stack slot of this function."""
         assert isinstance(nbytes, int)
-        p = self.alloca(ir.ArrayType(I8, max(nbytes, 8)), storage.name, 8 if nbytes <= 8 else 64)
+        room = 8 if nbytes <= 8 else nbytes + self.target.vector_bits // 8  # the last vector may end behind the array
+        p = self.alloca(ir.ArrayType(I8, room), storage.name, 8 if nbytes <= 8 else 64)
         self.pointers[id(storage)] = self._known(p, storage)
         return p
 

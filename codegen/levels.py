@@ -41,6 +41,7 @@ class LevelEmitter:
         self.width = 1  # of the code being emitted
         self.unroll = 1
         self.mask: Val | None = None
+        self.at_end = False  # the lanes that the mask leaves out are behind the end of the loop
         self.inline = "auto"
         self.limits: dict[int, Any] = {}
         self.bad: Any = None  # bits of out-of-bounds indices: per lane, and of scalar steps

@@ -219,8 +219,9 @@ class LoopEmitter(BodyEmitter, ABC):
             return
         self.inline = self.main_inline if dear else "call"
         if self.masked and self.full_width > 1 and not self.leaf.late:
+            self.at_end = True
             self._masked_step(k, at, hi, saved)
-            self.mask = None
+            self.at_end, self.mask = False, None
             return
         self.width = 1
         self.unroll = self.unroll if self.leaf.jam is not None else 1
