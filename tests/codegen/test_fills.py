@@ -57,8 +57,30 @@ def read_between(b: Any, steps: Any) -> Any:
     return b
 
 
+def around(b: Any, steps: Any) -> Any:
+    """Large enough that only what lies around the region is filled, in four parts."""
+    b = np.outer(b, b[::-1])
+    b = np.concatenate([b, b, b], axis=1)
+    for _ in range(steps):
+        near = np.zeros_like(b)
+        near[1:-1, 1:-1] = b[:-2, 1:-1] + b[2:, 1:-1] + b[1:-1, :-2] - b[1:-1, 2:]
+        b = 0.5 * b + near[::-1, ::-1]
+    return b
+
+
+def around_twice(b: Any, steps: Any) -> Any:
+    """The border is written again behind the region: its first fill is not all of them."""
+    b = np.outer(b, b[::-1])
+    for t in range(steps):
+        near = np.zeros_like(b)
+        near[1:-1, 1:-1] = b[:-2, 1:-1] + b[2:, 1:-1]
+        near[0] = near[1] + t
+        b = 0.5 * b + near[::-1, ::-1]
+    return b
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("f", [life, other_regions, added, read_between])
+@pytest.mark.parametrize("f", [life, other_regions, added, read_between, around, around_twice])
 def test_fills(f: Any, dynamic: bool, rng: np.random.Generator) -> None:
     compiled = st.compile(f, dynamic=dynamic)
     for n in (40, 9):
@@ -71,3 +93,4 @@ def test_which_fills_leave() -> None:
     b = np.zeros(40)
     assert " f64 0.0" not in loop_of(life, b, 5)
     assert " f64 1.0" in loop_of(other_regions, b, 5)
+    assert " f64 0.0" not in loop_of(around, b, 5)
