@@ -192,7 +192,11 @@ def lower_scatter(w: Walk, node: Node) -> None:
     if updates.type.size == 0:
         return
 
+    places: list[Ix] = []
+    points: list[int] = []
+
     def build(source: Value | Buffer) -> StageBuilder:
+        nonlocal places, points
         sb = w.stage()
         index = tuple(sb.axis(d) for d in updates.shape)
         sub, rest = index[:n_index], iter(index[n_index:])
@@ -201,6 +205,7 @@ def lower_scatter(w: Walk, node: Node) -> None:
             for axis, i in zip(axes, idx, strict=True)
         }
         at = [index[d] if d < batch else to[d] if d in to else next(rest) for d in range(x.type.ndim)]
+        places, points = [*index[:batch], *to.values()], [v for ix in sub for v, _ in ix.terms]
         value = sb.load(source, sb.address(source, index)) if isinstance(source, Buffer) else sb.pull(source, index)
         sb.stores.append(Store(out, sb.address(out, at), value, combine))
         return sb
@@ -211,8 +216,36 @@ def lower_scatter(w: Walk, node: Node) -> None:
         copy = w.ctx.temp(updates.type)
         w.write(source, copy)
         sb = build(copy)
-    order_matters = any(v >= DYNAMIC for v, _ in sb.stores[0].at.terms)
-    w.steps.append(sb.finish("scatter", sequential=order_matters))
+    extents = {v: sb.axes[v].extent for v in points}
+    w.steps.append(sb.finish("scatter", sequential=not _told_apart(places, extents)))
+
+
+def _told_apart(places: list[Ix], extents: dict[int, Dim]) -> bool:
+    """Whether points that differ in one of these variables surely go to different places: then they run in any order.
+
+    Places with several variables tell them apart as the digits of a number do: each counts in steps that are longer
+    than all that the ones before can reach.
+    """
+    told: set[int] = set()
+    for place in places:
+        if any(v >= DYNAMIC for v, _ in place.terms):
+            continue
+        terms = [(v, c) for v, c in place.terms if v in extents]
+        if len(terms) == 1:
+            told.update(v for v, _ in terms)
+            continue
+        known = [(c, extents[v], v) for v, c in terms]
+        digits = [(abs(c), n, v) for c, n, v in known if isinstance(c, int) and isinstance(n, int)]
+        if len(digits) < len(terms):
+            continue
+        reach = 0
+        for step, n, _ in sorted(digits):
+            if step <= reach:
+                break
+            reach += step * (n - 1)
+        else:
+            told.update(v for _, _, v in digits)
+    return told.issuperset(extents)
 
 
 def _position(sb: StageBuilder, i: Value, sub: tuple[Ix, ...], size: Dim, axis: int, mode: str) -> Ix:

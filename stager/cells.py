@@ -19,6 +19,7 @@ import numpy as np
 from stager.errors import MutationError, describe
 from stager.interpreters.stack import Interpreter, bind, stack
 from stager.interpreters.vmap import BatchTracer, VmapInterpreter
+from stager.ir.dims import product
 from stager.ir.op import Op
 from stager.ir.types import Type
 
@@ -213,6 +214,7 @@ class ViewStep:
     """One view op of a path."""
 
     __slots__ = ("op", "params")
+    read_only = False
 
     def __init__(self, op: Op, params: dict[str, Any]) -> None:
         self.op = op
@@ -256,9 +258,31 @@ def replay(value: Any, path: Sequence[ViewStep]) -> Any:
 
 def write_through(cell: Cell, path: Sequence[ViewStep], update: Any) -> None:
     """Write `update` where the path of views points."""
+    first = next((k for k, step in enumerate(path) if step.op.name == "windows"), len(path))
+    if first < len(path) - 1 and not any(step.read_only for step in path):
+        _write_beside(cell, path[:first], path[first:], update)
+        return
     bases = [cell.read()]
     for step in path[:-1]:
         bases.append(step.read(bases[-1]))
     for step, base in zip(reversed(path), reversed(bases), strict=True):
         update = step.write(base, update)
     cell.write(update)
+
+
+def _write_beside(cell: Cell, path: Sequence[ViewStep], windows: Sequence[ViewStep], update: Any) -> None:
+    """Write into a part of windows, which share elements with the others: only the elements that it shows change."""
+    from stager.ops.indexed import scatter
+    from stager.ops.structural import iota
+    from stager.ops.views import reshape
+
+    base = replay(cell.read(), path)
+    shape = base.type.shape
+    size = product(shape)
+    places = replay(reshape(iota(size), shape=shape), windows)
+    count = product(places.type.shape)
+    written = scatter(
+        reshape(base, shape=(size,)), reshape(update, shape=(count,)), reshape(places, shape=(count,)),
+        axes=(0,), batch_dims=0, mode="promise", combine="set",
+    )  # fmt: skip
+    write_through(cell, path, reshape(written, shape=shape)) if path else cell.write(reshape(written, shape=shape))

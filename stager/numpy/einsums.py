@@ -17,6 +17,7 @@ from stager.ops import elementwise as op
 from stager.ops import views
 from stager.ops.contract import dot
 from stager.ops.reductions import reduce_sum
+from stager.symbols import require_same
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -67,6 +68,9 @@ def einsum(
         operands = _from_lists(operands)
     subscripts, *arrays = operands
     arrays = [as_array_like(a) for a in arrays]
+    shown = _view(subscripts, arrays) if out is None and dtype is None else None
+    if shown is not None:
+        return shown
     d = result_dtype(*arrays) if dtype is None else dtype_of(dtype)
     raws = [operand(a, d) for a in arrays]
     labels, result = parse(subscripts, [len(r.type.shape) for r in raws])
@@ -83,6 +87,19 @@ def einsum(
     return deliver(wrap(op.copy(r) if r is raws[0] else broadcast_raw(r, shape)), out, "einsum")
 
 
+def _view(subscripts: str, arrays: list[Any]) -> Array | None:
+    """What names every label of its one operand in the result is a view: axes in another order, diagonals."""
+    if len(arrays) != 1 or type(arrays[0]) is not Array:
+        return None
+    x = arrays[0]
+    (labels,), result = parse(subscripts, [x.ndim])
+    if set(labels) != set(result):
+        return None
+    for i, j, left in _collapsing(labels, x.type.shape):
+        x, labels = x.view_by(views.diagonal.op, axis1=i, axis2=j, offset=0), left
+    return x.view_by(views._transpose.op, perm=tuple([labels.index(c) for c in result]))
+
+
 def _from_lists(operands: tuple[Any, ...]) -> tuple[Any, ...]:
     arrays, terms = list(operands[: len(operands) // 2 * 2 : 2]), list(operands[1::2])
     text = ",".join("".join("..." if i is Ellipsis else LETTERS[i] for i in t) for t in terms)
@@ -93,13 +110,24 @@ def _from_lists(operands: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _own_diagonals(r: Any, labels: str) -> tuple[Any, str]:
     """A label twice in one operand is its diagonal."""
+    for i, j, left in _collapsing(labels, r.type.shape):
+        r, labels = views.diagonal(r, axis1=i, axis2=j, offset=0), left
+    return r, labels
+
+
+def _collapsing(labels: str, shape: tuple[Dim, ...]) -> list[tuple[int, int, str]]:
+    """The axes that equal labels bring together, pair by pair, each with the labels after it: the pair's comes last."""
+    steps: list[tuple[int, int, str]] = []
     for c in dict.fromkeys(labels):
         while labels.count(c) > 1:
             i = labels.index(c)
             j = labels.index(c, i + 1)
-            r = views.diagonal(r, axis1=i, axis2=j, offset=0)
+            text = f"dimensions for collapsing index {c!r} don't match ({shape[i]} != {shape[j]})"
+            require_same(shape[i], shape[j], text)
             labels = labels[:i] + labels[i + 1 : j] + labels[j + 1 :] + c
-    return r, labels
+            shape = (*shape[:i], *shape[i + 1 : j], *shape[j + 1 :], shape[i])
+            steps.append((i, j, labels))
+    return steps
 
 
 def _sizes(terms: list[tuple[Any, str]]) -> dict[str, Dim]:

@@ -24,6 +24,7 @@ from stager.numpy import (  # noqa: F401  (they fill the tables)
     sorting,
     statistics,
     subscripted,
+    windows,
 )
 from stager.numpy.registry import FUNCTIONS, METHODS, PROPERTIES, unsupported_function
 

@@ -16,19 +16,20 @@ from stager.ir.dtypes import dtype_of
 from stager.layouts import Layout, follow
 from stager.numpy.indexing import getitem
 from stager.numpy.promotion import broadcast_shapes, operand, result_dtype
-from stager.numpy.reductions import normalize_axes
+from stager.numpy.reductions import deliver, normalize_axes
 from stager.numpy.registry import array_property, implements
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
 from stager.ops import structural, views
 from stager.ops.families import full as full_raw
-from stager.symbols import decide, require_same
+from stager.symbols import require_same
 
 
 class Locked(ViewStep):
     """The end of a view that NumPy hands out read-only: what is read through it is as it was, writing raises."""
 
     __slots__ = ()
+    read_only = True
 
     def write(self, base: Any, update: Any) -> Any:
         raise ValueError("assignment destination is read-only")
@@ -260,28 +261,6 @@ def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
     return locked(a.view_by(views.diagonal.op, axis1=i, axis2=j, offset=offset.__index__()))
 
 
-@implements(np.lib.stride_tricks.sliding_window_view)
-def sliding_window_view(
-    x: Any, window_shape: Any, axis: Any = None, *, subok: bool = False, writeable: bool = False
-) -> Array:
-    """Windows as new last axes: a view, read-only unless `writeable`."""
-    a = handle(x)
-    sizes = check_shape(window_shape)
-    axes = (
-        tuple(range(a.ndim))
-        if axis is None
-        else tuple([axis_of(k, a.ndim) for k in (axis if isinstance(axis, tuple | list) else (axis,))])
-    )
-    if len(sizes) != len(axes):
-        raise ValueError("Must provide matching length window_shape and axis")
-    for size, k in zip(sizes, axes, strict=True):
-        n = a.type.shape[k]
-        if decide(">", size, n):
-            raise ValueError("window shape cannot be larger than input array shape")
-        a = a.view_by(views.windows.op, axis=k, size=size, step=1)
-    return a if writeable else locked(a)
-
-
 # -- joining ----------------------------------------------------------------------------------------------------------
 
 
@@ -303,7 +282,7 @@ def concatenate(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = Non
     if any(not r.type.shape for r in raws):
         raise ValueError("zero-dimensional arrays cannot be concatenated")
     joined = structural.concatenate(*raws, axis=axis_of(axis, len(raws[0].type.shape)))
-    return wrap(op.copy(joined) if len(raws) == 1 else joined)
+    return deliver(wrap(op.copy(joined) if len(raws) == 1 else joined), out, "concatenate")
 
 
 def _of_one_shape(raws: list[Any]) -> list[Any]:
@@ -330,7 +309,7 @@ def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, cas
         raise ValueError("need at least one array to stack")
     if any(r.type.shape != raws[0].type.shape for r in raws):
         raws = _of_one_shape(raws)
-    return wrap(structural.stack_(raws, axis_of(axis, len(raws[0].type.shape) + 1)))
+    return deliver(wrap(structural.stack_(raws, axis_of(axis, len(raws[0].type.shape) + 1))), out, "stack")
 
 
 @implements(method="copy")

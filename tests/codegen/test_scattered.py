@@ -114,3 +114,35 @@ def test_empty_arrays_are_never_written() -> None:
     assert g(0, np.zeros(0), np.zeros(0, np.int64)).shape == (0,)
     with pytest.raises(IndexError):
         g(0, np.ones(3), np.zeros(3, np.int64))
+
+
+def overlapping(x: Any) -> Any:
+    """Positions that count up along two axes meet: the last one in order wins, and sums miss none."""
+    n = x.shape[0]
+    i = np.arange(n)[:, None] + np.arange(3)
+    last, total = np.zeros(n + 2), np.zeros(n + 2)
+    last[i] = x[:, None] * np.array([1.0, 2.0, 4.0])
+    np.add.at(total, i, x[:, None] * np.array([1.0, 2.0, 4.0]))
+    return last, total
+
+
+def one_place(x: Any) -> Any:
+    y = np.zeros((2, 5))
+    y[:, np.arange(x.shape[0]) * 0 + 3] = x
+    return y
+
+
+def rows_apart(x: Any) -> Any:
+    y = np.zeros(x.shape[0] * 4)
+    y[np.arange(x.shape[0])[:, None] * 4 + np.arange(4)] = x[:, None]
+    return y
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("f", [overlapping, one_place, rows_apart])
+def test_positions_that_meet_keep_their_order(f: Callable[..., Any], dynamic: Any) -> None:
+    x = np.arange(1.0, 200.0)
+    compiled = st.compile(f, dynamic=dynamic)
+    got, want = compiled(x), f(x)
+    for a, b in zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]:
+        np.testing.assert_array_equal(a, b)
