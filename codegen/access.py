@@ -255,7 +255,8 @@ class AccessEmitter(LevelEmitter):
         if id(storage) in nest.scratch:
             return blocks
         extent = next(a.extent for a in (*nest.outer, *self.loops) if a.var == vector)
-        whole = vector not in self.limits or blocks
+        room = self.e.target.vector_bits // 8  # behind the array; what only writes numbers stores several registers
+        whole = (vector not in self.limits or blocks) and self.full_width * item <= room
         return storage.kind == "stack" and 8 < storage.nbytes == at.const + item * extent and whole
 
     def _store_lanes(

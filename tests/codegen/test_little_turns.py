@@ -44,6 +44,23 @@ def test_lanes_are_for_more(n: int, lanes: bool) -> None:
     assert ("vector" in text.split("for ", 1)[1]) is lanes
 
 
+def begun(moves: Any) -> Any:
+    """A small array that begins as numbers, and is not a result."""
+    a = np.full(moves.shape[1], 3.0)
+    seen = np.zeros(moves.shape[:2])
+    for t in range(moves.shape[0]):
+        a = moves[t] @ a
+        a = a + 0.5 * np.sum(a)
+        seen[t] = a
+    return seen
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 7, 9, 12, 17])
+def test_beginnings(n: int, rng: np.random.Generator) -> None:
+    moves = rng.random((9, n, n))
+    np.testing.assert_allclose(st.compile(begun)(moves), begun(moves), rtol=1e-13)
+
+
 def in_parts(start: Any, moves: Any) -> Any:
     """Parts of small arrays are written on their own: what lies behind a part stays."""
     a = start.copy()
