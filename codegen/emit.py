@@ -150,6 +150,7 @@ class FunctionEmitter:
         self.slots: dict[int, Any] = {}  # storages whose address changes while the function runs
         self.private: set[int] = set()  # storages that a body has for itself
         self.heap: dict[int, Any] = {}  # storages sized by data: a slot that is freed at the end
+        self.rooms: dict[int, Any] = {}  # loops with tapes: a slot with the rows that these have room for
         self._exit = self.fn.append_basic_block("exit")
         self.ways_out = [self._exit]  # where one leaves to: loops that move the caller's arrays put them back first
         self._result = self.alloca(I32, "status")
@@ -255,13 +256,16 @@ class FunctionEmitter:
 
     def _malloc(self, nbytes: Any) -> Any:
         """malloc of an i64 of bytes; null where an address cannot count them."""
-        b, bits = self.b, self.target.pointer_bits
-        size = ir.IntType(bits)
-        malloc = self.external("malloc", PTR, [size])
-        if bits == 64:
-            return b.call(malloc, [nbytes])
-        most = i64((1 << bits) - 1)  # which malloc refuses
-        return b.call(malloc, [b.trunc(b.select(b.icmp_unsigned("<", nbytes, most), nbytes, most), size)])
+        size = ir.IntType(self.target.pointer_bits)
+        return self.b.call(self.external("malloc", PTR, [size]), [self.size(nbytes, size)])
+
+    def size(self, nbytes: Any, size: Any) -> Any:
+        """An i64 of bytes as an address counts them; what it cannot count as the most, which malloc refuses."""
+        b = self.b
+        if size == I64:
+            return nbytes
+        most = i64((1 << size.width) - 1)
+        return b.trunc(b.select(b.icmp_unsigned("<", nbytes, most), nbytes, most), size)
 
     # -- values ------------------------------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ def independent(loop: Loop, program: Program) -> bool:
             continue
         if not any(a.write for a in accesses):
             continue
-        if s.kind in ("stack", "heap", "sized") or (body.checked and s.kind == "input"):
+        if s.kind in ("stack", "heap", "tape", "sized") or (body.checked and s.kind == "input"):
             return False
         if not _follow(accesses, loop, program.facts, body.inner):
             return False

@@ -176,7 +176,7 @@ class Walk:
                 pairs = [(0, 0)]
             elif name == "for":
                 pairs = [(2 + k, k) for k in range(node.params["n_carry"])]
-            elif name == "while":
+            elif name in ("while", "collect"):
                 pairs = [(k, k) for k in range(node.params["n_carry"])]
             else:
                 continue

@@ -10,6 +10,7 @@ import llvmlite.ir as ir
 
 from stager.codegen.aliases import Aliases
 from stager.codegen.emit import I1, I8, I32, I64, PTR, FunctionEmitter, ModuleEmitter, i64
+from stager.codegen.growth import grow, open_tapes
 from stager.codegen.nest import emit_nest
 from stager.codegen.program import (
     Allocate,
@@ -278,6 +279,9 @@ def _while(e: FunctionEmitter, s: While) -> None:
     b = e.b
     chunk, test, body, done = (b.append_basic_block(n) for n in ("turns", "while", "do", "done"))
     swapped = _open_swaps(e, s)
+    room = open_tapes(e, s.tapes)
+    if s.count is not None:
+        b.store(i64(0), e.pointer(s.count), align=8)
     b.branch(chunk)
     b.position_at_end(chunk)
     e.poll()
@@ -292,7 +296,14 @@ def _while(e: FunctionEmitter, s: While) -> None:
         go_on = sb.load(e.pointer(s.condition), s.condition.dtype)
         b.cbranch(go_on.ir, body, done)
         b.position_at_end(body)
+        turn = None
+        if s.count is not None:
+            turn = b.load(e.pointer(s.count), typ=I64, align=8)
+            e.define(s.turn, turn)
+            grow(e, s.tapes, room, turn)
         emit_steps(e, s.body)
+        if s.count is not None:
+            b.store(b.add(turn, i64(1), flags=("nsw",)), e.pointer(s.count), align=8)
         fewer = b.sub(left, i64(1), flags=("nsw",))
         left.add_incoming(fewer, b.block)
         e.branch(b.icmp_signed("!=", fewer, i64(0)), test, chunk)

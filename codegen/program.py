@@ -22,7 +22,8 @@ from stager.ir.graph import Node
 class Storage:
     """Memory that a buffer lies in. `kind`: "input", "output" (the caller's, `number` says which), "constant",
     "temp" (the arena), "stack" (a local variable: small, or one row of a nest), "heap" (a size that only the running
-    function knows), "sized" (a result of such a size: the caller allocates it when asked)."""
+    function knows), "tape" (it grows while a loop writes row after row), "sized" (a result of a size that only the
+    running function knows: the caller allocates it when asked)."""
 
     __slots__ = ("align", "data", "kind", "name", "nbytes", "number", "offset", "slot", "writable")
 
@@ -279,12 +280,24 @@ class Loop:
 
 
 @dataclass(slots=True, eq=False)
+class Tape:
+    """A storage that a loop makes larger as it runs, and the bytes of a row."""
+
+    storage: Storage
+    row: Dim
+
+
+@dataclass(slots=True, eq=False)
 class While:
-    """`while condition` (a b1[] buffer that `test` computes) run `body`."""
+    """`while condition` (a b1[] buffer that `test` computes) run `body`. Where it counts its turns, `turn` is the
+    number of the turn in its body, and `tapes` have room for that row."""
 
     test: list[Any]
     condition: Buffer
     body: list[Any]
+    turn: str = ""
+    count: Buffer | None = None
+    tapes: list[Tape] = field(default_factory=list)
     swaps: list[tuple[Storage, Storage]] = field(default_factory=list)
     trades: list[Trade] = field(default_factory=list)
 
@@ -427,7 +440,8 @@ def step_lines(step: Any) -> Iterator[str]:
         case While():
             yield "while"
             yield from _nested(step.test)
-            yield f"do (while {step.condition.name})"
+            growing = "".join(f", {tape.storage.name} grows" for tape in step.tapes)
+            yield f"do (while {step.condition.name}{growing})"
             yield from _nested(step.body)
         case Switch():
             yield f"switch {_scalar(step.index)}"

@@ -52,7 +52,7 @@ def _kept(program: Program) -> list[str]:
 
     def note(of: dict[int, dict[str, None]], buffers: Iterable[Buffer], loop: str) -> None:
         for b in buffers:
-            if b.storage.kind in ("temp", "heap"):
+            if b.storage.kind in ("temp", "heap", "tape"):
                 storages[id(b.storage)] = b.storage
                 of.setdefault(id(b.storage), {})[loop] = None
 

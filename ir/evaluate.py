@@ -109,7 +109,8 @@ class _Evaluator:
     def apply(self, node: Node, args: list[Array], env: dict[str, int]) -> tuple[Array, ...]:
         params = node.params
         if env:
-            params = {k: _concrete(v, env) for k, v in params.items()}
+            own = ("size",) if "counts_turns" in node.op.facts else ()  # which the node itself defines
+            params = {k: _concrete(v, env) for k, v in params.items() if k not in own}
         control = CONTROL.get(node.op.name)
         if control is not None:
             return tuple(np.asarray(r) for r in control(self, node, args, params, env))
@@ -208,6 +209,22 @@ def _while(e: _Evaluator, node: Node, args: list[Array], params: dict[str, Any],
     return carries
 
 
+def _collect(e: _Evaluator, node: Node, args: list[Array], params: dict[str, Any], env: dict[str, int]) -> list[Array]:
+    (cond, body), n = node.regions, params["n_carry"]
+    carries, captures = args[:n], args[n:]
+    rows: list[list[Array]] = []
+    while e.run(cond, [*carries, *captures], {})[0]:
+        outs = e.run(body, [*carries, *captures], {})
+        carries = outs[:n]
+        rows.append([np.array(row) for row in outs[n:]])
+    tapes = []
+    for k, t in enumerate(node.types[n + 1 :]):
+        here = {**env, **{name: len(rows) for name in symbols_of(t.shape[0])}}
+        shape = tuple(evaluate(d, here) for d in t.shape)
+        tapes.append(np.array([row[k] for row in rows], dtype=t.dtype.np).reshape(shape))
+    return [*carries, np.asarray(len(rows), dtype=np.int64), *tapes]
+
+
 def _switch(e: _Evaluator, node: Node, args: list[Array], params: dict[str, Any], env: dict[str, int]) -> list[Array]:
     index = min(max(int(args[0]), 0), len(node.regions) - 1)
     return e.run(node.regions[index], args[1:], {})
@@ -222,5 +239,5 @@ def _map(e: _Evaluator, node: Node, args: list[Array], params: dict[str, Any], e
 
 
 CONTROL: dict[str, Callable[[_Evaluator, Node, list[Array], dict[str, Any], dict[str, int]], list[Array]]] = {
-    "for": _for, "while": _while, "switch": _switch, "map": _map,
+    "for": _for, "while": _while, "collect": _collect, "switch": _switch, "map": _map,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 for      operands lower, upper, *carries, *captures    inputs index, *carries, *captures
 while    operands *carries, *captures                  inputs *carries, *captures (both regions)
+collect  as while; what the body returns behind the carries is a row, the results behind the number of turns are tapes
 switch   operands index, *captures                     inputs *captures (every branch)
 map      operands *captures                            inputs lane, *captures
 """
@@ -14,8 +15,8 @@ from stager.ir.core_ops import fill_op, input_op
 from stager.ir.graph import Graph, Node, SymbolDef, Value
 from stager.ir.types import Type
 
-_FIRST_OPERAND = {"for": 2, "while": 0, "switch": 1, "map": 0}
-_OWN_INPUTS = {"for": 1, "while": 0, "switch": 0, "map": 1}
+_FIRST_OPERAND = {"for": 2, "while": 0, "collect": 0, "switch": 1, "map": 0}
+_OWN_INPUTS = {"for": 1, "while": 0, "collect": 0, "switch": 0, "map": 1}
 
 
 def first_operand(node: Node) -> int:

@@ -164,9 +164,15 @@ class Rewriter:
             elif d.kind == "data":
                 data.setdefault(d.source.node, []).append((name, d.source.index))
         for node in region.nodes:
-            if node.op is not input_op:
+            own = data.get(node, ())
+            if own and "counts_turns" in node.op.facts:  # its own types mention the symbol
+                ((name, index),) = own
+                fresh = self._fresh_name()
+                mapped[node] = self.add(self.renewed(node, mapped, {**env, name: symbol(fresh)}))
+                self._define(fresh, region.symbols[name], mapped[node][index])
+            elif node.op is not input_op:
                 mapped[node] = self.add(self.renewed(node, mapped, env))
-            for name, index in data.get(node, ()):
+            for name, index in own:
                 env[name] = self.dim_of(mapped[node][index])
         return [mapped[v.node][v.index] for v in region.outputs]
 
@@ -214,10 +220,13 @@ class Rewriter:
         return {name: self.ranges[d.source] for name, d in symbols if d.kind == "value" and d.source in self.ranges}
 
     def _new_symbol(self, d: SymbolDef) -> Dim:
-        taken = {*self.old.symbols, *self.symbols}
-        name = next(n for n in (f"s{i}" for i in itertools.count()) if n not in taken)
+        name = self._fresh_name()
         self.symbols[name] = d
         return symbol(name)
+
+    def _fresh_name(self) -> str:
+        taken = {*self.old.symbols, *self.symbols}
+        return next(n for n in (f"s{i}" for i in itertools.count()) if n not in taken)
 
     # -- the walk ------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from stager.ir.dtypes import i64
 from stager.ops import control, elementwise, views
+from stager.ops.collect import collect
 from stager.ops.families import full
 from stager.ops.indexed import gather, scatter
 from stager.ops.reductions import reduce_sum
@@ -148,6 +149,40 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
             lambda x, y: control.while_loop([x], lambda c: e.lt(c, 5.0), lambda c: [e.add(e.mul(c, y), 1.0)]),
             (s, np.asarray(s + 1)),
             text="captured",
+        ),
+    ]
+
+
+@row("collect")
+def _(rng: Any, dtype: Any) -> list[Sample]:
+    e = elementwise
+    v, s = values(rng, dtype, (4,), 0.3, 0.9), values(rng, dtype, (), 0.3, 0.7)
+
+    def flat(carries: Any, turns: Any, tapes: Any) -> Any:
+        return (*carries, turns, *tapes)
+
+    def below_ten(c: Any) -> Any:
+        return e.lt(reduce_sum(c, axes=(0,)), 10.0)
+
+    def last_row(x: Any) -> Any:
+        """What the tape holds of the last turn."""
+        (out,), turns, (tape,) = collect([x], below_ten, lambda c: [e.add(e.mul(c, c), 1.0), e.sin(c)])
+        return e.mul(out, gather(tape, e.sub(turns, 1), **PROMISE))
+
+    def sum_of_rows(x: Any, y: Any) -> Any:
+        _, _, (tape,) = collect([x], lambda c: e.lt(c, 5.0), lambda c: [e.add(e.mul(c, y), 1.0), e.mul(c, y)])
+        return reduce_sum(tape, axes=(0,))
+
+    return [
+        Sample(last_row, (v,), text="last row"),
+        Sample(sum_of_rows, (s, np.asarray(s + 1)), text="sum of the rows"),
+        Sample(
+            lambda x: flat(*collect([x], lambda c: e.lt(c, 10.0), lambda c: [e.add(e.mul(c, c), 1.0)]))[:1],
+            (s,),
+            text="no rows",
+        ),
+        Sample(
+            lambda x: flat(*collect([x], lambda c: e.lt(c, 0.0), lambda c: [e.mul(c, c), c]))[0], (s,), text="no turn"
         ),
     ]
 

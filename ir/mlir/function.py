@@ -262,6 +262,58 @@ def while_(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
     return _take(f, w.while_loop(_carried(f, carries), going, iteration), types)
 
 
+def collect(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
+    """A `while` that counts, then a `for` that writes the rows: a tensor keeps its size in all turns of a loop."""
+    (cond, body), n = node.regions, node.params["n_carry"]
+    w, b, before = f.w, f.b, f.status
+    carries, captures = args[:n], args[n:]
+    types = [x.type for x in carries]
+    counter = Type(i64, ())
+
+    def going(names: list[str]) -> tuple[str, list[str]]:
+        values = _take(f, names, [counter, *types])
+        with w.isolated():
+            (answer,) = f.region(cond, [*values[1:], *captures])
+        on = w.extract(answer)
+        if f.status is not None:
+            on = b.and_(on, b.eq(w.extract(f.status, [w.index(0)]), b.const(i64, 0)))
+        return on.name, [name for name, _ in _carried(f, values)]
+
+    def counting(names: list[str]) -> list[str]:
+        f.turn()
+        values = _take(f, names, [counter, *types])
+        after = w.of_scalar(b.add(w.extract(values[0]), b.const(i64, 1)))
+        outs = f.nested(body, [*values[1:], *captures], [*types, *[v.type for v in body.outputs[n:]]])
+        return [after.name, *outs[:n], *outs[len(body.outputs) :]]
+
+    start = [w.of_scalar(b.const(i64, 0)), *carries]
+    count = _take(f, w.while_loop(_carried(f, start), going, counting), [counter, *types])[0]
+    f.status = before  # the turns run again
+    turns = w.to_index(w.extract(count))
+    w.define_symbol(str(node.params["size"]), turns)
+    tapes = [w.empty(t) for t in node.types[n + 1 :]]
+
+    def writing(k: str, names: list[str]) -> list[str]:
+        f.turn()
+        values = _take(f, names, [*types, *[x.type for x in tapes]])
+        outs = f.nested(body, [*values[:n], *captures], body.output_types)
+        rows = [Tensor(name, v.type) for name, v in zip(outs[n:], body.outputs[n:], strict=False)]
+        filled = [_with_part(f, tape, row, k) for tape, row in zip(values[n:], rows, strict=True)]
+        return [*outs[:n], *filled, *outs[len(body.outputs) :]]
+
+    names = w.for_loop(w.index(0), turns, _carried(f, [*carries, *tapes]), writing)
+    outs = _take(f, names, [*types, *[x.type for x in tapes]])
+    return [*outs[:n], count, *outs[n:]]
+
+
+def _with_part(f: FunctionEmitter, whole: Tensor, part: Tensor, k: str) -> str:
+    """The name of `whole` with `part` at place k of its first axis."""
+    w, shape = f.w, part.type.shape
+    if not shape:
+        return w.insert(whole, w.extract(part), [k]).name
+    return w.insert_slice(whole, part, [k, *[0] * len(shape)], (1, *shape), [1] * (1 + len(shape))).name
+
+
 def switch(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
     w, b = f.w, f.b
     last = b.const(i64, len(node.regions) - 1)
@@ -294,20 +346,14 @@ def map_(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
         outs = _take(f, names, types)
         index = w.of_scalar(w.from_index(i, i64))
         made = f.nested(body, [index, *args], lane_types)
-        written = []
-        for out, name, t in zip(outs, made[: len(types)], lane_types, strict=True):
-            value = Tensor(name, t)
-            if t.ndim == 0:
-                written.append(w.insert(out, w.extract(value), [i]).name)
-                continue
-            sizes = (1, *t.shape)
-            written.append(w.insert_slice(out, value, [i, *[0] * t.ndim], sizes, [1] * (1 + t.ndim)).name)
+        parts = [Tensor(name, t) for name, t in zip(made[: len(types)], lane_types, strict=True)]
+        written = [_with_part(f, out, part, i) for out, part in zip(outs, parts, strict=True)]
         return [*written, *made[len(types) :]]
 
     return _take(f, w.for_loop(w.index(0), w.dim(node.params["size"]), _carried(f, start), lane), types)
 
 
-CONTROL = {"for": for_, "while": while_, "switch": switch, "map": map_}
+CONTROL = {"for": for_, "while": while_, "collect": collect, "switch": switch, "map": map_}
 
 
 # -- effects -----------------------------------------------------------------------------------------------------------

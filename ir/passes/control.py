@@ -132,14 +132,14 @@ def invariant_carries(rw: Rewriter, node: Node) -> Replacement:
     captures = range(own + n, len(body.inputs))
     inputs = [*range(own), *(own + k for k in moving), *(own + k for k in still), *captures]
     regions = [edit_region(r, inputs, r.outputs) for r in node.regions[:-1]]
-    regions.append(edit_region(body, inputs, [body.outputs[k] for k in moving]))
+    regions.append(edit_region(body, inputs, [*[body.outputs[k] for k in moving], *body.outputs[n:]]))
     carried = node.args[first : first + n]
     operands = [*[carried[k] for k in moving], *[carried[k] for k in still], *node.args[first + n :]]
     params = {**node.params, "n_carry": len(moving)}
     results = iter(
         rw.emit_all(node.op, *node.args[:first], *operands, regions=tuple(map(rw.region, regions)), **params)
     )
-    return tuple([carried[k] if k in still else next(results) for k in range(n)])
+    return (*[carried[k] if k in still else next(results) for k in range(n)], *results)
 
 
 def _stays(node: Node, body: Graph, k: int) -> bool:
@@ -321,6 +321,7 @@ def _emit_outside(
 CONTROL: Rules = {
     "for": (known_trip, invariant_carries, literal_captures, tidy_captures, hoist),
     "while": (never_begins, invariant_carries, literal_captures, tidy_captures, hoist),
+    "collect": (invariant_carries, literal_captures, tidy_captures, hoist),
     "switch": (known_branch, same_in_all_branches, little_arithmetic, literal_captures, tidy_captures),
     "map": (single_lane, literal_captures, tidy_captures, hoist),
 }

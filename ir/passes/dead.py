@@ -7,6 +7,7 @@ flows, over the iterations, into one that is; what only feeds itself goes, with 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from stager.ir.assemble import alive_nodes, assemble
 from stager.ir.core_ops import input_op
@@ -95,10 +96,11 @@ def needed_operands(node: Node, results: list[int]) -> set[int]:
             operands |= {first + k - own for k in needed_inputs(region, results) if k >= own}
         return operands
     n, own = node.params["n_carry"], own_inputs(node)
-    carries = set(results)
+    carries = {k for k in results if k < n}
+    rows = {k - 1 for k in results if k > n}
     while True:
-        inputs = needed_inputs(node.regions[-1], carries)
-        if name == "while":
+        inputs = needed_inputs(node.regions[-1], carries | rows)
+        if name != "for":
             inputs |= needed_inputs(node.regions[0], [0])
         grown = carries | {k - own for k in inputs if own <= k < own + n}
         if grown == carries:
@@ -110,9 +112,9 @@ def _kept(node: Node, used: list[int]) -> list[int]:
     """The results that stay: the used ones, and carries that flow into those."""
     if "n_carry" not in node.params:
         return used
-    first = first_operand(node)
+    first, n = first_operand(node), node.params["n_carry"]
     operands = needed_operands(node, used)
-    return [k for k in range(node.params["n_carry"]) if first + k in operands]
+    return [*[k for k in range(n) if first + k in operands], *[k for k in used if k >= n]]
 
 
 def _trimmed(rw: Rewriter, node: Node, kept: list[int]) -> tuple[Value, ...]:
@@ -121,12 +123,34 @@ def _trimmed(rw: Rewriter, node: Node, kept: list[int]) -> tuple[Value, ...]:
     if "n_carry" not in params:
         new = [edit_region(r, range(len(r.inputs)), [r.outputs[k] for k in kept]) for r in regions]
     else:
-        first, own = first_operand(node), own_inputs(node)
-        dropped = {k for k in range(params["n_carry"]) if k not in kept}
+        first, own, n = first_operand(node), own_inputs(node), params["n_carry"]
+        dropped = {k for k in range(n) if k not in kept}
+        carries, rows = [k for k in kept if k < n], [k - 1 for k in kept if k > n]
         args = tuple([a for k, a in enumerate(args) if k - first not in dropped])
         inputs = [k for k in range(len(regions[-1].inputs)) if k - own not in dropped]
         new = [edit_region(r, inputs, r.outputs, unneeded=True) for r in regions[:-1]]  # the condition of a while
-        new.append(edit_region(regions[-1], inputs, [regions[-1].outputs[k] for k in kept], unneeded=True))
-        params = {**params, "n_carry": len(kept)}
+        outputs = [regions[-1].outputs[k] for k in (*carries, *rows)]
+        new.append(edit_region(regions[-1], inputs, outputs, unneeded=True))
+        params = {**params, "n_carry": len(carries)}
+        if node.op.name == "collect":
+            return _collected(rw, node, kept, args, tuple(new), params)
     results = iter(rw.emit_all(node.op, *args, regions=tuple(new), **params))
     return tuple([next(results) if k in kept else rw.fill(0, t) for k, t in enumerate(node.types)])
+
+
+def _collected(
+    rw: Rewriter,
+    node: Node,
+    kept: list[int],
+    args: tuple[Value, ...],
+    regions: tuple[Graph, ...],
+    params: dict[str, Any],
+) -> tuple[Value, ...]:
+    """A `collect` with fewer results. One that collects nothing and need not count is a `while`."""
+    n, last = node.params["n_carry"], len(node.types)
+    if all(k < n for k in kept):
+        results = iter(rw.emit_all("while", *args, regions=regions, n_carry=params["n_carry"]))
+    else:
+        results = iter(rw.emit_all(node.op, *args, regions=regions, **params))
+        kept = sorted({*kept, n})
+    return tuple([next(results) if k in kept else rw.fill(0, t) for k, t in zip(range(last), node.types, strict=True)])

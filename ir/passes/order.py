@@ -35,7 +35,7 @@ def updated(node: Node) -> Iterator[Value]:
     name = node.op.name
     if name in UPDATES:
         yield node.args[0]
-    elif name in ("for", "while"):
+    elif name in ("for", "while", "collect"):
         first = first_operand(node)
         yield from (a for a in node.args[first : first + node.params["n_carry"]] if a.type.ndim)
     elif name == "switch":

@@ -13,8 +13,9 @@ import numpy as np
 
 from stager.interpreters.stack import Interpreter, Stack, Tracer, stack, user_location
 from stager.ir.core_ops import constant_op, fill_op
+from stager.ir.dims import symbol
 from stager.ir.dtypes import DType, dtype_of
-from stager.ir.graph import Graph, Node, Value
+from stager.ir.graph import Graph, Node, SymbolDef, Value
 from stager.ir.op import Op
 from stager.ir.types import Type
 
@@ -55,6 +56,10 @@ class StageInterpreter(Interpreter):
         if op.family == "control":
             regions = params["regions"]
             params = {k: v for k, v in params.items() if k != "regions"}
+            if "counts_turns" in op.facts:
+                from stager.ops.regions import fresh_symbol_name
+
+                params["size"] = symbol(fresh_symbol_name(graph))
             types = op.type_rule(*[a.type for a in operands], regions=regions, **params)
         else:
             types = op.type_rule(*[a.type for a in operands], **params)
@@ -62,6 +67,8 @@ class StageInterpreter(Interpreter):
             types = (types,)
         s = stack()
         node = Node(op, tuple(operands), params, tuple(types), regions, user_location(3), _path(s))
+        if "counts_turns" in op.facts:
+            graph.symbols[str(params["size"])] = SymbolDef("data", Value(node, params["n_carry"]))
         graph.add(node)
         if op.multiple_results:
             return tuple([Value(node, i) for i in range(len(types))])

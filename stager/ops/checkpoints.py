@@ -28,7 +28,7 @@ from stager.ops.joint import Joint, Part, forward_nodes, nodes_for, trace_joint
 from stager.ops.loop_back import LoopBack
 from stager.ops.regions import I64, carries_tangent, dim_of, dim_value, scalar_index
 from stager.ops.residuals import choose_residuals, index_ranges
-from stager.ops.tapes import Levels, read_row, trip_count, write_row
+from stager.ops.tapes import Levels, alike, lane_ranges, read_row, trip_count, turns, write_row
 
 Raw = Any
 SLOTS = 16  # of a binomial loop whose trip count is not known before it runs
@@ -79,10 +79,11 @@ def checkpointed_pullback(
     if not any(active):
         return bind(for_op, *args, step=step, n_carry=n, regions=regions), no_totals
     _, trips, low, high = trip_count(args[0], args[1], step)
+    count = dim_value(trips) if alike(args[0], args[1]) else turns(args[0], args[1], step)
     own = (I64, *[c.type for c in carries])
     ends = (low, high - 1) if step > 0 else (high + 1, low)
     joint = trace_joint(body, own, n, active, captured, needs[2 + n :], active, ends)
-    loop = _Loop(joint, args[0], step, n, trips, ends)
+    loop = _Loop(joint, args[0], step, n, trips, count, ends)
     outs, kept = (loop.forward_by_stretches if levels == "sqrt" else loop.forward_whole)(args[1], carries)
 
     def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
@@ -94,10 +95,16 @@ def checkpointed_pullback(
 
 
 class _Loop:
-    """The joint region of a loop and the ways through it. Iterations are numbered t from 0: index = lower + t·step."""
+    """The joint region of a loop and the ways through it. Iterations are numbered t from 0: index = lower + t·step.
 
-    def __init__(self, joint: Joint, lower: Raw, step: int, n: int, trips: Dim, ends: tuple[Dim, Dim]) -> None:
-        self.joint, self.lower, self.step, self.n, self.trips, self.ends = joint, lower, step, n, trips, ends
+    Where lanes take different numbers of them, `count`, `trips` is the most.
+    """
+
+    def __init__(
+        self, joint: Joint, lower: Raw, step: int, n: int, trips: Dim, count: Raw, ends: tuple[Dim, Dim]
+    ) -> None:
+        self.joint, self.lower, self.step, self.n, self.ends = joint, lower, step, n, ends
+        self.trips, self.count = trips, count
         self.inputs = joint.graph.inputs[1 : 1 + n]
         self.state = self._state()
 
@@ -184,7 +191,7 @@ class _Loop:
         from stager.ops.elementwise import add, minimum, mul
 
         first = mul(c, dim_value(length))
-        return first, minimum(add(first, dim_value(length)), dim_value(self.trips))
+        return first, minimum(add(first, dim_value(length)), self.count)
 
     def back_by_stretches(self, way: LoopBack, kept: Any) -> Sequence[Raw]:
         from stager.ops.control import for_loop
@@ -192,7 +199,8 @@ class _Loop:
 
         rows, length, count = kept
         index = self.joint.graph.inputs[0]
-        residuals = choose_residuals(self.joint, {index}, index_ranges(self.joint, *self.ends))
+        ranges = index_ranges(self.joint, *self.ends) | lane_ranges(self.joint)
+        residuals = choose_residuals(self.joint, {index}, ranges)
         stored, n_state = residuals.stored, len(self.state)
 
         def stretch(c: Raw, *cts: Raw) -> Sequence[Raw]:
@@ -260,7 +268,7 @@ class _Loop:
             top = select(taken, sub(top, 1), top)
             return [*new, *rows, places, select(lt(top, 0), _int(0), top)]
 
-        last = dim_value(self.trips - 1)
+        last = sub(self.count, 1)
         return for_loop(last, -1, [*way.start, *rows, places, _int(0)], one_back, step=-1)[:n_cts]
 
 

@@ -55,14 +55,13 @@ def _fits(a: Type, b: Type) -> bool:
     return a.dtype is b.dtype and len(a.shape) == len(b.shape) and static
 
 
-def _takes(name: str, region: Graph, types: Sequence[Type]) -> None:
+def takes(name: str, region: Graph, types: Sequence[Type]) -> None:
     got = region.input_types
     if len(got) != len(types) or not all(map(_fits, got, types)):
         raise ShapeError(describe(f"{name}: its {region.name} takes {_list(got)}, not {_list(types)}"))
 
 
-def _carries_fit(name: str, region: Graph, first: int, n_carry: int) -> None:
-    before, after = region.input_types[first : first + n_carry], region.output_types
+def carries_fit(name: str, before: Sequence[Type], after: Sequence[Type]) -> None:
     if tuple(before) == tuple(after):
         return
     for k, (b, a) in enumerate(zip(before, after, strict=False)):
@@ -93,8 +92,8 @@ def _for_type(
         raise DTypeError(
             describe(f"for: bounds {lower}, {upper} with step {step}; they are i64 scalars and a step that is not 0")
         )
-    _takes("for", regions[0], (I64, *types))
-    _carries_fit("for", regions[0], 1, n_carry)
+    takes("for", regions[0], (I64, *types))
+    carries_fit("for", regions[0].input_types[1 : 1 + n_carry], regions[0].output_types)
     return types[:n_carry]
 
 
@@ -102,11 +101,11 @@ def _while_type(
     *types: Type, n_carry: int, regions: tuple[Graph, ...], checkpoint: Levels = None
 ) -> tuple[Type, ...]:
     cond, body = regions
-    _takes("while", cond, types)
-    _takes("while", body, types)
+    takes("while", cond, types)
+    takes("while", body, types)
     if cond.output_types != (Type(b1, ()),):
         raise DTypeError(describe(f"while: its condition is {_list(cond.output_types)}, not one bool scalar"))
-    _carries_fit("while", body, 0, n_carry)
+    carries_fit("while", body.input_types[:n_carry], body.output_types)
     return types[:n_carry]
 
 
@@ -114,7 +113,7 @@ def _switch_type(index: Type, *types: Type, regions: tuple[Graph, ...]) -> tuple
     if index != I64:
         raise DTypeError(describe(f"switch: the index is {index}, not an i64 scalar"))
     for region in regions:
-        _takes("switch", region, types)
+        takes("switch", region, types)
         if region.output_types != regions[0].output_types:
             both = f"{_list(regions[0].output_types)} and {_list(region.output_types)}"
             raise ShapeError(describe(f"switch: branches return different types: {both}"))
@@ -122,11 +121,11 @@ def _switch_type(index: Type, *types: Type, regions: tuple[Graph, ...]) -> tuple
 
 
 def _map_type(*types: Type, size: Dim, regions: tuple[Graph, ...]) -> tuple[Type, ...]:
-    _takes("map", regions[0], (I64, *types))
+    takes("map", regions[0], (I64, *types))
     return tuple([Type(t.dtype, (size, *t.shape)) for t in regions[0].output_types])
 
 
-def _no_reference(*args: Any, **params: Any) -> Any:
+def no_reference(*args: Any, **params: Any) -> Any:
     raise AssertionError("internal error in stager: regions are evaluated by ir/evaluate.py")
 
 
@@ -223,7 +222,7 @@ def carry_fixpoint(
     """Which carries are marked after any number of iterations; the first `first` inputs of the body are not marked."""
     marked = list(start)
     while True:
-        after = dependent_outputs(body, [*[False] * first, *marked, *captured], carries)
+        after = dependent_outputs(body, [*[False] * first, *marked, *captured], carries)[: len(marked)]
         grown = [a or b for a, b in zip(marked, after, strict=True)]
         if grown == marked:
             return marked
@@ -267,11 +266,11 @@ MARKED: dict[str, Callable[[Node, Sequence[bool], Carries], list[bool]]] = {
 # -- forward mode -----------------------------------------------------------------------------------------------------
 
 
-def _has(values: Sequence[Any]) -> list[bool]:
+def which(values: Sequence[Any]) -> list[bool]:
     return [v is not None for v in values]
 
 
-def _pushforward(
+def pushforward(
     graph: Graph, args: Sequence[Raw], tangents: Sequence[Raw], active: Sequence[bool]
 ) -> tuple[list[Raw], list[Raw]]:
     """A region under jvp: (results, tangents of those in `active`)."""
@@ -285,12 +284,12 @@ def _pushforward(
     ]
 
 
-def _filled(values: Sequence[Raw], like: Sequence[Raw], active: Sequence[bool]) -> list[Raw]:
+def filled(values: Sequence[Raw], like: Sequence[Raw], active: Sequence[bool]) -> list[Raw]:
     """The tangents of active values, zeros made real."""
     return [zeros_like(x) if t is None else t for t, x, on in zip(values, like, active, strict=True) if on]
 
 
-def _spread(values: Sequence[Raw], active: Sequence[bool]) -> list[Raw]:
+def spread(values: Sequence[Raw], active: Sequence[bool]) -> list[Raw]:
     """One value or None per position, from those of the active positions."""
     it = iter(values)
     return [next(it) if on else None for on in active]
@@ -302,16 +301,16 @@ def _for_jvp(
     (body,), n = regions, n_carry
     carries, captured = primals[2 : 2 + n], primals[2 + n :]
     t_carries, t_captured = tangents[2 : 2 + n], tangents[2 + n :]
-    active = carry_fixpoint(body, 1, _has(t_carries), _has(t_captured), carries_tangent)
+    active = carry_fixpoint(body, 1, which(t_carries), which(t_captured), carries_tangent)
 
     def both(i: Raw, *cs: Raw) -> list[Raw]:
-        args, ts = [i, *cs[:n], *captured], [None, *_spread(cs[n:], active), *t_captured]
-        primal, tangent = _pushforward(body, args, ts, active)
+        args, ts = [i, *cs[:n], *captured], [None, *spread(cs[n:], active), *t_captured]
+        primal, tangent = pushforward(body, args, ts, active)
         return primal + tangent
 
-    start = [*carries, *_filled(t_carries, carries, active)]
+    start = [*carries, *filled(t_carries, carries, active)]
     outs = for_loop(primals[0], primals[1], start, both, step=step, checkpoint=checkpoint)
-    return outs[:n], tuple(_spread(outs[n:], active))
+    return outs[:n], tuple(spread(outs[n:], active))
 
 
 def _while_jvp(
@@ -320,49 +319,49 @@ def _while_jvp(
     (cond, body), n = regions, n_carry
     carries, captured = primals[:n], primals[n:]
     t_carries, t_captured = tangents[:n], tangents[n:]
-    active = carry_fixpoint(body, 0, _has(t_carries), _has(t_captured), carries_tangent)
+    active = carry_fixpoint(body, 0, which(t_carries), which(t_captured), carries_tangent)
 
     def both(*cs: Raw) -> list[Raw]:
-        primal, tangent = _pushforward(body, [*cs[:n], *captured], [*_spread(cs[n:], active), *t_captured], active)
+        primal, tangent = pushforward(body, [*cs[:n], *captured], [*spread(cs[n:], active), *t_captured], active)
         return primal + tangent
 
-    start = [*carries, *_filled(t_carries, carries, active)]
+    start = [*carries, *filled(t_carries, carries, active)]
     outs = while_loop(start, lambda *cs: replay(cond, [*cs[:n], *captured])[0], both, checkpoint=checkpoint)
-    return outs[:n], tuple(_spread(outs[n:], active))
+    return outs[:n], tuple(spread(outs[n:], active))
 
 
 def _switch_jvp(primals: Any, tangents: Any, *, regions: tuple[Graph, ...]) -> Any:
-    per_branch = [dependent_outputs(region, _has(tangents[1:]), carries_tangent) for region in regions]
+    per_branch = [dependent_outputs(region, which(tangents[1:]), carries_tangent) for region in regions]
     active = [any(column) for column in zip(*per_branch, strict=True)]
 
     def both(region: Graph) -> RawFunction:
         def branch() -> list[Raw]:
-            primal, tangent = _pushforward(region, primals[1:], tangents[1:], active)
+            primal, tangent = pushforward(region, primals[1:], tangents[1:], active)
             return primal + tangent
 
         return branch
 
     outs = switch_case(primals[0], [both(region) for region in regions])
     n = len(active)
-    return outs[:n], tuple(_spread(outs[n:], active))
+    return outs[:n], tuple(spread(outs[n:], active))
 
 
 def _map_jvp(primals: Any, tangents: Any, *, size: Dim, regions: tuple[Graph, ...]) -> Any:
-    active = dependent_outputs(regions[0], [False, *_has(tangents)], carries_tangent)
+    active = dependent_outputs(regions[0], [False, *which(tangents)], carries_tangent)
 
     def both(lane: Raw) -> list[Raw]:
-        primal, tangent = _pushforward(regions[0], [lane, *primals], [None, *tangents], active)
+        primal, tangent = pushforward(regions[0], [lane, *primals], [None, *tangents], active)
         return primal + tangent
 
     outs = map_lanes(size, both)
     n = len(active)
-    return outs[:n], tuple(_spread(outs[n:], active))
+    return outs[:n], tuple(spread(outs[n:], active))
 
 
 # -- batching ---------------------------------------------------------------------------------------------------------
 
 
-def _batched(
+def batched(
     interp: Any, graph: Graph, args: Sequence[Raw], bdims: Sequence[int | None], out: Sequence[bool]
 ) -> list[Raw]:
     """A region over all lanes; the results in `out` carry them at axis 0, the others have none."""
@@ -372,36 +371,43 @@ def _batched(
     return [materialize_batch(level, o, b) if on else o for (o, b), on in zip(raw, out, strict=True)]
 
 
-def _fronts(on: Sequence[bool]) -> tuple[int | None, ...]:
+def fronts(on: Sequence[bool]) -> tuple[int | None, ...]:
     return tuple([0 if x else None for x in on])
 
 
-def _start(interp: Any, carries: Sequence[Raw], bdims: Sequence[int | None], on: Sequence[bool]) -> list[Raw]:
+def lanes_in_front(interp: Any, carries: Sequence[Raw], bdims: Sequence[int | None], on: Sequence[bool]) -> list[Raw]:
     return [materialize_batch(interp, c, b) if x else c for c, b, x in zip(carries, bdims, on, strict=True)]
 
 
 def _lane_by_lane(interp: Any, op: Op, args: Sequence[Raw], bdims: Sequence[int | None], params: dict[str, Any]) -> Any:
     """The node itself once per lane: lanes differ in trip counts, branches or sizes. In order when it has effects."""
-    if any(_holds_collective(region, interp.lanes) for region in params["regions"]):
-        text = f"a collective stands in a {op.name} where lanes take different paths: some would never come to it"
-        remedy = "make the bounds, the condition and all sizes the same for all lanes"
-        raise TransformError(describe(text, remedy=remedy))
-
-    for node in _carried_keys(params["regions"], interp.lanes):
-        t = node.types[0]
-        if not any(b is not None and _lane_type(a, b) == t for a, b in zip(args, bdims, strict=True)):
-            assert node.op.batch is not None
-            node.op.batch(interp, [None], [None], **node.params)  # raises: the lanes share every key there is
+    refuse_lane_by_lane(interp, op, args, bdims, params["regions"])
 
     def lane_outs(lane: Raw) -> tuple[Raw, ...]:
         outs: tuple[Raw, ...] = bind(op, *[of_lane(a, b, lane) for a, b in zip(args, bdims, strict=True)], **params)
         return outs
 
-    if any(_has_ordered_effects(region) for region in params["regions"]):
+    if any(has_ordered_effects(region) for region in params["regions"]):
         outs = lanes_in_order(interp.batch_size, lane_outs)
     else:
         outs = map_lanes(interp.batch_size, lane_outs)
     return outs, (0,) * len(outs)
+
+
+def refuse_lane_by_lane(
+    interp: Any, op: Op, args: Sequence[Raw], bdims: Sequence[int | None], regions: Sequence[Graph]
+) -> None:
+    """An error where lanes cannot run one by one: they wait for each other, or share the key of random numbers."""
+    if any(_holds_collective(region, interp.lanes) for region in regions):
+        text = f"a collective stands in a {op.name} where lanes take different paths: some would never come to it"
+        remedy = "make the bounds, the condition and all sizes the same for all lanes"
+        raise TransformError(describe(text, remedy=remedy))
+
+    for node in _carried_keys(regions, interp.lanes):
+        t = node.types[0]
+        if not any(b is not None and _lane_type(a, b) == t for a, b in zip(args, bdims, strict=True)):
+            assert node.op.batch is not None
+            node.op.batch(interp, [None], [None], **node.params)  # raises: the lanes share every key there is
 
 
 def of_lane(x: Raw, bdim: int | None, lane: Raw) -> Raw:
@@ -428,10 +434,10 @@ def _carried_keys(regions: Sequence[Graph], lanes: int) -> list[Node]:
     return here + [k for n in nodes if n.regions for k in _carried_keys(n.regions, lanes)]
 
 
-def _has_ordered_effects(region: Graph) -> bool:
+def has_ordered_effects(region: Graph) -> bool:
     """Effects whose order a user can see: a failing check is one error in any order."""
     return any(
-        (n.op.ordered and n.op.name != "check") or any(map(_has_ordered_effects, n.regions)) for n in region.nodes
+        (n.op.ordered and n.op.name != "check") or any(map(has_ordered_effects, n.regions)) for n in region.nodes
     )
 
 
@@ -464,15 +470,15 @@ def _for_batch(
         return _lane_by_lane(interp, for_op, args, bdims, params)
     carries, captured = args[2 : 2 + n], args[2 + n :]
     captured_bdims = bdims[2 + n :]
-    on = carry_fixpoint(body, 1, _has(bdims[2 : 2 + n]), _has(captured_bdims), carries_batch)
-    inner = (None, *_fronts(on), *captured_bdims)
+    on = carry_fixpoint(body, 1, which(bdims[2 : 2 + n]), which(captured_bdims), carries_batch)
+    inner = (None, *fronts(on), *captured_bdims)
     try:
-        outs = for_loop(args[0], args[1], _start(interp, carries, bdims[2 : 2 + n], on),
-                        lambda i, *cs: _batched(interp, body, [i, *cs, *captured], inner, on), step=step,
+        outs = for_loop(args[0], args[1], lanes_in_front(interp, carries, bdims[2 : 2 + n], on),
+                        lambda i, *cs: batched(interp, body, [i, *cs, *captured], inner, on), step=step,
                         checkpoint=checkpoint)  # fmt: skip
     except LaneDependentError:
         return _lane_by_lane(interp, for_op, args, bdims, params)
-    return outs, _fronts(on)
+    return outs, fronts(on)
 
 
 def _while_batch(
@@ -481,20 +487,20 @@ def _while_batch(
     (cond, body), n = regions, n_carry
     params = {"n_carry": n_carry, "regions": regions, **_kept(checkpoint)}
     carries, captured, captured_bdims = args[:n], args[n:], bdims[n:]
-    on = carry_fixpoint(body, 0, _has(bdims[:n]), _has(captured_bdims), carries_batch)
-    if dependent_outputs(cond, [*on, *_has(captured_bdims)], carries_batch)[0]:
+    on = carry_fixpoint(body, 0, which(bdims[:n]), which(captured_bdims), carries_batch)
+    if dependent_outputs(cond, [*on, *which(captured_bdims)], carries_batch)[0]:
         return _lane_by_lane(interp, while_op, args, bdims, params)
-    inner = (*_fronts(on), *captured_bdims)
+    inner = (*fronts(on), *captured_bdims)
     try:
         outs = while_loop(
-            _start(interp, carries, bdims[:n], on),
-            lambda *cs: _batched(interp, cond, [*cs, *captured], inner, (False,))[0],
-            lambda *cs: _batched(interp, body, [*cs, *captured], inner, on),
+            lanes_in_front(interp, carries, bdims[:n], on),
+            lambda *cs: batched(interp, cond, [*cs, *captured], inner, (False,))[0],
+            lambda *cs: batched(interp, body, [*cs, *captured], inner, on),
             checkpoint=checkpoint,
         )
     except LaneDependentError:
         return _lane_by_lane(interp, while_op, args, bdims, params)
-    return outs, _fronts(on)
+    return outs, fronts(on)
 
 
 def _switch_batch(interp: Any, args: Any, bdims: Any, *, regions: tuple[Graph, ...]) -> Any:
@@ -502,7 +508,7 @@ def _switch_batch(interp: Any, args: Any, bdims: Any, *, regions: tuple[Graph, .
     params = {"regions": regions}
     if index_bdim is not None and not _selectable(regions):
         return _lane_by_lane(interp, switch_op, args, bdims, params)
-    per_branch = [dependent_outputs(region, _has(captured_bdims), carries_batch) for region in regions]
+    per_branch = [dependent_outputs(region, which(captured_bdims), carries_batch) for region in regions]
     on = [any(column) for column in zip(*per_branch, strict=True)]
     try:
         if index_bdim is not None:
@@ -510,11 +516,11 @@ def _switch_batch(interp: Any, args: Any, bdims: Any, *, regions: tuple[Graph, .
         outs = switch_case(index, [_batched_branch(interp, region, captured, captured_bdims, on) for region in regions])
     except LaneDependentError:
         return _lane_by_lane(interp, switch_op, args, bdims, params)
-    return outs, _fronts(on)
+    return outs, fronts(on)
 
 
 def _batched_branch(interp: Any, region: Graph, captured: Any, bdims: Any, on: Sequence[bool]) -> RawFunction:
-    return lambda: _batched(interp, region, captured, bdims, on)
+    return lambda: batched(interp, region, captured, bdims, on)
 
 
 SELECT_OPS = 64  # up to so many cheap ops, all branches with a select are faster than a jump per lane
@@ -536,10 +542,10 @@ def _selectable(regions: Sequence[Graph]) -> bool:
 def _select_lanes(interp: Any, index: Raw, regions: Sequence[Graph], captured: Any, bdims: Any) -> tuple[Raw, ...]:
     from stager.ops.elementwise import gt, select
 
-    outs = _batched(interp, regions[0], captured, bdims, [True] * len(regions[0].outputs))
+    outs = batched(interp, regions[0], captured, bdims, [True] * len(regions[0].outputs))
     for k, region in enumerate(regions[1:], 1):
         here = gt(index, k - 1)  # branch k or a later one, which comes next and takes over
-        others = _batched(interp, region, captured, bdims, [True] * len(outs))
+        others = batched(interp, region, captured, bdims, [True] * len(outs))
         outs = [select(_per_lane(here, o), o, before) for o, before in zip(others, outs, strict=True)]
     return tuple(outs)
 
@@ -551,9 +557,9 @@ def _per_lane(flag: Raw, like: Raw) -> Raw:
 
 
 def _map_batch(interp: Any, args: Any, bdims: Any, *, size: Dim, regions: tuple[Graph, ...]) -> Any:
-    on = dependent_outputs(regions[0], [False, *_has(bdims)], carries_batch)
+    on = dependent_outputs(regions[0], [False, *which(bdims)], carries_batch)
     try:
-        outs = map_lanes(size, lambda lane: _batched(interp, regions[0], [lane, *args], (None, *bdims), on))
+        outs = map_lanes(size, lambda lane: batched(interp, regions[0], [lane, *args], (None, *bdims), on))
     except LaneDependentError:
         return _lane_by_lane(interp, map_op, args, bdims, {"size": size, "regions": regions})
     return outs, tuple([1 if x else None for x in on])
@@ -561,11 +567,11 @@ def _map_batch(interp: Any, args: Any, bdims: Any, *, size: Dim, regions: tuple[
 
 # -- the ops ----------------------------------------------------------------------------------------------------------
 
-for_op = register(Op("for", "control", _for_type, _no_reference, jvp=_for_jvp, pullback=tapes.for_pullback,
+for_op = register(Op("for", "control", _for_type, no_reference, jvp=_for_jvp, pullback=tapes.for_pullback,
                      batch=_for_batch, multiple_results=True))  # fmt: skip
-while_op = register(Op("while", "control", _while_type, _no_reference, jvp=_while_jvp, pullback=whiles.while_pullback,
+while_op = register(Op("while", "control", _while_type, no_reference, jvp=_while_jvp, pullback=whiles.while_pullback,
                        batch=_while_batch, multiple_results=True))  # fmt: skip
-switch_op = register(Op("switch", "control", _switch_type, _no_reference, jvp=_switch_jvp,
+switch_op = register(Op("switch", "control", _switch_type, no_reference, jvp=_switch_jvp,
                         pullback=tapes.switch_pullback, batch=_switch_batch, multiple_results=True))  # fmt: skip
-map_op = register(Op("map", "control", _map_type, _no_reference, jvp=_map_jvp, pullback=tapes.map_pullback,
+map_op = register(Op("map", "control", _map_type, no_reference, jvp=_map_jvp, pullback=tapes.map_pullback,
                      batch=_map_batch, multiple_results=True))  # fmt: skip

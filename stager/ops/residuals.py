@@ -40,7 +40,7 @@ class Residuals:
 
 def stores_a_carry(joint: Joint, v: Value) -> bool:
     """Whether a stored value is a whole carried array, as it was or updated by a loop."""
-    while v.node.op.name in ("for", "while"):
+    while v.node.op.name in ("for", "while", "collect") and v.index < v.node.params["n_carry"]:
         v = v.node.args[first_operand(v.node) + v.index]
     return v.type.ndim > 0 and v.node.op is input_op and 0 < v.node.params["index"] < joint.n_own
 

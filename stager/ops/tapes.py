@@ -74,6 +74,17 @@ def write_row(tape: Raw, row: Raw, t: Raw) -> Raw:
     )
 
 
+def whole_row(row: Raw, shape: tuple[Dim, ...]) -> Raw:
+    """A row in the corner of one of this shape."""
+    from stager.ops.structural import slice_update
+
+    if row.type.shape == shape:
+        return row
+    n = len(shape)
+    zeros = zeros_of(Type(row.type.dtype, shape))
+    return slice_update(zeros, row, starts=(0,) * n, sizes=row.type.shape, steps=(1,) * n)
+
+
 def read_row(tape: Raw, shape: tuple[Dim, ...], t: Raw) -> Raw:
     from stager.ops.indexed import gather
     from stager.ops.views import reshape, slice_
@@ -103,16 +114,22 @@ def trip_count(lower: Raw, upper: Raw, step: int) -> tuple[Raw, Dim, Dim, Dim]:
     try:
         low, high = dim_of(lower), dim_of(upper)
     except LaneDependentError:
-        from stager.ops.elementwise import add, maximum, mul, sub
-        from stager.ops.elementwise import floordiv as quotient
+        from stager.ops.elementwise import add, mul, sub
 
-        span, size = (sub(upper, lower), step) if step > 0 else (sub(lower, upper), -step)
-        trips = maximum(quotient(plus(span, size - 1), _like(span, size)), 0)
+        trips = turns(lower, upper, step)
         low, high = (_end(x, least=(step > 0) == is_start) for x, is_start in ((lower, True), (upper, False)))
         return add(mul(sub(trips, 1), step), lower), dim_of(longest(trips)), low, high
     span_dim = high - low + (step - 1) if step > 0 else low - high - (step + 1)
     count = simplify(dim_max(0, floordiv(span_dim, abs(step))))
     return dim_value(low + (count - 1) * step), count, low, high
+
+
+def turns(lower: Raw, upper: Raw, step: int) -> Raw:
+    """How many indices range(lower, upper, step) has, in each lane."""
+    from stager.ops.elementwise import floordiv, maximum, sub
+
+    span, size = (sub(upper, lower), step) if step > 0 else (sub(lower, upper), -step)
+    return maximum(floordiv(plus(span, size - 1), _like(span, size)), 0)
 
 
 def lane_ranges(joint: Joint) -> dict[str, tuple[Dim, Dim]]:
@@ -149,9 +166,8 @@ def for_pullback(
     n_carry: int,
     regions: tuple[Graph, ...],
     checkpoint: Levels = None,
-    traced: Joint | None = None,
 ) -> tuple[Any, Totals]:
-    """Forward with tapes; backward with the iterations in reverse. `traced`: the joint region, where there is one."""
+    """Forward with tapes; backward with the iterations in reverse."""
     from stager.ops.checkpoints import checkpointed_pullback
     from stager.ops.control import carry_fixpoint, for_loop, for_op
 
@@ -167,34 +183,23 @@ def for_pullback(
     last, trips, low, high = trip_count(lower, upper, step)
     own = (I64, *[c.type for c in carries])
     ends = (low, high - 1) if step > 0 else (high + 1, low)
+    here, dims = lasts.get(), known_integers(carries)
 
-    here = lasts.get()
-    dims = known_integers(carries)
-
-    def joined(joint: Joint | None = None) -> tuple[Joint, Residuals]:
-        joint = joint or trace_joint(body, own, n, active, captured, needs_captured, active, ends)
+    def joined() -> tuple[Joint, Residuals]:
+        joint = trace_joint(body, own, n, active, captured, needs_captured, active, ends)
         counted = counters(joint, n)
         if here:
             find_lasting(joint, carries, dims, counted, ends, step)
         ranges = index_ranges(joint, *ends) | lane_ranges(joint)
         return joint, choose_residuals(joint, {joint.graph.inputs[0], *counted}, ranges)
 
-    joint, residuals = joined(traced)
-    if here and any(stores_a_carry(joint, v) for v in residuals.stored):
-        # loops inside may have left reads to an array that this loop would have to store whole, in every iteration
-        token = lasts.set(False)
-        try:
-            other = joined()
-        finally:
-            lasts.reset(token)
-        if other[1].nbytes < residuals.nbytes:
-            joint, residuals = other
+    joint, residuals = cheaper(joined)
     i_value = joint.graph.inputs[0]
     stored, counted = residuals.stored, starts(joint, carries)
     tapes = [zeros_of(Type(v.type.dtype, (trips, *residuals.bounds[v]))) for v in stored]
     zero_based = is_static(low) and low == 0 and step == 1
     # the loops count turns where that makes rows of tapes slices
-    by_index = not stored or abs(step) == 1 or not _alike(lower, upper)
+    by_index = not stored or abs(step) == 1 or not alike(lower, upper)
 
     def turn(k: Raw) -> tuple[Raw, Raw]:
         """(the loop's index, the number of the turn) of what the emitted loops count."""
@@ -243,7 +248,23 @@ def for_pullback(
     return results, Totals(pull)
 
 
-def _alike(*bounds: Raw) -> bool:
+def cheaper(joined: Callable[[], tuple[Joint, Residuals]]) -> tuple[Joint, Residuals]:
+    """A joint region and what is stored of it: with reads left to results of loops, or without, whichever stores less.
+
+    Loops inside may leave reads to an array that this loop would have to store whole, in every iteration.
+    """
+    joint, residuals = joined()
+    if not lasts.get() or not any(stores_a_carry(joint, v) for v in residuals.stored):
+        return joint, residuals
+    token = lasts.set(False)
+    try:
+        other = joined()
+    finally:
+        lasts.reset(token)
+    return other if other[1].nbytes < residuals.nbytes else (joint, residuals)
+
+
+def alike(*bounds: Raw) -> bool:
     """Whether they are the same in all lanes."""
     try:
         return all(dim_of(b) is not None for b in bounds)
@@ -261,7 +282,7 @@ def counted_in(start: Raw, change: int, t: Raw) -> Raw:
     from stager.ops.elementwise import add, mul
 
     known = known_dim(start)
-    if known is not None and _alike(t):
+    if known is not None and alike(t):
         return dim_value(known + dim_of(t) * change)
     return add(start, mul(t, change)) if change else start
 

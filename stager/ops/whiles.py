@@ -1,24 +1,25 @@
-"""Reverse mode of `while`: its turns are counted as it runs, and the way back is a `for` over them.
+"""Reverse mode of `while`: it runs as a `collect`, which counts its turns and keeps what the way back reads of them.
 
-What tapes have to hold is known only when the turns are counted: a loop that needs any runs once to count, and then
-again as a `for` with tapes. A loop whose way back needs nothing of single turns runs once.
+The way back is a `for` over the turns. A loop whose way back needs nothing of single turns is a `while` that counts.
+With checkpoints it runs once to count, and then as a `for`: where states are kept follows from the number of turns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from stager.interpreters.stack import bind
 from stager.ir.dims import symbol
 from stager.ir.graph import Graph
 from stager.ops.cotangents import Totals
-from stager.ops.joint import Joint, Part, counters, find_lasting, known_integers, trace_joint
+from stager.ops.joint import Joint, Part, counters, find_lasting, forward_nodes, known_integers, trace_joint
 from stager.ops.loop_back import LoopBack
-from stager.ops.regions import I64, carries_tangent, scalar_index, with_input_in_front
+from stager.ops.regions import I64, carries_tangent, replay, scalar_index, with_input_in_front
 from stager.ops.residuals import Residuals, choose_residuals
 from stager.ops.tapes import (
     Levels,
+    cheaper,
     counted_in,
     for_pullback,
     hoisted_values,
@@ -26,7 +27,9 @@ from stager.ops.tapes import (
     lasts,
     no_totals,
     plus,
+    read_row,
     starts,
+    whole_row,
 )
 
 Raw = Any
@@ -40,62 +43,43 @@ def while_pullback(
     regions: tuple[Graph, ...],
     checkpoint: Levels = None,
 ) -> tuple[Any, Totals]:
-    """Runs once and counts; what tapes need is decided before."""
-    from stager.ops.control import carry_fixpoint, while_loop, while_op
-    from stager.ops.elementwise import add
-    from stager.ops.regions import replay
+    """Runs once; what tapes need is decided before."""
+    from stager.ops.collect import silenced
+    from stager.ops.control import carry_fixpoint, while_op
 
     (cond, body), n = regions, n_carry
     carries, captured = args[:n], args[n:]
     active = carry_fixpoint(body, 0, needs[:n], needs[n:], carries_tangent)
     if not any(active):
         return bind(while_op, *args, n_carry=n, regions=regions), no_totals
-    counted = while_loop(
-        [scalar_index(0), *carries],
-        lambda count, *cs: replay(cond, [*cs, *captured])[0],
-        lambda count, *cs: [add(count, 1), *replay(body, [*cs, *captured])],
-    )
     indexed = with_input_in_front(body, I64)
-    operands, wide_needs = (scalar_index(0), counted[0], *args), (False, False, *needs)
-    joint = None
-    if checkpoint is None:
-        own, dims = (I64, *[c.type for c in carries]), known_integers(carries)
-        joint = trace_joint(indexed, own, n, active, operands[2 + n :], wide_needs[2 + n :], active)
+    if checkpoint is not None:
+        count, *_ = _counting(carries, captured, cond, silenced(body))
+        operands, wide_needs = (scalar_index(0), count, *args), (False, False, *needs)
+        outs, pull = for_pullback(operands, wide_needs, step=1, n_carry=n, regions=(indexed,), checkpoint=checkpoint)
+        return outs, Totals(lambda cts, totals: pull.run(cts, [None, None, *totals])[2:])
+    own, dims, here = (I64, *[c.type for c in carries]), known_integers(carries), lasts.get()
+
+    def joined() -> tuple[Joint, Residuals]:
+        joint = trace_joint(indexed, own, n, active, captured, needs[n:], active)
         moving = counters(joint, n)
-        if lasts.get():
+        if here:
             find_lasting(joint, carries, dims, moving, (0, symbol("%last")), 1)
-        residuals = choose_residuals(joint, {joint.graph.inputs[0], *moving}, lane_ranges(joint))
-        if not residuals.stored:
-            return counted[1:], Totals(_untaped(joint, residuals, active, operands, wide_needs, counted))
-    outs, pull = for_pullback(
-        operands, wide_needs, step=1, n_carry=n, regions=(indexed,), checkpoint=checkpoint, traced=joint
-    )
+        return joint, choose_residuals(joint, {joint.graph.inputs[0], *moving}, lane_ranges(joint))
 
-    def pull_operands(cts: Sequence[Raw], totals: Sequence[Raw]) -> Sequence[Raw]:
-        return pull.run(cts, [None, None, *totals])[2:]
+    joint, residuals = cheaper(joined)
+    stored = residuals.stored
+    tapes: tuple[Raw, ...]
+    if not stored:
+        counted = _counting(carries, captured, cond, body)
+        results, count, tapes = counted[1:], counted[0], ()
+    else:
+        results, count, tapes = _collecting(carries, captured, cond, joint, residuals)
 
-    return outs, Totals(pull_operands)
+    def pull_back(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
+        from stager.ops.control import for_loop
 
-
-def _untaped(
-    joint: Joint,
-    residuals: Residuals,
-    active: Sequence[bool],
-    operands: Sequence[Raw],
-    needs: Sequence[bool],
-    counted: Sequence[Raw],
-) -> Callable[[Sequence[Raw], Sequence[Raw]], list[Raw]]:
-    """The way back through turns that need nothing of their own.
-
-    operands: bounds, carries and captures of the loop. counted: how many turns there were, and the loop's results.
-    """
-    from stager.ops.control import for_loop
-
-    n, (count, *results) = len(active), counted
-
-    def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
-        carries, captured = operands[2 : 2 + n], operands[2 + n :]
-        way = LoopBack(joint, active, carries, captured, needs[2 + n :], cts, totals)
+        way = LoopBack(joint, active, carries, captured, needs[n:], cts, totals)
         hoisted, moving = hoisted_values(joint, residuals), starts(joint, carries)
 
         def backward(k: Raw, *state: Raw) -> list[Raw]:
@@ -104,11 +88,40 @@ def _untaped(
             part.know(joint.graph.inputs[0], k)
             for v, (start, change) in moving.items():
                 part.know(v, counted_in(start, change, k))
+            for tape, v in zip(tapes, stored, strict=True):
+                part.know(v, read_row(tape, part.type_here(v.type).shape, k))
             return way.step(part, state)
 
         back = for_loop(plus(count, -1), scalar_index(-1), way.start, backward, step=-1)
         return way.results(back)
 
-    return pull
+    return results, Totals(pull_back)
 
 
+def _counting(carries: Sequence[Raw], captured: Sequence[Raw], cond: Graph, body: Graph) -> tuple[Raw, ...]:
+    """How many turns a loop takes, and its results."""
+    from stager.ops.control import while_loop
+    from stager.ops.elementwise import add
+
+    return while_loop(
+        [scalar_index(0), *carries],
+        lambda count, *cs: replay(cond, [*cs, *captured])[0],
+        lambda count, *cs: [add(count, 1), *replay(body, [*cs, *captured])],
+    )
+
+
+def _collecting(
+    carries: Sequence[Raw], captured: Sequence[Raw], cond: Graph, joint: Joint, residuals: Residuals
+) -> tuple[tuple[Raw, ...], Raw, tuple[Raw, ...]]:
+    """The loop's results, how many turns it took, and the tapes of what is stored."""
+    from stager.ops.collect import collect
+
+    def forward(*state: Raw) -> list[Raw]:
+        part = Part(joint)
+        for v, raw in zip(joint.graph.inputs[1:], state, strict=False):
+            part.know(v, raw)
+        part.run(forward_nodes(joint, [*joint.outs, *residuals.stored]))
+        rows = [whole_row(part.value(v), residuals.bounds[v]) for v in residuals.stored]
+        return [*[part.value(v) for v in joint.outs], *rows]
+
+    return collect(carries, lambda *cs: replay(cond, [*cs, *captured])[0], forward)

@@ -85,6 +85,32 @@ def test_under_other_transforms(levels: Any) -> None:
     assert np.allclose(st.jvp(f, (x,), (x,))[1], st.jvp(g, (x,), (x,))[1])
 
 
+@pytest.mark.parametrize("levels", LEVELS)
+def test_lanes_that_take_different_numbers_of_turns(levels: Any) -> None:
+    def until(x: Any, n: Any, checkpoint: Any = None) -> Any:
+        return np.sum(
+            st.while_loop(lambda y: np.sum(y) < n, lambda y: y * 1.5 * np.cos(0.1 * y), x * 1.0, checkpoint=checkpoint)
+        )
+
+    def between(x: Any, n: Any, checkpoint: Any = None) -> Any:
+        def turn(i: Any, c: Any) -> Any:
+            return np.sin(c) * (1.0 + 0.1 * i)
+
+        return np.sum(st.fori_loop(n - 3, 3 * n, turn, x, checkpoint=checkpoint) * x)
+
+    xs = np.array([0.9, 0.55, 0.7]) * np.array([[1.0], [0.3], [3.0], [0.1]])
+    counts = np.array([7, 4, 9, 0])
+    for f in (until, between):
+        each = np.stack([st.grad(f)(x, n) for x, n in zip(xs, counts, strict=True)])
+
+        def kept(x: Any, n: Any, f: Any = f) -> Any:
+            return f(x, n, levels)
+
+        np.testing.assert_allclose(st.compile(st.vmap(st.grad(kept)))(xs, counts), each, rtol=1e-12)
+        outside = st.grad(lambda xs, k=kept: np.sum(st.vmap(k)(xs, counts)))
+        np.testing.assert_allclose(st.compile(outside)(xs), each, rtol=1e-12)
+
+
 def test_memory() -> None:
     """n steps of a state of w doubles: tapes n·w, √n levels about 2·√n·w, binomial ones about log₂(n)·w."""
     n, w = 400, 500

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import stager as st
+from stager.ir.evaluate import evaluate_graph
 from stager.ir.graph import Graph
 from stager.pipeline import optimize
 
@@ -169,7 +170,8 @@ def test_what_needs_no_tape_runs_once() -> None:
     assert (found["while"], found["for"]) == (1, 3)  # the loop outside, and both ways back
     found = ops(gradient(until, X))
     assert (found["while"], found["for"]) == (1, 1)
-    assert ops(gradient(growing, X))["for"] == 2  # again with a tape, and the way back
+    found = ops(gradient(growing, X))
+    assert (found["collect"], found["while"], found["for"]) == (1, 0, 1)  # it keeps rows, and the way back reads them
 
 
 @pytest.mark.parametrize("turns", [(4, 4000), (50, 70)])
@@ -193,3 +195,122 @@ def test_graphs_do_not_grow_with_the_turns(turns: tuple[int, int]) -> None:
     few, many = turns
     assert ops(gradient(sweeps, X.copy(), few)) == ops(gradient(sweeps, X.copy(), many))
     assert ops(gradient(fixed(few + 4), np.ones(few + 4))) == ops(gradient(fixed(2 * few + 4), np.ones(2 * few + 4)))
+
+
+# -- tapes that grow --------------------------------------------------------------------------------------------------
+
+
+def nested(x: Any) -> Any:
+    """The inner loop takes another number of turns in every turn of the outer one."""
+    s, r = x[0] * 1.0, x * 1.0
+    while s < 20.0:
+        r = x * 1.0
+        while np.sum(r) < s:
+            r = r * 1.3 + 0.05 * np.sin(r)
+        s = s + 0.3 * np.sum(r) * x[1]
+    return s * s + np.sum(r)
+
+
+def in_a_for(x: Any) -> Any:
+    t = 0.0
+    for i in range(4):
+        r, n = x * (1.0 + 0.1 * i), 0
+        while np.sum(r * r) < 30.0 + i:
+            r = r * 1.2 + 0.1 * np.cos(r)
+            n += 1
+        t = t + np.sum(np.sin(r)) * n
+    return t
+
+
+def rows_of_several_sizes(x: Any) -> Any:
+    y, k = x * 1.0, 1
+    while k < 4 and np.sum(y) < 100:
+        y = y + 0.5 * np.sum(np.sin(y[:k]) * y[:k])
+        k += 1
+    return np.sum(y * y)
+
+
+def sizes_from_the_data(x: Any) -> Any:
+    y = x * 1.0
+    while np.sum(y) < 40:
+        large = y[y > 0.8]
+        y = y * 1.1 + 0.1 * np.sum(large * large)
+    return np.sum(y * y)
+
+
+def in_a_branch(x: Any) -> Any:
+    y = x * 1.0
+    if x[0] > 0.5:
+        while np.sum(y) < 9.0:
+            y = y * y * 0.5 + y
+    else:
+        while np.sum(y) < 5.0:
+            y = y * 1.3
+    return np.sum(y * y * y)
+
+
+def thousands(x: Any) -> Any:
+    y, n = x * 1.0, 0
+    while n < 5000 and np.max(y) < 1e6:
+        y = y * (1.0 + 1e-4 * np.sin(y))
+        n += 1
+    return np.sum(y)
+
+
+GROWING = [nested, in_a_for, rows_of_several_sizes, sizes_from_the_data, in_a_branch, thousands]
+SMALL = np.array([0.9, 0.55, 0.7])
+
+
+@pytest.mark.parametrize("f", GROWING)
+def test_tapes_grow(f: Callable[[Any], Any]) -> None:
+    st.testing.check_grads(f, (SMALL,), order=2)
+    grad = st.grad(f)
+    xs = np.stack([SMALL, SMALL * 0.9, SMALL[::-1], SMALL * 0.3, SMALL * 3])
+    each = np.stack([grad(x) for x in xs])
+    graph = st.make_graph(grad)(SMALL)
+    np.testing.assert_allclose(evaluate_graph(graph, [SMALL])[0], each[0], rtol=1e-12)
+    np.testing.assert_allclose(evaluate_graph(optimize(graph), [SMALL])[0], each[0], rtol=1e-12)
+    compiled = st.compile(grad)
+    np.testing.assert_allclose(np.stack([compiled(x) for x in xs]), each, rtol=1e-12)
+    np.testing.assert_allclose(st.compile(st.vmap(grad))(xs), each, rtol=1e-12)
+    np.testing.assert_allclose(st.compile(st.grad(lambda xs: np.sum(st.vmap(f)(xs))))(xs), each, rtol=1e-12)
+    hessian = st.compile(st.hessian(f))(SMALL)
+    np.testing.assert_allclose(st.compile(st.vmap(st.jacrev(grad)))(xs)[0], hessian, rtol=1e-10)
+
+
+@pytest.mark.parametrize("levels", [None, "sqrt", "binomial", 2])
+@pytest.mark.parametrize("lanes", [False, True])
+def test_a_loop_prints_once(levels: Any, lanes: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    def f(x: Any) -> Any:
+        def turn(y: Any) -> Any:
+            print("turn")
+            return y * 1.5 * np.cos(0.1 * y)
+
+        return np.sum(st.while_loop(lambda y: np.sum(y) < 10.0, turn, x * 1.0, checkpoint=levels))
+
+    if lanes:
+        st.compile(st.vmap(st.grad(f)))(np.stack([SMALL, SMALL]))
+    else:
+        st.compile(st.grad(f))(SMALL)
+    assert capfd.readouterr().out.count("turn") == (8 if lanes else 4)
+
+
+def test_a_failing_loop_gives_its_tapes_back() -> None:
+    def f(x: Any) -> Any:
+        y = x * 1.0
+        while np.sum(y) < 1e9:
+            assert np.max(y) < 4.0, "too large"
+            y = y * 1.0001
+        return np.sum(y * y)
+
+    import resource
+
+    grad = st.compile(st.grad(f))
+    x = np.ones(100)
+    with pytest.raises(AssertionError, match="too large"):
+        grad(x)  # 14,000 rows of 800 bytes
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(20):
+        with pytest.raises(AssertionError, match="too large"):
+            grad(x)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # in KiB; one tape is 13,000
