@@ -17,6 +17,7 @@ from stager.interpreters.stack import nearest_stage, push
 from stager.interpreters.vmap import VmapInterpreter
 from stager.ir.dims import Dim, symbols_of
 from stager.ir.graph import Node
+from stager.ops.control import has_ordered_effects
 from stager.ops.families import materialize_batch, move_bdim
 from stager.ops.regions import LaneDependentError
 from stager.runtime.structure import broadcast_prefix, flatten, unflatten
@@ -224,7 +225,7 @@ def _refuse_ragged(result: Any) -> None:
 
 def _shows(nodes: Iterable[Node]) -> bool:
     """Whether effects that a user sees (no checks) are among nodes."""
-    return any(node.ordered and node.op.name != "check" for node in nodes)
+    return any((n.op.ordered and n.op.name != "check") or any(map(has_ordered_effects, n.regions)) for n in nodes)
 
 
 def _in_chunks(one: _Once, flat: list[Any], dims: list[int | None], size: int, chunk: int, out_dims: Any) -> Any:

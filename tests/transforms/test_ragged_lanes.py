@@ -82,3 +82,19 @@ def test_what_cannot_run_lane_by_lane_says_why() -> None:
 
     with pytest.raises(LaneDependentError, match="a size or a bound differs between the lanes"):
         st.vmap(remembers)(ROWS)
+
+
+def test_a_check_in_a_loop_before_a_size_that_differs() -> None:
+    def f(x: Any) -> Any:
+        y = x * 1.0
+        while np.sum(y) < 10.0:
+            assert y[0] < 100.0
+            y = y * 1.5
+        large = y[y > 3.5]
+        return np.sum(large * large)
+
+    xs = np.array([[0.9, 0.55, 0.7], [1.8, 1.1, 1.4], [0.09, 0.055, 0.07]])
+    np.testing.assert_allclose(st.vmap(f)(xs), [f(x) for x in xs], rtol=1e-13)
+    np.testing.assert_allclose(st.compile(st.vmap(f))(xs), [f(x) for x in xs], rtol=1e-13)
+    graph = st.make_graph(st.grad(f))(xs[0])
+    np.testing.assert_allclose(st.vmap(lambda x: graph(x))(xs), st.vmap(st.grad(f))(xs), rtol=1e-13)
