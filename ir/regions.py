@@ -10,9 +10,12 @@ map      operands *captures                            inputs lane, *captures
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from stager.ir.core_ops import fill_op, input_op
+from stager.ir.core_ops import dim_op, fill_op, input_op
+from stager.ir.dims import Dim, substitute, symbol
 from stager.ir.graph import Graph, Node, SymbolDef, Value
+from stager.ir.op import Op
 from stager.ir.types import Type
 
 _FIRST_OPERAND = {"for": 2, "while": 0, "collect": 0, "switch": 1, "map": 0}
@@ -37,6 +40,52 @@ def first_capture(node: Node) -> int:
 def operand_of(node: Node, region_input: int) -> Value:
     """The operand that a region input (not an own one) starts with."""
     return node.args[first_operand(node) + region_input - own_inputs(node)]
+
+
+class _Seen(NamedTuple):
+    """What a type rule asks of a region."""
+
+    name: str
+    input_types: tuple[Type, ...]
+    output_types: tuple[Type, ...]
+
+
+def control_types(
+    op: Op,
+    args: Sequence[Value],
+    params: Mapping[str, Any],
+    regions: Sequence[Graph],
+    symbols: Mapping[str, SymbolDef],
+) -> tuple[Type, ...]:
+    """The result types of a control op in the `symbols` of the graph around.
+
+    A region may call a dim that it captures by another name than the graph that it came into.
+    """
+    seen: list[Any] = list(regions)
+    if not all(t.is_static for r in regions for t in r.output_types):
+        first, own = _FIRST_OPERAND[op.name], _OWN_INPUTS[op.name]
+        for k, region in enumerate(regions):
+            env: dict[str, Dim] = {}
+            for name, d in region.symbols.items():
+                if d.kind in ("value", "shape") and d.source >= own:
+                    v = args[first + d.source - own]
+                    known = _dim_of(v, name, symbols) if d.kind == "value" else v.type.shape[d.axis]
+                    if known is not None and known != symbol(name):
+                        env[name] = known
+            if env:
+                ins, outs = [[substitute(t, env) for t in ts] for ts in (region.input_types, region.output_types)]
+                seen[k] = _Seen(region.name, tuple(ins), tuple(outs))
+    return tuple(op.type_rule(*[a.type for a in args], regions=tuple(seen), **params))
+
+
+def _dim_of(v: Value, name: str, symbols: Mapping[str, SymbolDef]) -> Dim | None:
+    """The dim that an integer is: by this name, where it has it."""
+    if v.node.op is dim_op or v.node.op is fill_op:
+        d: Dim = v.node.params["dim" if v.node.op is dim_op else "value"]
+        return d
+    kind, source = ("value", v.node.params["index"]) if v.node.op is input_op else ("data", v)
+    names = [n for n, d in symbols.items() if d.kind == kind and d.source == source]
+    return symbol(name if name in names else names[0]) if names else None
 
 
 def edit_region(

@@ -28,7 +28,7 @@ from stager.ir.graph import Graph, Node, SymbolDef, Value
 from stager.ir.hash import literal_bits, structural_hash
 from stager.ir.op import Op, op_named
 from stager.ir.ranges import Range, known_at_least, region_ranges
-from stager.ir.regions import first_capture, first_operand, own_inputs
+from stager.ir.regions import control_types, first_capture, first_operand, own_inputs
 from stager.ir.types import Type
 
 Replacement = Value | tuple[Value, ...] | None
@@ -127,10 +127,12 @@ class Rewriter:
     def emit_all(self, op: str | Op, *args: Value, regions: tuple[Graph, ...] = (), **params: Any) -> tuple[Value, ...]:
         """Apply an op; its result types come from its type rule."""
         record = op_named(op) if isinstance(op, str) else op
-        arg_types = [a.type for a in args]
-        extra = {"regions": regions} if record.family == "control" else {}
-        types = record.type_rule(*arg_types, **extra, **params)
-        types = (types,) if isinstance(types, Type) else tuple(types)
+        if record.family == "control" and "inline" not in record.facts:
+            types = control_types(record, args, params, regions, self.symbols)
+        else:
+            extra = {"regions": regions} if record.family == "control" else {}
+            types = record.type_rule(*[a.type for a in args], **extra, **params)
+            types = (types,) if isinstance(types, Type) else tuple(types)
         return self.add(self._node(record, args, params, types, regions))
 
     def fill(self, value: Any, t: Type) -> Value:
@@ -324,7 +326,7 @@ class Rewriter:
             regions = self.rewritten_regions(node, args)
             if any(new is not r for new, r in zip(regions, node.regions, strict=True)):
                 changed = True
-                types = node.op.type_rule(*[a.type for a in args], regions=regions, **params)
+                types = control_types(node.op, args, params, regions, self.symbols)
         if not changed:
             return node
         return Node(node.op, args, params, types, regions, node.loc, node.path)

@@ -31,6 +31,7 @@ from stager.ir.dims import Dim, Expr, symbol, symbols_of
 from stager.ir.dtypes import DType
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.op import OPS
+from stager.ir.regions import control_types
 from stager.ir.text import RESERVED, print_graph, window
 from stager.ir.types import Type
 
@@ -102,7 +103,10 @@ class _Verifier:
             return
         arg_types = [a.type for a in node.args]
         try:
-            if node.op.family == "control":
+            inferred: Any
+            if node.op.family == "control" and "inline" not in node.op.facts:
+                inferred = control_types(node.op, node.args, node.params, node.regions, self.graph.symbols)
+            elif node.op.family == "control":
                 inferred = node.op.type_rule(*arg_types, regions=node.regions, **node.params)
             else:
                 inferred = node.op.type_rule(*arg_types, **node.params)

@@ -106,7 +106,8 @@ def decide(op: str, left: Any, right: Any) -> bool:
     if missing:
         raise ConcretizationError(
             describe(
-                f"the comparison {left} {op} {right} depends on {sorted(missing)[0]}, a size known only at run time"
+                f"the comparison {left} {op} {right} depends on {sorted(missing)[0]}, a size known only at run time",
+                remedy="compare it in a function whose source stager reads, in an if, a while or np.where",
             )
         )
     value = evaluate(difference, hints)

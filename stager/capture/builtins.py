@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from stager.capture import iterables
+from stager.capture.operators import tested
 from stager.capture.session import TRACERS, holds_tracer, is_tracer
 from stager.capture.table import SUBSTITUTES, substitute
 from stager.ir.dims import Expr, dim_max, dim_min
@@ -167,6 +168,7 @@ def int_(x: Any = 0, *base: Any, **kwargs: Any) -> Any:
 
 @substitute(builtins.bool)
 def bool_(x: Any = False) -> Any:
+    x = tested(x)
     return _scalar(x).astype(np.bool_) if type(x) in TRACERS else bool(x)
 
 

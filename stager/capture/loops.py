@@ -42,7 +42,7 @@ from stager.capture.branches import (
 )
 from stager.capture.carries import Spec, UnsteadyError
 from stager.capture.iterables import Indexed, TracedRange, indexed
-from stager.capture.operators import BREAK, CONTINUE, Return
+from stager.capture.operators import BREAK, CONTINUE, Return, tested
 from stager.capture.session import UNBOUND, Session
 from stager.cells import Cell
 from stager.errors import ConcretizationError, ControlFlowError, describe
@@ -476,7 +476,7 @@ class _WhileNode:
         flag_before = None
         if self.flagged:
             assert self.test is not None
-            flag_before = as_bool(self.test())
+            flag_before = as_bool(tested(self.test()))
         start = variables.snapshot()
         with inside(cond):
             own_cond = self._condition(cond)
@@ -489,7 +489,7 @@ class _WhileNode:
             codes = codes_of(ended)
             if not codes & {FELL, CONTINUED}:
                 raise OnceError
-            flag_after = as_bool(self.test()) if self.flagged and self.test is not None else None
+            flag_after = as_bool(tested(self.test())) if self.flagged and self.test is not None else None
             if _retry(spec, [cond, main]):
                 variables.restore(start)
                 return False, None
@@ -546,7 +546,7 @@ class _WhileNode:
         elif self.course is not None:
             asked = self.course.goes_on(index)
         else:
-            asked = True if self.test is None else self.test()
+            asked = True if self.test is None else tested(self.test())
         if any(self.variables.get(n) is not v for n, v in entered.items()):
             raise _TestBindsError
         if region.written():

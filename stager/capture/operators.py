@@ -57,14 +57,25 @@ _ORDERED = ("==", "!=", "<", "<=", ">", ">=")
 # -- expressions -----------------------------------------------------------------------------------------------------
 
 
+def tested(x: Any) -> Any:
+    """What decides where x is a test: a size that only the data know decides as a traced number."""
+    if type(x) is not Expr:
+        return x
+    from stager.symbols import number
+
+    truth = _compare_sizes("!=", x, 0)
+    return number(x) if type(truth) in TRACERS else truth
+
+
 def and_(value: Any, *others: Closure) -> Any:
     """`value and other() and …`."""
     for i, other in enumerate(others):
-        if type(value) in TRACERS:
+        test = tested(value)
+        if type(test) in TRACERS:
             from stager.capture import staging
 
-            return staging.and_(value, others[i:])
-        if not value:
+            return staging.and_(test, others[i:])
+        if not test:
             return value
         value = other()
     return value
@@ -73,11 +84,12 @@ def and_(value: Any, *others: Closure) -> Any:
 def or_(value: Any, *others: Closure) -> Any:
     """`value or other() or …`."""
     for i, other in enumerate(others):
-        if type(value) in TRACERS:
+        test = tested(value)
+        if type(test) in TRACERS:
             from stager.capture import staging
 
-            return staging.or_(value, others[i:])
-        if value:
+            return staging.or_(test, others[i:])
+        if test:
             return value
         value = other()
     return value
@@ -85,6 +97,7 @@ def or_(value: Any, *others: Closure) -> Any:
 
 def not_(value: Any) -> Any:
     """`not value`."""
+    value = tested(value)
     if type(value) in TRACERS:
         from stager.capture import staging
 
@@ -94,6 +107,7 @@ def not_(value: Any) -> Any:
 
 def ifexp(test: Any, body: Closure, orelse: Closure) -> Any:
     """`body() if test else orelse()`."""
+    test = tested(test)
     if type(test) in TRACERS:
         from stager.capture import staging
 
@@ -192,6 +206,7 @@ def contains(item: Any, container: Any) -> Any:
 
 def checked(test: Any, text: Closure | None) -> Any:
     """The test of an `assert`; a traced one becomes a check of the compiled code and passes here."""
+    test = tested(test)
     if type(test) in TRACERS:
         from stager.capture import staging
 
@@ -214,6 +229,7 @@ def raised(error: Any) -> Any:
 
 def if_(test: Any, then: Closure, orelse: Closure | None, names: Names) -> None:
     """An `if` that control cannot leave sideways."""
+    test = tested(test)
     if type(test) in TRACERS:
         from stager.capture import staging
 
@@ -226,6 +242,7 @@ def if_(test: Any, then: Closure, orelse: Closure | None, names: Names) -> None:
 
 def branch(test: Any, then: Closure, orelse: Closure | None, names: Names, then_falls: bool, orelse_falls: bool) -> Any:
     """An `if` with `return`, `break` or `continue` inside: its signal."""
+    test = tested(test)
     if type(test) in TRACERS:
         from stager.capture import staging
 
@@ -306,7 +323,7 @@ def while_(test: Closure, body: Closure, names: Names, orelse: Closure | None, j
     """A `while` statement: its signal."""
     turns = 0
     while True:
-        value = test()
+        value = tested(test())
         turns += 1
         if turns == LONG and value and type(value) not in TRACERS:
             from stager.capture import staging

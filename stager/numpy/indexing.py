@@ -22,7 +22,7 @@ from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand, rec
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
 from stager.ops.views import _reshape, _slice, reshape, transpose
-from stager.symbols import decide, hinted, size_of
+from stager.symbols import decide, hinted, number, size_of
 
 
 class Plan(NamedTuple):
@@ -147,7 +147,7 @@ def plan(index: Any, shape: tuple[Dim, ...]) -> Plan:
             out.append(size)
         elif _is_position(item) or (advanced and not isinstance(item, Expr)) or not _promised(item, n, axis):
             basic(0, n, 1)
-            arrays.append((len(out), item))
+            arrays.append((len(out), number(item) if isinstance(item, Expr) else item))
             places.append(place)
             out.append(n)
         else:
