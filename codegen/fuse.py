@@ -175,11 +175,22 @@ class _Fuser:
                     return
                 if depends:
                     break
-        elif groups and self.join_in_order(s, groups[-1]):
-            groups[-1].reads |= s.reads()
-            groups[-1].writes |= s.writes()
+        elif self.put_in_order(s, groups):
             return
         groups.append(_Group(s))
+
+    def put_in_order(self, s: Stage, groups: list[_Group]) -> bool:
+        """Puts a scatter into the latest nest that takes it and that could stand behind those after it."""
+        for n in range(len(groups) - 1, max(len(groups) - WINDOW, 0) - 1, -1):
+            g, later = groups[n], groups[n + 1 :]
+            if any(g.writes & (h.reads | h.writes) or h.writes & g.reads for h in later):
+                continue
+            if self.join_in_order(s, g):
+                g.reads |= s.reads()
+                g.writes |= s.writes()
+                groups.append(groups.pop(n))
+                return True
+        return False
 
     # -- joining -----------------------------------------------------------------------------------------------------
 

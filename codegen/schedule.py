@@ -54,6 +54,8 @@ FEW_POINTS = 2048
 TILE = 64
 TILED_POINTS = 1 << 15
 """Fewer points than this stay in the cache without tiles."""
+ROW_UNROLL = 4
+"""Vectors of one step along a row that a scatter writes: its rows come one after the other, and each is short."""
 LITTLE_POINTS = 64
 CHUNK = 1 << 15
 """Elements of a piece when one long reduction is divided."""
@@ -163,7 +165,7 @@ class _Scheduler:
             for st in stage.stores
         ):
             leaf.vector = last.var
-            leaf.unroll = 1
+            leaf.unroll = self._fitting(ROW_UNROLL, stage, last)
 
     def _leaf(self, leaf: Leaf, nest: Nest, nested: bool) -> None:
         if not leaf.loops:
@@ -197,9 +199,12 @@ class _Scheduler:
                 unroll = min(unroll, 4)
         else:
             unroll = 4 if ops <= 6 else 2 if ops <= 24 else 1
-        if isinstance(a.extent, int) and not blocked:
-            while unroll > 1 and self._lanes(stage) * unroll > a.extent:
-                unroll //= 2
+        return unroll if blocked else self._fitting(unroll, stage, a)
+
+    def _fitting(self, unroll: int, stage: Stage, a: LoopAxis) -> int:
+        """No more vectors than a loop has."""
+        while unroll > 1 and isinstance(a.extent, int) and self._lanes(stage) * unroll > a.extent:
+            unroll //= 2
         return unroll
 
     def _lanes(self, stage: Stage) -> int:

@@ -52,6 +52,29 @@ def arrays(f: Any, rng: np.random.Generator) -> tuple[Any, ...]:
     return rng.random(50), rng.random(200), i
 
 
+@pytest.mark.parametrize("width", [1, 3, 8, 15, 33, 64, 70])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i4"])
+def test_rows_of_any_width(width: int, dtype: str, rng: np.random.Generator) -> None:
+    def f(table: Any, w: Any, i: Any) -> Any:
+        total = np.zeros_like(table)
+        np.add.at(total, i, np.abs(table[i]) * w)
+        return total
+
+    args = (10 * rng.standard_normal((40, width))).astype(dtype), rng.integers(1, 5, width).astype(dtype)
+    i = rng.integers(-40, 40, 150)
+    np.testing.assert_allclose(st.compile(f)(*args, i), f(*args, i), rtol=1e-14 if dtype == "f8" else 1e-5)
+
+
+def test_a_nest_moves_behind_the_fill_that_its_scatter_adds_to() -> None:
+    def gradient(table: Any, w: Any, i: Any) -> Any:
+        return st.grad(lambda t: np.sum(np.tanh(t[i]) * w))(table)
+
+    fill, one = leaves(gradient, "f64[500,64]", "f64[64]", "i64[200]")
+    assert not list(fill.loads)
+    assert sorted(b.storage.name for b, _ in one.loads) == ["x0", "x1", "x2"], "each array once"
+    assert {s.buffer.storage.kind for s in (*fill.stores, *one.stores)} == {"output"}
+
+
 @pytest.mark.parametrize("f", [both, rows])
 def test_values(f: Callable[..., Any], rng: np.random.Generator) -> None:
     args = arrays(f, rng)
