@@ -59,6 +59,7 @@ def compile_graph(
     `runtime/blas.py` are there where the code will run; without them large products are generated too. `assemble`:
     False leaves it at LLVM text, for what links it with more."""
     from stager.codegen.arena import plan
+    from stager.codegen.blocks import blocks
     from stager.codegen.fills import hoist_fills
     from stager.codegen.fuse import fuse
     from stager.codegen.inplace import share
@@ -82,6 +83,7 @@ def compile_graph(
     hoist_fills(program)
     inward(program)
     sideways(program, target)
+    blocks(program)
     mark_late(program)
     mark_usual(program)
     clock("fuse")

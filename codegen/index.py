@@ -181,6 +181,9 @@ class Facts:
                 single = isinstance(atom, Apply) and atom.fn == "floordiv" and len(m) == 1 and power == 1
                 if single and isinstance(atom, Apply) and isinstance(atom.b, int) and atom.b > 0:
                     value = floordiv(self._settled(atom.a) if c > 0 else self.maximum(atom.a), atom.b)
+                elif isinstance(atom, Apply) and atom.fn == "min" and c < 0 and len(m) == 1 and power == 1:
+                    ends = [end for end in (self.maximum(atom.a), self.maximum(atom.b)) if isinstance(end, int)]
+                    value = min(ends, default=value)
                 for _ in range(power):
                     factor = factor * value
             out = out + factor

@@ -318,7 +318,7 @@ class Switch:
 @dataclass(slots=True, eq=False)
 class MapLanes:
     """Runs `body` for `size` values of `symbol`, from `first` on in steps, lanes independent of each other. `private`:
-    storages per lane."""
+    storages per lane. `block`: lanes are blocks of so many elements, made of loops over all of them."""
 
     symbol: str
     size: Dim
@@ -329,6 +329,7 @@ class MapLanes:
     first: Dim = 0
     step: int = 1
     also: list[str] = field(default_factory=list)  # further names of the index
+    block: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -450,7 +451,8 @@ def step_lines(step: Any) -> Iterator[str]:
                 yield from _nested(branch)
         case MapLanes():
             where = "" if step.first == 0 and step.step == 1 else f" from {step.first} step {step.step}"
-            yield f"{'parallel ' if step.parallel else ''}map {step.symbol} in {step.size}{where}"
+            of = f": blocks of {step.block}" if step.block else ""
+            yield f"{'parallel ' if step.parallel else ''}map {step.symbol} in {step.size}{where}{of}"
             yield from _nested(step.body)
         case Move():
             yield f"{'swap' if step.swap else 'copy'} {step.target.name} <- {step.source.name}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from stager.codegen.arena import STACK_BYTES
 from stager.codegen.program import (
     Buffer,
     Leaf,
@@ -44,6 +45,11 @@ def describe(program: Program) -> dict[str, Any]:
     return {"kernels": kernels, "copies": copies, "kept": _kept(program)}
 
 
+def _is_large(storage: Storage) -> bool:
+    """Whether it is an array that every thread has on its stack."""
+    return storage.kind == "stack" and isinstance(storage.nbytes, int) and storage.nbytes > STACK_BYTES
+
+
 def _kept(program: Program) -> list[str]:
     """The memory that loops keep for later ones: written in one and read in another alone, like tapes."""
     storages: dict[int, Storage] = {}
@@ -52,7 +58,7 @@ def _kept(program: Program) -> list[str]:
 
     def note(of: dict[int, dict[str, None]], buffers: Iterable[Buffer], loop: str) -> None:
         for b in buffers:
-            if b.storage.kind in ("temp", "heap", "tape"):
+            if b.storage.kind in ("temp", "heap", "tape") or _is_large(b.storage):
                 storages[id(b.storage)] = b.storage
                 of.setdefault(id(b.storage), {})[loop] = None
 
@@ -70,6 +76,8 @@ def _kept(program: Program) -> list[str]:
                 case Routine():
                     note(read, step.inputs, loop)
                     note(written, step.outputs, loop)
+                case MapLanes() if step.block:
+                    visit(step.body, loop)
                 case Loop() | MapLanes():
                     visit(step.body, loop or step.symbol)
                 case While():
@@ -84,7 +92,8 @@ def _kept(program: Program) -> list[str]:
         loops, later = [set(of.get(k, ())) - {""} for of in (written, read)]
         if loops and later and not loops & later:
             where = f"from {', '.join(sorted(loops))} to {', '.join(sorted(later))}"
-            found.append(f"{storage.name}: {storage.nbytes} bytes {where}")
+            each = " per block" if _is_large(storage) else ""
+            found.append(f"{storage.name}: {storage.nbytes} bytes{each} {where}")
     return found
 
 

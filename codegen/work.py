@@ -24,7 +24,7 @@ def body_work(steps: list[Any], facts: Facts) -> float:
             case Loop():
                 turns: Dim = 100
                 if not isinstance(s.lower, Buffer) and not isinstance(s.upper, Buffer):
-                    turns = facts.maximum(s.upper - s.lower)
+                    turns = facts.maximum(floordiv(s.upper - s.lower, s.step))
                 total += guess(turns) * body_work(s.body, facts)
             case MapLanes():
                 total += guess(s.size) * body_work(s.body, facts)
