@@ -68,6 +68,7 @@ def compile_graph(
     from stager.codegen.late import mark_late
     from stager.codegen.lower import lower
     from stager.codegen.module import emit_program
+    from stager.codegen.overwritten import drop_overwritten
     from stager.codegen.rotate import rotate
     from stager.codegen.schedule import schedule
     from stager.codegen.sideways import sideways
@@ -75,6 +76,7 @@ def compile_graph(
 
     clock = _Clock()
     program = lower(graph, name, target, blas=blas)
+    drop_overwritten(program)
     clock("lower")
     fuse(program)
     join(program)
