@@ -33,6 +33,8 @@ IN_ORDER_BYTES = 1 << 22
 """A larger array that is computed from its own neighbours goes through a copy, which threads can share."""
 DEAR = 12
 """A value of at least this weight that has several uses is computed once."""
+REPEATED = 4
+"""The same of a value that a broadcast repeats, where computing it takes reading."""
 
 WEIGHTS = dict.fromkeys(("div", "sqrt", "floordiv", "mod", "fmod", "reciprocal", "rint", "floor", "gcd", "lcm"), 5)
 _DEAR_OPS = """exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh
@@ -155,6 +157,7 @@ class Walk:
         self.users: dict[int, list[int]] = {}
         self.ops: dict[int, int] = {}  # operations of a lazy value, counted as a tree
         self.weight: dict[int, int] = {}
+        self.counted: set[int] = set()  # lazy values that are made of indices and literals alone
         self.kept: dict[int, bool] = {}  # whether later kernels load a value or compute it again, where that was chosen
         self.output_keys = {value_key(v) for v in outputs}
         self.data_symbols: dict[int, list[str]] = {}
@@ -217,6 +220,8 @@ class Walk:
                 ops = 1 + sum(self.ops.get(value_key(a), 0) for a in set(node.args))
                 weight = WEIGHTS.get(node.op.name, 1) + sum(self.weight.get(value_key(a), 0) for a in node.args)
             self.ops[key], self.weight[key] = ops, weight
+            if all(value_key(a) in self.counted for a in node.args):
+                self.counted.add(key)
             self._settle(node)
         elif family == "view":
             self._view(node, key)
@@ -225,6 +230,7 @@ class Walk:
             if node.op.name == "constant":
                 self._constant(node)
             elif node.op.name != "input":
+                self.counted.add(key)
                 self._settle(node)
         else:
             LOWER[node.op.name if node.op.name in LOWER else family](self, node)
@@ -256,7 +262,9 @@ class Walk:
     def _view(self, node: Node, key: int) -> None:
         (x,) = node.args
         xk = value_key(x)
-        dear = self.weight.get(xk, 0) >= 4 and not self._is_memory(x)
+        dear = self.weight.get(xk, 0) >= (DEAR if xk in self.counted else REPEATED) and not self._is_memory(x)
+        if xk in self.counted:
+            self.counted.add(key)
         if node.op.name in ("broadcast", "windows") and dear and x.type.size != node.types[0].size:
             self.realise(x)
         self.ops[key] = self.ops.get(xk, 0)
@@ -316,6 +324,7 @@ class Walk:
 
     def _forget(self, key: int) -> None:
         self.ops[key] = self.weight[key] = 0
+        self.counted.discard(key)
 
     def home_of(self, v: Value) -> Buffer | None:
         """Where a value shall live: its output's memory, unless that holds what somebody still reads."""

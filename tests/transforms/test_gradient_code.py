@@ -162,6 +162,14 @@ def test_gradient_of_layernorm_walks_a_row_four_times() -> None:
     assert filled == [set(), set(), {"sum"}, {"set"}]
 
 
+def test_masks_made_of_indices_are_computed_where_they_are_used() -> None:
+    """An array of pairs that every configuration shares would keep their kernels apart."""
+    program = generate(optimized(*_with_specs("batched lennard_jones"))).program
+    pairs = [s for s in program.storages if s.kind == "temp" and s.nbytes >= 8 * 5 * 24 * 24]
+    assert len(pairs) == 1, "the derivative of the pairs' energies, which is summed over both atoms"
+    assert len([s for s in program.steps if isinstance(s, Nest)]) == 2
+
+
 def test_hessian_is_one_product_with_rows_scaled() -> None:
     graph = optimized(*_with_specs("hessian"))
     found = count(graph)
