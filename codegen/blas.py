@@ -18,7 +18,7 @@ from typing import Any
 from llvmlite import ir
 
 from stager.codegen.declarations import I32, PTR, VOID, Struct, global_data
-from stager.codegen.pool import CONTEXT, POOL_THREADS
+from stager.codegen.pool_state import CONTEXT, POOL_THREADS
 from stager.codegen.structured import Code
 from stager.codegen.target import Target
 

@@ -390,12 +390,9 @@ class _Region:
 
         stage = p.leaf.stage
         for n, i in enumerate(stage.body):
-            if i.op == "load":
-                stage.body[n] = _like(i, (i.data[0], placed(*i.data)))
-            elif i.op == "index":
-                stage.body[n] = _like(i, moved(i.data))
-            elif i.op in ("floordiv", "mod"):
-                stage.body[n] = _like(i, (moved(i.data[0]), i.data[1]))
+            if (at := i.position) is not None:
+                here = placed(i.data[0], at) if i.op == "load" else moved(at)
+                stage.body[n] = _like(i, i.at(here))
         for s in stage.stores:
             s.at = placed(s.buffer, s.at)
         for r in stage.reductions:

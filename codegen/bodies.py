@@ -18,32 +18,7 @@ def rename(s: Stage, mapping: dict[int, int]) -> None:
     """The variables of a stage replaced by those of its group."""
     if all(a == v for a, v in mapping.items()):
         return
-    for i in s.body:
-        _rename_instr(i, mapping, 0)
-    for st in s.stores:
-        st.at = st.at.rename(mapping)
-    for r in s.reductions:
-        r.at = r.at.rename(mapping)
-        if r.index is not None:
-            r.index = r.index.rename(mapping)
-
-
-def _rename_instr(i: Instr, mapping: dict[int, int], shift: int) -> None:
-    if i.op == "load":
-        i.data = (i.data[0], _moved(i.data[1], mapping, shift))
-    elif i.op == "index":
-        i.data = _moved(i.data, mapping, shift)
-    elif i.op in ("floordiv", "mod"):
-        i.data = (_moved(i.data[0], mapping, shift), i.data[1])
-
-
-def _moved(at: Ix, mapping: dict[int, int], shift: int) -> Ix:
-    if shift and at.is_dynamic:
-        mapping = dict(mapping)
-        for v, _ in at.terms:
-            if v >= DYNAMIC:
-                mapping[v] = v + shift
-    return at.rename(mapping)
+    s.move(lambda at: at.rename(mapping))
 
 
 def append_body(
@@ -60,9 +35,7 @@ def append_body(
     for i in s.body:
         args = tuple(place[a] for a in i.args) if i.args else ()
         data = i.data
-        dynamic = i.op in ("load", "index", "floordiv", "mod")
-        if dynamic:
-            ix = data[1] if i.op == "load" else data if i.op == "index" else data[0]
+        if (ix := i.position) is not None:
             if not identity or ix.is_dynamic:
                 full = mapping
                 if ix.is_dynamic:
@@ -71,7 +44,7 @@ def append_body(
                         if v >= DYNAMIC:
                             full[v] = DYNAMIC + place[v - DYNAMIC]
                 ix = ix.rename(full)
-                data = (data[0], ix) if i.op == "load" else ix if i.op == "index" else (ix, data[1])
+                data = i.at(ix)
             if i.op == "load":
                 found = stored.get((id(data[0].storage), ix))
                 if found is not None:

@@ -6,9 +6,6 @@ where a step along one moves every position as far as a whole run along the othe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from stager.codegen.index import Ix
 from stager.codegen.program import LoopAxis, Nest, Stage
 
 
@@ -22,7 +19,7 @@ def collapse(nest: Nest) -> None:
 
 
 def _collapse(loops: list[LoopAxis], stages: list[Stage]) -> None:
-    positions = [ix for s in stages for ix in _positions(s)]
+    positions = [ix for s in stages for ix in s.positions]
     ordered = any(s.folds for s in stages)
     again = True
     while again and len(loops) > 1:
@@ -35,43 +32,14 @@ def _collapse(loops: list[LoopAxis], stages: list[Stage]) -> None:
                     _drop(stages, a.var)
                     b.extent = a.extent * b.extent
                     loops.remove(a)
-                    positions = [ix for s in stages for ix in _positions(s)]
+                    positions = [ix for s in stages for ix in s.positions]
                     again = True
                     break
             if again:
                 break
 
 
-def _positions(s: Stage) -> Iterable[Ix]:
-    for i in s.body:
-        if i.op == "load":
-            yield i.data[1]
-        elif i.op == "index":
-            yield i.data
-        elif i.op in ("floordiv", "mod"):
-            yield i.data[0]
-    for st in s.stores:
-        yield st.at
-    for r in s.reductions:
-        yield r.at
-        if r.index is not None:
-            yield r.index
-
-
 def _drop(stages: list[Stage], var: int) -> None:
     """Removes a variable's terms: another variable takes its part."""
-    gone = (var,)
     for s in stages:
-        for i in s.body:
-            if i.op == "load":
-                i.data = (i.data[0], i.data[1].without(gone))
-            elif i.op == "index":
-                i.data = i.data.without(gone)
-            elif i.op in ("floordiv", "mod"):
-                i.data = (i.data[0].without(gone), i.data[1])
-        for st in s.stores:
-            st.at = st.at.without(gone)
-        for r in s.reductions:
-            r.at = r.at.without(gone)
-            if r.index is not None:
-                r.index = r.index.without(gone)
+        s.move(lambda at: at.without((var,)))

@@ -1,7 +1,7 @@
 """Why an update does not happen in place: the copies that remain, in words, for `explain`.
 
 An update writes into the buffer of its operand when nobody needs the old content any more and the memory may be
-written (`Walk.take`). Where that fails the whole operand is copied first; this module names the reason. It decides
+written (`Placement.take`). Where that fails the whole operand is copied first; this module names the reason. It decides
 nothing.
 """
 
@@ -14,10 +14,10 @@ from stager.codegen.pull import value_key
 from stager.ir.graph import Node, Value
 
 if TYPE_CHECKING:
-    from stager.codegen.lower import Walk
+    from stager.codegen.placement import Placement
 
 
-def copy_text(w: Walk, base: Value, node: Node, found: Buffer, target: Buffer) -> str:
+def copy_text(w: Placement, base: Value, node: Node, found: Buffer, target: Buffer) -> str:
     """The line of `explain` for a copy of `base` that `node` updates."""
     where = f" at {node.loc}" if node.loc is not None else ""
     return f"copy {target.name} <- {found.name} ({target.storage.nbytes} bytes) for {node.op.name}{where}: " + (
@@ -25,7 +25,7 @@ def copy_text(w: Walk, base: Value, node: Node, found: Buffer, target: Buffer) -
     )
 
 
-def _why(w: Walk, base: Value, found: Buffer) -> str:
+def _why(w: Placement, base: Value, found: Buffer) -> str:
     key = value_key(base)
     later = [w.nodes[i] for i in w.users.get(key, ()) if i > w.now]
     if key in w.output_keys:

@@ -13,7 +13,8 @@ import numpy as np
 
 from stager.codegen.around import take_around
 from stager.codegen.index import DYNAMIC, Ix
-from stager.codegen.lower import DEAR, LOWER, Walk, loads_of
+from stager.codegen.lower import DEAR, LOWER, Walk
+from stager.codegen.placement import loads_of
 from stager.codegen.program import Buffer, Reduction, Store
 from stager.codegen.pull import StageBuilder, diagonal_index, value_key
 from stager.ir.dims import Dim, Expr

@@ -23,16 +23,14 @@ from dataclasses import replace
 from typing import Any
 
 from stager.codegen.bodies import added_weight, append_body, rename
-from stager.codegen.column_sums import Partial, Pieces, across_rows, divided, filling, may_ride, rows_of_piece
+from stager.codegen.column_sums import Pieces, across_rows, divided, may_ride, rows_of_piece
 from stager.codegen.contract import contract
+from stager.codegen.groups import Group, Piece
 from stager.codegen.index import DYNAMIC, Facts, Ix
 from stager.codegen.program import (
     Axis,
-    Leaf,
     Loop,
-    LoopAxis,
     MapLanes,
-    Nest,
     Program,
     Stage,
     Switch,
@@ -52,67 +50,6 @@ def fuse(program: Program) -> None:
     contract(program)
 
 
-class _Group:
-    """A nest under construction."""
-
-    __slots__ = ("axes", "fixed", "leaves", "outer", "partials", "pieces", "reads", "writes")
-
-    def __init__(self, s: Stage) -> None:
-        self.axes: dict[int, Axis] = dict(enumerate(s.axes))
-        self.outer: list[int] = []
-        self.fixed = False  # outer is decided: there are several leaves
-        self.leaves: list[_Piece] = [_Piece(s, list(range(len(s.axes))))]
-        self.pieces: Pieces | None = None
-        self.partials: list[Partial] = []
-        self.reads = s.reads()
-        self.writes = s.writes()
-
-    def add_axis(self, a: Axis) -> int:
-        v = len(self.axes)
-        self.axes[v] = a
-        return v
-
-    def nest(self) -> Nest:
-        axes = self.axes
-        outer = [LoopAxis(v, axes[v].extent) for v in self.outer]
-        leaves = []
-        for p in self.leaves:
-            reduced = p.reduced
-            leaves.append(Leaf([LoopAxis(v, axes[v].extent, v in reduced) for v in p.own], p.stage))
-        if self.pieces is None:
-            return Nest(outer, leaves)
-        first = []
-        for x in self.partials:
-            first.append(filling(x, self.pieces.var, len(axes)))
-            for loop in first[-1].loops:
-                self.add_axis(Axis(loop.extent))
-        return Nest(outer, leaves, rows=self.pieces.rows, piece=self.pieces.var, first=first)
-
-
-class _Piece:
-    """A leaf under construction: a stage whose variables are the group's."""
-
-    __slots__ = ("accesses", "own", "reads", "reduced", "stage", "writes")
-
-    def __init__(self, stage: Stage, own: list[int]) -> None:
-        self.stage = stage
-        self.own = own
-        self.reduced = {v for v, a in enumerate(stage.axes) if a.reduce} if stage.reductions else set()
-        self.refresh()
-
-    def refresh(self) -> None:
-        s = self.stage
-        self.reads = s.reads()
-        self.writes = s.writes()
-        self.accesses: dict[int, list[tuple[Ix, str]]] = {}
-        for b, at in s.loads:
-            self.accesses.setdefault(id(b.storage), []).append((at, "load"))
-        for st in s.stores:
-            self.accesses.setdefault(id(st.buffer.storage), []).append((st.at, "store"))
-        for r in s.reductions:
-            self.accesses.setdefault(id(r.buffer.storage), []).append((r.at, "reduce"))
-
-
 class _Fuser:
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -122,7 +59,7 @@ class _Fuser:
 
     def steps(self, steps: list[Any]) -> list[Any]:
         out: list[Any] = []
-        groups: list[_Group] = []
+        groups: list[Group] = []
         for s in steps:
             if isinstance(s, Stage):
                 self.place(s, groups)
@@ -142,7 +79,7 @@ class _Fuser:
         out.extend(g.nest() for g in groups)
         return out
 
-    def place(self, s: Stage, groups: list[_Group]) -> None:
+    def place(self, s: Stage, groups: list[Group]) -> None:
         """Puts a stage where it belongs, now or when something needs it."""
         reads, writes = s.reads(), s.writes()
         for n in range(len(self.waiting) - 1, -1, -1):
@@ -155,13 +92,13 @@ class _Fuser:
         else:
             self.put(s, groups)
 
-    def place_waiting(self, groups: list[_Group], count: int | None = None) -> None:
+    def place_waiting(self, groups: list[Group], count: int | None = None) -> None:
         """The first `count` stages that wait, or all."""
         ready, self.waiting = self.waiting[:count], [] if count is None else self.waiting[count:]
         for s in ready:
             self.put(s, groups)
 
-    def put(self, s: Stage, groups: list[_Group]) -> None:
+    def put(self, s: Stage, groups: list[Group]) -> None:
         """Puts a stage into the latest nest that takes it, or into a new one."""
         if not s.sequential:
             reads, writes = s.reads(), s.writes()
@@ -177,9 +114,9 @@ class _Fuser:
                     break
         elif self.put_in_order(s, groups):
             return
-        groups.append(_Group(s))
+        groups.append(Group(s))
 
-    def put_in_order(self, s: Stage, groups: list[_Group]) -> bool:
+    def put_in_order(self, s: Stage, groups: list[Group]) -> bool:
         """Puts a scatter into the latest nest that takes it and that could stand behind those after it."""
         for n in range(len(groups) - 1, max(len(groups) - WINDOW, 0) - 1, -1):
             g, later = groups[n], groups[n + 1 :]
@@ -194,7 +131,7 @@ class _Fuser:
 
     # -- joining -----------------------------------------------------------------------------------------------------
 
-    def join(self, s: Stage, g: _Group, depends: bool) -> bool:
+    def join(self, s: Stage, g: Group, depends: bool) -> bool:
         reads, writes = s.reads(), s.writes()
         last = -1  # the last leaf that s must come after
         for k, p in enumerate(g.leaves):
@@ -209,7 +146,7 @@ class _Fuser:
                     return True
         return depends and self.share_outer(s, g)
 
-    def join_in_order(self, s: Stage, g: _Group) -> bool:
+    def join_in_order(self, s: Stage, g: Group) -> bool:
         """Adds a scatter to the loop over its positions that has just read what they point to. Lanes gain little there,
         and the positions are read and checked once."""
         (p, *more), x = g.leaves, g.leaves[0].stage
@@ -225,7 +162,7 @@ class _Fuser:
         x.sequential = True
         return True
 
-    def akin(self, s: Stage, p: _Piece) -> bool:
+    def akin(self, s: Stage, p: Piece) -> bool:
         """Whether independent computations are worth one loop: they read the same data, or are tiny."""
         mine = s.reads()
         if mine & p.reads:
@@ -237,7 +174,7 @@ class _Fuser:
             size *= a.extent
         return size <= 64 or (not mine and not p.reads)
 
-    def same_axes(self, s: Stage, p: _Piece, g: _Group) -> dict[int, int] | None:
+    def same_axes(self, s: Stage, p: Piece, g: Group) -> dict[int, int] | None:
         """Axes of s -> variables of the leaf, one to one."""
         variables = g.outer + p.own
         if len(s.axes) != len(variables):
@@ -260,7 +197,7 @@ class _Fuser:
             return None
         return mapping
 
-    def correspond(self, s: Stage, pieces: Iterable[_Piece], g: _Group) -> dict[int, int]:
+    def correspond(self, s: Stage, pieces: Iterable[Piece], g: Group) -> dict[int, int]:
         """Axes of s that move the same bytes in a common buffer as a variable of the pieces."""
         mapping: dict[int, int] = {}
         used: set[int] = set()
@@ -283,7 +220,7 @@ class _Fuser:
                                     break
         return mapping
 
-    def merge(self, s: Stage, g: _Group, k: int, mapping: dict[int, int]) -> bool:
+    def merge(self, s: Stage, g: Group, k: int, mapping: dict[int, int]) -> bool:
         """Adds s to leaf k: its body is appended, loads of what the leaf stores become the stored values."""
         p = g.leaves[k]
         target = p.stage
@@ -327,7 +264,7 @@ class _Fuser:
         p.refresh()
         return True
 
-    def share_outer(self, s: Stage, g: _Group) -> bool:
+    def share_outer(self, s: Stage, g: Group) -> bool:
         """Adds s as a new leaf inside the outer loops of a nest that it depends on."""
         mapping = self.correspond_writes(s, g)
         mapping = {a: v for a, v in mapping.items() if not s.axes[a].reduce}
@@ -361,14 +298,14 @@ class _Fuser:
             g.fixed = True
             g.leaves[0].own = [v for v in g.leaves[0].own if v not in candidates]
         rename(s, full)
-        piece = _Piece(s, own)
+        piece = Piece(s, own)
         piece.reduced = {full[a] for a, axis in enumerate(s.axes) if axis.reduce}
         g.leaves.append(piece)
         return True
 
     # -- reductions over the shared loops ----------------------------------------------------------------------------
 
-    def ride(self, s: Stage, g: _Group, groups: list[_Group]) -> bool:
+    def ride(self, s: Stage, g: Group, groups: list[Group]) -> bool:
         """Adds a reduction over the rows of a nest that reads the same data; its total is a stage of its own."""
         if not may_ride(s) or not s.reads() & (g.reads | g.writes):
             return False
@@ -398,10 +335,10 @@ class _Fuser:
         g.partials.append(partial)
         g.reads |= s.reads()
         g.writes.add(id(partial.storage))
-        groups.append(_Group(partial.total))
+        groups.append(Group(partial.total))
         return True
 
-    def add_row(self, s: Stage, g: _Group, shared: dict[int, int], mine: dict[int, int]) -> None:
+    def add_row(self, s: Stage, g: Group, shared: dict[int, int], mine: dict[int, int]) -> None:
         """Puts a stage into the leaf over the same points of a row that computes most of it already, else into one of
         its own. Of several it takes one that fills no array: stores into the cache wait behind those that miss it."""
         own = [a for a in range(len(s.axes)) if a not in shared]
@@ -421,11 +358,11 @@ class _Fuser:
         for a in own:
             full[a] = g.add_axis(s.axes[a])
         rename(s, full)
-        piece = _Piece(s, [full[a] for a in own])
+        piece = Piece(s, [full[a] for a in own])
         piece.reduced = {full[a] for a in own if s.axes[a].reduce}
         g.leaves.append(piece)
 
-    def points_of_row(self, s: Stage, g: _Group, k: int, known: dict[int, int]) -> dict[int, int] | None:
+    def points_of_row(self, s: Stage, g: Group, k: int, known: dict[int, int]) -> dict[int, int] | None:
         """The axes of s as variables of leaf k, where both run over the same points and read the same data."""
         p = g.leaves[k]
         rest = [a for a in range(len(s.axes)) if a not in known]
@@ -444,10 +381,10 @@ class _Fuser:
             return None
         return full
 
-    def correspond_writes(self, s: Stage, g: _Group) -> dict[int, int]:
+    def correspond_writes(self, s: Stage, g: Group) -> dict[int, int]:
         return self.correspond(s, g.leaves, g)
 
-    def worth(self, s: Stage, g: _Group, outer: list[int]) -> bool:
+    def worth(self, s: Stage, g: Group, outer: list[int]) -> bool:
         """Sharing loops pays when a row of work remains inside, or a reduction's result stays in a register."""
         if g.fixed:
             return True
@@ -463,7 +400,7 @@ class _Fuser:
         return inside >= 4
 
     def aligned(
-        self, s: Stage, g: _Group, leaves: list[_Piece], mapping: dict[int, int], outer: set[int] | None = None
+        self, s: Stage, g: Group, leaves: list[Piece], mapping: dict[int, int], outer: set[int] | None = None
     ) -> bool:
         """Whether s and the leaves, where they touch the same storage, stay in the slab of one outer point."""
         shared = set(g.outer) if outer is None else outer
@@ -484,7 +421,7 @@ class _Fuser:
                             return False
         return True
 
-    def _same_slab(self, s: Stage, at: Ix, mapping: dict[int, int], g: _Group, other: Ix, shared: set[int]) -> bool:
+    def _same_slab(self, s: Stage, at: Ix, mapping: dict[int, int], g: Group, other: Ix, shared: set[int]) -> bool:
         """At one point of the shared variables, `at` (in s) and `other` (in g) fall into one block of bytes that
         no other point's accesses touch."""
         if at.is_dynamic or other.is_dynamic:
@@ -530,7 +467,7 @@ class _Fuser:
             span = span + _abs(steps[v]) * (g.axes[v].extent - 1)
         return True
 
-    def _columns(self, steps: dict[int, Dim], g: _Group, inner: list[tuple[int, Dim]], apart: Dim) -> bool:
+    def _columns(self, steps: dict[int, Dim], g: Group, inner: list[tuple[int, Dim]], apart: Dim) -> bool:
         """Whether the shared variables stay between the steps of all others: each point then is a column of its own."""
         coefs = [c for _, c in inner]
         if not coefs:

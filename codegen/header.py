@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from stager.codegen.c_interface import ERRORS, MOST_SIZE, Function, Parameter
 from stager.codegen.library import exported_cpu, exported_pool, uses_pool
-from stager.codegen.pool import POOL_SET_THREADS, POOL_STOP
+from stager.codegen.pool_state import POOL_SET_THREADS, POOL_STOP
 from stager.codegen.target import Target
 from stager.ir.abi import ABI_VERSION, ARENA_ALIGN
 from stager.ir.dims import Dim, contiguous_strides, evaluate, is_static, symbol, symbols_of

@@ -29,7 +29,7 @@ from stager.codegen.program import (
     Switch,
     While,
 )
-from stager.codegen.turns import Turns, free_variable, positions
+from stager.codegen.turns import Turns, free_variable
 from stager.ir.dims import Dim, product
 
 
@@ -184,7 +184,7 @@ class _Leaf:
             return False
         if self.turns.follows(tuple(a.extent for a in self.leaf.loops)) or any(i.op == "bound" for i in stage.body):
             return False
-        return all(s.combine == "set" for s in stage.stores) and not any(at.is_dynamic for at in positions(stage))
+        return all(s.combine == "set" for s in stage.stores) and not any(at.is_dynamic for at in stage.positions)
 
     def _is_fresh(self, at: Ix) -> bool:
         """Whether every turn reads other memory than the turns before."""

@@ -15,7 +15,7 @@ from stager.codegen.c_entry import emit_entry
 from stager.codegen.c_interface import Function
 from stager.codegen.cpu import emit_cpu
 from stager.codegen.declarations import I64, bytes_data, const
-from stager.codegen.pool import POOL_SET_THREADS, POOL_STOP
+from stager.codegen.pool_state import POOL_SET_THREADS, POOL_STOP
 from stager.codegen.products import PRODUCTS
 from stager.codegen.target import Target
 from stager.codegen.variants import emit_chosen

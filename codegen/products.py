@@ -19,7 +19,7 @@ from llvmlite import ir
 
 from stager.codegen.blas import BLAS_ENTER, BLAS_LEAVE
 from stager.codegen.declarations import F32, F64, I32, I64, PTR, VOID, Struct, const
-from stager.codegen.pool import CONTEXT
+from stager.codegen.pool_state import CONTEXT
 from stager.codegen.structured import Code
 from stager.codegen.target import Target
 from stager.ir.abi import PARALLEL_FOR, STATUS_SIZE

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from stager.codegen.index import DYNAMIC, Ix
+from stager.codegen.index import Ix
 from stager.ir.dims import Dim, contiguous_strides, product
 from stager.ir.dtypes import DType
 from stager.ir.graph import Node
@@ -92,15 +92,37 @@ class Instr:
         self.data = data
         self.usual: int | None = None
 
+    @property
+    def position(self) -> Ix | None:
+        """The position that the instruction holds."""
+        at: Ix | None = None
+        match self.op:
+            case "load":
+                at = self.data[1]
+            case "index":
+                at = self.data
+            case "floordiv" | "mod":
+                at = self.data[0]
+        return at
+
+    def at(self, position: Ix) -> Any:
+        """The data of the instruction with another position."""
+        match self.op:
+            case "load":
+                return self.data[0], position
+            case "floordiv" | "mod":
+                return position, self.data[1]
+        return position
+
+    def move(self, f: Callable[[Ix], Ix]) -> None:
+        """Replaces the position, where there is one."""
+        if (at := self.position) is not None:
+            self.data = self.at(f(at))
+
     def variables(self) -> tuple[int, ...]:
-        """The axes and dynamic variables that the instruction's positions mention."""
-        if self.op == "load":
-            return tuple(v for v, _ in self.data[1].terms)
-        if self.op == "index":
-            return tuple(v for v, _ in self.data.terms)
-        if self.op in ("floordiv", "mod"):
-            return tuple(v for v, _ in self.data[0].terms)
-        return ()
+        """The axes and dynamic variables that the instruction's position mentions."""
+        at = self.position
+        return () if at is None else tuple(v for v, _ in at.terms)
 
 
 @dataclass(slots=True, eq=False)
@@ -161,6 +183,21 @@ class Stage:
         return (i.data for i in self.body if i.op == "load")
 
     @property
+    def positions(self) -> list[Ix]:
+        """All positions that the stage holds."""
+        held = [at for i in self.body if (at := i.position) is not None]
+        held += [s.at for s in self.stores]
+        for r in self.reductions:
+            held += [r.at] if r.index is None else [r.at, r.index]
+        return held
+
+    def move(self, f: Callable[[Ix], Ix]) -> None:
+        """Replaces every position."""
+        for i in self.body:
+            i.move(f)
+        move_results(self.stores, self.reductions, f)
+
+    @property
     def in_order(self) -> bool:
         """Whether it is sequential only because it reads neighbours of what it writes: lanes may run side by side."""
         stores = self.stores
@@ -186,6 +223,16 @@ class Stage:
     def folds(self) -> bool:
         """Whether the reduce axes have an order."""
         return any(r.kind == "fold" for r in self.reductions)
+
+
+def move_results(stores: list[Store], reductions: list[Reduction], f: Callable[[Ix], Ix]) -> None:
+    """Replaces the positions that results go to."""
+    for s in stores:
+        s.at = f(s.at)
+    for r in reductions:
+        r.at = f(r.at)
+        if r.index is not None:
+            r.index = f(r.index)
 
 
 @dataclass(slots=True, eq=False)
@@ -399,140 +446,9 @@ class Program:
         return found
 
     def __str__(self) -> str:
-        return "\n".join(_program_lines(self))
+        from stager.codegen.listing import program_lines
 
-
-# -- printing --------------------------------------------------------------------------------------------------------
-
-_AXIS_NAMES = "ijklmnpqr"
-
-
-def variable_name(v: int) -> str:
-    """`i`, `j`, … for axes, `%3` for an instruction."""
-    if v >= DYNAMIC:
-        return f"%{v - DYNAMIC}"
-    return _AXIS_NAMES[v] if v < len(_AXIS_NAMES) else f"i{v}"
-
-
-def _program_lines(p: Program) -> Iterator[str]:
-    ins = ", ".join(map(repr, p.inputs))
-    outs = ", ".join(map(repr, p.outputs))
-    yield f"program {p.name}({ins}) -> ({outs})"
-    for s in p.storages:
-        where = f"arena+{s.offset}" if s.offset is not None else s.kind
-        yield f"  {s.name}: {s.nbytes} bytes, {where}"
-    for step in p.steps:
-        yield from ("  " + line for line in step_lines(step))
-
-
-def step_lines(step: Any) -> Iterator[str]:
-    """One step as text, without indentation."""
-    match step:
-        case Stage():
-            yield f"stage {step.label}"
-            yield from _body_lines(step)
-        case Nest():
-            yield from _nest_lines(step)
-        case Loop():
-            yield f"for {step.symbol} in {_scalar(step.lower)}..{_scalar(step.upper)}" + (
-                f" step {step.step}" if step.step != 1 else ""
-            )
-            yield from _nested(step.body)
-        case While():
-            yield "while"
-            yield from _nested(step.test)
-            growing = "".join(f", {tape.storage.name} grows" for tape in step.tapes)
-            yield f"do (while {step.condition.name}{growing})"
-            yield from _nested(step.body)
-        case Switch():
-            yield f"switch {_scalar(step.index)}"
-            for i, branch in enumerate(step.branches):
-                yield f"case {i}"
-                yield from _nested(branch)
-        case MapLanes():
-            where = "" if step.first == 0 and step.step == 1 else f" from {step.first} step {step.step}"
-            of = f": blocks of {step.block}" if step.block else ""
-            yield f"{'parallel ' if step.parallel else ''}map {step.symbol} in {step.size}{where}{of}"
-            yield from _nested(step.body)
-        case Move():
-            yield f"{'swap' if step.swap else 'copy'} {step.target.name} <- {step.source.name}"
-        case Allocate():
-            yield f"allocate {step.buffer!r}"
-        case Read():
-            yield f"{step.name} = {step.source.name}"
-        case Check():
-            yield f"check {step.ok.name}: {step.exception}({step.text!r})"
-        case Routine():
-            ins, outs = (", ".join(b.name for b in bs) for bs in (step.inputs, step.outputs))
-            yield f"{outs} = {step.name}({ins})"
-
-
-def _nested(steps: list[Any]) -> Iterator[str]:
-    for s in steps:
-        yield from ("  " + line for line in step_lines(s))
-
-
-def _scalar(s: Scalar) -> str:
-    return s.name if isinstance(s, Buffer) else str(s)
-
-
-def _nest_lines(n: Nest) -> Iterator[str]:
-    head = "parallel " if n.parallel else ""
-    if n.piece is not None:
-        head += f"{variable_name(n.piece)}: pieces of {n.rows}; "
-    rows = [s.name for s, _ in n.scratch.values()]
-    loops = " ".join(_loop_text(a, n.block if n.block and a is n.outer[-1] else 0) for a in n.outer)
-    yield f"{n.name}: {head}{loops}".rstrip() + (f" (per point: {', '.join(rows)})" if rows else "")
-    for leaf in (*n.first, *n.leaves):
-        marks = ""
-        if leaf.vector is not None:
-            marks = f" vector {variable_name(leaf.vector)}" + (f" x{leaf.unroll}" if leaf.unroll > 1 else "")
-            marks += f" transposing {variable_name(leaf.jam)}" if leaf.jam is not None else ""
-            marks += " late" if leaf.late else ""
-        marks += " descending" if leaf.stage.descending else ""
-        yield f"  loop {' '.join(_loop_text(a) for a in leaf.loops)}".rstrip() + marks
-        yield from ("  " + line for line in _body_lines(leaf.stage))
-
-
-def _loop_text(a: LoopAxis, block: int = 0) -> str:
-    by = f" by {block or a.tile}" if block or a.tile else ""
-    return f"{variable_name(a.var)}<{a.extent}{by}{' reduce' if a.reduce else ''}"
-
-
-def _body_lines(s: Stage) -> Iterator[str]:
-    for n, i in enumerate(s.body):
-        yield f"  %{n} = {instr_text(i)}"
-    for st in s.stores:
-        how = "=" if st.combine == "set" else f"{st.combine}="
-        yield f"  {st.buffer.name}[{st.at.text(variable_name)}] {how} %{st.value}"
-    for r in s.reductions:
-        how = "=" if r.combine == "set" else f"{r.combine}="
-        first = "" if r.first is None else f" from {r.first}"
-        yield f"  {r.buffer.name}[{r.at.text(variable_name)}] {how} {r.kind} %{r.value}{first}"
-
-
-def instr_text(i: Instr) -> str:
-    """The right-hand side of an instruction."""
-    args = ", ".join(f"%{a}" for a in i.args)
-    match i.op:
-        case "load":
-            return f"{i.data[0].name}[{i.data[1].text(variable_name)}]"
-        case "const":
-            return f"{i.dtype} {i.data}"
-        case "index":
-            return f"{i.dtype} {i.data.text(variable_name)}"
-        case "floordiv" | "mod":
-            return f"{i.op} {i.data[0].text(variable_name)}, {i.data[1]}"
-        case "carry":
-            return f"carry {i.data}"
-        case "bound":
-            return f"bound {args} < {i.data[0]} ({i.data[2]})"
-        case "apply":
-            node = i.data
-            params = "".join(f" {k}={v}" for k, v in node.params.items())
-            guess = "" if i.usual is None else f" (usually %{i.args[i.usual]})"
-            return f"{node.op.name} {args}{params}{guess}"
-    return f"{i.op} {args}"
+        return "\n".join(program_lines(self))
 
 
 def walk(steps: list[Any], visit: Callable[[Any], None]) -> None:

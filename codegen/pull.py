@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stager.codegen.index import DYNAMIC, Ix, linear, variable
-from stager.codegen.program import Axis, Buffer, Instr, Reduction, Stage, Store
+from stager.codegen.program import Axis, Buffer, Instr, Reduction, Stage, Store, move_results
 from stager.ir.dims import Dim, Expr, contiguous_strides, product
 from stager.ir.dims import floordiv as dim_floordiv
 from stager.ir.dims import mod as dim_mod
@@ -405,18 +405,8 @@ class StageBuilder:
         moved[axis] = Ix(0, tuple(sorted(((axis, by), (axis + 1, 1)))))
         self._unique.clear()
         for i in self.body:
-            if i.op == "load":
-                i.data = (i.data[0], i.data[1].replace(moved))
-            elif i.op == "index":
-                i.data = i.data.replace(moved)
-            elif i.op in ("floordiv", "mod"):
-                i.data = (i.data[0].replace(moved), i.data[1])
-        for s in self.stores:
-            s.at = s.at.replace(moved)
-        for r in self.reductions:
-            r.at = r.at.replace(moved)
-            if r.index is not None:
-                r.index = r.index.replace(moved)
+            i.move(lambda at: at.replace(moved))
+        move_results(self.stores, self.reductions, lambda at: at.replace(moved))
         # what the split made affine is dissolved into the positions that use it
         dissolved: dict[int, Ix] = {}
         for n, i in enumerate(self.body):
@@ -431,12 +421,8 @@ class StageBuilder:
                     i.data = (inner, i.data[1])
         if dissolved:
             for i in self.body:
-                if i.op == "load":
-                    i.data = (i.data[0], i.data[1].replace(dissolved))
-                elif i.op == "index":
-                    i.data = i.data.replace(dissolved)
-            for s in self.stores:
-                s.at = s.at.replace(dissolved)
+                i.move(lambda at: at.replace(dissolved))
+            move_results(self.stores, self.reductions, lambda at: at.replace(dissolved))
 
 
 VIEWS: dict[str, Callable[[StageBuilder, Node, Index], Index]] = {

@@ -34,7 +34,7 @@ from stager.codegen.program import (
     walk,
 )
 from stager.codegen.target import Target
-from stager.codegen.turns import Turns, free_variable, positions
+from stager.codegen.turns import Turns, free_variable
 
 
 def sideways(program: Program, target: Target) -> None:
@@ -95,7 +95,7 @@ def _is_plain(stage: Stage) -> bool:
     """Whether a stage may run for many turns at once, as far as it alone decides."""
     if stage.sequential or any(i.op == "bound" for i in stage.body) or any(s.combine != "set" for s in stage.stores):
         return False
-    return not any(at.is_dynamic for at in positions(stage))
+    return not any(at.is_dynamic for at in stage.positions)
 
 
 def _own(loop: Loop, program: Program) -> dict[int, Storage]:

@@ -92,9 +92,4 @@ def _split(stage: Stage, var: int, inner: int, few: int) -> None:
         return Ix(at.const, tuple(sorted([*others, (var, c * few), (inner, c)])))
 
     for i in stage.body:
-        if i.op == "load":
-            i.data = (i.data[0], split(i.data[1]))
-        elif i.op == "index":
-            i.data = split(i.data)
-        elif i.op in ("floordiv", "mod"):
-            i.data = (split(i.data[0]), i.data[1])
+        i.move(split)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from stager.codegen.index import DYNAMIC, Facts, Ix
-from stager.codegen.program import Buffer, Instr, Leaf, Loop, Read, Stage
+from stager.codegen.program import Buffer, Instr, Leaf, Loop, Read
 from stager.ir.dims import Dim, dim_max, floordiv, substitute, symbol, symbols_of
 
 
@@ -62,16 +62,11 @@ class Turns:
 
     def instr(self, i: Instr, var: int) -> Instr | None:
         """An instruction over the axis of turns."""
+        if (at := i.position) is not None:
+            new = self.at(at, var)
+            divided = i.op in ("floordiv", "mod") and self.follows(i.data[1])
+            return None if new is None or divided else Instr(i.op, i.dtype, i.args, i.at(new))
         match i.op:
-            case "load":
-                at = self.at(i.data[1], var)
-                return None if at is None else Instr(i.op, i.dtype, i.args, (i.data[0], at))
-            case "index":
-                at = self.at(i.data, var)
-                return None if at is None else Instr(i.op, i.dtype, i.args, at)
-            case "floordiv" | "mod":
-                at = self.at(i.data[0], var)
-                return None if at is None or self.follows(i.data[1]) else Instr(i.op, i.dtype, i.args, (at, i.data[1]))
             case "apply" if self.follows(tuple(i.data.params.values())):
                 return None
             case "bound" if self.follows(i.data[0]):
@@ -79,21 +74,8 @@ class Turns:
         return i
 
 
-def positions(stage: Stage) -> list[Ix]:
-    """All positions of a stage."""
-    out: list[Ix] = []
-    for i in stage.body:
-        if i.op == "load":
-            out.append(i.data[1])
-        elif i.op == "index":
-            out.append(i.data)
-        elif i.op in ("floordiv", "mod"):
-            out.append(i.data[0])
-    return [*out, *(s.at for s in stage.stores), *(r.at for r in stage.reductions)]
-
-
 def free_variable(leaves: list[Leaf]) -> int:
     """A variable that no leaf has."""
     used = [a.var for x in leaves for a in x.loops]
-    used += [v for x in leaves for at in positions(x.stage) for v, _ in at.terms if v < DYNAMIC]
+    used += [v for x in leaves for at in x.stage.positions for v, _ in at.terms if v < DYNAMIC]
     return 1 + max(used, default=-1)
