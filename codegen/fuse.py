@@ -40,7 +40,7 @@ from stager.ir.dims import Dim, Expr, mod
 
 MAX_BODY = 300
 """Operations in one fused leaf."""
-WINDOW = 12
+WINDOW = 24
 """How many nests back a stage looks for company."""
 
 

@@ -3,13 +3,16 @@
 The transpose of a stencil is a sum of arrays that are zero but for a large part each: `0; [1:-1] = a` plus
 `0; [2:] = b` plus …, and every term would be filled with zeros, written and read again. Here the last axis is cut where
 a part begins or ends. Inside a piece a term is a slice of its part or of what surrounds it; along the other axes it is
-read at a clipped position and selected. So the sum is one loop over contiguous rows. The terms are added in the same
-order, zeros included: every bit stays.
+read at a clipped position and selected. Large arrays fall apart along these too, into an interior where no term asks
+anything, and slabs beside it. So the sum is loops over contiguous rows. The terms are added in the same order, zeros
+included: every bit stays.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
 
 from stager.ir.core_ops import fill_op
 from stager.ir.dtypes import b1, i64
@@ -21,6 +24,9 @@ from stager.ir.types import Type
 TERMS = 24  # of one sum
 PIECES = 9
 SHORTEST = 16  # elements of the last axis
+LARGE = 4096  # elements of a piece that is cut along further axes
+
+Box = tuple[tuple[int, int], ...]  # first and last position (exclusive) on every axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,13 @@ class _Sum:
 
     inner: frozenset[Node]
     padded: dict[Node, list[Span]]
-    cuts: list[int]  # of the last axis, its ends included
+
+    def cuts(self, axis: int, extent: int) -> list[int]:
+        """Where parts begin or end on an axis, its ends included."""
+        ends = {
+            x for region in self.padded.values() for x in (region[axis].start, region[axis].start + region[axis].size)
+        }
+        return sorted({0, extent} | {x for x in ends if isinstance(x, int)})
 
 
 def sum_padded(graph: Graph, fast_math: bool = False) -> Graph:
@@ -41,8 +53,8 @@ def sum_padded(graph: Graph, fast_math: bool = False) -> Graph:
             found = sums.get(rw.current) if rw.current is not None else None
             if found is None or rw.current is None:
                 return None
-            pieces = [_piece(rw, rw.current, found, a, b) for a, b in zip(found.cuts, found.cuts[1:], strict=False)]
-            return rw.emit("concatenate", *pieces, axis=node.types[0].ndim - 1) if len(pieces) > 1 else pieces[0]
+            shape = node.types[0].shape
+            return _cut(rw, rw.current, found, tuple([(0, n) for n in shape]))  # type: ignore[misc]
 
         graph = rebuild(graph, replace)
     return map_regions(graph, sum_padded, fast_math)
@@ -79,10 +91,9 @@ def _sums(graph: Graph) -> dict[Node, _Sum]:
             continue
         extent = node.types[0].shape[-1]
         assert isinstance(extent, int)
-        ends = {x for region in padded.values() for x in (region[-1].start, region[-1].start + region[-1].size)}
-        cuts = sorted({0, extent} | {x for x in ends if isinstance(x, int)})
-        if len(cuts) - 1 <= PIECES:
-            found[node] = _Sum(frozenset(inner), padded, cuts)
+        found_here = _Sum(frozenset(inner), padded)
+        if len(found_here.cuts(-1, extent)) - 1 <= PIECES:
+            found[node] = found_here
     return found
 
 
@@ -99,8 +110,29 @@ def _part(v: Value) -> list[Span] | None:
     return region if static and all(s.step == 1 for s in region) else None
 
 
-def _piece(rw: Rewriter, root: Node, found: _Sum, low: int, high: int) -> Value:
-    """The sum, from `low` to `high` on the last axis. Not by recursion: sums may be deep."""
+def _cut(rw: Rewriter, root: Node, found: _Sum, box: Box, axis: int = 0) -> Value:
+    """The sum in a box. A large one falls along `axis` into what all parts treat alike and the slabs beside it."""
+    pieces = list(pairwise(found.cuts(axis, box[axis][1])))
+    low, high = max(pieces, key=lambda p: p[1] - p[0])
+    middle, whole = (*box[:axis], (low, high), *box[axis + 1 :]), box[axis][1]
+    if axis == len(box) - 1 or 2 * (high - low) < whole or prod(b - a for a, b in middle) < LARGE:
+        return _rows(rw, root, found, box)
+    parts = [_cut(rw, root, found, middle, axis + 1)]
+    if low > 0:
+        parts.insert(0, _rows(rw, root, found, (*box[:axis], (0, low), *box[axis + 1 :])))
+    if high < whole:
+        parts.append(_rows(rw, root, found, (*box[:axis], (high, whole), *box[axis + 1 :])))
+    return rw.emit("concatenate", *parts, axis=axis) if len(parts) > 1 else parts[0]
+
+
+def _rows(rw: Rewriter, root: Node, found: _Sum, box: Box) -> Value:
+    """The sum in a box, cut along the last axis wherever a part begins or ends."""
+    parts = [_piece(rw, root, found, (*box[:-1], piece)) for piece in pairwise(found.cuts(-1, box[-1][1]))]
+    return rw.emit("concatenate", *parts, axis=len(box) - 1) if len(parts) > 1 else parts[0]
+
+
+def _piece(rw: Rewriter, root: Node, found: _Sum, box: Box) -> Value:
+    """The sum in a box. Not by recursion: sums may be deep."""
     made: dict[Value, Value] = {}
     todo = [Value(root)]
     while todo:
@@ -114,48 +146,54 @@ def _piece(rw: Rewriter, root: Node, found: _Sum, low: int, high: int) -> Value:
                 continue
             made[v] = rw.emit("add", *[made[a] for a in v.node.args])
         elif v.node in found.padded:
-            made[v] = _term(rw, v, found.padded[v.node], low, high)
+            made[v] = _term(rw, v, found.padded[v.node], box)
         else:
-            made[v] = _columns(rw, rw.new(v), low, high)
+            made[v] = _boxed(rw, rw.new(v), box)
     return made[Value(root)]
 
 
-def _columns(rw: Rewriter, x: Value, low: int, high: int) -> Value:
-    """x from `low` to `high` on its last axis."""
-    shape = (*x.type.shape[:-1], high - low)
+def _boxed(rw: Rewriter, x: Value, box: Box) -> Value:
+    """x inside of a box."""
+    shape = tuple([high - low for low, high in box])
     if x.node.op is fill_op:
         return rw.fill(x.node.params["value"], Type(x.type.dtype, shape))
     if shape == x.type.shape:
         return x
-    zeros = (0,) * (len(shape) - 1)
-    return rw.emit("slice", x, starts=(*zeros, low), sizes=shape, steps=(1,) * len(shape))
+    return rw.emit("slice", x, starts=tuple([low for low, _ in box]), sizes=shape, steps=(1,) * len(shape))
 
 
-def _term(rw: Rewriter, v: Value, region: list[Span], low: int, high: int) -> Value:
-    """The columns of a padded term: inside its part at clipped positions, selected."""
+def _term(rw: Rewriter, v: Value, region: list[Span], box: Box) -> Value:
+    """A padded term inside of a box: its part where the box lies in it, else at clipped positions, selected."""
     base, part = (rw.new(a) for a in v.node.args)
-    around = _columns(rw, base, low, high)
-    start, size = region[-1].start, region[-1].size
-    if not (start <= low and high <= start + size):
-        return around
-    inside = _columns(rw, part, low - start, high - start)  # type: ignore[arg-type]
-    axes = [k for k, s in enumerate(region[:-1]) if not s.whole]
+    around = _boxed(rw, base, box)
+    place: list[tuple[int, int]] = []  # what box and part have in common, in the part
+    axes = []
+    for k, (s, (low, high)) in enumerate(zip(region, box, strict=True)):
+        assert isinstance(s.start, int)
+        assert isinstance(s.size, int)
+        first, last = max(low, s.start), min(high, s.start + s.size)
+        if first >= last:
+            return around
+        place.append((first - s.start, last - s.start))
+        if (first, last) != (low, high):
+            axes.append(k)
+    inside = _boxed(rw, part, tuple(place))
     if not axes:
         return inside
     shape = around.type.shape
     grid = tuple([shape[k] for k in axes])
     index, here = [], None
     for at, k in enumerate(axes):
-        s, n = region[k], shape[k]
+        (first, last), n = place[k], shape[k]
         count = rw.emit("iota", size=n, dtype=i64)
 
         def of(value: object, n: object = n) -> Value:
             return rw.fill(value, Type(i64, (n,)))  # type: ignore[arg-type]
 
-        offset = rw.emit("sub", count, of(s.start))
-        clipped = rw.emit("minimum", rw.emit("maximum", offset, of(0)), of(s.size - 1))
+        offset = rw.emit("sub", count, of(region[k].start + first - box[k][0]))
+        clipped = rw.emit("minimum", rw.emit("maximum", offset, of(0)), of(last - first - 1))
         index.append(rw.emit("broadcast", clipped, shape=grid, axes=(at,)))
-        within = rw.emit("and_", rw.emit("ge", offset, of(0)), rw.emit("lt", offset, of(s.size)))
+        within = rw.emit("and_", rw.emit("ge", offset, of(0)), rw.emit("lt", offset, of(last - first)))
         within = rw.emit("broadcast", within, shape=grid, axes=(at,))
         here = within if here is None else rw.emit("and_", here, within)
     assert here is not None

@@ -161,6 +161,20 @@ def test_concatenate_and_pad() -> None:
     check(g.output(c, p, q), rng.random((4, 3)), rng.random((4, 5)), rtol=1e-14)
 
 
+def test_concatenations_of_concatenations() -> None:
+    """The inner ones are written where the outer one wants them; one that is read elsewhere too keeps its own place."""
+    g = G()
+    x, y = g.input("f64[4,3]"), g.input("f64[4,5]")
+    row = g.emit("concatenate", g.exp(x), g.neg(y), axis=1)
+    middle = g.emit("concatenate", g.mul(row, 2.0), row, axis=0)
+    left, right = g.emit("concatenate", y, g.exp(y), axis=0), g.emit("concatenate", y, y, axis=0)
+    deep = g.emit("concatenate", left, right, axis=1)
+    whole = g.emit("concatenate", g.fill(1.0, (1, 10)), deep, axis=0)
+    graph = g.output(middle, whole)
+    check(graph, rng.random((4, 3)), rng.random((4, 5)), rtol=1e-14)
+    assert [s.nbytes for s in compiled(graph).compiled.program.storages] == [4 * 8 * 8]
+
+
 def test_updates_of_slices() -> None:
     g = G()
     x, v = g.input("f64[10]"), g.input("f64[4]")

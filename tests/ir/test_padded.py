@@ -33,6 +33,9 @@ CASES: dict[str, tuple[tuple[int, ...], list[tuple[int, ...]]]] = {
     "one axis": ((20,), [(0,), (1,), (2,)]),
     "two axes": ((7, 18), [(0, 1), (2, 1), (1, 0), (1, 2), (1, 1)]),
     "three axes": ((5, 6, 17), [(0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)]),
+    "a large plane": ((70, 81), [(0, 1), (2, 1), (1, 0), (1, 2), (1, 1)]),
+    "a large plane, on one side": ((70, 81), [(0, 1), (1, 1), (0, 2)]),
+    "a large room": ((19, 20, 33), [(0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)]),
 }
 
 
@@ -50,6 +53,15 @@ def test_same_bits(name: str, around: bool, rng: Any) -> None:
     assert np.array_equal(np.signbit(want), np.signbit(got))
     assert np.array_equal(want, got)
     assert sum_padded(after) is after
+
+
+def test_the_interior_of_a_large_sum_asks_nothing() -> None:
+    """Its largest piece is sums of slices; selects are left to the slabs beside it."""
+    shape, starts = CASES["a large plane"]
+    after = sum_padded(stencil(shape, starts))
+    widest = max((n for n in after.nodes if n.op.name == "select"), key=lambda n: n.types[0].shape[0])
+    assert widest.types[0].shape[0] <= 2
+    assert any(n.op.name == "add" and n.types[0].shape == (66, 77) for n in after.nodes)
 
 
 def test_one_part_alone_and_short_rows_stay() -> None:
