@@ -60,6 +60,12 @@ def log_format(x: Expr) -> LogFormat:
 
 def split_exponent(x: Expr) -> tuple[Expr, Expr, Expr]:
     """Bits whose low part is k, k as a float, m in [sqrt(1/2), sqrt(2)), for positive finite normal x."""
+    b = x.b
+    if b.width == 1 and b.target.vector_bits >= 128:
+        # the lane of a vector: one value would go to the registers of integers and back, which takes longer
+        wide = b.with_width(128 // x.dtype.bits)
+        bits, k, m = (Expr(b, wide.extract(part.v, 0)) for part in split_exponent(Expr(wide, wide.splat(x.v))))
+        return bits, k, m
     fmt, exp_fmt = log_format(x), exp_format(x.dtype)
     bits = x.bits() + (exp_fmt.one - fmt.sqrt_half)
     field = bits >> exp_fmt.mantissa
