@@ -1,12 +1,7 @@
 """The names of the original module (`torch._functorch.pyfunctorch`), as aliases of stager's.
 
-| original | here |
-|---|---|
-| `FuncTorchInterpreter` and the Vmap, Grad, Jvp and Functionalize interpreters | `stager.interpreters` |
-| `CInterpreter`, `coerce_cinterpreter` | a frozen state, `coerce_interpreter` |
-| `dispatch_functorch` | `dispatch_functorch(op, args, params)`: `bind` |
-| `retrieve_current_functorch_interpreter`, `retrieve_all_functorch_interpreters` | the same without `functorch` |
-| `compare_functorch_state`, `functorch_stack state` | `compare_state`, `stack_state` |
+`docs/names.md` lists all 28 with what they are here. `CInterpreter` is the frozen state that stands in for the C++
+object which the original wraps.
 """
 
 from __future__ import annotations
@@ -40,8 +35,13 @@ compare_functorch_state = compare_state
 
 
 def dispatch_functorch(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Hand an op to the interpreter at the top of the stack."""
-    return bind(getattr(op, "op", op), *args, **kwargs)
+    """Hand an op to the interpreter at the top of the stack. Arrays of user code come back as such, raw values raw."""
+    from stager.array import Array, raw, wrap
+
+    out = bind(getattr(op, "op", op), *[raw(x) if type(x) is Array else x for x in args], **kwargs)
+    if not any(type(x) is Array for x in args):
+        return out
+    return tuple([wrap(x) for x in out]) if isinstance(out, tuple) else wrap(out)
 
 
 __all__ = [

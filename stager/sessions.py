@@ -11,7 +11,7 @@ from stager.capture.resolve import LIFT
 from stager.capture.session import TRACERS, Path, Session, path_text
 from stager.cells import Cell
 from stager.errors import UnsupportedError, describe
-from stager.interpreters.stack import nearest_stage
+from stager.interpreters.stack import nearest_stage, stack
 from stager.interpreters.stage import StageInterpreter
 from stager.leaves import Leaf, leaf_type
 from stager.stand_ins import is_odd, plain_array
@@ -28,6 +28,7 @@ class TraceSession(Session):
         super().__init__()
         self.stage = stage
         self.freeze = freeze
+        self.grad_enabled = stack().grad_enabled  # around the trace
         self.hidden: list[tuple[Path, Leaf]] = []
         self.odd: list[tuple[Leaf, np.ndarray[Any, Any]]] = []  # a leaf that a plain array stands in for, the original
 

@@ -17,6 +17,7 @@ from stager import cells
 from stager.array import Array, raw
 from stager.concrete import Concrete
 from stager.errors import UnsupportedError, describe
+from stager.interpreters.modes import modes_kept
 from stager.interpreters.stack import push
 from stager.interpreters.stage import StageInterpreter
 from stager.ir.dims import Expr, symbol, symbols_of
@@ -89,7 +90,7 @@ def trace(
     if concrete:
         stage.concrete = Concrete(stage.graph)
     session = TraceSession(stage, freeze)
-    with push(stage), use(session):
+    with push(stage), use(session), modes_kept():
         leaves = [_enter(stage, x, i in static, None if types is None else types[i]) for i, x in enumerate(flat)]
         _refuse_undefined(stage.graph)
         stage.leaves = leaves

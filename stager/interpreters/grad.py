@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from stager.interpreters.stack import Interpreter, Tracer, bind, stack
+from stager.interpreters.stack import Interpreter, LoweredMode, Stack, Tracer, bind, lifted, stack
 from stager.ir.op import Op
 
 
@@ -41,15 +41,26 @@ class GradInterpreter(Interpreter):
 
     key = "Grad"
 
-    def __init__(self, lift: bool = True, prev_grad_mode: bool = True) -> None:
+    def __init__(self, prev_grad_mode: bool = True) -> None:
         super().__init__()
-        self.lift = lift
         self.prev_grad_mode = prev_grad_mode
         self.tape: list[Record] = []
         self.slots = 0
 
     def facts(self) -> tuple[tuple[str, Any], ...]:
-        return (("lift", self.lift), ("prev_grad_mode", self.prev_grad_mode))
+        return (("prev_grad_mode", self.prev_grad_mode),)
+
+    def begin(self, s: Stack) -> None:
+        """A level starts to record, whatever the mode around it, which it remembers for the ops that it lowers."""
+        self.prev_grad_mode, s.grad_enabled = s.grad_enabled, True
+
+    def lower(self) -> LoweredMode:
+        """Context in which ops go to the level below, in the grad mode around the transform."""
+        return LoweredMode(self.position, "grad_enabled", self.prev_grad_mode)
+
+    def lift(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments as those of this level: arrays from below are constants to it."""
+        return lifted(self, args, kwargs)
 
     def process(self, op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
         values: list[Any] = []
@@ -63,18 +74,13 @@ class GradInterpreter(Interpreter):
             else:
                 values.append(a)
                 slots.append(None)
-        s = stack()
-        enabled, s.grad_enabled = s.grad_enabled, self.prev_grad_mode
-        records = tracked and enabled and (op.vjp is not None or op.pullback is not None)
+        records = tracked and stack().grad_enabled and (op.vjp is not None or op.pullback is not None)
         pull = None
-        try:
-            with self.lower():
-                if records and op.pullback is not None:
-                    out, pull = op.pullback(values, tuple([slot is not None for slot in slots]), **params)
-                else:
-                    out = bind(op, *values, **params)
-        finally:
-            s.grad_enabled = enabled
+        with self.lower():
+            if records and op.pullback is not None:
+                out, pull = op.pullback(values, tuple([slot is not None for slot in slots]), **params)
+            else:
+                out = bind(op, *values, **params)
         if not records:
             return out
         outs = out if op.multiple_results else (out,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stager.interpreters.stack import Interpreter, Tracer, bind, stack
+from stager.interpreters.stack import Interpreter, LoweredMode, Stack, Tracer, bind, lifted, stack
 from stager.ir.op import Op
 
 
@@ -24,13 +24,24 @@ class JvpInterpreter(Interpreter):
 
     key = "Jvp"
 
-    def __init__(self, lift: bool = True, prev_fwd_grad_mode: bool = True) -> None:
+    def __init__(self, prev_fwd_grad_mode: bool = True) -> None:
         super().__init__()
-        self.lift = lift
         self.prev_fwd_grad_mode = prev_fwd_grad_mode
 
     def facts(self) -> tuple[tuple[str, Any], ...]:
-        return (("lift", self.lift), ("prev_fwd_grad_mode", self.prev_fwd_grad_mode))
+        return (("prev_fwd_grad_mode", self.prev_fwd_grad_mode),)
+
+    def begin(self, s: Stack) -> None:
+        """A level starts with tangents, whatever the mode around it, which it remembers for the ops that it lowers."""
+        self.prev_fwd_grad_mode, s.fwd_grad_enabled = s.fwd_grad_enabled, True
+
+    def lower(self) -> LoweredMode:
+        """Context in which ops go to the level below, in the forward grad mode around the transform."""
+        return LoweredMode(self.position, "fwd_grad_enabled", self.prev_fwd_grad_mode)
+
+    def lift(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments as those of this level: arrays from below are constants to it."""
+        return lifted(self, args, kwargs)
 
     def process(self, op: Op, args: Sequence[Any], params: dict[str, Any]) -> Any:
         primals, tangents, tracked = [], [], False
@@ -42,15 +53,11 @@ class JvpInterpreter(Interpreter):
             else:
                 primals.append(a)
                 tangents.append(None)
-        s = stack()
-        enabled, s.fwd_grad_enabled = s.fwd_grad_enabled, self.prev_fwd_grad_mode
-        try:
-            with self.lower():
-                if not tracked or not enabled or op.jvp is None:
-                    return bind(op, *primals, **params)
-                out, tangent = op.jvp(primals, tangents, **params)
-        finally:
-            s.fwd_grad_enabled = enabled
+        enabled = stack().fwd_grad_enabled
+        with self.lower():
+            if not tracked or not enabled or op.jvp is None:
+                return bind(op, *primals, **params)
+            out, tangent = op.jvp(primals, tangents, **params)
         if op.multiple_results:
             return tuple([self.wrap(o, t) for o, t in zip(out, tangent, strict=True)])
         return self.wrap(out, tangent)

@@ -68,6 +68,24 @@ class _Lowered:
         self.stack.depth = self.saved
 
 
+class LoweredMode(_Lowered):
+    """As `_Lowered`, and a grad mode is what it was around the interpreter's transform."""
+
+    __slots__ = ("field", "mode", "saved_mode")
+
+    def __init__(self, depth: int, field: str, mode: bool) -> None:
+        self.depth, self.field, self.mode = depth, field, mode
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self.saved_mode = getattr(self.stack, self.field)
+        setattr(self.stack, self.field, self.mode)
+
+    def __exit__(self, *exc: object) -> None:
+        setattr(self.stack, self.field, self.saved_mode)
+        super().__exit__()
+
+
 @dataclass(frozen=True)
 class InterpreterState:
     """What makes two interpreters the same transform: compared, pickled and guarded on."""
@@ -95,6 +113,9 @@ class Interpreter(ABC):
     def lower(self) -> contextlib.AbstractContextManager[None]:
         """Context in which ops go to the level below this one."""
         return _Lowered(self.position)
+
+    def begin(self, s: Stack) -> None:  # noqa: B027  (most levels change nothing)
+        """The level has been pushed: what it changes of the stack's grad modes, which come back when it ends."""
 
     def facts(self) -> tuple[tuple[str, Any], ...]:
         """The settings that belong to the state."""
@@ -128,6 +149,23 @@ class Interpreter(ABC):
         return f"<{self.key} level {self.level}{facts}>"
 
 
+def lifted(
+    interp: Interpreter, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Handles among arguments as handles of a level in force: what comes from below is a constant to it, and a write
+    into it stays at the level. The rest is as it was."""
+    from stager.array import Array, wrap
+    from stager.runtime.structure import map_leaves
+
+    s = stack()
+    depth, s.depth = s.depth, interp.position + 1
+    try:
+        a, k = map_leaves(lambda x: wrap(x.raw(), x.weak) if type(x) is Array else x, (args, kwargs))
+    finally:
+        s.depth = depth
+    return a, k
+
+
 class Tracer:
     """A raw value of a level above 0. `type` is what user code at that level sees."""
 
@@ -156,7 +194,7 @@ def push(interp: Interpreter) -> _Pushed:
 
 
 class _Pushed:
-    __slots__ = ("interp", "saved_depth", "saved_levels", "stack")
+    __slots__ = ("interp", "saved_depth", "saved_levels", "saved_modes", "stack")
 
     def __init__(self, interp: Interpreter) -> None:
         self.interp = interp
@@ -165,15 +203,19 @@ class _Pushed:
         s = self.stack = stack()
         interp = self.interp
         self.saved_levels, self.saved_depth = s.levels, s.depth
+        self.saved_modes = s.grad_enabled, s.fwd_grad_enabled
         s.levels = [*s.levels[: s.depth], interp]
         interp.position = s.depth
         s.depth += 1
         interp.level = 0 if interp.implicit else 1 + sum(not i.implicit for i in s.levels[: interp.position])
         interp.alive = True
+        interp.begin(s)
         return interp
 
     def __exit__(self, *exc: object) -> None:
-        self.stack.levels, self.stack.depth = self.saved_levels, self.saved_depth
+        s = self.stack
+        s.levels, s.depth = self.saved_levels, self.saved_depth
+        s.grad_enabled, s.fwd_grad_enabled = self.saved_modes
         self.interp.alive = False
 
 

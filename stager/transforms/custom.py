@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from stager import cells
-from stager.array import Array, as_array, raw, wrap
+from stager.array import Array, as_array, is_value, raw, wrap
+from stager.binding import signature_of
 from stager.errors import MutationError, TransformError, describe
 from stager.interpreters.stack import bind, push, stack
 from stager.ir.graph import Graph
 from stager.ir.op import Op, register
 from stager.ir.types import Type
+from stager.numpy.promotion import operand
 from stager.ops.families import materialize_batch, zeros_like
 from stager.ops.regions import Captures, finish, replay, trace_region
 from stager.runtime.structure import Structure, flatten, unflatten
@@ -224,6 +226,7 @@ class _Custom:
     def __init__(self, f: Callable[..., Any]) -> None:
         functools.update_wrapper(self, f)
         self.f = f
+        self.name = getattr(f, "__name__", type(f).__name__)
         self.jvp_rule: Callable[..., Any] | None = None
         self.forward_rule: Callable[..., Any] | None = None
         self.backward_rule: Callable[..., Any] | None = None
@@ -248,19 +251,14 @@ class _Custom:
         return self._plain(*args, **kwargs)
 
     def _traced(self, *args: Any, **kwargs: Any) -> Any:
-        if kwargs:
-            import inspect
-
-            bound = inspect.signature(self.f).bind(*args, **kwargs)
-            bound.apply_defaults()
-            args = bound.args
+        args = self._positional(args, kwargs)
         leaves, structure = flatten(args)
         leaves = [as_array(x) if type(x) is float or isinstance(x, np.ndarray | np.generic) else x for x in leaves]
         traced = [isinstance(x, Array) for x in leaves]
         call = _Call(self, leaves, traced, structure)
         own = [x for x in leaves if isinstance(x, Array)]
         captures = Captures()
-        region = trace_region(call.run, [x.type for x in own], captures, getattr(self.f, "__name__", "custom"))
+        region = trace_region(call.run, [x.type for x in own], captures, self.name)
         regions, captured = finish([region], len(own))
         rules = Rules(
             len(own),
@@ -274,12 +272,27 @@ class _Custom:
         return unflatten(call.out, [wrap(o) for o in outs])
 
 
+    def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """The arguments as the rules get them: by position, defaults filled in."""
+        signature = signature_of(self.f)
+        bound = signature.bind(*args, **kwargs)
+        given = [q.name for q in signature.parameters.values()
+                 if q.kind in (q.KEYWORD_ONLY, q.VAR_KEYWORD) and q.name in bound.arguments]  # fmt: skip
+        if given:
+            text = f"{self.name}: rules take arguments by position, and {given[0]!r} is given by keyword only"
+            raise TransformError(describe(text, remedy="let the function take it by position"))
+        bound.apply_defaults()
+        return bound.args
+
+
 class _Call:
     """One call of a custom function: its rules between the user's nestings and raw values."""
 
     def __init__(self, custom: _Custom, leaves: list[Any], traced: list[bool], structure: Structure) -> None:
         self.custom, self.leaves, self.traced, self.structure = custom, leaves, traced, structure
         self.out: Structure | None = None
+        self.types: list[Type] = []  # of the results, for the rules to return the same
+        self.arguments: list[Type] = []  # of the traced ones
         self.residuals: Structure | None = None
         self.static: list[Any] = []
 
@@ -298,9 +311,30 @@ class _Call:
         leaves, self.out = flatten(out)
         return [raw(as_array(x)) for x in leaves]
 
+    def _nested(self, rule: str, out: Any) -> list[Any]:
+        """What a rule returned for the function's results, leaf by leaf."""
+        leaves, structure = flatten(out)
+        if structure != self.out:
+            text = f"{self.custom.name}: {rule} returned {structure}, the function returns {self.out}"
+            raise TransformError(describe(text))
+        return leaves
+
+    def _results(self, rule: str, out: Any) -> list[Any]:
+        pairs = zip(self._nested(rule, out), self.types, strict=True)
+        return [self._typed(f"{rule} returned", x, t) for x, t in pairs]
+
+    def _typed(self, what: str, x: Any, t: Type) -> Any:
+        """A value that a rule returned, of the type that it must have; its dtype follows."""
+        value = operand(x if is_value(x) else as_array(x), t.dtype)
+        if value.type.shape != t.shape:
+            raise TransformError(describe(f"{self.custom.name}: {what} {value.type} for {t}"))
+        return value
+
     def run(self, *raws: Any) -> list[Any]:
         arguments = self._arguments(raws)
         outputs = self._outputs(call_user(self.custom.f, arguments))
+        self.types = [x.type for x in outputs]
+        self.arguments = [r.type for r in raws]
         s = stack()
         written = [x for x in flatten(arguments)[0] if isinstance(x, Array) and x.cell.written]
         if cells.take_writes(s.levels[s.depth - 1]) or written:
@@ -312,21 +346,27 @@ class _Call:
 
     def jvp(self, primals: list[Any], tangents: list[Any]) -> Any:
         assert self.custom.jvp_rule is not None
-        out, moved = call_user(
+        pair = call_user(
             self.custom.jvp_rule, (self._arguments(primals), self._arguments(tangents, missing=(None,)))
         )
-        outs = self._outputs(out)
-        leaves, structure = flatten(moved)
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise TransformError(describe("custom_jvp: the rule must return a pair (output, output tangent)"))
+        outs = self._results("the jvp rule", pair[0])
+        leaves, structure = flatten(pair[1])
         if len(leaves) != len(outs):
             raise TransformError(describe(f"custom_jvp: the rule returned tangents {structure} for outputs {self.out}"))
-        return tuple(outs), tuple([raw(as_array(x)) for x in leaves])
+        tangents = [
+            self._typed("the jvp rule returned a tangent", x, o.type) if o.type.dtype.is_inexact else None
+            for x, o in zip(leaves, outs, strict=True)
+        ]
+        return tuple(outs), tuple(tangents)
 
     def forward(self, primals: list[Any]) -> Any:
         assert self.custom.forward_rule is not None
         pair = call_user(self.custom.forward_rule, self._arguments(primals))
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise TransformError(describe("custom_vjp: the forward rule must return a pair (output, residuals)"))
-        outs = self._outputs(pair[0])
+        outs = self._results("the forward rule", pair[0])
         leaves, self.residuals = flatten(pair[1])
         self.static = [None if isinstance(x, Array) else x for x in leaves]
         return outs, [x.raw() for x in leaves if isinstance(x, Array)]
@@ -350,8 +390,15 @@ class _Call:
         out: list[Any] = []
         for item, s in zip(items, self.structure.children, strict=True):
             leaves = [None] * s.leaves if item is None else flatten(item)[0]
+            if len(leaves) != s.leaves:
+                nested = flatten(item)[1]
+                text = f"custom_vjp: the backward rule returned a cotangent {nested} for an argument {s}"
+                raise TransformError(describe(text, remedy="an argument without derivative has the cotangent None"))
             out.extend(leaves)
-        return [None if x is None else raw(as_array(x)) for x, t in zip(out, self.traced, strict=True) if t]
+        types = iter(self.arguments)
+        found = [(x, next(types)) for x, t in zip(out, self.traced, strict=True) if t]
+        what = "the backward rule returned a cotangent"
+        return [None if x is None or not t.dtype.is_inexact else self._typed(what, x, t) for x, t in found]
 
     def batch(self, size: Any, args: list[Any], bdims: list[Any]) -> Any:
         from stager.ops.families import move_bdim
@@ -362,9 +409,14 @@ class _Call:
         arguments = unflatten(self.structure, [p for p, _ in pairs])
         batched = unflatten(self.structure, [b for _, b in pairs])
         out, out_batched = call_user(self.custom.batch_rule, (size, batched, *arguments))
-        outs = self._outputs(out)
+        leaves = self._nested("the vmap rule", out)
         flags = flatten(out_batched)[0]
-        flags = flags * len(outs) if len(flags) == 1 else flags
+        flags = flags * len(leaves) if len(flags) == 1 else flags
+        if len(flags) != len(leaves):
+            text = f"{self.custom.name}: the vmap rule says of {len(flags)} results whether they are batched, "
+            raise TransformError(describe(f"{text}it returned {len(leaves)}"))
+        types = [Type(t.dtype, (size, *t.shape)) if b else t for t, b in zip(self.types, flags, strict=True)]
+        outs = [self._typed("the vmap rule returned", x, t) for x, t in zip(leaves, types, strict=True)]
         return tuple(outs), tuple([0 if b else None for b in flags])
 
 

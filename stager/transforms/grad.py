@@ -10,7 +10,7 @@ from stager import cells
 from stager.array import Array, as_array, wrap
 from stager.errors import TransformError, describe
 from stager.interpreters.grad import GradInterpreter
-from stager.interpreters.stack import active, push, stack
+from stager.interpreters.stack import active, push
 from stager.ops.families import full_like, zeros_like
 from stager.runtime.structure import flatten, unflatten
 from stager.stand_ins import refuse_overlap
@@ -23,11 +23,9 @@ class Recorded:
     """A function run under a Grad level: its results one level down, and the way back."""
 
     def __init__(self, name: str, f: Callable[..., Any], selected: Selected, has_aux: bool, scalar: bool) -> None:
-        s = stack()
-        interp = self.interp = GradInterpreter(prev_grad_mode=s.grad_enabled)
+        interp = self.interp = GradInterpreter()
         outer = selected.leaves
         raws = [x.raw() for x in outer]
-        enabled, s.grad_enabled = s.grad_enabled, True
         try:
             with push(interp):
                 tracked = [interp.track(r) for r in raws]
@@ -49,8 +47,6 @@ class Recorded:
         except BaseException:
             cells.discard_overlays(interp)
             raise
-        finally:
-            s.grad_enabled = enabled
         cells.commit_overlays(interp)
         write_back(entered, interp.lower_value)
         self.inputs = raws

@@ -9,7 +9,7 @@ from stager import cells
 from stager.array import as_array, wrap
 from stager.errors import TransformError, describe
 from stager.interpreters.jvp import JvpInterpreter
-from stager.interpreters.stack import push, stack
+from stager.interpreters.stack import push
 from stager.ops.families import zeros_like
 from stager.runtime.structure import flatten, unflatten
 from stager.transforms.calling import enter, plainly, result_value, write_back
@@ -66,10 +66,8 @@ def _tangents(selected: Selected, flat: list[Any]) -> list[Any]:
 
 def push_forward(f: Callable[..., Any], selected: Selected, tangents: list[Any], has_aux: bool) -> Any:
     """(raw results, raw tangents or None, structure, aux) of f under a Jvp level."""
-    s = stack()
-    interp = JvpInterpreter(prev_fwd_grad_mode=s.fwd_grad_enabled)
+    interp = JvpInterpreter()
     raws = [x.raw() for x in selected.leaves]
-    enabled, s.fwd_grad_enabled = s.fwd_grad_enabled, True
     try:
         with push(interp):
             entered = [
@@ -88,8 +86,6 @@ def push_forward(f: Callable[..., Any], selected: Selected, tangents: list[Any],
     except BaseException:
         cells.discard_overlays(interp)
         raise
-    finally:
-        s.fwd_grad_enabled = enabled
     cells.commit_overlays(interp)
     write_back(entered, interp.lower_value)
     aux = unflatten(aux_structure, [wrap(x.value) if hasattr(x, "value") else x for x in lowered])
