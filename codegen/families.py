@@ -248,7 +248,8 @@ def lower_scatter(w: Walk, node: Node) -> None:
         w.write(source, copy)
         sb = build(copy)
     extents = {v: sb.axes[v].extent for v in points}
-    w.steps.append(sb.finish("scatter", sequential=not _told_apart(places, extents)))
+    dynamic = sb.stores[0].at.is_dynamic
+    w.steps.append(sb.finish("scatter", sequential=dynamic or not _told_apart(places, extents)))
 
 
 def _told_apart(places: list[Ix], extents: dict[int, Dim]) -> bool:

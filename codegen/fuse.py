@@ -239,7 +239,8 @@ class _Fuser:
             sid = id(b.storage)
             if sid in reduced:
                 return False
-            if sid in mine and (sid, at if identity else at.rename(mapping)) not in stored:
+            # instructions that positions depend on have other numbers here and there
+            if sid in mine and (at.is_dynamic or (sid, at if identity else at.rename(mapping)) not in stored):
                 return False
         for sid in my_writes & (p.reads | mine):
             if sid in reduced:
@@ -248,6 +249,8 @@ class _Fuser:
                 at if identity else at.rename(mapping) for at in (x.at for x in s.stores if id(x.buffer.storage) == sid)
             }
             if any(id(r.buffer.storage) == sid for r in s.reductions) or len(at_mine) != 1:
+                return False
+            if any(at.is_dynamic for at in at_mine):
                 return False
             if any(at not in at_mine for at, _ in p.accesses[sid]):
                 return False

@@ -169,3 +169,14 @@ def test_positions_that_meet_keep_their_order(f: Callable[..., Any], dynamic: An
     got, want = compiled(x), f(x)
     for a, b in zip(got, want, strict=True) if isinstance(want, tuple) else [(got, want)]:
         np.testing.assert_array_equal(a, b)
+
+
+def test_what_a_turn_wrote_at_a_position_of_data_is_read_after_it() -> None:
+    def f(x: Any) -> Any:
+        v = x + 0.5
+        for i in range(6):
+            v[i % 4] += 0.1 * v[0]
+        return v
+
+    x = np.random.default_rng(3).standard_normal((4, 3))
+    np.testing.assert_allclose(st.compile(f)(x), f(x), rtol=1e-14)
