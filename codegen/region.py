@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stager.codegen.lower import DEAR, Walk, instantiate, new_symbol
+from stager.codegen.lower import DEAR, WEIGHTS, Walk, instantiate, new_symbol
 from stager.codegen.program import Buffer, Read, Scalar, Storage
 from stager.codegen.pull import value_key
+from stager.codegen.remat import choose
 from stager.codegen.unread import never_read
 from stager.ir.dims import Dim, Expr, symbols_of
 from stager.ir.dtypes import i64
@@ -113,6 +114,7 @@ class Region:
             inner.ops.update(before.ops)
             inner.weight.update(before.weight)
         inner.steps = self._steps
+        inner.kept = choose(nodes, outputs, WEIGHTS, DEAR)
         for v, b in given:
             inner.write(inner.origin(v), b)
         inner.run()

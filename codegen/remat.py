@@ -1,10 +1,13 @@
-"""Which values of straight-line code are kept for later kernels, and which are computed again there.
+"""Which values are kept for later kernels, and which are computed again there.
 
 Values pass from kernel to kernel through memory where something stands between that no kernel reaches across: a matrix
-product, a reduction over the outermost axis, a sort. The forward pass of a gradient is on one side, its backward pass
-on the other. Every lazy value that is used beyond can be stored, or computed again from what is in memory. A minimum
-cut finds the cheapest choice for all of them together: to store and load costs what `DEAR` says, to compute again what
-the operation weighs. Values that no later kernel uses are left to the rule of `lower.py`.
+product, a reduction over the outermost axis, a sort, a loop. The forward pass of a gradient is on one side, its
+backward pass on the other. Every lazy value that is used beyond can be stored, or computed again from what is in
+memory. A minimum cut finds the cheapest choice for all of them together: to store and load costs what `DEAR` says, to
+compute again what the operation weighs. Values that no later kernel uses are left to the rule of `lower.py`.
+
+What a loop takes and gives is in memory. The body of a loop is code of its own: what its nodes take from around it is
+in memory too.
 """
 
 from __future__ import annotations
@@ -30,28 +33,29 @@ class _Reach:
         self.at: dict[Node, int] = {}  # the level where a node is computed
         self.level: dict[Node, int] = {}  # that where its results are known
         self.used: dict[Node, int] = {}  # a bit per level where its results may be needed
+        self._lazy = {n for n in nodes if n.op.family in LAZY and n.op.name != "input"}
         for n in nodes:
             self.at[n] = max([self.level.get(a.node, 0) for a in n.args], default=0)
-            self.level[n] = self.at[n] + (not _is_lazy(n) and _is_barrier(n))
+            self.level[n] = self.at[n] + (n not in self._lazy and _is_barrier(n))
         for n in reversed(nodes):
             here = self.used.get(n, 0)
             if any(value_key(v) in outputs for v in n.outputs):
                 here |= 1 << self.level[n]
             self.used[n] = here
-            needed = here if _is_lazy(n) else 1 << self.at[n]
+            needed = here if n in self._lazy else 1 << self.at[n]
             for a in n.args:
                 self.used[a.node] = self.used.get(a.node, 0) | needed
 
+    def is_lazy(self, n: Node) -> bool:
+        """Whether a node is computed where it is used, unless it is kept. What stands around a region is in memory."""
+        return n in self._lazy
+
     def later(self, n: Node) -> int:
         """In how many later levels the value may be needed."""
-        return (self.used[n] >> (self.level[n] + 1)).bit_count()
+        return (self.used[n] >> (self.level.get(n, 0) + 1)).bit_count()
 
     def crosses(self, n: Node, user: Node) -> bool:
         return self.at[user] > self.level[n]
-
-
-def _is_lazy(n: Node) -> bool:
-    return n.op.family in LAZY and n.op.name != "input"
 
 
 def _is_barrier(n: Node) -> bool:
@@ -72,10 +76,9 @@ def _elements(v: Value) -> int:
 def choose(nodes: Sequence[Node], outputs: Sequence[Value], weights: Mapping[str, int], dear: int) -> dict[int, bool]:
     """For the values that later kernels use: whether they are stored there. `weights` of ops, 1 where there is none.
 
-    What loops keep for later ones is chosen where they are differentiated (`stager/ops/residuals.py`).
+    `nodes`: a graph's, or those of a region. What a loop keeps of each turn for another loop is chosen where it is
+    differentiated (`stager/ops/residuals.py`).
     """
-    if any(n.regions for n in nodes):
-        return {}
     kept = {value_key(v) for v in outputs}
     reach = _Reach(nodes, kept)
     users: dict[Node, list[Node]] = {}
@@ -83,12 +86,11 @@ def choose(nodes: Sequence[Node], outputs: Sequence[Value], weights: Mapping[str
     wanted: dict[Node, None] = {}
     worth = False
     for n in nodes:
-        lazy = n.op.family in LAZY
-        weight[n] = sum([weight[a.node] for a in n.args]) + _weight(n, weights) if lazy else 0
+        weight[n] = sum([weight.get(a.node, 0) for a in n.args]) + _weight(n, weights) if reach.is_lazy(n) else 0
         weight[n] = min(weight[n], 1 << 30)
         for a in n.args:
             users.setdefault(a.node, []).append(n)
-            if _is_lazy(a.node) and reach.crosses(a.node, n):
+            if reach.is_lazy(a.node) and reach.crosses(a.node, n):
                 wanted[a.node] = None
                 worth = worth or weight[a.node] >= dear
     if not worth:
@@ -112,37 +114,39 @@ def _cut(
 
     start, end = "memory", "later kernels"
     flow = nx.DiGraph()
-    todo = list(wanted)
+    todo = [Value(n) for n in wanted]
     seen = set(todo)
-    for n in wanted:
-        flow.add_edge((n, 1), end)
+    for v in todo:
+        flow.add_edge((v, 1), end)
     while todo:
-        n = todo.pop()
-        elements, times = _elements(Value(n)), max(reach.later(n), 1)
-        size = elements * n.types[0].dtype.itemsize
-        if not _is_lazy(n):  # in memory anyway
-            flow.add_edge(start, (n, 1), capacity=LOAD * size * times)
+        v = todo.pop()
+        n = v.node
+        elements = _elements(v)
+        times = max(reach.later(n), 1)
+        size = elements * v.type.dtype.itemsize
+        if not reach.is_lazy(n):  # in memory anyway: a loop's results among them
+            flow.add_edge(start, (v, 1), capacity=LOAD * size * times)
             continue
         if n.op.family == "source":
-            flow.add_edge(start, (n, 1), capacity=0)
+            flow.add_edge(start, (v, 1), capacity=0)
             continue
         # lanes of a vector are as many as the widest operand allows
-        widest = max([t.dtype.itemsize for t in (n.types[0], *[a.type for a in n.args])])
+        widest = max([t.dtype.itemsize for t in (v.type, *[a.type for a in n.args])])
         again = _weight(n, weights) * elements * widest * times
-        flow.add_edge(start, (n, 0), capacity=again)
-        if n.op.family == "elementwise" and n.types[0].dtype is not b1:  # masks live in registers
-            there = value_key(Value(n)) in kept or any(u.op.family not in (*LAZY, "reduction") for u in users[n])
-            flow.add_edge((n, 0), (n, 1), capacity=(LOAD * times + (0 if there else STORE)) * size)
+        flow.add_edge(start, (v, 0), capacity=again)
+        if n.op.family == "elementwise" and v.type.dtype is not b1:  # masks live in registers
+            there = value_key(v) in kept or any(u.op.family not in (*LAZY, "reduction") for u in users[n])
+            flow.add_edge((v, 0), (v, 1), capacity=(LOAD * times + (0 if there else STORE)) * size)
         else:
-            flow.add_edge((n, 0), (n, 1))
+            flow.add_edge((v, 0), (v, 1))
         for a in n.args:
-            flow.add_edge((a.node, 1), (n, 0))
-            if a.node not in seen:
-                seen.add(a.node)
-                todo.append(a.node)
+            flow.add_edge((a, 1), (v, 0))
+            if a not in seen:
+                seen.add(a)
+                todo.append(a)
     _, (near, far) = nx.minimum_cut(flow, start, end, flow_func=boykov_kolmogorov)
     return {
-        value_key(Value(n)): (n, 0) in near
-        for n in seen
-        if n.op.family == "elementwise" and (n, 1) in far and (n, 0) in flow
+        value_key(v): (v, 0) in near
+        for v in seen
+        if v.node.op.family == "elementwise" and (v, 1) in far and (v, 0) in flow
     }

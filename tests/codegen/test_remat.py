@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import stager as st
-from stager.codegen import lower, remat
+from stager.codegen import lower, region, remat
 from stager.codegen.program import Nest, Routine
 from stager.codegen.pull import value_key
 from stager.codegen.remat import choose
@@ -71,6 +71,58 @@ def test_backward_of_a_chain_is_one_pass_over_its_data() -> None:
     arrays = [b.storage.name for b, _ in stage.loads]
     assert len(arrays) == len(set(arrays)) == 2, "x and the cotangent of the product"
     assert len(kernels) == 3, "the chain, the square's derivative, and all the way back"
+
+
+def powers(x: Any) -> Any:
+    """Four cheap steps."""
+    for k in (0, 1, 2, 3):
+        x = x * x * 0.3 + x * 0.1 - 0.2 * k
+    return x
+
+
+def before_a_loop(x: Any, w: Any) -> Any:
+    y = powers(x) @ w
+    s = y
+    for _ in range(20):
+        s = np.tanh(s) * 0.5 + y
+    return (s**2).sum()
+
+
+def in_a_loop(x: Any, w: Any) -> Any:
+    s = x * 0.5
+    for _ in range(20):
+        s = powers(s) @ w @ w.T * 0.01
+    return (s**2).sum()
+
+
+def temporaries(graph: Graph) -> int:
+    return sum(int(s.nbytes) for s in generate(graph).program.storages if s.kind == "temp")
+
+
+@pytest.mark.parametrize("f", [before_a_loop, in_a_loop])
+def test_graphs_with_loops_are_cut_too(f: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Around loops, whose operands and results are in memory, and inside of their bodies."""
+    graph = optimized(st.grad(f), *SPECS)
+    assert sum(n.op.name == "for" for n in graph.nodes) == 2, "forward and backward"
+    ours = temporaries(graph)
+    for module in (lower, region):
+        monkeypatch.setattr(module, "choose", lambda *args: {})
+    assert temporaries(graph) - ours >= 256 * 128 * 8, "an array less is kept"
+
+
+@pytest.mark.parametrize("f", [before_a_loop, in_a_loop])
+def test_results_with_loops_do_not_depend_on_the_choice(
+    f: Callable[..., Any], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, w = rng.uniform(-1, 1, (20, 12)), rng.uniform(-1, 1, (12, 6))
+    st.testing.check_grads(f, (x, w), order=1)
+    got = st.compile(st.grad(f, argnums=(0, 1)))(x, w)
+    for module in (lower, region):
+        monkeypatch.setattr(module, "choose", lambda *args: {})
+    monkeypatch.setenv("STAGER_CACHE", "0")
+    want = st.compile(st.grad(lambda x, w: f(x, w) + 0.0, argnums=(0, 1)))(x, w)
+    for g, v in zip(got, want, strict=True):
+        np.testing.assert_allclose(g, v, rtol=1e-12, atol=1e-13)
 
 
 def test_dear_values_are_stored() -> None:
