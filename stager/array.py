@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stager.cells import REGIONS, Cell, ViewStep, replay, write_through
-from stager.errors import EscapedTracerError, MutationError, ShapeError, describe
+from stager.errors import ConcretizationError, EscapedTracerError, MutationError, ShapeError, describe
 from stager.interpreters.stack import Interpreter, Tracer, nearest_stage, stack
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, dtype_of
@@ -126,7 +126,8 @@ class Array:
 
         known = settled_value(self)
         if known is None or known.ndim:
-            raise TypeError("unhashable type: a traced array")
+            text = f"a traced {self.type} is hashed, as a key or an element of a set, and it has no value here"
+            raise ConcretizationError(describe(text, remedy="use an array and an integer index in place of a dict"))
         return hash(known[()])
 
     # -- what needs a concrete value -----------------------------------------------------------------------------

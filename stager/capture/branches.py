@@ -19,7 +19,7 @@ from stager.array import Array, as_array, raw
 from stager.capture import operators
 from stager.capture.operators import BREAK, CONTINUE, Jump, Return
 from stager.capture.places import Place, PlaceNeededError, check_store
-from stager.capture.session import UNBOUND, cell_value
+from stager.capture.session import CHANGEABLE, UNBOUND, cell_value
 from stager.cells import Cell
 from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import bind
@@ -149,7 +149,7 @@ def unshared(variables: Variables, names: Names) -> frozenset[int]:
 
 
 def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
-    """The lists, dicts and sets that a region can reach in older variables, by id: it must not change them."""
+    """The lists, dicts and their kin that a region can reach in older variables, by id: it must not change them."""
     found: dict[int, Any] = {}
     todo: list[Any] = list(values.values())
     for _ in range(5000):
@@ -161,7 +161,7 @@ def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
             todo += x
         elif id(x) in found:
             continue
-        elif isinstance(x, list | dict | set):
+        elif isinstance(x, CHANGEABLE):
             found[id(x)] = x
             todo += x.values() if isinstance(x, dict) else x
         elif t is FunctionType:
@@ -278,7 +278,7 @@ def leave(signal: Any) -> Any:
     if type(signal) is Signal:
         raise ControlFlowError(
             describe(
-                "a return, break or continue under a traced condition leaves a with, try or match statement",
+                "a return, break or continue under a traced condition leaves a try with except or a match by structure",
                 remedy="set a variable inside it and return, break or continue after it",
             )
         )

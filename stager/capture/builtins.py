@@ -6,8 +6,10 @@ traced value are traced Python scalars: they convert, and promote weakly as NEP 
 
 from __future__ import annotations
 
+import bisect
 import builtins
 import functools
+import heapq
 import math
 import numbers
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from stager.capture.operators import tested
 from stager.capture.session import TRACERS, holds_tracer, is_tracer
 from stager.capture.table import SUBSTITUTES, substitute
 from stager.ir.dims import Expr, dim_max, dim_min
-from stager.staged import decline, region_in_force
+from stager.staged import decline, refuse_change, region_in_force
 
 _installed = False
 
@@ -274,6 +276,21 @@ def print_(*args: Any, sep: Any = None, end: Any = None, file: Any = None, flush
     fields = ["{}" if type(a) in TRACERS else str(a).replace("{", "{{").replace("}", "}}") for a in args]
     separator = (" " if sep is None else sep).replace("{", "{{").replace("}", "}}")
     print_values(*[raw(a) for a in traced], format=separator.join(fields), end="\n" if end is None else end)
+
+
+def _changing(original: Callable[..., Any]) -> None:
+    """A function of the standard library that changes the list which it is given first."""
+
+    def stand_in(items: Any, *args: Any, **kwargs: Any) -> Any:
+        refuse_change(items, original.__name__)
+        return original(items, *args, **kwargs)
+
+    SUBSTITUTES[original] = stand_in
+
+
+for _function in (heapq.heappush, heapq.heappop, heapq.heapify, heapq.heapreplace, heapq.heappushpop,
+                  bisect.insort_left, bisect.insort_right):  # fmt: skip
+    _changing(_function)
 
 
 def _extreme(original: Callable[..., Any], less: bool) -> Callable[..., Any]:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from stager.capture.flow import Statements
 from stager.capture.hooks import Hooks
+from stager.capture.plainer import plainer
 from stager.capture.rewrite import HOOKS, UnconvertibleError
 from stager.capture.scopes import Scope
 from stager.capture.source import locate
@@ -158,6 +159,7 @@ def _rewrite(code: CodeType, fn: FunctionType) -> Template:
         raise UnconvertibleError(f"its source cannot be read ({code.co_filename}:{code.co_firstlineno})")
     node: Any = source.node
     _mangle(node, fn.__qualname__, code)
+    plainer(node)
     computed = _computed_defaults(node)
     scope = Scope(node)
     rewriter = Statements(scope, fn.__globals__, code.co_freevars)

@@ -211,6 +211,8 @@ class Statements(Expressions):
         t = type(stmt)
         if t is ast.If:
             return escapes([stmt]) and not self._stays(stmt)
+        if t is ast.With or (t is ast.Try and not stmt.handlers and not stmt.orelse and not escapes(stmt.finalbody)):
+            return escapes(stmt.body) and _escapes_through_flow(stmt.body)
         return t in (ast.For, ast.While) and escapes([stmt])
 
     def _stays(self, stmt: ast.If) -> bool:
@@ -273,6 +275,8 @@ class Statements(Expressions):
         t = type(stmt)
         if t is ast.If:
             return self.if_operator(stmt, c)
+        if t in (ast.With, ast.Try):
+            return self.guarded(stmt, c)
         facts = self.inner.facts[stmt]
         inside = Context(True, True, True, facts.head)
         out: list[ast.stmt] = []
@@ -302,6 +306,24 @@ class Statements(Expressions):
             out.append(self.closure(id, stmt.orelse, facts.assigned, after, stmt.orelse[0]))
             orelse = name(id, stmt)
         return out, hook(method, [first, name(body, stmt), carried, orelse, jumps], stmt)
+
+    def guarded(self, stmt: Any, c: Context) -> tuple[list[ast.stmt], Any]:
+        """A `with`, or a `try` that only has a `finally`, whose block may signal: the signal waits until it is left."""
+        facts = self.inner.facts
+        body, signal = self.fresh("b"), self.fresh("s")
+        assigned = {n for s in stmt.body for n in facts[s].assigned}
+        after = facts[stmt].live if type(stmt) is ast.With else None
+        inside = c._replace(closure=True, tail=True, after=after)
+        out = [self.closure(body, stmt.body, assigned, inside, stmt.body[0])]
+        out.append(at(ast.Assign([name(signal, stmt, _STORE)], constant(None, stmt)), stmt))
+        run = hook("settled", [at(ast.Call(name(body, stmt), [], []), stmt)], stmt)
+        stmt.body = [at(ast.Assign([name(signal, stmt, _STORE)], run), stmt)]
+        if type(stmt) is ast.With:
+            for item in stmt.items:
+                self.part(item, c)
+        else:
+            stmt.finalbody = self.block(stmt.finalbody, c._replace(tail=False, after=None))
+        return [*out, stmt], name(signal, stmt)
 
     def if_operator(self, stmt: ast.If, c: Context) -> tuple[list[ast.stmt], Any]:
         facts = self.inner.facts[stmt]
@@ -381,13 +403,21 @@ class Statements(Expressions):
         stmt.targets = self.visit_all(stmt.targets)
         return [stmt]
 
+    def augmented(self, stmt: ast.AugAssign, c: Context) -> list[ast.stmt]:
+        target = stmt.target
+        stmt.value = self.visit(stmt.value)
+        if isinstance(target, ast.Name) and not self.stored_elsewhere(target.id):
+            stmt.value = hook("grown", [name(target.id, target), stmt.value], stmt.value)
+        stmt.target = self.visit(target)
+        return [stmt]
+
     def annotated(self, stmt: ast.AnnAssign, c: Context) -> list[ast.stmt]:
         if stmt.value is None:
             return [at(ast.Pass(), stmt)]
         return [at(ast.Assign([self.visit(stmt.target)], self.visit(stmt.value)), stmt)]
 
     def compound(self, stmt: Any, c: Context) -> list[ast.stmt]:
-        """with, try and match stay; their blocks are rewritten in place."""
+        """with, try and match stay; their blocks are rewritten in place. Jumps out of them: `guarded`."""
         handles = type(stmt) in (ast.Try, ast.TryStar)
         inner = c._replace(tail=False, after=None if handles else self.inner.facts[stmt].live)
         for field in stmt._fields:
@@ -460,6 +490,7 @@ _STATEMENTS: dict[type, Any] = {
     ast.Assert: Statements.assert_,
     ast.Assign: Statements.assign,
     ast.AnnAssign: Statements.annotated,
+    ast.AugAssign: Statements.augmented,
     ast.With: Statements.compound,
     ast.AsyncWith: Statements.compound,
     ast.Try: Statements.compound,

@@ -15,7 +15,17 @@ import numpy as np
 
 from stager.capture import operators
 from stager.capture.resolve import convert_user, property_of, resolve, still_stable
-from stager.capture.session import _CURRENT, CONTAINERS, TRACERS, UNBOUND, Path, Session, cell_value, holds_tracer
+from stager.capture.session import (
+    _CURRENT,
+    CHANGEABLE,
+    CONTAINERS,
+    TRACERS,
+    UNBOUND,
+    Path,
+    Session,
+    cell_value,
+    holds_tracer,
+)
 from stager.capture.table import SUBSTITUTES
 from stager.capture.users import is_user_module
 from stager.cells import REGIONS
@@ -138,13 +148,16 @@ class Hooks:
         s = _CURRENT.get()
         if s is None or type(obj) in TRACERS:
             return obj
-        if REGIONS and isinstance(obj, list | dict):
-            return _Item(s, obj)
-        if s.containers and isinstance(obj, list | dict) and s.path_of(obj) is not None:
-            return _Item(s, obj)
+        if isinstance(obj, list | dict) and (type(obj) is list or REGIONS or (s.containers and s.path_of(obj))):
+            return _ItemPlace(s, obj)
         if isinstance(obj, np.ndarray):
             return operators.ForeignArray(obj)
         return obj
+
+    def grown(self, obj: Any, value: Any) -> Any:
+        """What is added to a variable by `+=` and its kin: a container would change."""
+        refuse_growth(obj)
+        return value
 
     def visible(self, names: Any) -> Any:
         """`locals()` and its kin without our own names."""
@@ -169,7 +182,7 @@ class Hooks:
         s = _CURRENT.get()
         if s is None or type(obj) in TRACERS:
             return getattr(obj, name)
-        if REGIONS and name in _CHANGING and isinstance(obj, list | dict | set):
+        if REGIONS and name in _CHANGING and isinstance(obj, CHANGEABLE):
             _refuse(s, obj, f"{type(obj).__name__}.{name}")
         if s.containers and type(obj) in CONTAINERS and s.path_of(obj) is not None:
             return resolve(getattr(_captured_methods(s, obj, name), name), s)
@@ -178,6 +191,7 @@ class Hooks:
     # -- decisions: operators.py -----------------------------------------------------------------------------------
 
     and_ = staticmethod(operators.and_)
+    settled = staticmethod(operators.settled)
     or_ = staticmethod(operators.or_)
     not_ = staticmethod(operators.not_)
     ifexp = staticmethod(operators.ifexp)
@@ -208,6 +222,13 @@ def _refuse(s: Session, obj: Any, what: str) -> None:
     refuse_change(obj, what)
 
 
+def refuse_growth(obj: Any) -> None:
+    """`obj += …` changes a container; anything else is replaced."""
+    s = _CURRENT.get()
+    if s is not None and REGIONS and isinstance(obj, CHANGEABLE):
+        _refuse(s, obj, f"changing a {type(obj).__name__}")
+
+
 def _default_of(fn: FunctionType, name: str) -> Any:
     if fn.__kwdefaults__ and name in fn.__kwdefaults__:
         return fn.__kwdefaults__[name]
@@ -232,6 +253,12 @@ _CHANGING = frozenset(
         "popitem",
         "add",
         "discard",
+        "appendleft",
+        "popleft",
+        "extendleft",
+        "rotate",
+        "move_to_end",
+        "subtract",
     }
 )
 _READING = frozenset({"items", "values", "keys", "get", "index", "count", "copy", "__getitem__", "__len__", "__iter__"})
@@ -328,7 +355,10 @@ class _Place:
         object.__setattr__(self, "_obj", obj)
 
     def __getattr__(self, name: str) -> Any:
-        return self._hooks.attr(self._obj, name)
+        """Read by `place.name += v`."""
+        value = self._hooks.attr(self._obj, name)
+        refuse_growth(value)
+        return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         obj, s = self._obj, self._session
@@ -370,6 +400,11 @@ class _Item:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         s, obj = self._session, self._obj
+        if type(key) in TRACERS and type(obj) is list:
+            from stager.capture import staging
+
+            if staging.set_item(self, len(obj), key, value):
+                return
         path, step = s.path_of(obj), ("item", key)
         if isinstance(key, slice) or holds_tracer(key) or (isinstance(obj, dict) and key not in obj):
             _refuse(s, obj, f"setting items of a {type(obj).__name__}")
@@ -385,3 +420,14 @@ class _Item:
     def __delitem__(self, key: Any) -> None:
         _refuse(self._session, self._obj, f"deleting items of a {type(self._obj).__name__}")
         del self._obj[key]
+
+
+class _ItemPlace(_Item):
+    """`place[key] = v`, and what `place[key] += v` reads."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        value = super().__getitem__(key)
+        refuse_growth(value)
+        return value

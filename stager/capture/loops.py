@@ -12,7 +12,7 @@ and is unrolled; the reason is kept for `explain`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -43,7 +43,7 @@ from stager.capture.branches import (
 from stager.capture.carries import Spec, UnsteadyError
 from stager.capture.iterables import Indexed, TracedRange, indexed
 from stager.capture.operators import BREAK, CONTINUE, Return, tested
-from stager.capture.session import UNBOUND, Session
+from stager.capture.session import UNBOUND, Session, current
 from stager.cells import Cell
 from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import bind
@@ -74,7 +74,7 @@ def plan_for(
     if type(iterable) is range:
         if len(iterable) <= FEW or not touches_traced(body):
             return None
-        return lambda orelse: _with_fallback(s, _of_range(iterable), iterable, body, names, orelse, jumps)
+        return lambda orelse: _with_fallback(_of_range(iterable), iterable, body, names, orelse, jumps)
     found = indexed(iterable)
     if found is None:
         return None
@@ -82,12 +82,12 @@ def plan_for(
     if type(length) is int:
         if length <= FEW:
             return None
-        return lambda orelse: _with_fallback(s, Course(0, length, 1, found.at), iterable, body, names, orelse, jumps)
-    return lambda orelse: _with_fallback(s, _of_traced(found), found, body, names, orelse, jumps)
+        return lambda orelse: _with_fallback(Course(0, length, 1, found.at), iterable, body, names, orelse, jumps)
+    return lambda orelse: _with_fallback(_of_traced(found), found, body, names, orelse, jumps)
 
 
 def _with_fallback(
-    s: Session, course: Course, iterable: Any, body: Closure, names: Names, orelse: Closure | None, jumps: bool
+    course: Course, iterable: Any, body: Closure, names: Names, orelse: Closure | None, jumps: bool
 ) -> Any:
     """Stage the loop; where that fails and the number of iterations can be had, run it in Python."""
     variables = Variables(body, orelse)
@@ -100,8 +100,15 @@ def _with_fallback(
         known = _known_range(iterable)
         if known is None or len(known) > MOST:
             raise
-        s.declined.append((body.__code__.co_filename, body.__code__.co_firstlineno, str(e).partition("\n")[0]))
+        decline_loop(body, e)
     return operators.plain_for(iter(known), body, names, orelse)
+
+
+def decline_loop(body: Closure, why: Exception) -> None:
+    """Notes for `explain` why a loop is not staged."""
+    s = current()
+    if s is not None:
+        s.declined.append((body.__code__.co_filename, body.__code__.co_firstlineno, str(why).partition("\n")[0]))
 
 
 def _known_range(iterable: Any) -> Any:
@@ -190,6 +197,10 @@ class Course:
             return (None if ends[1] is None else ends[1] + 1), ends[0]
         return ends[0], (None if ends[1] is None else ends[1] - 1)
 
+    def items(self) -> Iterator[Any]:
+        """The elements of a course whose count is known."""
+        return map(self.at, range(self.lower, self.upper, self.step))
+
     def rest(self) -> Course:
         return Course(self.lower + self.step, self.upper, self.step, self.at)
 
@@ -246,9 +257,9 @@ def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | Non
         first = e
     else:
         return _after_loop(signal, orelse, names)
+    if course.count is not None:
+        return _one_ahead(course, body, names, orelse, jumps, ahead)
     try:
-        if course.count is not None:
-            return _one_ahead(course, body, names, orelse, jumps, ahead)
         start = as_bool(course.goes_on(course.lower))
         return stage_branches(start, (None, lambda: _one_ahead(course, body, names, None, jumps, ahead)), names, [body])
     except UnsteadyError:
@@ -266,7 +277,14 @@ def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | No
     def go_on() -> Any:
         if rest.count == 0:
             return None if orelse is None else orelse()
-        return stage_for(rest, body, names, orelse, jumps, ahead + 1, fresh)
+        try:
+            return stage_for(rest, body, names, orelse, jumps, ahead + 1, fresh)
+        except (ControlFlowError, ConcretizationError) as e:
+            # what the iterations ahead wrote stays written: the others follow them in Python
+            if rest.count is None or rest.count > MOST:
+                raise
+            decline_loop(body, e)
+        return operators.plain_for(rest.items(), body, names, orelse)
 
     if type(signal) is Signal:
         return after_iteration(signal, go_on, names, [body])

@@ -263,6 +263,15 @@ def then(signal: Any, rest: Closure, names: Names) -> Any:
     return staging.then(signal, rest, names)
 
 
+def settled(signal: Any) -> Any:
+    """A signal that has to be decided before what stands around its block ends."""
+    if signal is None or type(signal) is Return or type(signal) is Jump:
+        return signal
+    from stager.capture import staging
+
+    return staging.settle(signal)
+
+
 def leave(signal: Any) -> Any:
     """A signal on its way out of a `with`, `try` or `match`."""
     if type(signal) is Return or type(signal) is Jump:

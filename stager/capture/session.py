@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
+from array import array
+from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
@@ -30,6 +32,7 @@ Path = tuple[Step, ...]
 
 TRACERS: set[type] = set()  # exact types of traced arrays; `stager.array` adds its own
 CONTAINERS = frozenset({list, tuple, dict})
+CHANGEABLE = (list, dict, set, deque, bytearray, array)  # what methods and `+=` change
 
 _ATOMS = frozenset(
     {int, float, bool, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range, slice}

@@ -144,7 +144,8 @@ class _Loop:
         """(the state after iteration t, other values of it)."""
         part = self.part(t, state)
         after = [self.joint.outs[k] for k in self.state]
-        part.run(n for n in forward_nodes(self.joint, [*after, *wanted]) if not n.ordered)
+        inputs = set(self.joint.graph.inputs)
+        part.run_again(nodes_for(self.joint, self.joint.forward, [*after, *wanted], inputs, back=False))
         return [part.value(v) for v in after], [part.value(v) for v in wanted]
 
     def _iteration(self, i: Raw, carries: Sequence[Raw]) -> list[Raw]:

@@ -19,7 +19,7 @@ from stager.errors import DTypeError, describe
 from stager.interpreters.stack import bind
 from stager.ir.dims import Dim, symbol
 from stager.ir.dtypes import b1
-from stager.ir.graph import Graph, Node, SymbolDef, Value
+from stager.ir.graph import Graph, Node
 from stager.ir.op import Op, register
 from stager.ir.types import Type
 from stager.ops.control import (
@@ -32,7 +32,6 @@ from stager.ops.control import (
     filled,
     for_loop,
     fronts,
-    has_ordered_effects,
     lanes_in_front,
     lanes_in_order,
     map_lanes,
@@ -61,6 +60,7 @@ from stager.ops.regions import (
     scalar_index,
     trace_region,
 )
+from stager.ops.silence import has_ordered_effects, silenced
 from stager.ops.tapes import for_pullback, longest, trip_count, write_row
 
 Raw = Any
@@ -183,29 +183,6 @@ def _counted(args: Sequence[Raw], n: int, regions: Sequence[Graph]) -> Raw:
         lambda _, *cs: cond(*cs),
         lambda count, *cs: [add(count, 1), *body(*cs)[:n]],
     )[0]
-
-
-def silenced(graph: Graph) -> Graph:
-    """The same results of a region that prints nothing."""
-    if not has_ordered_effects(graph):
-        return graph
-    quiet = Graph(graph.name)
-    env: dict[Node, Node] = {}
-
-    def moved(v: Value) -> Value:
-        return Value(env[v.node], v.index)
-
-    for node in graph.nodes:
-        if node.op.name == "print":
-            continue
-        regions = tuple(map(silenced, node.regions))
-        args = tuple(map(moved, node.args))
-        env[node] = Node(node.op, args, node.params, node.types, regions, node.loc, node.path)
-        quiet.add(env[node])
-    quiet.inputs, quiet.outputs = list(map(moved, graph.inputs)), list(map(moved, graph.outputs))
-    for name, d in graph.symbols.items():
-        quiet.symbols[name] = d if d.kind != "data" else SymbolDef("data", moved(d.source), d.axis, d.hint)
-    return quiet
 
 
 def _batch(interp: Any, args: Any, bdims: Any, *, n_carry: int, size: Dim, regions: tuple[Graph, ...]) -> Any:

@@ -41,6 +41,7 @@ from stager.ops.regions import (
     scalar_index,
     trace_region,
 )
+from stager.ops.silence import has_ordered_effects
 from stager.ops.tapes import Levels
 
 Raw = Any
@@ -432,13 +433,6 @@ def _carried_keys(regions: Sequence[Graph], lanes: int) -> list[Node]:
     nodes = [n for region in regions for n in region.nodes]
     here = [n for n in nodes if n.op.name == "carried_key" and n.params["lanes"] == lanes]
     return here + [k for n in nodes if n.regions for k in _carried_keys(n.regions, lanes)]
-
-
-def has_ordered_effects(region: Graph) -> bool:
-    """Effects whose order a user can see: a failing check is one error in any order."""
-    return any(
-        (n.op.ordered and n.op.name != "check") or any(map(has_ordered_effects, n.regions)) for n in region.nodes
-    )
 
 
 def lanes_in_order(size: Dim, lane_outs: RawFunction) -> tuple[Raw, ...]:

@@ -29,6 +29,7 @@ from stager.ops.regions import (
     replay_control,
     trace_region,
 )
+from stager.ops.silence import silenced
 
 Raw = Any
 
@@ -267,9 +268,13 @@ class Part:
             if name in self._around and name not in self.dims:
                 self.dims[name] = dim_of(self._around[name])
 
-    def run(self, nodes: Iterable[Node]) -> None:
+    def run_again(self, nodes: Iterable[Node]) -> None:
+        """Nodes of the forward part whose effects have been: they are left out, in regions too."""
+        self.run((n for n in nodes if not n.op.ordered), again=True)
+
+    def run(self, nodes: Iterable[Node], *, again: bool = False) -> None:
         for node in nodes:
-            if node.types and Value(node, 0) in self.env:
+            if node.types and all(v in self.env for v in node.outputs):
                 continue
             if self._around:
                 self._see(node.mentioned_symbols())
@@ -285,12 +290,14 @@ class Part:
             if renamed:
                 params = {k: substitute(v, self.dims) for k, v in params.items()}
             if node.regions:
-                out = replay_control(node, operands, params, renamed)
+                regions = tuple(map(silenced, node.regions)) if again else node.regions
+                out = replay_control(node.op, regions, operands, params, renamed)
             else:
                 out = bind(node.op, *operands, **params)
             outs = out if node.op.multiple_results else (out,)
-            for k, o in enumerate(outs):
-                self.know(Value(node, k), o)
+            for v, o in zip(node.outputs, outs, strict=True):
+                if v not in self.env:
+                    self.know(v, o)
 
     def _operand(self, node: Node, k: int, a: Value) -> Raw:
         from stager.ops.views import slice_
@@ -405,4 +412,4 @@ def run_back(joint: Joint, part: Part, wanted: Sequence[Value]) -> None:
     """Run the backward part for the wanted cotangents, and of the forward part what it reads and is not known."""
     inputs = set(joint.graph.inputs)
     nodes = nodes_for(joint, [*joint.forward, *joint.backward], wanted, set(part.env) | inputs)
-    part.run(n for n in nodes if not n.ordered)
+    part.run_again(nodes)

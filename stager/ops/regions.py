@@ -446,7 +446,7 @@ def replay(graph: Graph, args: Sequence[Any], instead: Callable[[Node, Any], Any
         if renamed:
             params = {k: substitute(v, dims) for k, v in params.items()}
         if node.regions:
-            out = replay_control(node, operands, params, renamed)
+            out = replay_control(node.op, node.regions, operands, params, renamed)
         else:
             out = bind(node.op, *operands, **params)
         if instead is not None:
@@ -458,10 +458,10 @@ def replay(graph: Graph, args: Sequence[Any], instead: Callable[[Node, Any], Any
     return [env[v.node][v.index] if v.node.op.multiple_results else env[v.node] for v in graph.outputs]
 
 
-def replay_control(node: Node, operands: list[Any], params: dict[str, Any], renamed: bool) -> Any:
+def replay_control(op: Op, regions: Any, operands: list[Any], params: dict[str, Any], renamed: bool) -> Any:
     """Bind a control node again; with new regions where its own mention symbols by names that do not hold here."""
-    params = {**params, "regions": node.regions}
-    return rebuild(node.op, operands, params) if renamed else bind(node.op, *operands, **params)
+    params = {**params, "regions": regions}
+    return rebuild(op, operands, params) if renamed else bind(op, *operands, **params)
 
 
 def rebuild(op: Op, operands: Sequence[Any], params: dict[str, Any]) -> Any:

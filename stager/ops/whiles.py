@@ -17,6 +17,7 @@ from stager.ops.joint import Joint, Part, counters, find_lasting, forward_nodes,
 from stager.ops.loop_back import LoopBack
 from stager.ops.regions import I64, carries_tangent, replay, scalar_index, with_input_in_front
 from stager.ops.residuals import Residuals, choose_residuals
+from stager.ops.silence import silenced
 from stager.ops.tapes import (
     Levels,
     cheaper,
@@ -44,7 +45,6 @@ def while_pullback(
     checkpoint: Levels = None,
 ) -> tuple[Any, Totals]:
     """Runs once; what tapes need is decided before."""
-    from stager.ops.collect import silenced
     from stager.ops.control import carry_fixpoint, while_op
 
     (cond, body), n = regions, n_carry

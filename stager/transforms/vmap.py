@@ -17,9 +17,9 @@ from stager.interpreters.stack import nearest_stage, push
 from stager.interpreters.vmap import VmapInterpreter
 from stager.ir.dims import Dim, symbols_of
 from stager.ir.graph import Node
-from stager.ops.control import has_ordered_effects
 from stager.ops.families import materialize_batch, move_bdim
 from stager.ops.regions import LaneDependentError
+from stager.ops.silence import has_ordered_effects
 from stager.runtime.structure import broadcast_prefix, flatten, unflatten
 from stager.transforms.calling import call_user, enter, plainly, write_back
 

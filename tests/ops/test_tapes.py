@@ -314,3 +314,27 @@ def test_a_failing_loop_gives_its_tapes_back() -> None:
         with pytest.raises(AssertionError, match="too large"):
             grad(x)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # in KiB; one tape is 13,000
+
+
+@pytest.mark.parametrize("levels", [None, "sqrt", 2])
+def test_loops_inside_that_check_and_print_run_again_in_silence(levels: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """The way back of the outer loop runs the inner one again: its tape has another length in every turn."""
+
+    def f(x: Any) -> Any:
+        def turn(i: Any, t: Any) -> Any:
+            r = x * (1.0 + 0.1 * i) + 0.1 * np.sin(t)
+            while np.sum(r * r) < 30.0:
+                print("turn")
+                assert np.max(r) < 100.0, "too large"
+                r = r * 1.2 + 0.1 * np.cos(r)
+            return t + np.sum(np.sin(r))
+
+        return st.fori_loop(0, 4, turn, 0.0, checkpoint=levels)
+
+    value = st.compile(f)(SMALL)
+    count = capfd.readouterr().out.count("turn")
+    grad = st.compile(st.grad(f))(SMALL)
+    assert capfd.readouterr().out.count("turn") == count > 4
+    moved = [[st.compile(f)(SMALL + s * h) for s in (1, -1)] for h in 1e-6 * np.eye(3)]
+    np.testing.assert_allclose(grad, [(a - b) / 2e-6 for a, b in moved], rtol=1e-6)
+    assert np.isfinite(value)

@@ -1,0 +1,35 @@
+"""Regions that run again: their results once more, without what a user would see twice."""
+
+from __future__ import annotations
+
+from stager.ir.graph import Graph, Node, SymbolDef, Value
+
+
+def has_ordered_effects(region: Graph) -> bool:
+    """Effects whose order a user can see: a failing check is one error in any order."""
+    return any(
+        (n.op.ordered and n.op.name != "check") or any(map(has_ordered_effects, n.regions)) for n in region.nodes
+    )
+
+
+def silenced(graph: Graph) -> Graph:
+    """The same results of a region that prints nothing."""
+    if not has_ordered_effects(graph):
+        return graph
+    quiet = Graph(graph.name)
+    env: dict[Node, Node] = {}
+
+    def moved(v: Value) -> Value:
+        return Value(env[v.node], v.index)
+
+    for node in graph.nodes:
+        if node.op.name == "print":
+            continue
+        regions = tuple(map(silenced, node.regions))
+        args = tuple(map(moved, node.args))
+        env[node] = Node(node.op, args, node.params, node.types, regions, node.loc, node.path)
+        quiet.add(env[node])
+    quiet.inputs, quiet.outputs = list(map(moved, graph.inputs)), list(map(moved, graph.outputs))
+    for name, d in graph.symbols.items():
+        quiet.symbols[name] = d if d.kind != "data" else SymbolDef("data", moved(d.source), d.axis, d.hint)
+    return quiet

@@ -1,0 +1,61 @@
+"""Items of Python lists that are read and set by a traced index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stager as st
+
+
+def servers(times: Any, lengths: Any) -> Any:
+    """Numbers that the first turn makes arrays, chosen by a comparison."""
+    free = [0.0, 0.0]
+    total = 0.0
+    for t, s in zip(times, lengths, strict=True):
+        k = 0 if free[0] <= free[1] else 1
+        begin = max(t, free[k])
+        total += begin - t
+        free[k] = begin + s
+    return total, np.array(free)
+
+
+def buckets(x: Any) -> Any:
+    sums, counts = [0.0, 0.0, 0.0], [0] * 4
+    for i in range(len(x)):
+        k = int(np.floor(x[i] * 3))
+        sums[k] += x[i]
+        counts[k - 4] = counts[k - 4] + 1
+    return np.array(sums) @ np.arange(3.0), counts[0] + 10 * counts[1] + 100 * counts[2]
+
+
+TIMES = np.cumsum(np.random.default_rng(0).exponential(1.0, 8))
+LENGTHS = np.random.default_rng(1).exponential(1.0, 8)
+X = np.random.default_rng(0).random(6)
+
+
+@pytest.mark.parametrize(("f", "args"), [(servers, (TIMES, LENGTHS)), (buckets, (X,))])
+def test_set_and_read(f: Any, args: Any) -> None:
+    for got, want in zip(st.compile(f)(*args), f(*args), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-13)
+    lanes = [np.stack([a, a * 0.9]) for a in args]
+    got = st.compile(st.vmap(f))(*lanes)
+    for k in range(2):
+        for g, w in zip(got, f(*[a[k] for a in lanes]), strict=True):
+            np.testing.assert_allclose(g[k], w, rtol=1e-13)
+    st.testing.check_grads(lambda *a: f(*a)[0], args, order=1)
+
+
+def test_an_index_out_of_range() -> None:
+    def f(x: Any) -> Any:
+        items = [x[0], x[1]]
+        items[int(x[2])] = 5.0
+        return items[0] + 2 * items[1]
+
+    compiled = st.compile(f)
+    assert compiled(np.array([1.0, 2.0, -2.0])) == 9.0
+    for k in (2.0, -3.0):
+        with pytest.raises(IndexError, match="list assignment index out of range"):
+            compiled(np.array([1.0, 2.0, k]))
