@@ -9,7 +9,7 @@ from typing import Any
 import llvmlite.ir as ir
 
 from stager.codegen.aliases import Aliases
-from stager.codegen.emit import I1, I8, I32, I64, PTR, FunctionEmitter, ModuleEmitter, i64
+from stager.codegen.emit import I1, I8, I32, I64, PTR, FunctionEmitter, i64
 from stager.codegen.growth import grow, open_tapes
 from stager.codegen.nest import emit_nest
 from stager.codegen.program import (
@@ -30,6 +30,7 @@ from stager.codegen.program import (
 )
 from stager.codegen.registers import Val
 from stager.codegen.target import Target
+from stager.codegen.unit import ModuleEmitter
 from stager.ir.dims import Dim, product
 from stager.ir.dtypes import i64 as dtype_i64
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from stager.codegen.emit import I8, I32, I64, NULL, PTR, FunctionEmitter, ModuleEmitter, i64
+from stager.codegen.emit import I8, I32, I64, NULL, PTR, FunctionEmitter, i64
 from stager.codegen.mlir.support import (
     ALLOCATE,
     COPY,
@@ -24,6 +24,7 @@ from stager.codegen.mlir.support import (
     SLACK,
 )
 from stager.codegen.target import Target
+from stager.codegen.unit import ModuleEmitter
 from stager.ir.abi import CONTEXT_ALLOCATE, STATUS_NO_MEMORY, Abi
 from stager.ir.dims import Dim, contiguous_strides, product
 from stager.ir.types import Type

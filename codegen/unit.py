@@ -1,0 +1,87 @@
+"""`ModuleEmitter`: what the functions of one module share: externals, statuses, constants, mathematics.
+
+Invariant: each of them is there once, whoever asks first. Not here: functions (`codegen/emit.py`), steps (`module.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import llvmlite.ir as ir
+
+from stager.codegen.declarations import I8
+from stager.codegen.program import Storage
+from stager.codegen.target import Target
+from stager.ir.abi import StatusAbi
+
+
+class _LazyFunctions:
+    """`MathFunctions`, imported at the first call: most small functions need none."""
+
+    def __init__(self, module: Any, target: Target) -> None:
+        self._args = (module, target)
+        self.used = False
+
+    def __getattr__(self, name: str) -> Any:
+        from stager.codegen.math.functions import MathFunctions
+
+        made = MathFunctions(*self._args)
+        self.used = True
+        self.call = made.call
+        return getattr(made, name)
+
+
+class ModuleEmitter:
+    """What the functions of one module share."""
+
+    def __init__(self, name: str, target: Target) -> None:
+        self.name = name
+        self.target = target
+        self.module = ir.Module(name)
+        self.module.triple = target.triple
+        self.module.data_layout = target.data_layout
+        self.functions: Any = _LazyFunctions(self.module, target)
+        self.statuses: dict[tuple[str, str], int] = {}
+        self.externals: dict[str, Any] = {}
+        self.constants: dict[int, Any] = {}
+        self.bodies = 0
+        self.threads = True
+        self.blas = False
+        self.aliases: Any = None  # what is known of storages, when a program says so
+
+    def external(self, name: str, result: Any, params: Sequence[Any]) -> Any:
+        """A C function that the loader binds."""
+        f = self.externals.get(name)
+        if f is None:
+            f = self.externals[name] = ir.Function(self.module, ir.FunctionType(result, list(params)), name)
+        return f
+
+    def status(self, exception: str, text: str) -> int:
+        """The code of an error."""
+        return self.statuses.setdefault((exception, text), len(self.statuses) + 1)
+
+    def status_table(self) -> tuple[StatusAbi, ...]:
+        return tuple(StatusAbi(e, t) for e, t in self.statuses)
+
+    def one_copy(self) -> Any:
+        """What says of one loop that it is not unrolled."""
+        never = self.module.add_metadata([ir.MetaDataString(self.module, "llvm.loop.unroll.disable")])
+        loop = ir.MDValue(self.module, [never], str(len(self.module.metadata)))
+        loop.operands = (loop, never)  # a node that names itself is a loop's own
+        return loop
+
+    def constant(self, storage: Storage) -> Any:
+        """The global that holds constant data."""
+        found = self.constants.get(id(storage))
+        if found is None:
+            data = bytearray(storage.data.tobytes())
+            t = ir.ArrayType(I8, len(data))
+            found = ir.GlobalVariable(self.module, t, f".{storage.name}")
+            found.linkage = "private"
+            found.global_constant = True
+            found.unnamed_addr = True  # so that the variants of a kernel share it
+            found.initializer = ir.Constant(t, data)
+            found.align = 64
+            self.constants[id(storage)] = found
+        return found
