@@ -100,7 +100,9 @@ def convert_root(f: Any, s: Session) -> Any:
     """The callable given to a transform: converted wherever its source stands."""
     if type(f) is FunctionType:
         # stager's own wrappers (a transform of a transform) run as they are and convert what they call
-        return f if f.__globals__.get("__name__", "").startswith("stager.") else convert_user(f, s)
+        if f.__globals__.get("__name__", "").startswith("stager."):
+            return f
+        return scipy_function(f) or convert_user(f, s)
     if type(f) is MethodType and type(f.__func__) is FunctionType:
         s.add_root(f.__self__)
         return MethodType(convert_user(f.__func__, s), f.__self__)

@@ -21,7 +21,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     n = a.ndim
     if axis is None and (ord is None or (ord in ("f", "fro") and n == 2) or (ord == 2 and n == 1)):
         flat = a.ravel()
-        found = np.sqrt(np.dot(flat, flat))
+        found = _root(np.dot(flat, flat), np.sqrt)
         return found.reshape(n * [1]) if keepdims else found
     axes = tuple(range(n)) if axis is None else axis if isinstance(axis, tuple) else (int(axis),)
     if len(axes) == 1:
@@ -34,7 +34,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if ord in (2, -2, "nuc"):
         return refuse("norm", "this order needs singular values; near: 'fro', 1, np.inf")
     if ord in (None, "fro", "f"):
-        found = np.sqrt(np.sum(a * a, axis=(row, col)))
+        found = _root(np.sum(a * a, axis=(row, col)), np.sqrt)
     elif ord in (1, -1, np.inf, -np.inf):
         first, second = (row, col) if ord in (1, -1) else (col, row)
         sums = np.sum(np.abs(a), axis=first)
@@ -57,9 +57,16 @@ def _vector_norm(a: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any
     if ord == 1:
         return np.sum(np.abs(a), axis=axes, keepdims=keepdims)
     if ord is None or ord == 2:
-        return np.sqrt(np.sum(a * a, axis=axes, keepdims=keepdims))
+        return _root(np.sum(a * a, axis=axes, keepdims=keepdims), np.sqrt)
     total = np.sum(np.abs(a) ** ord, axis=axes, keepdims=keepdims)
-    return total ** np.reciprocal(ord, dtype=a.dtype)
+    power = np.reciprocal(ord, dtype=a.dtype)
+    return total**power if ord < 0 else _root(total, lambda t: t**power)
+
+
+def _root(total: Any, root: Any) -> Any:
+    """The root of a sum of powers, whose derivative at 0 is that of the norm at the origin: 0, one of its slopes."""
+    zero = total == 0
+    return np.where(zero, 0.0, root(np.where(zero, 1.0, total)))
 
 
 @implements(np.linalg.vector_norm)

@@ -303,10 +303,13 @@ log1p: OpFunction = elementwise(
 
 
 def _log_share(t: Any, out: Any, x: Any, y: Any, exponential: OpFunction) -> Any:
-    # exp(x - out); where that is inf - inf, x has it all, or half where y is the same infinity
+    # exp(x - out); where that is inf - inf, x has it all, or half where y is the same infinity: constants, whose own
+    # derivatives are 0, so exp must not see the NaN there
     difference = sub(x, out)
+    none = isnan(difference)
     infinite = select(eq(x, y), full_like(x, 0.5), full_like(x, 1.0))
-    return mul(t, select(isnan(difference), select(isnan(out), difference, infinite), exponential(difference)))
+    share = exponential(select(none, zeros_like(x), difference))
+    return mul(t, select(none, select(isnan(out), difference, infinite), share))
 
 
 logaddexp: OpFunction = elementwise(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import stager as st
 from stager.interpreters.stack import nearest_stage
 from stager.ops import elementwise as e
 from stager.ops.indexed import scatter
@@ -142,3 +143,26 @@ def test_nan_in_max_has_one_derivative_in_both_modes() -> None:
     (tangent,) = evaluate(pushforward(fn, [True]), x, t)
     (ct,) = evaluate(pullback(fn, [True]), x, u)
     np.testing.assert_allclose(inner([ct], [t]), inner([u], [tangent]))
+
+
+@pytest.mark.parametrize("f", [
+    np.linalg.norm, lambda x: np.linalg.norm(x, 3), lambda x: np.linalg.norm(x, axis=0),
+    lambda x: np.linalg.norm(np.stack([x, x])), lambda x: np.linalg.vector_norm(x, ord=2),
+])  # fmt: skip
+def test_norm_of_zeros(f: Any) -> None:
+    zeros = np.zeros(3)
+    for g in (st.grad(f), st.compile(st.grad(f)), st.jacfwd(f)):
+        np.testing.assert_array_equal(g(zeros), zeros)
+    np.testing.assert_array_equal(st.vmap(st.grad(f))(zeros[None]), zeros[None])
+    np.testing.assert_array_equal(st.hessian(f)(zeros), np.zeros((3, 3)))
+    st.testing.check_grads(f, (np.array([0.0, 3.0, -4.0]),), modes=("fwd", "rev"), rtol=1e-4)
+
+
+@pytest.mark.parametrize("x", [[1.0, 1.0], [-INF, -INF], [INF, 1.0], [1.0, -INF], [INF, INF]])
+def test_second_order_of_logaddexp(x: Any) -> None:
+    """What infinities share is constant, in every mode."""
+    f, at = np.logaddexp.reduce, np.array(x)
+    finite = np.isfinite(at).all()
+    want = np.array([[0.25, -0.25], [-0.25, 0.25]]) if finite else np.zeros((2, 2))
+    for second in (st.hessian(f), st.jacrev(st.jacrev(f)), st.jacfwd(st.jacfwd(f)), st.compile(st.jacrev(st.jacfwd(f)))):
+        np.testing.assert_allclose(second(at), want)
