@@ -113,7 +113,7 @@ class LevelEmitter:
 
     def leaf_width(self) -> int:
         """Lanes: a register of the widest element that memory is accessed with."""
-        if self.leaf.vector is None:
+        if self.leaf.vector is None or self.leaf.narrow:
             return 1
         bits = 8
         for n in self.needed:

@@ -110,7 +110,8 @@ def _nest_lines(n: Nest) -> Iterator[str]:
     for leaf in (*n.first, *n.leaves):
         marks = ""
         if leaf.vector is not None:
-            marks = f" vector {variable_name(leaf.vector)}" + (f" x{leaf.unroll}" if leaf.unroll > 1 else "")
+            how = "side by side" if leaf.narrow else "vector"
+            marks = f" {how} {variable_name(leaf.vector)}" + (f" x{leaf.unroll}" if leaf.unroll > 1 else "")
             marks += f" transposing {variable_name(leaf.jam)}" if leaf.jam is not None else ""
             marks += " late" if leaf.late else ""
         marks += " descending" if leaf.stage.descending else ""

@@ -183,7 +183,7 @@ class LoopEmitter(BodyEmitter, ABC):
         for width, unroll in ((w, self.unroll),) if jam else ((w, u), (w, 1)):
             if (width, unroll) == (w, 1) and u == 1 and at is not lo:
                 continue
-            if width == 1:
+            if width == 1 and (unroll == 1 or jam):
                 continue
             to = aligned(at, width if jam else width * unroll)
             if known and to == at:

@@ -258,6 +258,7 @@ class Leaf:
     jam: int | None = (
         None  # copies run along this variable instead of the lanes': accesses transposed against the lanes
     )
+    narrow: bool = False  # `vector` is a loop whose elements are taken one by one, `unroll` of them side by side
     late: bool = False  # the last points read what was written just before: they run one by one, at the end
 
 

@@ -57,6 +57,9 @@ TILED_POINTS = 1 << 15
 ROW_UNROLL = 4
 """Vectors of one step along a row that a scatter writes: its rows come one after the other, and each is short."""
 LITTLE_POINTS = 64
+SIDE_BY_SIDE = 4
+"""Partial results of a reduction without lanes: an addition takes as many cycles."""
+FEW_OPS = 8
 CHUNK = 1 << 15
 """Elements of a piece when one long reduction is divided."""
 
@@ -177,6 +180,8 @@ class _Scheduler:
         best = self._vector_axis(leaf, nest)
         leaf.loops = _ordered(leaf, best)
         if best is None:
+            if not nest.block and _waits(leaf):
+                leaf.vector, leaf.narrow, leaf.unroll = leaf.loops[-1].var, True, SIDE_BY_SIDE
             return
         leaf.vector = best.var
         blocked = nest.block != 0 and best.var == nest.outer[-1].var
@@ -343,6 +348,17 @@ class _Scheduler:
             nest.threshold = None if isinstance(points, int) else (points, 2 * CHUNK)
         second.append(last)
         return [nest, *second]
+
+
+def _waits(leaf: Leaf) -> bool:
+    """Whether elements that are reduced one by one wait for one another longer than for themselves."""
+    stage, last = leaf.stage, leaf.loops[-1]
+    if not last.reduce or not stage.reductions or stage.folds:
+        return False
+    if any(r.kind.startswith("arg") for r in stage.reductions):
+        return False
+    length = last.extent if isinstance(last.extent, int) else last.most
+    return length is not None and length >= 4 * SIDE_BY_SIDE and sum(weight(i) for i in stage.body) <= FEW_OPS
 
 
 def _block(most: int, column: int) -> int:

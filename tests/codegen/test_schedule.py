@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 import stager as st
 from stager.codegen.program import Storage
@@ -28,3 +29,21 @@ def test_a_program_does_not_depend_on_where_its_records_lie() -> None:
         texts.add(st.compile(accelerations).show(x, stage="kernels"))
     (text,) = texts
     assert text.index("t0:") < text.index("t1:")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+@pytest.mark.parametrize("n", [15, 16, 17, 18, 19, 37, 64])
+def test_reductions_without_lanes_have_several_results_side_by_side(n: int, dtype: str) -> None:
+    """Columns lie too far apart for lanes; an addition would wait for the one before."""
+
+    def products(a: Any) -> Any:
+        out = np.zeros(9, dtype=a.dtype)
+        for k in range(1, a.shape[1]):
+            out[k % 5] += a[:, k] @ a[:, k - 1]
+            out[k % 5] = np.maximum(out[k % 5], np.max(a[:, k] - a[:, k - 1]))
+        return out
+
+    a = (np.random.default_rng(n).standard_normal((n, 9)) * 10).astype(dtype)
+    f = st.compile(products)
+    np.testing.assert_allclose(f(a), products(a), rtol=1e-5 if dtype == "float32" else 1e-12)
+    assert ("side by side" in f.show(a, stage="kernels")) == (n >= 16)
