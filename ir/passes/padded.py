@@ -15,6 +15,7 @@ from itertools import pairwise
 from math import prod
 
 from stager.ir.core_ops import fill_op
+from stager.ir.dims import Dim
 from stager.ir.dtypes import b1, i64
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.passes.updates import Span, spans
@@ -144,12 +145,24 @@ def _piece(rw: Rewriter, root: Node, found: _Sum, box: Box) -> Value:
             if missing:
                 todo += missing
                 continue
-            made[v] = rw.emit("add", *[made[a] for a in v.node.args])
+            made[v] = _added(rw, v.node, *[made[a] for a in v.node.args])
         elif v.node in found.padded:
             made[v] = _term(rw, v, found.padded[v.node], box)
         else:
             made[v] = _boxed(rw, rw.new(v), box)
     return made[Value(root)]
+
+
+def _added(rw: Rewriter, node: Node, a: Value, b: Value) -> Value:
+    """a + b; a cotangent that is nowhere in a box is nothing to add."""
+    for x, y in ((a, b), (b, a)):
+        if node.in_backward and x.node.op is fill_op and x.node.params["value"] == 0:
+            return y
+    return rw.emit("add", a, b)
+
+
+def _repeated(rw: Rewriter, x: Value, shape: tuple[Dim, ...], axes: tuple[int, ...]) -> Value:
+    return x if x.type.shape == shape else rw.emit("broadcast", x, shape=shape, axes=axes)
 
 
 def _boxed(rw: Rewriter, x: Value, box: Box) -> Value:
@@ -177,9 +190,8 @@ def _term(rw: Rewriter, v: Value, region: list[Span], box: Box) -> Value:
         place.append((first - s.start, last - s.start))
         if (first, last) != (low, high):
             axes.append(k)
-    inside = _boxed(rw, part, tuple(place))
     if not axes:
-        return inside
+        return _boxed(rw, part, tuple(place))
     shape = around.type.shape
     grid = tuple([shape[k] for k in axes])
     index, here = [], None
@@ -190,16 +202,22 @@ def _term(rw: Rewriter, v: Value, region: list[Span], box: Box) -> Value:
         def of(value: object, n: object = n) -> Value:
             return rw.fill(value, Type(i64, (n,)))  # type: ignore[arg-type]
 
-        offset = rw.emit("sub", count, of(region[k].start + first - box[k][0]))
+        before = region[k].start + first - box[k][0]
+        offset = rw.emit("sub", count, of(before)) if before != 0 else count
         clipped = rw.emit("minimum", rw.emit("maximum", offset, of(0)), of(last - first - 1))
-        index.append(rw.emit("broadcast", clipped, shape=grid, axes=(at,)))
+        if first:
+            clipped = rw.emit("add", clipped, of(first))
+        index.append(_repeated(rw, clipped, grid, (at,)))
         within = rw.emit("and_", rw.emit("ge", offset, of(0)), rw.emit("lt", offset, of(last - first)))
-        within = rw.emit("broadcast", within, shape=grid, axes=(at,))
+        within = _repeated(rw, within, grid, (at,))
         here = within if here is None else rw.emit("and_", here, within)
     assert here is not None
     assert here.type.dtype is b1
-    read = rw.emit("gather", inside, *index, axes=tuple(axes), batch_dims=0, mode="promise")
+    # a box of what is read, not a read of a box: the part is in memory once, however many boxes there are
+    read = rw.emit("gather", part, *index, axes=tuple(axes), batch_dims=0, mode="promise")
     order = [*axes, *[k for k in range(len(shape)) if k not in axes]]
     if order != sorted(order):
         read = rw.emit("transpose", read, perm=tuple([order.index(k) for k in range(len(shape))]))
+    whole = [(0, high - low) for low, high in box]
+    read = _boxed(rw, read, tuple([whole[k] if k in axes else place[k] for k in range(len(shape))]))
     return rw.emit("select", rw.emit("broadcast", here, shape=shape, axes=tuple(axes)), read, around)
