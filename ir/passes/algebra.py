@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from stager.ir.core_ops import constant_op, fill_op
+from stager.ir.dims import product
 from stager.ir.dtypes import DType
 from stager.ir.graph import Node, Value
 from stager.ir.patterns import Licence, Literal, Match, Row, Var, pattern_rules
@@ -106,6 +107,17 @@ def NOT_MINUS_ZERO(rw: Rewriter, node: Node, match: Match) -> bool:
 def COTANGENT(rw: Rewriter, node: Node, match: Match) -> bool:
     """Accumulating nothing in a backward pass."""
     return node.in_backward
+
+
+def COTANGENT_FACTORS(rw: Rewriter, node: Node, match: Match) -> bool:
+    """Scaling a cotangent by literals in turn, whose product is a normal float: one rounding less."""
+    inner = node.args[0].node if node.args[1].node.op is fill_op else node.args[1].node
+    dtype = node.types[0].dtype
+    if not (node.in_backward and inner.in_backward and dtype.is_float):
+        return False
+    info = np.finfo(dtype.np)
+    both = abs(float(literal(match["c"])) * float(literal(match["d"])))
+    return bool(float(info.smallest_normal) <= both <= float(info.max))
 
 
 POSITIVE = frozenset({"exp", "exp2", "cosh", "abs", "erfc", "hypot"})  # never -0.0, whatever the operand
@@ -256,6 +268,7 @@ ROWS = (
     row(("add", ("add", X, C), D), _combined("add", "add"), FAST),      # (x + c) + d -> x + (c+d)
     row(("sub", ("add", X, C), D), _combined("sub", "add"), FAST),      # (x + c) - d -> x + (c-d)
     row(("mul", ("mul", X, C), D), _combined("mul", "mul"), FAST),      # (x * c) * d -> x * (c*d)
+    row(("mul", ("mul", X, C), D), _combined("mul", "mul"), COTANGENT_FACTORS),
     row(("add", ("sub", X, Y), Y), X, FAST),                            # (x - y) + y -> x
     row(("sub", ("add", X, Y), Y), X, FAST),                            # (x + y) - y -> x
 )
@@ -335,6 +348,21 @@ def sum_of_negatives(rw: Rewriter, node: Node) -> Replacement:
     return rw.emit("neg", rw.emit("reduce_sum", x.node.args[0], axes=node.params["axes"]))
 
 
+def sum_of_repeated(rw: Rewriter, node: Node) -> Replacement:
+    """sum of x repeated n times -> x * n, of cotangents: adding up rounds each time"""
+    (source,), axes = node.args, node.params["axes"]
+    if source.node.op.name != "broadcast" or not node.in_backward or not node.types[0].dtype.is_float:
+        return None
+    (x,), places = source.node.args, source.node.params["axes"]
+    n = product([source.type.shape[k] for k in axes])
+    if not isinstance(n, int) or set(axes) & set(places):
+        return None
+    t = node.types[0]
+    if x.type.shape != t.shape:
+        x = rw.emit("broadcast", x, shape=t.shape, axes=tuple([k - sum(a < k for a in axes) for k in places]))
+    return rw.emit("mul", x, rw.fill(float(n), t))
+
+
 def known_check(rw: Rewriter, node: Node) -> Replacement:
     """check True -> nothing"""
     return () if literal(node.args[0]) else None
@@ -352,7 +380,7 @@ def rules() -> Rules:
         "convert": (converted_twice,),
         "select": (select_of_bools,),
         "check": (known_check,),
-        "reduce_sum": (sum_of_negatives,),
+        "reduce_sum": (sum_of_negatives, sum_of_repeated),
         "family:elementwise": (literal_right,),
     }
     return merge_rules(more, pattern_rules(ROWS))

@@ -136,3 +136,38 @@ def test_negatives_are_summed_as_what_they_negate() -> None:
     y = own.input("f64[6,16]")
     graph = own.done(own.reduce_sum(own.neg(y), axes=(1,)))
     assert run_pipeline(graph) is graph
+
+
+def marked(b: Build, op: str, *args: Value, **params: Any) -> Value:
+    """A node of the backward pass."""
+    return b.builder.emit(op_named(op), args, params, path=("grad", "backward"))[0]
+
+
+def test_what_is_repeated_is_multiplied() -> None:
+    """Of cotangents; the user's own sum rounds as NumPy's does."""
+    for axes, kept in (((0,), "f64[5,6]"), ((0, 2), "f64[5]")):
+        b = Build()
+        x = b.input("f64[5]")
+        wide = b.broadcast(x, shape=(3, 5, 6), axes=(1,))
+        after = run_pipeline(b.done(marked(b, "reduce_sum", wide, axes=axes)))
+        assert all(n.op.name != "reduce_sum" for n in after.nodes)
+        assert str(after.outputs[0].type) == kept
+        v = np.arange(5.0) + 0.1
+        np.testing.assert_allclose(evaluate_graph(after, [v]), evaluate_graph(b.g, [v]), rtol=1e-15)
+        b.g.outputs = [b.reduce_sum(wide, axes=axes)]
+        assert sum(n.op.name == "reduce_sum" for n in run_pipeline(b.g).nodes) == 1
+    b = Build()
+    x = b.input("f64[5,1]")
+    graph = b.done(marked(b, "reduce_sum", b.broadcast(x, shape=(5, 6), axes=(0, 1)), axes=(0,)))
+    assert sum(n.op.name == "reduce_sum" for n in run_pipeline(graph).nodes) == 1, "one axis is x's own"
+
+
+@pytest.mark.parametrize(("c", "d", "joined"), [(3.0, -0.5, True), (1e-200, 1e-200, False), (1e200, 1e200, False)])
+def test_literals_that_scale_a_cotangent_meet(c: float, d: float, joined: bool) -> None:
+    b = Build()
+    x = b.input("f64[5]")
+    once = marked(b, "mul", x, b.fill(c, (5,)))
+    graph = b.done(marked(b, "mul", once, b.fill(d, (5,))))
+    assert sum(n.op.name == "mul" for n in run_pipeline(graph).nodes) == (1 if joined else 2)
+    b.g.outputs = [b.mul(b.mul(x, b.fill(c, (5,))), b.fill(d, (5,)))]
+    assert sum(n.op.name == "mul" for n in run_pipeline(b.g).nodes) == 2, "the user's own"
