@@ -3,7 +3,8 @@
 A position is known when the index operand is a literal, a dim, made of a region's integers (`x[i + 1]` inside a loop,
 promised in bounds), or an iota over the whole axis. Checked positions are only replaced where they are seen to be in
 bounds; what is out of bounds stays, to raise at run time. Positions that go round an axis, `(arange(n) - s) % n`, are
-each hit once: to scatter there, as the adjoint of a roll does, is to gather from where they came.
+each hit once: to scatter there, as the adjoint of a roll does, is to gather from where they came. One position in each
+lane of what is computed anyway is a comparison with the index.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 
 from stager.ir.core_ops import fill_op
 from stager.ir.dims import Dim, Expr
+from stager.ir.dtypes import i64
 from stager.ir.graph import Node, Value
 from stager.ir.ranges import range_of, within
 from stager.ir.rewrite import Replacement, Rewriter, Rules, made_by
@@ -103,8 +105,10 @@ def scatter(rw: Rewriter, node: Node) -> Replacement:
     combine = node.params["combine"]
     if _in_bounds(rw, x, tuple(indices), node):
         return rw.emit("scatter", *node.args, **{**node.params, "mode": "promise"})
-    if node.params["batch_dims"] != 0 or combine not in ("set", "add"):
+    if combine not in ("set", "add"):
         return None
+    if node.params["batch_dims"] != 0:
+        return _one_per_lane(rw, node)
     if indices[0].type.ndim == 1 and len(indices) == 1:
         return _scattered_around(rw, node)
     if indices[0].type.shape != ():
@@ -117,6 +121,34 @@ def scatter(rw: Rewriter, node: Node) -> Replacement:
     if combine == "add":
         value = rw.emit("add", rw.emit("slice", x, **region), value)
     return rw.emit("slice_update", x, value, **region)
+
+
+def _one_per_lane(rw: Rewriter, node: Node) -> Replacement:
+    """scatter(x, v, i), one position per lane of an x that is computed anyway -> select(iota == i, v or x + v, x)
+
+    So the cotangent of a loss with labels is no array of zeros, and what follows needs no kernel of its own.
+    """
+    x, updates, *indices = node.args
+    (axis, *more), lanes, mode = node.params["axes"], node.params["batch_dims"], node.params["mode"]
+    computed = x.node.op is fill_op or (node.in_backward and x.node.op.family == "elementwise")
+    (index, *others), shape = indices, x.type.shape
+    if more or others or rw.is_region or not computed or any(d != 1 for d in index.type.shape[lanes:]):
+        return None
+    count = rw.emit("iota", size=shape[axis], dtype=i64)
+    if mode != "promise":
+        index = rw.emit("gather", count, index, axes=(0,), batch_dims=0, mode=mode)
+    position = rw.emit("convert", rw.emit("reshape", index, shape=shape[:lanes]), dtype=i64)
+    here = rw.emit(
+        "eq",
+        rw.emit("broadcast", count, shape=shape, axes=(axis,)),
+        rw.emit("broadcast", position, shape=shape, axes=tuple(range(lanes))),
+    )
+    kept = [k for k in range(x.type.ndim) if k != axis]
+    value = rw.emit("reshape", updates, shape=tuple([shape[k] for k in kept]))
+    value = rw.emit("broadcast", value, shape=shape, axes=tuple(kept))
+    if node.params["combine"] == "add":
+        value = rw.emit("add", x, value)
+    return rw.emit("select", here, value, x)
 
 
 def _scattered_around(rw: Rewriter, node: Node) -> Replacement:
