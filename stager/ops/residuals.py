@@ -46,11 +46,12 @@ def stores_a_carry(joint: Joint, v: Value) -> bool:
 
 
 def choose_residuals(
-    joint: Joint, free: set[Value], ranges: dict[str, tuple[Dim, Dim]], *, repeats: bool = True
+    joint: Joint, free: set[Value], ranges: dict[str, tuple[Dim, Dim]], *, repeats: bool = True, reads_on: bool = True
 ) -> Residuals:
     """The cheapest set of values from which, with `free` and the captures, all that the backward part reads follows.
 
     repeats: the region runs many times, and what is the same each time is computed once ahead instead of stored.
+    reads_on: captured arrays are there on the way back; else what is read of them is stored, where that is less.
     """
     graph = joint.graph
     own = set(joint.graph.inputs[: joint.n_own])
@@ -60,7 +61,8 @@ def choose_residuals(
             varying.add(node)
     if not repeats:
         varying.update(joint.forward)
-    free = free | {v for v in graph.inputs if v not in own and v.node not in joint.depends}
+    captured = {v for v in graph.inputs if v not in own and v.node not in joint.depends}
+    free = free | {v for v in captured if reads_on or v.type.ndim == 0}
     wanted: list[Value] = []
     seen: set[Value] = set()
     for node in nodes_for(joint, joint.backward, [ct for ct in joint.ct_outs if ct is not None], set()):

@@ -48,7 +48,8 @@ Raw = Any
 Levels = str | int | None  # of checkpoints: "sqrt", "binomial", or a number of states that are kept
 
 
-lasts: ContextVar[bool] = ContextVar("lasts", default=True)  # False: loops do not leave reads to their results
+# False: loops do not leave reads to their results, nor branches to what they capture
+lasts: ContextVar[bool] = ContextVar("lasts", default=True)
 no_totals = Totals(lambda cts, totals: [None] * len(totals))
 
 
@@ -309,7 +310,8 @@ def switch_pullback(args: Sequence[Raw], needs: Sequence[bool], *, regions: tupl
     if not any(active):
         return bind(switch_op, *args, regions=regions), no_totals
     joints = [trace_joint(region, (), 0, (), captured, needs_captured, active) for region in regions]
-    stored = [choose_residuals(joint, set(), {}, repeats=False).stored for joint in joints]
+    reads_on = lasts.get()  # in a loop that would have to store an array whole, branches store what they read of it
+    stored = [choose_residuals(joint, set(), {}, repeats=False, reads_on=reads_on).stored for joint in joints]
     places, where = _shared_places([[v.type for v in values] for values in stored])
 
     def forward(k: int) -> Callable[[], list[Raw]]:

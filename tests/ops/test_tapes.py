@@ -338,3 +338,49 @@ def test_loops_inside_that_check_and_print_run_again_in_silence(levels: Any, cap
     moved = [[st.compile(f)(SMALL + s * h) for s in (1, -1)] for h in 1e-6 * np.eye(3)]
     np.testing.assert_allclose(grad, [(a - b) / 2e-6 for a, b in moved], rtol=1e-6)
     assert np.isfinite(value)
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def rows_in_a_branch(a: Any, x: Any, turns: int) -> Any:
+    a = a.copy()
+    for t in range(turns):
+        if x[0] > 0.7:
+            a[t % 7] = a[t % 7] * x * np.sin(a[t % 7])
+        else:
+            a[t % 7] = a[t % 7] + x
+    return np.sum(a * a)
+
+
+def rows_in_branches_of_their_own(a: Any, x: Any, turns: int) -> Any:
+    a = a.copy()
+    for t in range(turns):
+        if a[t % 7, 0] > 0.3 and x[1] > 0.6:
+            a[t % 7] = np.tanh(a[t % 7]) * x + a[(t + 3) % 7]
+            if x[1] > 0.9:
+                continue
+            a[t % 7, 1:] *= x[0]
+        elif t > 5:
+            a[t % 7] = a[t % 7] + np.sin(a[t % 7 - 1])
+    return np.sum(a * a)
+
+
+@pytest.mark.parametrize("f", [rows_in_a_branch, rows_in_branches_of_their_own])
+def test_branches_in_loops_store_the_rows_that_they_read(f: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(0)
+    a, x, turns = rng.uniform(0.1, 0.9, (7, 40)), rng.uniform(0.5, 1.1, 40), 60
+
+    def loss(a: Any, x: Any) -> Any:
+        return f(a, x, turns)
+
+    found = st.compile(st.grad(loss, argnums=(0, 1))).explain(a, x).stats["kept"]
+    total = sum(int(text.split(": ")[1].split(" bytes")[0]) for text in found)
+    assert total <= 5 * 8 * 40 * turns  # a few rows for each turn; the array is seven
+    small = (a[:, :3].copy(), np.array([0.9, 0.7, 0.8]))
+    for y in (small[1], np.array([0.5, 0.95, 0.8])):
+        st.testing.check_grads(lambda a, x: f(a, x, 20), (small[0], y), order=2)
+    grad = st.grad(lambda a, x: f(a, x, 20))
+    lanes = np.stack([small[1], small[1][::-1], small[1] * 0.6])
+    each = [grad(small[0], y) for y in lanes]
+    np.testing.assert_allclose(st.compile(st.vmap(grad, in_dims=(None, 0)))(small[0], lanes), each, rtol=1e-12)
