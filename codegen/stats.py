@@ -90,6 +90,8 @@ def _kept(program: Program) -> list[str]:
     found = []
     for k, storage in storages.items():
         loops, later = [set(of.get(k, ())) - {""} for of in (written, read)]
+        if storage.kind == "tape":  # the turn that writes a row may read it too
+            later -= loops
         if loops and later and not loops & later:
             where = f"from {', '.join(sorted(loops))} to {', '.join(sorted(later))}"
             each = " per block" if _is_large(storage) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -276,6 +277,18 @@ def test_tapes_grow(f: Callable[[Any], Any]) -> None:
     np.testing.assert_allclose(st.compile(st.grad(lambda xs: np.sum(st.vmap(f)(xs))))(xs), each, rtol=1e-12)
     hessian = st.compile(st.hessian(f))(SMALL)
     np.testing.assert_allclose(st.compile(st.vmap(st.jacrev(grad)))(xs)[0], hessian, rtol=1e-10)
+
+
+def test_explain_tells_of_tapes_that_grow() -> None:
+    def f(a: Any) -> Any:
+        a, t = a.copy(), 0
+        while t < 60 and a[0, 0] < 1e9:
+            a[t % 7] = a[t % 7] * 1.1 + 0.1 * a[t % 7] ** 2
+            t += 1
+        return np.sum(a)
+
+    (text,) = st.compile(st.grad(f)).explain(np.full((7, 40), 0.1)).stats["kept"]
+    assert re.match(r"tape\d+: 320\*\w+ bytes from ", text)  # one row for each turn
 
 
 @pytest.mark.parametrize("levels", [None, "sqrt", "binomial", 2])
