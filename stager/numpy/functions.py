@@ -12,6 +12,7 @@ from stager.numpy import (  # noqa: F401  (they fill the tables)
     masks,
     nan_functions,
     norms,
+    padding,
     polynomials,
     products,
     quantiles,

@@ -1,0 +1,144 @@
+"""`np.pad`: every mode but "empty" values and functions of the user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from stager.array import Array, wrap
+from stager.errors import UnsupportedError, describe
+from stager.ir.dims import Dim, Expr, dim_max
+from stager.numpy.indexing import getitem
+from stager.numpy.joining import take
+from stager.numpy.promotion import operand
+from stager.numpy.registry import implements
+from stager.numpy.shaping import axis_of, broadcast_to, concatenate, handle
+from stager.ops import elementwise as op
+from stager.ops import structural
+
+
+def _pad_widths(pad_width: Any, ndim: int) -> list[tuple[int, int]]:
+    if isinstance(pad_width, dict):
+        out = [(0, 0)] * ndim
+        for axis, width in pad_width.items():
+            out[axis_of(axis, ndim)] = (width, width) if isinstance(width, int) else tuple(width)
+        return out
+    w = np.broadcast_to(np.asarray(pad_width), (ndim, 2)).tolist()
+    if any(v < 0 for pair in w for v in pair):
+        raise ValueError("index can't contain negative values")
+    return [(int(a), int(b)) for a, b in w]
+
+
+@implements(np.pad)
+def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Array:
+    """All modes of `np.pad` but "empty" zeros and user functions."""
+    a = handle(array)
+    widths = _pad_widths(pad_width, a.ndim)
+    if mode in ("constant", "empty"):
+        values = kwargs.get("constant_values", 0)
+        r = a.raw()
+        per_axis = (
+            np.broadcast_to(np.asarray(values), (a.ndim, 2)).tolist()
+            if not isinstance(values, Array)
+            else [[values, values]] * a.ndim
+        )
+        if all(v == per_axis[0][0] for pair in per_axis for v in pair if not isinstance(v, Array)):
+            low, high = [w[0] for w in widths], [w[1] for w in widths]
+            v = operand(per_axis[0][0] if per_axis else 0, r.type.dtype)
+            return (
+                wrap(op.copy(r))
+                if not any(low + high)
+                else wrap(structural.pad(r, v, low=low, high=high, interior=[0] * a.ndim))
+            )
+        for k, (lo, hi) in enumerate(widths):
+            low, high = [0] * a.ndim, [0] * a.ndim
+            low[k] = lo
+            r = structural.pad(r, operand(per_axis[k][0], r.type.dtype), low=low, high=high, interior=[0] * a.ndim)
+            low[k], high[k] = 0, hi
+            r = structural.pad(r, operand(per_axis[k][1], r.type.dtype), low=low, high=high, interior=[0] * a.ndim)
+        return wrap(r)
+    if mode in ("edge", "reflect", "symmetric", "wrap"):
+        for k, (lo, hi) in enumerate(widths):
+            if lo or hi:
+                n = a.type.shape[k]
+                known = not isinstance(n, Expr) or kwargs
+                order = (
+                    np.pad(np.arange(n.__index__()), (lo, hi), mode=mode, **kwargs)
+                    if known
+                    else _padded(n, lo, hi, mode)
+                )
+                a = take(a, order, axis=k)
+        return a if any(lo or hi for lo, hi in widths) else wrap(op.copy(a.raw()))
+    if mode in ("mean", "maximum", "minimum", "median"):
+        return _pad_statistic(a, widths, mode, kwargs.get("stat_length"))
+    if mode == "linear_ramp":
+        return _pad_ramp(a, widths, kwargs.get("end_values", 0))
+    raise UnsupportedError(
+        describe(
+            f"np.pad: mode {mode!r} is not supported on traced arrays",
+            remedy="near: 'constant', 'edge', 'reflect', 'wrap'",
+        )
+    )
+
+
+def _padded(n: Dim, low: int, high: int, mode: str) -> Any:
+    """Which of n elements, at least one, stands at each place of a padded axis."""
+    from stager.numpy.creation_ranges import arange
+
+    last: Any = n - 1
+    at: Any = arange(-low, n + high)
+    if mode == "edge":
+        return np.clip(at, 0, last)
+    if mode == "wrap":
+        return at % n
+    period = dim_max(2 * n - 2, 1) if mode == "reflect" else 2 * n
+    at = at % period
+    return np.where(at < n, at, (period if mode == "reflect" else period - 1) - at)
+
+
+def _pad_statistic(a: Array, widths: Sequence[tuple[int, int]], mode: str, length: Any) -> Array:
+    from stager.numpy.registry import FUNCTIONS
+
+    rule = FUNCTIONS[{"mean": np.mean, "maximum": np.max, "minimum": np.min, "median": np.median}[mode]]
+    lengths = (
+        np.broadcast_to(np.asarray(length), (a.ndim, 2)).tolist() if length is not None else [[None, None]] * a.ndim
+    )
+    for k, (lo, hi) in enumerate(widths):
+        n = a.type.shape[k]
+        parts = []
+        for side, (count, chosen) in enumerate(zip((lo, hi), lengths[k], strict=True)):
+            part = (
+                slice(None)
+                if chosen is None or chosen >= n
+                else slice(0, chosen)
+                if side == 0
+                else slice(n - chosen, None)
+            )
+            stat = rule(getitem(a, (slice(None),) * k + (part,)), axis=k, keepdims=True)
+            if a.type.dtype.is_integer and mode in ("mean", "median"):
+                from stager.numpy.ufuncs import apply_ufunc
+
+                stat = apply_ufunc(np.rint, stat).astype(a.dtype)
+            shape = tuple([count if i == k else d for i, d in enumerate(a.type.shape)])
+            parts.append(broadcast_to(stat.astype(a.dtype), shape))
+        a = concatenate([parts[0], a, parts[1]], axis=k)
+    return a
+
+
+def _pad_ramp(a: Array, widths: Sequence[tuple[int, int]], ends: Any) -> Array:
+    from stager.numpy.creation_ranges import linspace
+
+    values = np.broadcast_to(np.asarray(ends), (a.ndim, 2)).tolist()
+    for k, (lo, hi) in enumerate(widths):
+        first = getitem(a, (slice(None),) * k + (0,))
+        last = getitem(a, (slice(None),) * k + (-1,))
+        before = linspace(
+            broadcast_to(handle(float(values[k][0])), first.type.shape), first, lo, endpoint=False, axis=k
+        )
+        after = linspace(broadcast_to(handle(float(values[k][1])), last.type.shape), last, hi, endpoint=False, axis=k)
+        from stager.numpy.shaping import flip
+
+        a = concatenate([before, a, flip(after, k)], axis=k, dtype=a.dtype)
+    return a
