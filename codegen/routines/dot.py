@@ -38,7 +38,7 @@ from stager.codegen.routines.lines import Lines, each_line, moved_by, smaller, w
 from stager.codegen.routines.stripes import ROWS, STRIPE_BYTES, several_dots, stripe
 from stager.codegen.target import Target
 from stager.ir.dims import Dim, Expr, contiguous_strides, product
-from stager.ir.dtypes import f32, f64
+from stager.ir.dtypes import DType, f32, f64
 from stager.ir.graph import Node, Value
 from stager.ir.types import Type
 
@@ -47,6 +47,11 @@ if TYPE_CHECKING:
 
 DIRECT_WORK = 64**3
 """Products of at least this many terms go to BLAS or are packed."""
+WIDE_DIRECT_WORK = 1 << 23
+"""The same of floats with 512-bit registers, 32 of them: tiles of 8 rows run at the speed of the multipliers while the
+second operand's panels stay in the second cache."""
+DIRECT_DEPTH = 4096
+"""Terms of a sum that are added one after the other in a product of that size."""
 BLAS_LEAST = 8
 """BLAS is slow when an extent is less."""
 STREAM_BYTES = 1 << 17
@@ -137,8 +142,14 @@ def methods(node: Node, p: Matrices, target: Target, blas: bool) -> tuple[str, s
         least = min(d for d in (p.m, p.n, p.k) if isinstance(d, int))
         if large == "blas" and least < BLAS_LEAST:
             large = small
-        return (small, small) if work < DIRECT_WORK else (large, large)
+        return (small, small) if work < direct_work(p, dtype, target) else (large, large)
     return small, large
+
+
+def direct_work(p: Matrices, dtype: DType, target: Target) -> int:
+    """How many terms are too many for register tiles on the operands where they are."""
+    wide = target.vector_bits == 512 and dtype.kind == "f" and isinstance(p.k, int) and p.k <= DIRECT_DEPTH
+    return WIDE_DIRECT_WORK if wide else DIRECT_WORK
 
 
 def _blas_takes(p: Matrices, size: int) -> bool:
@@ -268,7 +279,7 @@ class _Product:
             return
         b = e.b
         work = e.dim(self.p.m * self.p.n * self.p.k)
-        much = b.icmp_signed(">=", work, i64(DIRECT_WORK))
+        much = b.icmp_signed(">=", work, i64(direct_work(self.p, self.ring.dtype, e.target)))
         if large == "blas":
             for d in (self.p.m, self.p.n, self.p.k):
                 much = b.and_(much, b.icmp_signed(">=", e.dim(d), i64(BLAS_LEAST)))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from stager.codegen.program import Routine
-from stager.codegen.routines.gemm import tile_shape
+from stager.codegen.routines.dot import methods
+from stager.codegen.routines.gemm import Matrices, tile_shape
 from stager.codegen.target import Target
 from stager.ir.dims import symbol
 from stager.ir.dtypes import DTYPES
@@ -65,6 +66,8 @@ SIZES = [
     (3, 40, 300),
     (70, 70, 70),
     (97, 65, 101),
+    (150, 70, 203),
+    (33, 70, 4100),
     (130, 530, 300),
 ]
 
@@ -132,6 +135,18 @@ def test_small_products_with_a_transposed_operand_pack_that_alone(dtype: str) ->
     p, q, r, s, t = arrays
     for got, want in zip(run(*arrays), (p @ q.T, r.T @ q.T, s @ t.transpose(0, 2, 1)), strict=True):
         close(got, want, 9)
+
+
+@pytest.mark.parametrize(
+    ("bits", "n", "k", "way"),
+    [(512, 128, 128, "direct"), (512, 256, 256, "blas"), (512, 10, 5000, "blas"), (256, 128, 128, "blas")],
+)
+def test_medium_products_are_direct_where_registers_are_wide(bits: int, n: int, k: int, way: str) -> None:
+    target = replace(Target.named("x86-64-v4"), vector_bits=bits)
+    g = G()
+    x, y = g.input(Type(DTYPES["f64"], (128, k))), g.input(Type(DTYPES["f64"], (k, n)))
+    p = Matrices(128, n, k, 8 * k, 8, 8 * n, 8, 8 * n)
+    assert methods(matmul(g, x, y).node, p, target, True) == (way, way)
 
 
 @pytest.mark.parametrize(
