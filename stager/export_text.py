@@ -29,7 +29,8 @@ from stager.errors import StagerError
 from stager.ir.dims import Dim, parse_dim, symbol, symbols_of
 from stager.ir.graph import Graph
 from stager.ir.op import OPS, Op
-from stager.ir.text import ParseError, format_float, format_param, parse_graph, parse_param, print_graph
+from stager.ir.parse import ParseError, parse_graph, parse_param
+from stager.ir.text import format_float, format_param, print_graph
 from stager.ir.verify import VerificationError, verify
 from stager.runtime.structure import LEAF, NONE, Structure
 

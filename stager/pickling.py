@@ -108,7 +108,7 @@ def restore(state: dict[str, Any]) -> Any:
     import stager.opset  # noqa: F401  (its ops can be named in the graphs)
     from stager.compiler import Compilation, compile, compiler_of
     from stager.ir.abi_json import from_json
-    from stager.ir.text import parse_graph
+    from stager.ir.parse import parse_graph
     from stager.pipeline import executable, load_executable
     from stager.runtime.cache import environment
     from stager.runtime.entries import EntrySpec

@@ -14,9 +14,10 @@ from stager.ir.dims import symbol
 from stager.ir.evaluate import evaluate_graph
 from stager.ir.graph import Graph, SymbolDef
 from stager.ir.hash import structural_hash
+from stager.ir.parse import parse_graph
 from stager.ir.passes.dead import dead_code, dead_results
 from stager.ir.passes.pipeline import run_pipeline, simplify, simplify_control
-from stager.ir.text import parse_graph, print_graph
+from stager.ir.text import print_graph
 from stager.ir.verify import verify
 from tests.ir.build import Build
 from tests.ir.random_graphs import _Drawn

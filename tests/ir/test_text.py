@@ -14,7 +14,8 @@ from stager.ir.dims import floordiv, symbol
 from stager.ir.graph import Graph, Location, Node, Signature, SymbolDef
 from stager.ir.hash import structural_hash
 from stager.ir.op import op_named
-from stager.ir.text import ParseError, _parse_param, _take_strings, format_param, parse_graph, print_graph
+from stager.ir.parse import ParseError, _parse_param, _take_strings, parse_graph
+from stager.ir.text import format_param, print_graph
 from stager.ir.types import parse_type
 from stager.ir.verify import verify
 from tests.ir.build import Build, chain

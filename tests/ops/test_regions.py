@@ -13,7 +13,7 @@ from stager.interpreters.stage import StageInterpreter
 from stager.ir.dtypes import f64, i64
 from stager.ir.evaluate import evaluate_graph
 from stager.ir.graph import Graph, SymbolDef
-from stager.ir.text import parse_graph
+from stager.ir.parse import parse_graph
 from stager.ir.types import Type
 from stager.ir.verify import verify
 from stager.ops import elementwise as e
