@@ -16,7 +16,8 @@ import numpy as np
 
 from stager.array import Array, as_array, raw, wrap
 from stager.capture.branches import stage_branches, stage_if
-from stager.capture.loops import Course, stage_for, stage_while
+from stager.capture.courses import Course
+from stager.capture.loops import stage_for, stage_while
 from stager.capture.session import UNBOUND
 from stager.errors import ControlFlowError, TransformError, describe
 from stager.interpreters.stack import active, bind

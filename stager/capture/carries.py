@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from stager.array import Array, raw
-from stager.capture.branches import Merged, Names, Variables, mutable_ids, shown
+from stager.capture.branches import Merged, shown
 from stager.capture.session import UNBOUND, holds_tracer
+from stager.capture.variables import Names, Variables, mutable_ids
 from stager.cells import Cell
 from stager.errors import ControlFlowError, describe
 from stager.ir.types import Type

@@ -12,7 +12,6 @@ from stager.capture import operators
 from stager.capture.branches import (
     Pending,
     Side,
-    Variables,
     after_iteration,
     as_bool,
     finish,
@@ -27,6 +26,7 @@ from stager.capture.branches import check as check_error
 from stager.capture.iterables import Indexed, SteppedRange, TracedRange
 from stager.capture.loops import MOST, plan_for, stage_while, touches_traced
 from stager.capture.session import current
+from stager.capture.variables import Variables
 from stager.cells import discard_overlays
 from stager.errors import ConcretizationError, ControlFlowError
 from stager.ir.dims import Expr

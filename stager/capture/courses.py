@@ -1,0 +1,67 @@
+"""Where a loop goes: the values of its index, and the element at each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from stager.array import Array
+from stager.capture.iterables import Indexed, TracedRange
+from stager.errors import ConcretizationError
+
+
+class Course:
+    """The values of the loop index, `range(lower, upper, step)`, and the element at each."""
+
+    __slots__ = ("at", "lower", "step", "upper")
+
+    def __init__(self, lower: Any, upper: Any, step: int, at: Callable[[Any], Any]) -> None:
+        self.lower = lower
+        self.upper = upper
+        self.step = step
+        self.at = at
+
+    @property
+    def count(self) -> int | None:
+        """The number of iterations where it is known."""
+        if type(self.lower) is int and type(self.upper) is int:
+            return len(range(self.lower, self.upper, self.step))
+        return None
+
+    def goes_on(self, i: Any) -> Any:
+        return i < self.upper if self.step > 0 else i > self.upper
+
+    def bounds(self) -> tuple[Any, Any]:
+        """The least and the greatest index of an iteration that runs, as dims; None where unknown."""
+        ends = [_as_dim(x) for x in (self.lower, self.upper)]
+        if self.step < 0:
+            return (None if ends[1] is None else ends[1] + 1), ends[0]
+        return ends[0], (None if ends[1] is None else ends[1] - 1)
+
+    def items(self) -> Iterator[Any]:
+        """The elements of a course whose count is known."""
+        return map(self.at, range(self.lower, self.upper, self.step))
+
+    def rest(self) -> Course:
+        return Course(self.lower + self.step, self.upper, self.step, self.at)
+
+
+def _as_dim(x: Any) -> Any:
+    if not isinstance(x, Array):
+        return x
+    from stager.symbols import dim_of
+
+    try:
+        return dim_of(x)
+    except ConcretizationError:
+        return None
+
+
+def of_range(r: range) -> Course:
+    return Course(r.start, r.stop, r.step, lambda i: i)
+
+
+def of_traced(x: Indexed) -> Course:
+    if type(x) is TracedRange:
+        return Course(x.start, x.stop, x.step, lambda i: i)
+    return Course(0, x.length, 1, x.at)

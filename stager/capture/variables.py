@@ -1,0 +1,142 @@
+"""The variables that the closures of one statement share, the places that they assign, and what they can reach.
+
+A staged branch or loop sets them for each region it traces, and puts them back where that fails. Not here: what a loop
+carries of them (`carries.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import CellType, FunctionType, ModuleType
+from typing import Any
+
+from stager.array import Array
+from stager.capture.places import Place, PlaceNeededError, check_store
+from stager.capture.session import CHANGEABLE, UNBOUND, cell_value
+from stager.staged import UserRegion
+
+Closure = Callable[..., Any]
+Names = tuple[str, ...]
+
+
+class Variables:
+    """The variables that closures of one statement share, by name, and the places they assign, as "@1", "@2", …"""
+
+    def __init__(self, *closures: Closure | None) -> None:
+        self.places: dict[str, Place] = {}
+        self.cells: dict[str, CellType] = {}
+        for f in closures:
+            if f is not None and getattr(f, "__closure__", None):
+                self.cells.update(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
+        self.cells.pop("@", None)
+
+    def add(self, place: Place) -> str:
+        """Take a place among the variables; its name."""
+        name = f"@{len(self.places) + 1}"
+        self.places[name] = place
+        return name
+
+    def knows(self, name: str) -> bool:
+        return name in self.cells or name in self.places
+
+    def text(self, name: str) -> str:
+        """The name as the user knows it."""
+        return repr(name) if name in self.cells else self.places[name].text
+
+    def get(self, name: str) -> Any:
+        return cell_value(self.cells[name]) if name in self.cells else self.places[name].get()
+
+    def set(self, name: str, value: Any) -> None:
+        if name in self.places:
+            self.places[name].set(value)
+            return
+        cell = self.cells[name]
+        if value is not UNBOUND:
+            cell.cell_contents = value
+        elif cell_value(cell) is not UNBOUND:
+            del cell.cell_contents
+
+    def assign(self, name: str, value: Any) -> None:
+        """Set a variable to what a node gave. A place that the region around has to carry first is an error for it."""
+        place = self.places.get(name)
+        if place is not None:
+            check_store(place.session, place.obj, place.step, value)
+        self.set(name, value)
+
+    def snapshot(self) -> dict[str, Any]:
+        values = {name: cell_value(cell) for name, cell in self.cells.items()}
+        values.update((name, place.get()) for name, place in self.places.items())
+        return values
+
+    def mark(self, region: UserRegion, older: dict[int, Any]) -> None:
+        """Tell a region what Python state is older than it, and which places it carries."""
+        region.older = older
+        region.places = frozenset([place.key for place in self.places.values()])
+
+    def restore(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            self.set(name, value)
+
+
+def with_places(variables: Variables, names: Names, attempt: Callable[[Names], Any]) -> Any:
+    """`attempt(names)`, again and again with the places that its regions turn out to assign.
+
+    When it fails, variables and places have the values they had before.
+    """
+    before = variables.snapshot()
+    while True:
+        try:
+            return attempt(names)
+        except PlaceNeededError as e:
+            variables.restore(before)
+            if not e.is_for() or any(p.key == e.place.key for p in variables.places.values()):
+                raise
+            name = variables.add(e.place)
+            before[name] = e.place.get()
+            names = (*names, name)
+        except BaseException:
+            variables.restore(before)
+            raise
+
+
+def unshared(variables: Variables, names: Names) -> frozenset[int]:
+    """Ids of the cells of arrays that nothing but one of these variables holds, through views neither.
+
+    Counts references, so it must run before anything takes a snapshot of the variables.
+    """
+    found: set[int] = set()
+    for n in names:
+        cell = variables.cells.get(n.lstrip("+"))
+        value = UNBOUND if cell is None else cell_value(cell)
+        if type(value) is not Array or value.cell.origin is not None or sys.getrefcount(value) > 3:
+            continue
+        if sys.getrefcount(value.cell) <= 2:
+            found.add(id(value.cell))
+    return frozenset(found)
+
+
+def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
+    """The lists, dicts and their kin that a region can reach in older variables, by id: it must not change them."""
+    found: dict[int, Any] = {}
+    todo: list[Any] = list(values.values())
+    for _ in range(5000):
+        if not todo:
+            break
+        x = todo.pop()
+        t = type(x)
+        if t is tuple:
+            todo += x
+        elif id(x) in found:
+            continue
+        elif isinstance(x, CHANGEABLE):
+            found[id(x)] = x
+            todo += x.values() if isinstance(x, dict) else x
+        elif t is FunctionType:
+            todo += [cell_value(c) for c in x.__closure__ or ()]
+        elif not isinstance(x, type) and t is not ModuleType and t is not Array and t.__module__ != "builtins":
+            found[id(x)] = x
+            if type(getattr(x, "__dict__", None)) is dict:
+                todo += x.__dict__.values()
+            todo += [getattr(x, n) for c in t.__mro__ for n in c.__dict__.get("__slots__", ()) if hasattr(x, n)]
+    return found

@@ -1,0 +1,271 @@
+"""The node of a `while`, or of a `for` with jumps, in the making; and what it shares with the node of a plain `for`.
+
+What a loop carries is found by tracing its regions until the types settle (`carries.py`); then the node is bound, and
+its results are assigned to the variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stager import cells
+from stager.array import Array
+from stager.capture.branches import (
+    CONTINUED,
+    FELL,
+    I64,
+    Merged,
+    Signal,
+    as_bool,
+    codes_of,
+    settle,
+    static_signal,
+    value_of,
+    wrapped_where,
+)
+from stager.capture.carries import Spec
+from stager.capture.courses import Course
+from stager.capture.operators import tested
+from stager.capture.session import UNBOUND
+from stager.capture.variables import Names, Variables
+from stager.cells import Cell
+from stager.errors import ControlFlowError, describe
+from stager.interpreters.stack import bind
+from stager.ir.dtypes import b1, i64
+from stager.ir.types import Type
+from stager.ops.checkpoints import checkpointing, loop_params
+from stager.ops.families import zeros_of
+from stager.ops.regions import Captures
+from stager.staged import UserRegion, as_raw, close_regions, handle, inside
+
+Closure = Callable[..., Any]
+
+BOOL = Type(b1, ())
+ATTEMPTS = 8  # traces of one body until the types of what it carries are settled
+
+
+class OnceError(ControlFlowError):
+    """The body always ends the loop."""
+
+    def __init__(self) -> None:
+        super().__init__(describe("a traced loop whose body always ends it", remedy="write it as an if"))
+
+
+def retry(spec: Spec, regions: Sequence[UserRegion]) -> bool:
+    """Whether the trace showed something that the regions have to be traced again with. Drops what it wrote then."""
+    written = dict.fromkeys(c for r in regions for c in r.written())
+    again = spec.settle_types() or spec.settle_writes(regions)
+    conflicts = dict.fromkeys(c for r in regions for c in r.conflicts(list(written)))
+    if conflicts:
+        spec.declared += [c for c in conflicts if c not in spec.declared]
+        again = True
+    if again:
+        for r in regions:
+            cells.discard_overlays(r)
+    return again
+
+
+Late = Sequence[tuple[str, Merged]]
+
+
+def zeros(late: Late) -> list[Any]:
+    return [zeros_of(t) for _, m in late for t in m.types()]
+
+
+def assign(spec: Spec, late: Late, carried: Sequence[Cell], results: Any, variables: Variables) -> None:
+    for c in spec.carries:
+        variables.assign(c.name, c.leave(results))
+    for n, m in late:
+        variables.assign(n, m.rebuild(results))
+    for cell in carried:
+        cell.write(next(results))
+    spec.give_back(spec.count)
+    follow(spec, [m for _, m in late], not spec.count)
+
+
+def follow(spec: Spec, merged: Sequence[Merged], may_not_run: bool) -> None:
+    origins = {k: cell for c in spec.carries for k, cell in c.origins().items()}
+    for c in spec.carries:
+        c.follow(origins, may_not_run)
+    for m in merged:
+        m.follow()
+
+
+class _TestBindsError(Exception):
+    """The test assigns variables: it has to run behind the body, where they can be carried."""
+
+
+class WhileNode:
+    """A `while` node in the making.
+
+    It carries, as far as there is a need: the index (a `for` with jumps), the code of the last iteration (jumps), the
+    test's value (a test that assigns), then the variables, what is returned, variables that the loop makes, and cells.
+    """
+
+    def __init__(self, variables: Variables, names: Names, test: Closure | None, body: Closure, course: Course | None,
+                 jumps: bool, signal: Any, fresh: frozenset[int] = frozenset()) -> None:  # fmt: skip
+        self.variables = variables
+        self.spec = Spec(variables, names, fresh)
+        self.test = test
+        self.body = body
+        self.course = course
+        self.coded = jumps or signal is not None
+        self.signal = signal
+        self.flagged = False
+        self.never_falls = False
+        self.bounds = None if course is None else course.bounds()
+
+    def stage(self) -> Any:
+        """Trace, bind, assign; the signal of how the loop ended: FELL when its test failed, BROKE, or RETURNED."""
+        start = self.variables.snapshot()
+        for _ in range(ATTEMPTS):
+            self.variables.restore(start)
+            try:
+                done, signal = self._attempt()
+            except _TestBindsError:
+                if self.coded:
+                    raise ControlFlowError(describe("the test of a traced while loop with a jump assigns a variable",
+                                                    remedy="assign it in the body")) from None  # fmt: skip
+                self.flagged = True
+                continue
+            if done:
+                return signal
+        raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))
+
+    def _enter(self, region: UserRegion) -> tuple[list[Any], Any, Any, Any]:
+        """Own inputs of a region, and its index, code and flag."""
+        own = [
+            region.input(t)
+            for t, there in ((I64, self.course is not None), (I64, self.coded), (BOOL, self.flagged))
+            if there
+        ]
+        it = iter(own)
+        index = handle(next(it), True) if self.course is not None else None
+        code = handle(next(it), True) if self.coded else None
+        flag = handle(next(it), False) if self.flagged else None
+        own += self.spec.inputs(region)
+        region.declare()
+        return own, index, code, flag
+
+    def _attempt(self) -> tuple[bool, Any]:
+        captures = Captures()
+        cond, main = UserRegion("cond", captures, self.spec.declared), UserRegion("body", captures, self.spec.declared)
+        try:
+            return self._trace(cond, main)
+        finally:
+            cells.discard_overlays(cond)
+            cells.discard_overlays(main)
+
+    def _trace(self, cond: UserRegion, main: UserRegion) -> tuple[bool, Any]:
+        from stager.ops.control import while_op
+
+        variables, spec, course = self.variables, self.spec, self.course
+        flag_before = None
+        if self.flagged:
+            assert self.test is not None
+            flag_before = as_bool(tested(self.test()))
+        start = variables.snapshot()
+        with inside(cond):
+            own_cond = self._condition(cond)
+        variables.restore(start)
+        with inside(main), checkpointing(None):
+            own, index, _, _ = self._enter(main)
+            if self.bounds is not None:
+                main.bounds[0] = self.bounds
+            ended = settle(self.body() if course is None else self.body(course.at(index)))
+            codes = codes_of(ended)
+            if not codes & {FELL, CONTINUED}:
+                raise OnceError
+            flag_after = as_bool(tested(self.test())) if self.flagged and self.test is not None else None
+            if retry(spec, [cond, main]):
+                variables.restore(start)
+                return False, None
+            late = spec.late()
+            values = [v for v in (value_of(ended), value_of(self.signal)) if v is not UNBOUND]
+            returned = Merged("the returned value", values) if values else None
+            carried = [*spec.declared, *[c for c in main.written() if c not in spec.declared]]
+            outputs = []
+            if course is not None:
+                outputs.append(as_raw(index + course.step, i64))
+            if self.coded:
+                outputs.append(as_raw(ended.code if type(ended) is Signal else next(iter(codes)), i64))
+            if flag_after is not None:
+                outputs.append(as_raw(flag_after, b1))
+            outputs += [o for c in spec.carries for o in c.outputs(variables.get(c.name))]
+            if returned is not None:
+                outputs += returned.outputs(value_of(ended))
+            outputs += [o for n, m in late for o in m.outputs(variables.get(n))]
+            # nobody reads what is returned, and what the loop makes, while it goes on: their inputs only hold the place
+            places = [*(returned.types() if returned is not None else ()), *[t for _, m in late for t in m.types()]]
+            own += [main.input(t) for t in places]
+            own_cond += [cond.input(t) for t in places]
+            outputs += [c.read() for c in carried]
+            main.graph.outputs = [main.local(o) for o in outputs]
+            main.close()
+        graphs, cell_raws, captured = close_regions([cond, main], [own_cond, own], carried)
+        operands = self._starts(flag_before)
+        if returned is not None:
+            operands += returned.outputs(value_of(self.signal))
+        operands += [*zeros(late), *[c.read() for c in spec.declared], *cell_raws]
+        params = {"n_carry": len(operands), **loop_params()}
+        results = iter(bind(while_op, *operands, *captured, regions=graphs, **params))
+        if course is not None:
+            next(results)
+        code_after = handle(next(results), False) if self.coded else None
+        if self.flagged:
+            next(results)
+        for c in spec.carries:
+            variables.assign(c.name, c.leave(results))
+        value = returned.rebuild(results) if returned is not None else UNBOUND
+        for n, m in late:
+            variables.assign(n, m.rebuild(results))
+        for cell in carried:
+            cell.write(next(results))
+        follow(spec, [*[m for _, m in late], *([] if returned is None else [returned])], True)
+        return True, self._signal(codes, code_after, value)
+
+    def _condition(self, region: UserRegion) -> list[Any]:
+        own, index, code, flag = self._enter(region)
+        entered = self.variables.snapshot()
+        going = None if code is None else code <= CONTINUED
+        if flag is not None:
+            asked: Any = flag
+        elif self.course is not None:
+            asked = self.course.goes_on(index)
+        else:
+            asked = True if self.test is None else tested(self.test())
+        if any(self.variables.get(n) is not v for n, v in entered.items()):
+            raise _TestBindsError
+        if region.written():
+            raise ControlFlowError(describe("the test of a traced while loop writes into an array",
+                                            remedy="compute the test in the body, into a variable"))  # fmt: skip
+        self.never_falls = not isinstance(asked, Array) and bool(asked)
+        if isinstance(asked, Array):
+            going = as_bool(asked) if going is None else going & as_bool(asked)
+        elif not asked:
+            raise ControlFlowError(describe("the test of a traced loop turns into a constant that is false"))
+        if going is None:
+            raise ControlFlowError(describe("a traced loop that never ends"))
+        region.graph.outputs = [region.local(as_raw(going, b1))]
+        region.close()
+        return own
+
+    def _starts(self, flag: Any) -> list[Any]:
+        out = [] if self.course is None else [as_raw(self.course.lower, i64)]
+        if self.coded:
+            s = self.signal
+            out.append(as_raw(FELL if s is None else s.code if type(s) is Signal else next(iter(codes_of(s))), i64))
+        if self.flagged:
+            out.append(as_raw(flag, b1))
+        return [*out, *self.spec.starts()]
+
+    def _signal(self, codes: frozenset[int], code_after: Any, value: Any) -> Any:
+        if code_after is None:
+            return None
+        can = (codes | codes_of(self.signal)) - {CONTINUED}
+        if self.never_falls:
+            can -= {FELL}
+        if len(can) == 1:
+            return static_signal(can, value)
+        return Signal(wrapped_where(code_after == CONTINUED, FELL, code_after), value, can)
