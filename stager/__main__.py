@@ -32,7 +32,8 @@ def load_function(target: str) -> Any:
 
 def show(options: argparse.Namespace) -> None:
     """Print what stands after a stage."""
-    from stager.aot.functions import plain_function
+    from stager.aot.functions import bound_specs, plain_function
+    from stager.aot.specs import parse_spec
     from stager.stages import stage_text
     from stager.transforms.shapes import trace_types
 
@@ -42,7 +43,8 @@ def show(options: argparse.Namespace) -> None:
 
         for name in options.transform:
             fn = getattr(st, name)(fn)
-    print(stage_text(trace_types(fn, tuple(options.spec), {}).graph, options.stage))
+    bound = bound_specs(fn, [parse_spec(text) for text in options.spec], options.function)
+    print(stage_text(trace_types(fn, bound.args, bound.kwargs, any_int=True).graph, options.stage))
 
 
 def build(options: argparse.Namespace) -> None:
@@ -138,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="TYPE",
-        help="the type of an argument, like 'f64[3,4]'; once per argument",
+        help="the type (or nesting of types) of an argument, like 'f64[3,4]'; once per argument",
     )
     shown.add_argument("--stage", default="passes", choices=STAGES)
     shown.add_argument(

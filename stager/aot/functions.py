@@ -44,7 +44,7 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, op
     from stager.transforms.shapes import trace_types
 
     fn = plain_function(fn)
-    bound = _bound(fn, specs, name)
+    bound = bound_specs(fn, specs, name)
     traced = trace_types(fn, bound.args, bound.kwargs, freeze=options.weights == "embed", copies=True,
                          any_int=True)  # fmt: skip
     graph = traced.graph
@@ -85,7 +85,8 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, op
     )
 
 
-def _bound(fn: Callable[..., Any], specs: Sequence[Any], name: str) -> inspect.BoundArguments:
+def bound_specs(fn: Callable[..., Any], specs: Sequence[Any], name: str) -> inspect.BoundArguments:
+    """The specs by parameter. BuildError when they do not fit."""
     signature = inspect.signature(fn)
     kinds = [p.kind for p in signature.parameters.values()]
     named = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]

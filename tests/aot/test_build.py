@@ -189,7 +189,11 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     assert {p.name for p in (tmp_path / "made").iterdir()} >= {"f.o", "f.h", "f.s"}
     assert "f_grad: 1 inputs" in capsys.readouterr().out
     assert main(["show", "toy:f", "--spec", "f64[n]", "--stage", "kernels"]) == 0
+    for spec in ("int", "float", "[f64[3], f64[3]]"):  # what `build` takes
+        assert main(["show", "toy:f", "--spec", spec, "--stage", "graph"]) == 0
     assert "sum" in capsys.readouterr().out
+    assert main(["show", "toy:f"]) == 1
+    assert "the specs do not fit the parameters (x)" in capsys.readouterr().err
 
 
 def test_print_needs_python(tmp_path):
