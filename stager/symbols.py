@@ -76,13 +76,13 @@ def agreed(name: str, shapes: Sequence[tuple[Dim, ...]]) -> tuple[Dim, ...] | No
         for other in others:
             if not isinstance(first - other, Expr):
                 return None  # they are known to differ
-            first, settled = _one(name, first, other), True
+            first, settled = agreed_extent(name, first, other), True
         out.append(first)
     return tuple(out) if settled else None
 
 
-def _one(name: str, a: Dim, b: Dim) -> Dim:
-    """The extent of an axis that has to be both."""
+def agreed_extent(name: str, a: Dim, b: Dim) -> Dim:
+    """The extent of an axis that has to be both, the smaller one; ValueError at run time where they are not equal."""
     from stager.ops.effects import check
 
     if simplify(a) == simplify(b):

@@ -22,7 +22,7 @@ from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand, rec
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
 from stager.ops.views import _reshape, _slice, reshape, transpose
-from stager.symbols import decide, hinted, number, size_of
+from stager.symbols import agreed_extent, decide, hinted, number, size_of
 
 
 class Plan(NamedTuple):
@@ -210,10 +210,14 @@ def _positions(mask: Any, shape: tuple[Dim, ...]) -> tuple[Any, ...]:
     if type(mask) is Array:
         from stager.numpy.masks import nonzero_of
 
-        if mask.type.shape != shape:
+        pairs = list(zip(mask.type.shape, shape, strict=False))
+        if len(shape) != mask.ndim or any(a != b and not isinstance(a - b, Expr) for a, b in pairs):
             raise IndexError(
                 f"boolean index did not match indexed array: the mask has shape {mask.shape}, the array {shape}"
             )
+        if any(a != b for a, b in pairs):
+            common = tuple([agreed_extent("boolean index", a, b) for a, b in pairs])
+            mask = getitem(mask, tuple([slice(0, d) for d in common]))
         return nonzero_of(mask)
     mask = np.asarray(mask)
     if mask.shape != shape:

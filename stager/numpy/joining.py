@@ -334,7 +334,9 @@ def _known_positions(obj: Any, name: str, n: Any) -> Any:
         return np.arange(n)[obj]
     if isinstance(obj, Array):
         return concrete(obj, name, "the position")
-    return np.asarray(obj) if isinstance(obj, list | tuple) else obj
+    if not isinstance(obj, list | tuple):
+        return obj
+    return np.asarray(obj) if len(obj) else np.zeros(0, np.intp)
 
 
 @implements(np.broadcast_arrays)

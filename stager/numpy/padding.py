@@ -63,12 +63,10 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Ar
         for k, (lo, hi) in enumerate(widths):
             if lo or hi:
                 n = a.type.shape[k]
-                known = not isinstance(n, Expr) or kwargs
-                order = (
-                    np.pad(np.arange(n.__index__()), (lo, hi), mode=mode, **kwargs)
-                    if known
-                    else _padded(n, lo, hi, mode)
-                )
+                if kwargs.get("reflect_type", "even") == "odd" and mode in ("reflect", "symmetric"):
+                    a = _pad_odd(a, k, (lo, hi), mode)
+                    continue
+                order = _padded(n, lo, hi, mode) if isinstance(n, Expr) else np.pad(np.arange(n), (lo, hi), mode=mode)
                 a = take(a, order, axis=k)
         return a if any(lo or hi for lo, hi in widths) else wrap(op.copy(a.raw()))
     if mode in ("mean", "maximum", "minimum", "median"):
@@ -96,6 +94,22 @@ def _padded(n: Dim, low: int, high: int, mode: str) -> Any:
     period = dim_max(2 * n - 2, 1) if mode == "reflect" else 2 * n
     at = at % period
     return np.where(at < n, at, (period if mode == "reflect" else period - 1) - at)
+
+
+def _pad_odd(a: Array, k: int, width: tuple[int, int], mode: str) -> Array:
+    """An axis reflected through its ends: f(end + t) = 2 f(end) - f(end - t), in either direction, again and again."""
+    n = a.type.shape[k].__index__()
+    period = 2 * n - 2 if mode == "reflect" else 2 * n
+    turns, at = np.divmod(np.arange(-width[0], n + width[1]), period) if period else (0, np.zeros(n + sum(width), int))
+    back = at >= n
+    shape = tuple([-1 if i == k else 1 for i in range(a.ndim)])
+    signs, firsts, lasts = (
+        c.reshape(shape).astype(a.dtype) for c in (np.where(back, -1, 1), -2 * turns + 0 * at, 2 * turns + 2 * back)
+    )
+    inside: Any = take(a, np.where(back, period - (mode == "symmetric") - at, at), axis=k)
+    first, last = (getitem(a, (slice(None),) * k + (slice(e, e + 1 or None),)) for e in (0, -1))
+    ends = [np.where(c == 0, a.dtype.type(0), c * end) for c, end in ((firsts, first), (lasts, last))]
+    return signs * inside + ends[0] + ends[1]  # type: ignore[no-any-return]
 
 
 def _pad_statistic(a: Array, widths: Sequence[tuple[int, int]], mode: str, length: Any) -> Array:

@@ -35,6 +35,13 @@ def normalize_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(sorted(out))
 
 
+def reduced_axes(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes of a reduction. As NumPy's, those of no axes take 0 and -1 for none."""
+    if ndim == 0 and axis is not None and not isinstance(axis, tuple | list) and axis.__index__() in (0, -1):
+        return ()
+    return normalize_axes(axis, ndim)
+
+
 def kept(x: Any, axes: Sequence[int], shape: Sequence[Dim]) -> Any:
     """A reduced raw value with its reduced axes back as ones."""
     return reshape(x, shape=[1 if k in axes else d for k, d in enumerate(shape)])
@@ -44,7 +51,7 @@ def reduce(x: Any, axis: Any, keepdims: Any, rule: Any, dtype: DType | None = No
     """Apply a reduction op over axes."""
     x = as_array(as_array_like(x))
     r = x.raw() if dtype is None else op.convert(x.raw(), dtype=dtype)
-    axes = normalize_axes(axis, len(r.type.shape))
+    axes = reduced_axes(axis, len(r.type.shape))
     out = rule(r, axes=axes) if axes else r
     return wrap(kept(out, axes, r.type.shape) if keepdims is True else out)
 
@@ -131,7 +138,7 @@ def _extreme(name: str, ufunc: Any, a: Any, axis: Any, out: Any, keepdims: Any, 
                 "so to use a where mask one has to specify 'initial'"
             )
         a = masked(a, where, initial)
-    axes = normalize_axes(axis, a.ndim)
+    axes = reduced_axes(axis, a.ndim)
     if any(a.type.shape[k] == 0 for k in axes):
         if initial is _NO:
             raise ValueError(f"zero-size array to reduction operation {name}imum which has no identity")
@@ -186,7 +193,7 @@ def all_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, wh
 def count_of(a: Array, axis: Any) -> Dim:
     """How many elements a reduction over `axis` joins."""
     count: Dim = 1
-    for k in normalize_axes(axis, a.ndim):
+    for k in reduced_axes(axis, a.ndim):
         count = count * a.type.shape[k]
     return count
 
@@ -236,6 +243,7 @@ def var(
     total = sum(apply_ufunc(np.multiply, deviation, deviation), axis, d, None, keepdims, where=where)
     if where is not _NO and where is not True:
         n: Any = apply_ufunc(np.subtract, sum(masked(ones_of(a), where, 0), axis, d, None, keepdims), float(ddof))
+        n = apply_ufunc(np.maximum, n, 0.0)
     else:
         count = count_of(a, axis) - (int(ddof) if float(ddof).is_integer() else ddof)  # type: ignore[operator]
         n = count if isinstance(count, Expr) else builtins.max(float(count), 0.0)
@@ -270,6 +278,8 @@ def _position(rule: Any, a: Any, axis: Any, out: Any, keepdims: Any) -> Array:
         flat = reshape(r, shape=(a.type.size,))
         found = rule(flat, axis=0)
         return deliver(wrap(reshape(found, shape=(1,) * a.ndim) if keepdims is True else found), out, "argmax")
+    if not reduced_axes(axis, a.ndim):  # of no axes: its only element
+        return _position(rule, wrap(reshape(r, shape=(1,))), None, out, False)
     k = normalize_axes(axis, a.ndim)[0]
     found = rule(r, axis=k)
     return deliver(wrap(kept(found, (k,), r.type.shape) if keepdims is True else found), out, "argmax")

@@ -85,7 +85,7 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append:
         if extra is np._NoValue:
             parts.append(None)
             continue
-        e = handle(extra)
+        e = handle(extra if isinstance(extra, Array) else np.asanyarray(extra))  # of its own dtype, as in NumPy
         if e.ndim == 0:
             from stager.numpy.shaping import broadcast_to
 

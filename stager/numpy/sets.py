@@ -139,6 +139,9 @@ def setdiff1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
 @implements(np.setxor1d)
 def setxor1d(ar1: Any, ar2: Any, assume_unique: bool = False) -> Any:
     """The distinct elements in exactly one of both, sorted."""
-    joined = np.concatenate([dynamic(ar1).ravel(), dynamic(ar2).ravel()])
-    values = unique(joined)
-    return values[isin(values, ar1) != isin(values, ar2)]
+    values: Any = np.sort(np.concatenate([unique(ar1), unique(ar2)]))  # each once or twice; NaN equals nothing
+    if values.type.size == 0:
+        return values
+    end = wrap(full((1,), True, result_dtype(np.True_)))
+    fresh = np.concatenate([end, values[1:] != values[:-1], end])
+    return values[fresh[1:] & fresh[:-1]]

@@ -23,7 +23,7 @@ from stager.ops.families import full
 from stager.ops.indexed import gather, scatter
 from stager.ops.regions import dim_value
 from stager.ops.structural import iota
-from stager.symbols import decide
+from stager.symbols import decide, number
 
 
 def _sorted_raw(a: Array, axis: int, kind: Any = None, stable: Any = None) -> Any:
@@ -105,15 +105,29 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Arra
 
 @implements(np.digitize)
 def digitize(x: Any, bins: Any, right: bool = False) -> Array:
-    """The bin of each value; bins increase (or decrease, where they are known while tracing)."""
-    known = None if isinstance(bins, Array) else np.asarray(bins)
-    if known is not None and known.size > 1 and (np.diff(known) < 0).any():
+    """The bin of each value; bins increase or decrease."""
+    side = "left" if right else "right"
+    if not isinstance(bins, Array):
+        known = np.asarray(bins)
+        if not (np.diff(known) < 0).any():
+            return searchsorted(known, x, side)
         if (np.diff(known) > 0).any():
             raise ValueError("bins must be monotonically increasing or decreasing")
-        n = len(known)
-        found = searchsorted(known[::-1].copy(), x, "right" if right else "left")
-        return apply_ufunc(np.subtract, n, found)  # type: ignore[no-any-return]
-    return searchsorted(bins, x, "left" if right else "right")
+    import stager as st
+
+    edges: Any = handle(bins)
+    if edges.ndim != 1:
+        raise ValueError("object of too small depth for desired array")
+    rises: Any = np.all(edges[1:] >= edges[:-1])
+    falls: Any = np.all(edges[1:] <= edges[:-1])
+    check((rises | falls).raw(), exception="ValueError", text="bins must be monotonically increasing or decreasing")
+    return st.cond(  # type: ignore[no-any-return]
+        rises,
+        lambda e, v: searchsorted(e, v, side),
+        lambda e, v: apply_ufunc(np.subtract, number(e.type.shape[0]), searchsorted(e[::-1], v, side)),
+        edges,
+        handle(x),
+    )
 
 
 @implements(np.count_nonzero)

@@ -15,7 +15,7 @@ from stager.ir.dtypes import DType, dtype_of
 from stager.numpy.creation import concrete
 from stager.numpy.indexing import combined_write, getitem
 from stager.numpy.promotion import broadcast_raw, operand, resolve
-from stager.numpy.reductions import deliver, kept, masked, normalize_axes, sum_dtype
+from stager.numpy.reductions import deliver, kept, masked, normalize_axes, reduced_axes, sum_dtype
 from stager.numpy.registry import FUNCTIONS
 from stager.numpy.ufuncs import apply_ufunc, as_array_like, writable
 from stager.ops import elementwise as op
@@ -105,7 +105,7 @@ def reduce(
                 return deliver(apply_ufunc(ufunc, found, initial), out, ufunc.__name__)
             passed["initial"] = initial
         return FUNCTIONS[REDUCE[ufunc]](a, axis=axis, out=out, keepdims=keepdims, where=where, **passed)
-    axes = normalize_axes(axis, a.ndim)
+    axes = reduced_axes(axis, a.ndim)
     if len(axes) > 1 and ufunc not in ASSOCIATIVE:
         raise ValueError(
             f"reduction operation '{ufunc.__name__}' is not reorderable, so at most one axis may be specified"

@@ -472,6 +472,26 @@ ROWS: list[tuple[Any, ...]] = [
     ("repeat by bools", lambda x: np.repeat(x, x > 0), (V,)),
     ("repeat by one count", lambda x, n: np.repeat(x, n.sum()), (V, np.array([1, 2]))),
     ("repeat by none", lambda x, n: np.repeat(x, n), (V, np.zeros(7, int))),
+    ("digitize by falling bins", lambda x, b: (np.digitize(x, b), np.digitize(x, b, True)), (F, -V[:2])),
+    ("digitize by falling counts", lambda x, b: np.digitize(x, b), (U, np.array([200, 100, 3], np.uint8))),
+    ("var of few", lambda x: (np.var(x, ddof=2, where=[True]), np.var(x, 1, where=x > 9, ddof=1)), (F[:1, :1],)),
+    ("setxor1d nan", lambda x, y: np.setxor1d(x, y), (N, np.array([NAN, 4.0, 1.0, 8.0]))),
+    ("diff with ends of their own", lambda x: (np.diff(x, append=0), np.diff(x, prepend=np.float32(1))), (S,)),
+    (
+        "reductions over no axes",
+        lambda x: [
+            y
+            for k in (0, -1)
+            for y in (np.sum(x[0, 0], k), np.max(x[0, 0], k), x[0, 0].all(k))
+        ],
+        (F,),
+    ),
+    ("positions of no axes", lambda x: (np.argmax(x[0, 0], 0), np.argmin(x[0, 0], -1)), (F,)),
+    ("folds over no axes", lambda x: (np.subtract.reduce(x.sum()), np.logaddexp.reduce(x.sum(), axis=-1)), (F,)),
+    ("pad reflect odd", lambda x: np.pad(x, ((2, 3), (0, 1)), "reflect", reflect_type="odd"), (F,)),
+    ("pad symmetric odd", lambda x: np.pad(x, ((9, 8), (1, 13)), "symmetric", reflect_type="odd"), (K,)),
+    ("pad one odd", lambda x: np.pad(x, 2, "reflect", reflect_type="odd"), (K[0, :1],)),
+    ("delete nothing", lambda x: np.delete(x, [], axis=1), (F,)),
     ("logspace", lambda x: (np.logspace(x[0], x[1], 5), np.logspace(x[:2], 1, 3, base=2.0, axis=1)), (V,)),
     ("geomspace", lambda x: (np.geomspace(x[0], x[1], 5), np.geomspace(-x[:2], -8, 4, endpoint=False)), (P[0],)),
 ]
