@@ -1,7 +1,7 @@
-"""`np.linalg` on traced arrays: what elimination gives (det, inv, solve, cholesky), and reflections (qr, pinv).
+"""`np.linalg` on traced arrays: what elimination gives (det, inv, solve, cholesky), and reflections (qr).
 
 Elimination is a loop in the graph over whole matrices, so any size compiles to one loop and every transform passes
-through it; it is meant for small matrices. What needs an iteration to convergence (svd, eig) is refused.
+through it; it is meant for small matrices. What iterates to convergence stands in `spectra.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stager.ops.reductions import reduce_and
 _NO = np._NoValue
 
 
-def _square(a: Any) -> Any:
+def square(a: Any) -> Any:
     x = dynamic(a)
     if x.ndim < 2:
         raise np.linalg.LinAlgError(f"{x.ndim}-dimensional array given. Array must be at least two-dimensional")
@@ -37,7 +37,7 @@ def _square(a: Any) -> Any:
 @implements(np.linalg.matrix_power)
 def matrix_power(a: Any, n: Any) -> Any:
     """A square matrix to an integer power known while tracing, by squaring."""
-    x = _square(a)
+    x = square(a)
     power = n.__index__()
     if power == 0:
         return np.broadcast_to(eye(x.shape[-1], dtype=x.dtype), x.shape).copy()
@@ -59,7 +59,7 @@ def matrix_power(a: Any, n: Any) -> Any:
 # -- elimination ------------------------------------------------------------------------------------------------------
 
 
-def _each(f: Callable[..., Any], *stacks: Any) -> Any:
+def each(f: Callable[..., Any], *stacks: Any) -> Any:
     """f of every matrix of stacks with the same leading axes."""
     import stager as st
 
@@ -72,7 +72,7 @@ def _each(f: Callable[..., Any], *stacks: Any) -> Any:
     return tuple(shaped) if isinstance(out, tuple) else shaped[0]
 
 
-def _float(x: Any) -> Any:
+def floating(x: Any) -> Any:
     return x if x.type.dtype.is_float else x.astype(np.float64)
 
 
@@ -129,7 +129,7 @@ def _regular(LU: Any) -> None:
 @implements(np.linalg.det)
 def det(a: Any) -> Any:
     """Determinant."""
-    return _each(lambda A: _determinant(A), _float(_square(a)))
+    return each(lambda A: _determinant(A), floating(square(a)))
 
 
 def _determinant(A: Any) -> Any:
@@ -148,10 +148,10 @@ def slogdet(a: Any) -> Any:
 
     from numpy.linalg._linalg import SlogdetResult
 
-    return SlogdetResult(*_each(one, _float(_square(a))))
+    return SlogdetResult(*each(one, floating(square(a))))
 
 
-def _solved(A: Any, B: Any) -> tuple[Any, Any]:
+def solved(A: Any, B: Any) -> tuple[Any, Any]:
     LU, order, _ = _eliminated(A)
     return _substituted(LU, B[order]), LU
 
@@ -159,7 +159,7 @@ def _solved(A: Any, B: Any) -> tuple[Any, Any]:
 @implements(np.linalg.solve)
 def solve(a: Any, b: Any) -> Any:
     """x with a x = b; LinAlgError for a singular matrix."""
-    A, B = _square(a), dynamic(b)
+    A, B = square(a), dynamic(b)
     d = result_dtype(A, B)
     d = d if d.is_float else result_dtype(A, B, 0.0)
     A, B = wrap(operand(A, d)), wrap(operand(B, d))
@@ -172,7 +172,7 @@ def solve(a: Any, b: Any) -> Any:
         )
     lead = np.broadcast_shapes(A.shape[:-2], B.shape[:-2])
     A, B = np.broadcast_to(A, (*lead, *A.shape[-2:])), np.broadcast_to(B, (*lead, *B.shape[-2:]))
-    X, LU = _each(_solved, A, B)
+    X, LU = each(solved, A, B)
     _regular(LU)
     return X[..., 0] if vector else X
 
@@ -180,9 +180,9 @@ def solve(a: Any, b: Any) -> Any:
 @implements(np.linalg.inv)
 def inv(a: Any) -> Any:
     """Inverse; LinAlgError for a singular matrix."""
-    A = _float(_square(a))
+    A = floating(square(a))
     unit = np.broadcast_to(eye(A.shape[-1], dtype=A.dtype), A.shape)
-    X, LU = _each(_solved, A, unit)
+    X, LU = each(solved, A, unit)
     _regular(LU)
     return X
 
@@ -192,7 +192,7 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
     """Lower (or upper) Cholesky factor; LinAlgError where the matrix is not positive definite."""
     import stager as st
 
-    A = _float(_square(a))
+    A = floating(square(a))
     n = A.shape[-1]
     rows = arange(n)
 
@@ -205,7 +205,7 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
 
         return st.fori_loop(0, n, step, (M, wrap(full(M.type.shape, 0, M.type.dtype))))[1]
 
-    L = _each(one, np.swapaxes(A, -1, -2) if upper else A)
+    L = each(one, np.swapaxes(A, -1, -2) if upper else A)
     good: Any = np.diagonal(L, 0, -2, -1) > 0
     ok = reduce_and(good.raw(), axes=tuple(range(good.ndim)))
     check(ok, exception="LinAlgError", text="Matrix is not positive definite")
@@ -215,7 +215,7 @@ def cholesky(a: Any, /, *, upper: bool = False) -> Any:
 # -- orthogonal factors -----------------------------------------------------------------------------------------------
 
 
-def _reflected(A: Any, count: Dim) -> tuple[Any, Any, Any]:
+def reflected(A: Any, count: Dim) -> tuple[Any, Any, Any]:
     """(R in the upper triangle, reflectors as columns, their factors) by Householder reflections, signs as LAPACK's."""
     import stager as st
 
@@ -241,7 +241,7 @@ def _reflected(A: Any, count: Dim) -> tuple[Any, Any, Any]:
     return st.fori_loop(0, count, step, (A, vectors, factors))  # type: ignore[no-any-return]
 
 
-def _orthogonal(V: Any, betas: Any, columns: Dim) -> Any:
+def orthogonal(V: Any, betas: Any, columns: Dim) -> Any:
     """The first columns of the product of the reflections."""
     import stager as st
 
@@ -264,7 +264,7 @@ def qr(a: Any, mode: str = "reduced") -> Any:
         if mode == "raw":
             return refuse("qr", "mode 'raw' is LAPACK's own form; near: 'reduced', 'complete', 'r'")
         raise ValueError(f"Unrecognized mode '{mode}'")
-    A = _float(dynamic(a))
+    A = floating(dynamic(a))
     if A.ndim < 2:
         raise np.linalg.LinAlgError(f"{A.ndim}-dimensional array given. Array must be at least two-dimensional")
     m, n = A.type.shape[-2:]
@@ -272,32 +272,12 @@ def qr(a: Any, mode: str = "reduced") -> Any:
     kept = m if mode == "complete" else count
 
     def one(M: Any) -> Any:
-        R, V, betas = _reflected(M, count)
+        R, V, betas = reflected(M, count)
         R = np.triu(R[:kept])
-        return R if mode == "r" else (_orthogonal(V, betas, kept), R)
+        return R if mode == "r" else (orthogonal(V, betas, kept), R)
 
-    found = _each(one, A)
+    found = each(one, A)
     return found if mode == "r" else QRResult(*found)
-
-
-@implements(np.linalg.pinv)
-def pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = _NO) -> Any:
-    """Pseudo-inverse of matrices of full rank, through QR; LinAlgError where the rank is not full."""
-    A = _float(dynamic(a))
-    m, n = A.shape[-2:]
-    wide = np.swapaxes(A, -1, -2) if m < n else A
-    given = rcond if rcond is not None else None if rtol is _NO else rtol
-    small = max(m, n) * np.finfo(A.dtype).eps if given is None else given
-
-    def one(M: Any) -> Any:
-        Q, R = qr(M)
-        size = np.abs(np.diagonal(R))
-        return _substituted(R, np.swapaxes(Q, -1, -2)), np.all(size > small * np.max(size, initial=0))
-
-    X, whole = _each(one, wide)
-    ok = reduce_and(whole.raw(), axes=tuple(range(whole.ndim))) if whole.ndim else whole.raw()
-    check(ok, exception="LinAlgError", text="pinv: the matrix has not full rank, which needs singular values")
-    return np.swapaxes(X, -1, -2) if m < n else X
 
 
 def refuse(name: str, reason: str) -> Any:
@@ -310,20 +290,5 @@ def _refused(original: Any, reason: str) -> None:
         return refuse(original.__name__, reason)
 
 
-for _name in (
-    "svd",
-    "svdvals",
-    "eig",
-    "eigh",
-    "eigvals",
-    "eigvalsh",
-    "lstsq",
-    "matrix_rank",
-    "cond",
-    "tensorinv",
-    "tensorsolve",
-):
-    _refused(
-        getattr(np.linalg, _name),
-        "supported are norm, det, slogdet, inv, solve, cholesky, qr, pinv, matrix_power, multi_dot",
-    )
+for _name in ("eig", "eigvals"):
+    _refused(getattr(np.linalg, _name), "its results are complex; near: eigh and eigvalsh of symmetric matrices, svd")

@@ -23,6 +23,7 @@ from stager.numpy import (  # noqa: F401  (they fill the tables)
     sets,
     shaping,
     sorting,
+    spectra,
     statistics,
     subscripted,
     windows,

@@ -155,6 +155,50 @@ def poly(seq_of_zeros: Any) -> Any:
     return c
 
 
+@implements(np.polyfit)
+def polyfit(x: Any, y: Any, deg: Any, rcond: Any = None, full: bool = False, w: Any = None, cov: Any = False) -> Any:
+    """The polynomial of least squared error. Nothing warns where the points do not determine it."""
+    order = int(deg) + 1
+    at, values = dynamic(x) + 0.0, dynamic(y) + 0.0
+    if order < 1:
+        raise ValueError("expected deg >= 0")
+    if at.ndim != 1:
+        raise TypeError("expected 1D vector for x")
+    if at.type.size == 0:
+        raise TypeError("expected non-empty vector for x")
+    if values.ndim < 1 or values.ndim > 2:
+        raise TypeError("expected 1D or 2D array for y")
+    if at.shape[0] != values.shape[0]:
+        raise TypeError("expected x and y to have same length")
+    rcond = len(at) * np.finfo(at.dtype).eps if rcond is None else rcond
+    left: Any = vander(at, order)
+    right = values
+    if w is not None:
+        weights = dynamic(w) + 0.0
+        if weights.ndim != 1:
+            raise TypeError("expected a 1-d array for weights")
+        if weights.shape[0] != values.shape[0]:
+            raise TypeError("expected w and y to have the same length")
+        left = left * weights[:, None]
+        right = values * (weights if values.ndim == 1 else weights[:, None])
+    scale = np.sqrt((left * left).sum(axis=0))
+    left = left / scale
+    scaled, missed, rank, s = np.linalg.lstsq(left, right, rcond)
+    c = (scaled.T / scale).T
+    if full:
+        return c, missed, rank, s, rcond
+    if not cov:
+        return c
+    spread = np.linalg.inv(left.T @ left) / np.outer(scale, scale)
+    if cov == "unscaled":
+        factor: Any = 1.0
+    else:
+        if len(at) <= order:
+            raise ValueError("the number of data points must exceed order to scale the covariance matrix")
+        factor = np.sum((right - left @ scaled) ** 2, axis=0) / (len(at) - order)
+    return c, spread * factor if values.ndim == 1 else spread[:, :, None] * factor
+
+
 @implements(np.vander)
 def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:
     """Rows of powers of x."""

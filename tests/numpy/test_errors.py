@@ -70,15 +70,12 @@ def test_as_numpy(name: str) -> None:
             transformed(*[a.copy() for a in args])
 
 
-_NO_SVD = (
-    "np.linalg.svd is not supported on traced arrays: "
-    "supported are norm, det, slogdet, inv, solve, cholesky, qr, pinv, matrix_power, multi_dot"
+_NO_EIG = (
+    "np.linalg.eig is not supported on traced arrays: "
+    "its results are complex; near: eigh and eigvalsh of symmetric matrices, svd"
 )
 OURS: dict[str, tuple[Callable[..., Any], str]] = {
-    "svd": (
-        np.linalg.svd,
-        _NO_SVD,
-    ),
+    "eig": (np.linalg.eig, _NO_EIG),
     "view": (
         lambda x: x.view(np.int64),
         "x.view(int64) of a traced f64[2,3] reads its bytes as another dtype, which is not supported",
@@ -160,7 +157,6 @@ SINGULAR: dict[str, Any] = {
     "inv of a stack": lambda x: np.linalg.inv(np.stack([np.eye(3), x])),
     "solve": lambda x: np.linalg.solve(x, np.ones(3)),
     "cholesky": lambda x: np.linalg.cholesky(-x),
-    "pinv": np.linalg.pinv,
     "mapped": lambda x: st.vmap(np.linalg.inv)(np.stack([np.eye(3), x])),
 }
 
@@ -170,7 +166,7 @@ def test_singular_matrices_are_linalg_errors(name: str) -> None:
     f = SINGULAR[name]
     for g in (st.functionalize(f), st.compile(f)):
         for _ in range(2):  # by the evaluator, then from native code
-            with pytest.raises(np.linalg.LinAlgError, match=r"Singular matrix|not positive definite|not full rank"):
+            with pytest.raises(np.linalg.LinAlgError, match=r"Singular matrix|not positive definite"):
                 g(np.ones((3, 3)))
 
 
