@@ -10,6 +10,7 @@ from stager.array import wrap
 from stager.numpy.comparisons import dynamic
 from stager.numpy.promotion import result_dtype
 from stager.numpy.registry import implements
+from stager.numpy.spectra import size_number
 from stager.ops.families import full
 
 # Chebyshev coefficients of exp(-x) i0(x) on [0, 8] and of exp(-x) sqrt(x) i0(x) on [8, inf] (Clenshaw, 1962).
@@ -170,7 +171,8 @@ def polyfit(x: Any, y: Any, deg: Any, rcond: Any = None, full: bool = False, w: 
         raise TypeError("expected 1D or 2D array for y")
     if at.shape[0] != values.shape[0]:
         raise TypeError("expected x and y to have same length")
-    rcond = len(at) * np.finfo(at.dtype).eps if rcond is None else rcond
+    count = size_number(at.type.shape[0])
+    rcond = count * np.finfo(at.dtype).eps if rcond is None else rcond
     left: Any = vander(at, order)
     right = values
     if w is not None:
@@ -193,9 +195,9 @@ def polyfit(x: Any, y: Any, deg: Any, rcond: Any = None, full: bool = False, w: 
     if cov == "unscaled":
         factor: Any = 1.0
     else:
-        if len(at) <= order:
+        if at.shape[0] <= order:
             raise ValueError("the number of data points must exceed order to scale the covariance matrix")
-        factor = np.sum((right - left @ scaled) ** 2, axis=0) / (len(at) - order)
+        factor = np.sum((right - left @ scaled) ** 2, axis=0) / (count - order)
     return c, spread * factor if values.ndim == 1 else spread[:, :, None] * factor
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stager.array import wrap
+from stager.ir.dims import Dim, Expr, dim_max
 from stager.numpy.comparisons import dynamic
 from stager.numpy.creation_ranges import eye
 from stager.numpy.decompositions import each, floating, inv, solve, square
@@ -18,6 +19,7 @@ from stager.numpy.promotion import operand, result_dtype
 from stager.numpy.registry import implements
 from stager.numpy.rotations import least_squares, singular, singular_whole, symmetric
 from stager.ops.effects import check
+from stager.symbols import number
 
 _NO = np._NoValue
 
@@ -27,6 +29,11 @@ def _stack(a: Any) -> Any:
     if x.ndim < 2:
         raise np.linalg.LinAlgError(f"{x.ndim}-dimensional array given. Array must be at least two-dimensional")
     return x
+
+
+def size_number(size: Dim) -> Any:
+    """A size as a number of the computation, where only the call knows it as a traced one."""
+    return number(size) if isinstance(size, Expr) else size
 
 
 def _converged(values: Any, text: str) -> Any:
@@ -96,7 +103,8 @@ def matrix_rank(A: Any, tol: Any = None, hermitian: bool = False, *, rtol: Any =
         return np.any(x != 0).astype(int)
     s = svd(x, compute_uv=False, hermitian=hermitian)
     if tol is None:
-        small = max(x.shape[-2:]) * np.finfo(s.dtype).eps if rtol is None else np.asarray(rtol)[..., None]
+        most = size_number(dim_max(*x.type.shape[-2:]))
+        small = most * np.finfo(s.dtype).eps if rtol is None else np.asarray(rtol)[..., None]
         bound = np.max(s, axis=-1, keepdims=True, initial=0) * small
     else:
         bound = dynamic(tol)[..., None]
@@ -135,7 +143,7 @@ def pinv(a: Any, rcond: Any = None, hermitian: bool = False, *, rtol: Any = _NO)
     m = A.type.shape[-2]
     given = rcond if rcond is not None else None if rtol is _NO else rtol
     if given is None:
-        given = 1e-15 if rtol is _NO else max(A.shape[-2:]) * np.finfo(A.dtype).eps
+        given = 1e-15 if rtol is _NO else size_number(dim_max(*A.type.shape[-2:])) * np.finfo(A.dtype).eps
     bound = np.broadcast_to(dynamic(given).astype(A.dtype), A.type.shape[:-2])[..., None, None]
 
     def one(M: Any, cutoff: Any) -> Any:
@@ -164,13 +172,17 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
     if m != B.type.shape[0]:
         raise np.linalg.LinAlgError("Incompatible dimensions")
     eps = np.finfo(A.dtype).eps
-    cutoff = dynamic(max(A.shape) * eps if rcond is None else rcond if rcond != -1 else eps).astype(A.dtype)
+    given = size_number(dim_max(m, n)) * eps if rcond is None else rcond if rcond != -1 else eps
+    cutoff = dynamic(given).astype(A.dtype)
     X = _converged(least_squares(A, B, cutoff), "SVD did not converge in Linear Least Squares")
     s = singular(A)[1]
     rank = np.sum(s > cutoff * np.max(s, initial=0)).astype(np.int32)
     missed = np.sum((B - A @ X) ** 2, axis=0)
-    many = isinstance(m, int) and isinstance(n, int) and m <= n
-    left = missed[:0] if many else missed[: np.where((rank == n) & (np.int64(m) > n), missed.shape[0], 0)]
+    if isinstance(m, int) and isinstance(n, int) and m <= n:
+        left = missed[:0]
+    else:  # nothing, unless the matrix is high and of full rank
+        rows, columns = size_number(m), size_number(n)
+        left = missed[: np.where((rank == columns) & np.greater(rows, columns), missed.shape[0], 0)]
     return (X[:, 0] if vector else X), left, rank, s
 
 

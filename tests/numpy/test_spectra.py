@@ -189,7 +189,8 @@ def test_named_sizes_and_libraries(tmp_path: Path) -> None:
         s, P = f(x)
         close(s, np.linalg.svdvals(x))
         close(P, np.linalg.pinv(x), 10)
-    st.build({"fit": (lambda x, y: np.linalg.lstsq(x, y)[0], ["f64[n,3]", "f64[n]"])}, tmp_path)
+    fit: Any = lambda x, y: np.linalg.lstsq(x, y)[0]  # noqa: E731
+    st.build({"fit": (fit, ["f64[n,3]", "f64[n]"])}, tmp_path)
     fit = st.load(tmp_path / "libfit.so")
     y = np.arange(5.0)
     close(fit(TALL, y), np.linalg.lstsq(TALL, y)[0], 10)
