@@ -79,6 +79,8 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = np._NoValue, append:
     n = n.__index__()
     if n < 0:
         raise ValueError(f"order must be non-negative but got {n!r}")
+    if n == 0:
+        return a
     k = axis_of(axis, a.ndim)
     parts: list[Any] = []
     for extra in (prepend, append):

@@ -491,6 +491,7 @@ ROWS: list[tuple[Any, ...]] = [
     ("pad reflect odd", lambda x: np.pad(x, ((2, 3), (0, 1)), "reflect", reflect_type="odd"), (F,)),
     ("pad symmetric odd", lambda x: np.pad(x, ((9, 8), (1, 13)), "symmetric", reflect_type="odd"), (K,)),
     ("pad one odd", lambda x: np.pad(x, 2, "reflect", reflect_type="odd"), (K[0, :1],)),
+    ("diff of order 0", lambda x: np.diff(x, 0, append=1.5), (F,)),
     ("delete nothing", lambda x: np.delete(x, [], axis=1), (F,)),
     ("logspace", lambda x: (np.logspace(x[0], x[1], 5), np.logspace(x[:2], 1, 3, base=2.0, axis=1)), (V,)),
     ("geomspace", lambda x: (np.geomspace(x[0], x[1], 5), np.geomspace(-x[:2], -8, 4, endpoint=False)), (P[0],)),
