@@ -98,6 +98,11 @@ class Array:
         return len(self.type.shape)
 
     @property
+    def holds_memory(self) -> bool:
+        """Whether this is an array, or a view of one element of it, that others may hold too; not a NumPy scalar."""
+        return bool(self.type.shape) or (bool(self.path) and not self.path[-1].number)
+
+    @property
     def size(self) -> Any:
         return self.type.size
 

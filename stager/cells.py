@@ -83,7 +83,10 @@ class Cell:
             s = stack()
             for interp in reversed(s.levels[: s.depth]):
                 if interp in self.overlays:
-                    return self.overlays[interp]
+                    value = self.overlays[interp]
+                    if interp in REGIONS and interp.took(self, value):  # type: ignore[attr-defined]
+                        continue
+                    return value
                 if interp is self.owner:
                     break
         return self.value
@@ -147,7 +150,7 @@ def _places(x: Any) -> np.ndarray[Any, Any]:
     shape = x.cell.type.shape
     at = np.arange(math.prod(shape)).reshape(shape)
     for step in x.path:
-        if type(step) is not ViewStep:
+        if type(step) not in (ViewStep, Element):
             raise ValueError
         at = step.op.reference(at, **step.params)
     return at
@@ -215,6 +218,7 @@ class ViewStep:
 
     __slots__ = ("op", "params")
     read_only = False
+    number = False  # whether the view stands for a NumPy scalar, which is never written
 
     def __init__(self, op: Op, params: dict[str, Any]) -> None:
         self.op = op
@@ -229,6 +233,13 @@ class ViewStep:
         if self.op.write_back is None:
             raise ValueError(describe("assignment destination is read-only: it is a broadcast view"))
         return self.op.write_back(base, update, **self.params)
+
+
+class Element(ViewStep):
+    """The end of a path to one element that stands for a NumPy scalar: `+=` makes another one."""
+
+    __slots__ = ()
+    number = True
 
 
 class PickStep(ViewStep):

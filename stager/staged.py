@@ -40,6 +40,8 @@ class UserRegion(RegionInterpreter):
         self.literals: set[Cell] = set()  # older cells read as the literals they hold
         self.relied: set[Cell] = set()  # cells whose value from around was used as a dim or a concrete number
         self.older: dict[int, Any] = {}  # Python containers and objects from around, by id
+        self.growing: frozenset[int] = frozenset()  # ids of lists that it may carry what is appended to
+        self.grows: tuple[list[Any], str] | None = None  # one of them that was appended to, and the refusal
         self.places: frozenset[Any] = frozenset()  # which of their attributes and items the region carries
         self.bounds: dict[int, tuple[Any, Any]] = {}  # input -> least and greatest value, as dims (`bounds.py`)
         self.declared = dict.fromkeys(declared)  # type: dict[Cell, Value | None]
@@ -64,6 +66,11 @@ class UserRegion(RegionInterpreter):
         self.touched[cell] = k
         self._see(cell, value)
         return value
+
+    def took(self, cell: Cell, value: Raw) -> bool:
+        """Whether a value that the cell has in this region is the one that it has around, which was only read."""
+        k = self.touched.get(cell)
+        return k is not None and bool(self.inputs[k] == value)
 
     def declare(self) -> list[Value]:
         """Inputs for the declared cells, in order. The region is in force."""

@@ -7,6 +7,7 @@ whether concrete values ride along.
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -166,6 +167,7 @@ def _deliver(traced: Traced, results: Sequence[Any], copies: bool) -> None:
         return outputs[value]
 
     seen: dict[int, int] = {}
+    handles = Counter(id(x.cell) for x in results if type(x) is Array)
     for x in results:
         if isinstance(x, Expr):  # a size
             traced.results.append(Result("value", output(x), python=True))
@@ -187,7 +189,7 @@ def _deliver(traced: Traced, results: Sequence[Any], copies: bool) -> None:
                 graph.outputs.append(raw(x))
             traced.results.append(Result("value", seen[id(x.cell)], python=x.weak and not x.type.shape))
         else:
-            traced.results.append(_of_fresh(x, [x] if copies else results, graph, seen))
+            traced.results.append(_of_fresh(x, not copies and handles[id(x.cell)] > 1, graph, seen))
     for i, leaf in enumerate(traced.leaves):
         if leaf.array is not None and leaf.array.cell.written and isinstance(leaf.value, np.ndarray):
             traced.writes.append((i, len(graph.outputs)))
@@ -209,10 +211,9 @@ def _sized_by_data(layout: Layout, graph: Graph) -> bool:
     return any(graph.symbols[name].kind != "shape" for name in named if name in graph.symbols)
 
 
-def _of_fresh(x: Array, results: Sequence[Any], graph: Graph, seen: dict[int, int]) -> Result:
+def _of_fresh(x: Array, has_siblings: bool, graph: Graph, seen: dict[int, int]) -> Result:
     """A view of an array made inside: of another result where its whole base is one, else an array of its own."""
-    siblings = [r for r in results if type(r) is Array and r.cell is x.cell]
-    if len(siblings) > 1:
+    if has_siblings and x.holds_memory:
         base = Array(x.cell, (), x.cell.type)
         layout = follow(Layout.contiguous(base.type), x.path)
         if layout is not None and not _sized_by_data(layout, graph):
@@ -221,4 +222,4 @@ def _of_fresh(x: Array, results: Sequence[Any], graph: Graph, seen: dict[int, in
                 graph.outputs.append(raw(base))
             return Result("view_output", layout=layout, owner=seen[id(x.cell)], path=x.path)
     graph.outputs.append(raw(x))
-    return Result("value", len(graph.outputs) - 1)
+    return Result("value", len(graph.outputs) - 1, python=x.weak and not x.type.shape)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from stager.capture import iterables
+from stager.capture.growing import StandIn
 from stager.capture.operators import tested
 from stager.capture.session import TRACERS, holds_tracer, is_tracer
 from stager.capture.table import SUBSTITUTES, substitute
@@ -326,6 +327,12 @@ def sum_(x: Any, /, start: Any = 0) -> Any:
             raise TypeError("iteration over a 0-d array")
         total = np.sum(x, axis=0, dtype=np.int64 if x.dtype == np.bool_ else x.dtype)
         return total if type(start) is int and start == 0 else start + total
+    if type(x) is list:
+        from stager.numpy.rows import summed, whole
+
+        rows = whole(x)
+        if rows is not None:
+            return summed(rows, start + x[0], x[0].weak)
     return sum(x, start)
 
 
@@ -374,6 +381,8 @@ def _classes(classinfo: Any) -> list[Any]:
 def isinstance_(x: Any, classinfo: Any, /) -> bool:
     if type(x) is Expr:
         return isinstance(0, classinfo)
+    if type(x) is StandIn:  # of a list that a loop appends to
+        return isinstance([], classinfo)
     if type(x) not in TRACERS:
         return isinstance(x, classinfo)
     return any(_is_a(x, c) for c in _classes(classinfo))

@@ -96,6 +96,11 @@ class Carry:
                 cell.read_only = CHOSEN
         return value
 
+    def first_cells(self) -> list[Cell | None]:
+        """Per handle: the cell before the loop; None where that was a number."""
+        starts = [x for x, leaf in zip(flatten(self.initial)[0], self.leaves, strict=True) if type(leaf) is tuple]
+        return [x.cell if type(x) is Array else None for x in starts]
+
     def origins(self) -> dict[int, Cell]:
         """The cell before the loop of what the iteration began with, by id of the region's cell."""
         starts = [x for x, leaf in zip(flatten(self.initial)[0], self.leaves, strict=True) if type(leaf) is tuple]
@@ -140,7 +145,7 @@ class Spec:
             value = variables.get(bare)
             if value is UNBOUND:
                 self.unbound.append(bare)
-            elif n != bare and type(value) is Array and (value.ndim or value.path):
+            elif n != bare and type(value) is Array and value.holds_memory:
                 self.in_place.add(bare)
             else:
                 self.carries.append(Carry(bare, value, variables.text(bare)))

@@ -42,6 +42,12 @@ class Course:
         """The elements of a course whose count is known."""
         return map(self.at, range(self.lower, self.upper, self.step))
 
+    def turn(self, i: Any) -> Any:
+        """The number of the turn with index i."""
+        if type(self.lower) is int and self.lower == 0 and self.step == 1:
+            return i
+        return (i - self.lower) // self.step
+
     def rest(self) -> Course:
         return Course(self.lower + self.step, self.upper, self.step, self.at)
 

@@ -8,7 +8,7 @@ working.
 from __future__ import annotations
 
 import weakref
-from types import CellType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -176,13 +176,23 @@ class Hooks:
 
     def call(self, f: Any) -> Any:
         s = _CURRENT.get()
-        return f if s is None else resolve(f, s)
+        if s is None:
+            return f
+        if REGIONS and type(f) is BuiltinFunctionType and f.__name__ in _CHANGING:
+            owner = f.__self__  # of `push = out.append`
+            if isinstance(owner, CHANGEABLE):
+                _refuse(s, owner, f"{type(owner).__name__}.{f.__name__}")
+        return resolve(f, s)
 
     def method(self, obj: Any, name: str) -> Any:
         s = _CURRENT.get()
         if s is None or type(obj) in TRACERS:
             return getattr(obj, name)
         if REGIONS and name in _CHANGING and isinstance(obj, CHANGEABLE):
+            if name == "append":
+                from stager.capture.growing import appends
+
+                appends(obj)
             _refuse(s, obj, f"{type(obj).__name__}.{name}")
         if s.containers and type(obj) in CONTAINERS and s.path_of(obj) is not None:
             return resolve(getattr(_captured_methods(s, obj, name), name), s)

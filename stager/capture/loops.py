@@ -35,6 +35,7 @@ from stager.capture.branches import (
 )
 from stager.capture.carries import Spec, UnsteadyError
 from stager.capture.courses import Course, of_range, of_traced
+from stager.capture.growing import GrowsError, Growth, growing_lists, unchanged
 from stager.capture.iterables import Indexed, TracedRange, indexed
 from stager.capture.operators import BREAK, CONTINUE, Return
 from stager.capture.session import UNBOUND, Session, current
@@ -50,6 +51,7 @@ from stager.staged import UserRegion, as_raw, close_regions, handle, inside
 
 Closure = Callable[..., Any]
 
+NO_LISTS: dict[int, list[Any]] = {}
 FEW = 4  # a loop of so few iterations is unrolled: it fuses with its neighbours
 MOST = 10_000  # a loop that cannot be staged is unrolled up to here
 
@@ -77,17 +79,30 @@ def plan_for(
 
 
 def _with_fallback(
-    course: Course, iterable: Any, body: Closure, names: Names, orelse: Closure | None, jumps: bool
+    course: Course,
+    iterable: Any,
+    body: Closure,
+    names: Names,
+    orelse: Closure | None,
+    jumps: bool,
+    lists: dict[int, list[Any]] | None = None,
 ) -> Any:
     """Stage the loop; where that fails and the number of iterations can be had, run it in Python."""
     variables = Variables(body, orelse)
     own = unshared(variables, names)
+    if lists is None:
+        lists = {} if jumps or orelse is not None else growing_lists(variables, names)
     before = variables.snapshot()
     try:
-        return stage_for(course, body, names, orelse, jumps, 0, own)
+        return stage_for(course, body, names, orelse, jumps, 0, own, lists)
     except (ControlFlowError, ConcretizationError) as e:
         variables.restore(before)
         known = _known_range(iterable)
+        if known is not None and course.count is None and lists:
+            # as many rows as turns: what a list grows by needs a known number
+            by_number = of_range(known) if type(known) is range else Course(0, len(known), 1, known.at)
+            if len(known) > FEW:
+                return _with_fallback(by_number, known, body, names, orelse, jumps, lists)
         if known is None or len(known) > MOST:
             raise
         decline_loop(body, e)
@@ -160,8 +175,8 @@ def _reads_arrays(code: Any, namespace: dict[str, Any]) -> bool:
 
 
 def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int = 0,
-              fresh: frozenset[int] = frozenset()) -> Any:  # fmt: skip
-    """Stage a `for` statement; its signal."""
+              fresh: frozenset[int] = frozenset(), lists: dict[int, list[Any]] = NO_LISTS) -> Any:  # fmt: skip
+    """Stage a `for` statement; its signal. `lists`: those that only its variables can reach, by id."""
     variables = Variables(body, orelse)
     fresh = fresh or unshared(variables, names)
     before = variables.snapshot()
@@ -169,7 +184,14 @@ def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | Non
     def attempt(names: Names) -> Any:
         if jumps:
             return WhileNode(variables, names, None, body, course, True, None, fresh).stage()
-        return _plain_for_node(variables, names, body, course, fresh)
+        growth, entered = Growth(variables, lists, course.count), variables.snapshot()
+        while True:
+            try:
+                return _plain_for_node(variables, names, body, course, fresh, growth)
+            except GrowsError as e:
+                variables.restore(entered)
+                if not growth.takes(e):
+                    raise
 
     try:
         signal = with_places(variables, names, attempt)
@@ -177,11 +199,11 @@ def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | Non
         variables.restore(before)
         if ahead >= 3 or course.count == 0 or (course.count is None and orelse is not None):
             raise
-        first = e
+        first = e.with_traceback(None)  # it would hold the frames that hold it
     else:
         return _after_loop(signal, orelse, names)
     if course.count is not None:
-        return _one_ahead(course, body, names, orelse, jumps, ahead)
+        return _one_ahead(course, body, names, orelse, jumps, ahead, lists)
     try:
         start = as_bool(course.goes_on(course.lower))
         return stage_branches(start, (None, lambda: _one_ahead(course, body, names, None, jumps, ahead)), names, [body])
@@ -189,11 +211,12 @@ def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | Non
         raise first from None  # an iteration ahead did not help: the first reason is the one to read
 
 
-def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int) -> Any:
+def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | None, jumps: bool, ahead: int,
+               lists: dict[int, list[Any]] = NO_LISTS) -> Any:  # fmt: skip
     """The first iteration outside the loop: it gives the variables the kind they keep."""
     variables = Variables(body)
     older = _cells_of(variables)
-    signal = settle(body(course.at(course.lower)))
+    signal, lists = unchanged(lists, lambda: settle(body(course.at(course.lower))))
     fresh = frozenset(_cells_of(variables) - older)
     rest = course.rest()
 
@@ -201,7 +224,7 @@ def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | No
         if rest.count == 0:
             return None if orelse is None else orelse()
         try:
-            return stage_for(rest, body, names, orelse, jumps, ahead + 1, fresh)
+            return stage_for(rest, body, names, orelse, jumps, ahead + 1, fresh, lists)
         except (ControlFlowError, ConcretizationError) as e:
             # what the iterations ahead wrote stays written: the others follow them in Python
             if rest.count is None or rest.count > MOST:
@@ -222,7 +245,8 @@ def _cells_of(variables: Variables) -> set[int]:
     return {id(x.cell) for v in values for x in flatten(v)[0] if type(x) is Array}
 
 
-def _plain_for_node(variables: Variables, names: Names, body: Closure, course: Course, fresh: frozenset[int]) -> None:
+def _plain_for_node(variables: Variables, names: Names, body: Closure, course: Course, fresh: frozenset[int],
+                    growth: Growth) -> None:  # fmt: skip
     from stager.ops.control import for_op
 
     spec = Spec(variables, names, fresh, course.count)
@@ -236,26 +260,33 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
             region.bounds[0] = bounds
             values = spec.inputs(region)
             region.declare()
+            growth.enter(region)
             signal = settle(body(course.at(handle(i, True))))
+            growth.leave(region)
             if signal is not None and signal is not CONTINUE and codes_of(signal) - {FELL, CONTINUED}:
                 raise OnceError
             if retry(spec, [region]):
                 continue
             late = spec.late()
             written = list(region.written())
-            outputs = [o for c in spec.carries for o in c.outputs(variables.get(c.name))]
+            rows = [region.input(t) for t in growth.types()]
+            outputs = growth.outputs(rows, course.turn(handle(i, True)))
+            outputs += [o for c in spec.carries for o in c.outputs(variables.get(c.name))]
             outputs += [o for n, m in late for o in m.outputs(variables.get(n))]
+            growth.settle(spec.carries, {n: variables.get(n) for n in [*[c.name for c in spec.carries], *dict(late)]})
             values += [region.input(t) for _, m in late for t in m.types()]  # only hold the place
             carried = [*spec.declared, *[c for c in written if c not in spec.declared]]
             outputs += [c.read() for c in carried]
             region.graph.outputs = [region.local(o) for o in outputs]
             region.close()
-        graphs, cell_raws, captured = close_regions([region], [[i, *values]], carried)
-        operands = [*spec.starts(), *zeros(late), *[c.read() for c in spec.declared], *cell_raws]
+        graphs, cell_raws, captured = close_regions([region], [[i, *rows, *values]], carried)
+        operands = [*growth.starts(), *spec.starts(), *zeros(late), *[c.read() for c in spec.declared], *cell_raws]
         ends = [as_raw(b, i64) for b in (course.lower, course.upper)]
         params = {"step": course.step, "n_carry": len(operands), **loop_params()}
-        results = bind(for_op, *ends, *operands, *captured, regions=graphs, **params)
-        assign(spec, late, carried, iter(results), variables)
+        results = iter(bind(for_op, *ends, *operands, *captured, regions=graphs, **params))
+        growth.rebuild(results)
+        assign(spec, late, carried, results, variables)
+        growth.extend()
         return
     raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))
 

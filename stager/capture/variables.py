@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from types import CellType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any
 
 from stager.array import Array
@@ -132,6 +132,8 @@ def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
         elif isinstance(x, CHANGEABLE):
             found[id(x)] = x
             todo += x.values() if isinstance(x, dict) else x
+        elif t is BuiltinFunctionType:
+            todo.append(x.__self__)
         elif t is FunctionType:
             todo += [cell_value(c) for c in x.__closure__ or ()]
         elif not isinstance(x, type) and t is not ModuleType and t is not Array and t.__module__ != "builtins":

@@ -14,6 +14,7 @@ from stager.ir.dims import Expr
 from stager.ir.dtypes import DType, dtype_of, f64
 from stager.numpy.promotion import broadcast_raw, operand, result_dtype
 from stager.numpy.registry import implements
+from stager.numpy.rows import runs
 from stager.ops import elementwise as op
 from stager.ops.families import full as full_raw
 from stager.ops.structural import stack_
@@ -140,6 +141,13 @@ def _leaves(x: Any, out: list[Any]) -> None:
 
 def _stacked(x: Any, dtype: DType) -> Any:
     if isinstance(x, list | tuple):
+        found = runs(x)
+        if found is not None:
+            from stager.numpy.shaping import stacked_runs
+
+            joined = stacked_runs(found, dtype)
+            if joined is not None:
+                return joined
         parts = [_stacked(i, dtype) for i in x]
         if not parts:
             return full_raw((0,), 0, dtype)

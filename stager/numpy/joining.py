@@ -14,7 +14,8 @@ from stager.numpy.creation import concrete
 from stager.numpy.indexing import getitem, normalize_slice
 from stager.numpy.promotion import broadcast_raw, operand
 from stager.numpy.registry import implements
-from stager.numpy.shaping import axis_of, broadcast_to, concatenate, expand_dims, handle, ravel, reshape
+from stager.numpy.rows import LEAST, runs
+from stager.numpy.shaping import axis_of, broadcast_to, concatenate, expand_dims, handle, ravel, reshape, stack
 from stager.ops import elementwise as op
 from stager.ops import structural, views
 from stager.ops.effects import check
@@ -60,15 +61,30 @@ def atleast_3d(*arys: Any) -> Any:
     return out[0] if len(out) == 1 else tuple(out)
 
 
+def _are_runs(items: list[Any], ndim: int) -> bool:
+    """Whether these are arrays of one shape of so many axes, rows of one array among them."""
+    return (
+        len(items) >= LEAST
+        and all(type(x) is Array and x.ndim == ndim and x.type.shape == items[0].type.shape for x in items)
+        and runs(items) is not None
+    )
+
+
 @implements(np.vstack)
 def vstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Rows below one another."""
+    tup = list(tup)
+    if _are_runs(tup, 1):
+        return stack(tup, 0, dtype=dtype)
     return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype)
 
 
 @implements(np.hstack)
 def hstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Columns beside one another."""
+    tup = list(tup)
+    if _are_runs(tup, 0):
+        return stack(tup, 0, dtype=dtype)
     arrays = [atleast_1d(a) for a in tup]
     return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1, dtype=dtype)
 
@@ -82,6 +98,9 @@ def dstack(tup: Any) -> Array:
 @implements(np.column_stack)
 def column_stack(tup: Any) -> Array:
     """One-dimensional arrays as columns."""
+    tup = list(tup)
+    if _are_runs(tup, 1):
+        return stack(tup, 1)
     return concatenate([reshape(a, (a.type.size, 1)) if a.ndim < 2 else a for a in (handle(x) for x in tup)], 1)
 
 

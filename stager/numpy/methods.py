@@ -61,7 +61,7 @@ def _in_place(ufunc: Any) -> Callable[..., Any]:
             return NotImplemented
         return (
             apply_ufunc(ufunc, self, other, out=(self,))
-            if self.type.shape or self.path or self.cell.origin is not None
+            if self.holds_memory or self.cell.origin is not None
             else apply_operator(ufunc, self, other)
         )
 

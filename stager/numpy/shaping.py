@@ -12,12 +12,13 @@ from stager.bounds import at_most
 from stager.cells import ViewStep
 from stager.errors import ShapeError, describe
 from stager.ir.dims import Dim, Expr, dim_max, dim_min, floordiv, product
-from stager.ir.dtypes import dtype_of
+from stager.ir.dtypes import DType, dtype_of
 from stager.layouts import Layout, follow
 from stager.numpy.indexing import getitem
 from stager.numpy.promotion import broadcast_shapes, operand, result_dtype
 from stager.numpy.reductions import deliver, normalize_axes
 from stager.numpy.registry import array_property, implements
+from stager.numpy.rows import Run, runs
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
 from stager.ops import structural, views
@@ -273,7 +274,11 @@ def _joined(arrays: Sequence[Any], dtype: Any) -> list[Any]:
 @implements(np.concatenate)
 def concatenate(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Arrays one after the other along an axis (None: flattened first)."""
-    raws = _joined(list(arrays), dtype)
+    arrays = list(arrays)
+    parts = runs(arrays)
+    if parts is not None and axis is not None and all(x.row.ndim > 0 for x in parts if type(x) is Run):
+        arrays = [_beside(x, axis_of(axis, x.row.ndim)) if type(x) is Run else x for x in parts]
+    raws = _joined(arrays, dtype)
     if not raws:
         raise ValueError("need at least one array to concatenate")
     if axis is None:
@@ -283,6 +288,27 @@ def concatenate(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = Non
         raise ValueError("zero-dimensional arrays cannot be concatenated")
     joined = structural.concatenate(*raws, axis=axis_of(axis, len(raws[0].type.shape)))
     return deliver(wrap(op.copy(joined) if len(raws) == 1 else joined), out, "concatenate")
+
+
+def _beside(run: Run, axis: int) -> Array:
+    """Rows one after the other along an axis of theirs."""
+    shape = run.row.type.shape
+    moved = views.moveaxis(run.block.raw(), 0, axis)
+    count = run.block.type.shape[0]
+    return wrap(views.reshape(moved, shape=(*shape[:axis], count * shape[axis], *shape[axis + 1 :])))
+
+
+def stacked_runs(parts: Sequence[Any], dtype: DType) -> Any:
+    """What `stack_(…, 0)` gives for the items whose `runs` these are; None where their shapes differ."""
+    rows = [x.row if type(x) is Run else as_array(as_array_like(x)) for x in parts]
+    shape = rows[0].type.shape
+    if any(x.type.shape != shape for x in rows):
+        return None
+    raws = [
+        operand(x.block, dtype) if type(x) is Run else views.reshape(operand(row, dtype), shape=(1, *shape))
+        for x, row in zip(parts, rows, strict=True)
+    ]
+    return structural.concatenate(*raws, axis=0) if len(raws) > 1 else op.copy(raws[0])
 
 
 def _of_one_shape(raws: list[Any]) -> list[Any]:
@@ -304,7 +330,15 @@ def _of_one_shape(raws: list[Any]) -> list[Any]:
 @implements(np.stack)
 def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Arrays of one shape side by side along a new axis."""
-    raws = _joined(list(arrays), dtype)
+    arrays = list(arrays)
+    parts = runs(arrays)
+    if parts is not None:
+        ones = [x.row if type(x) is Run else as_array_like(x) for x in parts]
+        found = stacked_runs(parts, result_dtype(*ones) if dtype is None else dtype_of(dtype))
+        if found is not None:
+            k = axis_of(axis, len(found.type.shape))
+            return deliver(wrap(views.moveaxis(found, 0, k) if k else found), out, "stack")
+    raws = _joined(arrays, dtype)
     if not raws:
         raise ValueError("need at least one array to stack")
     if any(r.type.shape != raws[0].type.shape for r in raws):

@@ -1,0 +1,332 @@
+"""Lists that a staged loop appends to: what is appended becomes rows of arrays that the loop carries.
+
+    out = []                             ys = zeros((n, …))
+    for t in range(n):             ->    for t in range(n):  x = step(x); ys[t] = x
+        x = step(x)                      out += [ys[0], ys[1], …]
+        out.append(x)
+
+While the loop is traced a stand-in takes the place of the list in every variable that holds it; all that it can do is
+to append, anything else declines the loop, which then runs in Python. After the loop the list itself grows by its rows,
+views that nothing computes until they are read; `stager/numpy/rows.py` joins them again as one slice.
+
+Invariant: nothing but the loop's own variables can reach the list (its references are counted) or the stand-in, so
+nobody sees the list while it does not hold what Python would have put there. A row and the names that hold the appended
+array after the loop stand on one storage; where that cannot be had, both refuse writes.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from types import CellType
+from typing import Any, NoReturn
+
+from stager.array import Array
+from stager.capture.session import cell_value, current
+from stager.capture.variables import Names, Variables
+from stager.cells import Cell
+from stager.errors import ControlFlowError
+from stager.interpreters.stack import stack
+from stager.ir.dims import symbols_of
+from stager.ir.types import Type
+from stager.numpy.rows import rows_of
+from stager.ops.families import zeros_of
+from stager.runtime.structure import flatten, unflatten
+from stager.staged import CHOSEN, UserRegion, decline, handle, is_older
+
+Raw = Any
+Key = tuple[Any, ...]
+
+
+class GrowsError(ControlFlowError):
+    """A staged loop appends to a list that it has no stand-in for yet."""
+
+    def __init__(self, items: list[Any], text: str) -> None:
+        self.items = items
+        super().__init__(text)
+
+
+def appends(items: Any) -> None:
+    """A list is about to be appended to. Raises where the loop that is traced can take it among what it carries."""
+    s = stack()
+    region: Any = s.levels[s.depth - 1] if s.depth else None
+    if type(region) is not UserRegion or id(items) not in region.growing:
+        return
+    session = current()
+    if session is not None and session.path_of(items) is not None:  # it is older than the trace
+        return
+    try:
+        decline("list.append")
+    except ControlFlowError as e:
+        region.grows = items, str(e)
+        raise GrowsError(items, str(e)) from None
+
+
+def growing_lists(variables: Variables, names: Names) -> dict[int, list[Any]]:
+    """The lists that nothing but variables which the statement does not assign can reach, by id.
+
+    Counts references, so it must run before anything takes a snapshot of the variables.
+    """
+    assigned = {n.lstrip("+") for n in names}
+    holders: dict[int, list[CellType]] = {}
+    for name, cell in variables.cells.items():
+        if name not in assigned and type(cell_value(cell)) is list:
+            holders.setdefault(id(cell_value(cell)), []).append(cell)
+    s = stack()
+    older = [level.older for level in s.levels[: s.depth] if type(level) is UserRegion]
+    return {
+        i: cell_value(cells[0])
+        for i, cells in holders.items()
+        if _references(cells[0]) <= _ALONE + len(cells) - 1 and not any(i in o for o in older)
+    }
+
+
+def _references(cell: CellType) -> int:
+    value = cell.cell_contents
+    return sys.getrefcount(value)
+
+
+_ALONE = _references(CellType([]))
+
+
+def unchanged(lists: dict[int, list[Any]], run: Callable[[], Any]) -> tuple[Any, dict[int, list[Any]]]:
+    """(`run()`, those of the lists of which it has left no further references)."""
+    before = [sys.getrefcount(x) for x in lists.values()]
+    result = run()
+    after = [sys.getrefcount(x) for x in lists.values()]
+    return result, {i: x for (i, x), a, b in zip(lists.items(), before, after, strict=True) if b <= a}
+
+
+class StandIn:
+    """What a loop's body finds in place of a list that it appends to."""
+
+    __slots__ = ("appended", "region", "spoiled")
+
+    def __init__(self, region: UserRegion) -> None:
+        self.region = region
+        self.appended: list[Any] = []
+        self.spoiled = False
+
+    def append(self, value: Any) -> None:
+        s = stack()
+        if s.levels[s.depth - 1] is not self.region:
+            refuse(self)
+        self.appended.append(value)
+
+    def __getattr__(self, name: str) -> Any:
+        refuse(self)
+
+
+def refuse(stand_in: StandIn, *args: Any, **kwargs: Any) -> NoReturn:
+    """A use of the list that only Python can make."""
+    stand_in.spoiled = True
+    decline("list.append")
+
+
+for _name in ("getitem", "setitem", "delitem", "len", "iter", "bool", "contains", "reversed", "add", "radd", "iadd",
+              "mul", "rmul", "imul", "eq", "ne", "lt", "le", "gt", "ge", "hash", "str", "repr", "format",
+              "reduce_ex", "copy", "deepcopy", "array"):  # fmt: skip
+    setattr(StandIn, f"__{_name}__", refuse)
+
+
+class _Rows:
+    """An array of the rows that each turn adds `len(leaves)` of."""
+
+    def __init__(self, leaves: Sequence[Array], count: int) -> None:
+        self.leaves = leaves
+        t = leaves[0].type
+        self.type = Type(t.dtype, (count * len(leaves), *t.shape))
+        self.array: Any = None  # after the loop
+        self.locked = False
+
+    def write(self, rows: Raw, turn: Any) -> Raw:
+        """The rows with those of a turn set."""
+        from stager.ops.tapes import write_row
+
+        each = len(self.leaves)
+        for k, x in enumerate(self.leaves):
+            rows = write_row(rows, x.raw(), (turn if each == 1 else turn * each + k).raw())
+        return rows
+
+
+class Growth:
+    """The lists that one loop appends to."""
+
+    def __init__(self, variables: Variables, candidates: dict[int, list[Any]], count: int | None) -> None:
+        self.variables = variables
+        self.candidates = candidates
+        self.count = count or 0
+        self.lists: list[list[Any]] = []
+        self.stand_ins: list[StandIn] = []
+        self.arrays: dict[Key, _Rows] = {}
+        self.grown: list[tuple[list[Any], list[Any], list[list[_Rows]]]] = []  # list, structures, arrays per leaf
+        self.ages: dict[int, tuple[_Rows | None, int]] = {}  # cell -> where an appended array is, and since when
+        self.aliases: list[tuple[str, int, _Rows, int]] = []  # variable, leaf, array, turns ago
+        self.first: list[tuple[_Rows, Cell]] = []  # the first row is this array from before the loop
+
+    def takes(self, e: GrowsError) -> bool:
+        """Take a list among those that have a stand-in. False when it cannot be."""
+        if not self.count or id(e.items) not in self.candidates or any(x is e.items for x in self.lists):
+            return False
+        self.lists.append(e.items)
+        return True
+
+    def enter(self, region: UserRegion) -> None:
+        """Stand-ins for the lists; the region is in force."""
+        region.growing = frozenset(self.candidates) - {id(x) for x in self.lists}
+        self.stand_ins = [StandIn(region) for _ in self.lists]
+        for items, stand_in in zip(self.lists, self.stand_ins, strict=True):
+            for cell in self.variables.cells.values():
+                if cell_value(cell) is items:
+                    cell.cell_contents = stand_in
+
+    def leave(self, region: UserRegion) -> None:
+        """The lists again, after an iteration in the region, which is in force. Declines what was done with them."""
+        if region.grows is not None:  # the user's code has caught it
+            raise GrowsError(*region.grows)
+        self.arrays, self.grown = {}, []
+        for k, items in enumerate(self.lists):
+            for cell in self.variables.cells.values():
+                if cell_value(cell) is self.stand_ins[k]:
+                    cell.cell_contents = items
+            if self._is_reached(k):
+                gc.collect()  # a declined attempt inside may have left a cycle of frames
+            if self.stand_ins[k].spoiled or not self.stand_ins[k].appended or self._is_reached(k):
+                decline("list.append")
+            self._take(items, self.stand_ins[k].appended, region)
+        self.stand_ins = []
+
+    def _is_reached(self, k: int) -> bool:
+        return sys.getrefcount(self.stand_ins[k]) > 2
+
+    def _take(self, items: list[Any], appended: list[Any], region: UserRegion) -> None:
+        flat = [flatten(v) for v in appended]
+        for x in (x for leaves, _ in flat for x in leaves):
+            if type(x) is not Array or (x.weak and x.type.dtype.kind in "iub") or _is_shared(x):
+                decline("list.append")
+            if not all(region.takes_symbol(name) for name in symbols_of(x.type.shape)):
+                decline("list.append")
+        alike = all(
+            s == flat[0][1] and [(x.type, x.weak) for x in leaves] == [(x.type, x.weak) for x in flat[0][0]]
+            for leaves, s in flat
+        )
+        columns = [list(zip(*[leaves for leaves, _ in flat], strict=True))] if alike else [
+            [(x,) for x in leaves] for leaves, _ in flat
+        ]  # fmt: skip
+        self.grown.append((items, [s for _, s in flat], [[self._array(c) for c in column] for column in columns]))
+
+    def _array(self, leaves: tuple[Array, ...]) -> _Rows:
+        key = tuple([(id(x.cell), x.weak, *[id(step) for step in x.path]) for x in leaves])
+        if key not in self.arrays:
+            self.arrays[key] = _Rows(leaves, self.count)
+        return self.arrays[key]
+
+    # -- what the node carries -------------------------------------------------------------------------------------
+
+    def types(self) -> list[Type]:
+        return [a.type for a in self.arrays.values()]
+
+    def starts(self) -> list[Raw]:
+        return [zeros_of(a.type) for a in self.arrays.values()]
+
+    def outputs(self, inputs: Sequence[Raw], turn: Any) -> list[Raw]:
+        """The arrays after a turn, in the region."""
+        return [a.write(rows, turn) for a, rows in zip(self.arrays.values(), inputs, strict=True)]
+
+    def settle(self, carries: Sequence[Any], finals: dict[str, Any]) -> None:
+        """Find which variables hold an appended array at the end, and since which turn. The region is in force.
+
+        `carries` have given their outputs. An appended array that a later turn writes through a name declines.
+        """
+        if not self.arrays:
+            return
+        ages = self.ages = {}
+        self.aliases, self.first = [], []
+        for a in self.arrays.values():
+            for x in a.leaves:
+                if not x.holds_memory:
+                    continue
+                if id(x.cell) in ages:
+                    self._lock()  # one array in several places
+                ages[id(x.cell)] = (a if not x.path and len(a.leaves) == 1 else None, 0)
+        pairs = [
+            (begun, left, first)
+            for c in carries
+            for begun, left, first in zip(c.entered, c.left, c.first_cells(), strict=True)
+        ]
+        for begun, _, first in pairs:
+            if id(begun) in ages:
+                where = ages[id(begun)][0]
+                if first is None or where is None:
+                    self._lock()
+                else:
+                    self.first.append((where, first))
+        found = True
+        while found:
+            found = False
+            for begun, left, _ in pairs:
+                if left is None or id(left) not in ages:
+                    continue
+                if begun.written:
+                    decline("list.append")  # it is an array that the list holds already
+                where, age = ages[id(left)]
+                if id(begun) not in ages:
+                    ages[id(begun)] = (where, age + 1)
+                    found = True
+                elif ages[id(begun)] != (where, age + 1):
+                    self._lock()
+        for a in self.arrays.values():
+            if any(x.cell.written and id(x.cell) in {id(b) for b, _, _ in pairs} for x in a.leaves):
+                decline("list.append")
+        for name, value in finals.items():
+            for k, x in enumerate(flatten(value)[0]):
+                if type(x) is not Array or not x.holds_memory or id(x.cell) not in ages:
+                    continue
+                where, age = ages[id(x.cell)]
+                if where is None or x.path or age >= self.count:
+                    self._lock()
+                    where = next(iter(self.arrays.values()))
+                    age = -1
+                self.aliases.append((name, k, where, age))
+
+    def _lock(self) -> None:
+        for a in self.arrays.values():
+            a.locked = True
+
+    # -- after the loop --------------------------------------------------------------------------------------------
+
+    def rebuild(self, results: Any) -> None:
+        """Take the arrays from the node's results."""
+        for a in self.arrays.values():
+            a.array = handle(next(results), False)
+            if a.locked:
+                a.array.cell.read_only = CHOSEN
+
+    def extend(self) -> None:
+        """Append the rows. Variables that hold an appended array hold its row; they have been assigned."""
+        made = {id(a): rows_of(a.array, a.leaves[0].weak) for a in self.arrays.values()}
+        for name, k, a, age in self.aliases:
+            value = self.variables.get(name)
+            leaves, structure = flatten(value)
+            if age < 0:
+                leaves[k].cell.read_only = CHOSEN
+                continue
+            leaves[k] = made[id(a)][self.count - 1 - age]
+            self.variables.set(name, unflatten(structure, leaves))
+        for a, cell in self.first:
+            a.array.cell.stand_beside(cell)
+        for items, structures, columns in self.grown:
+            each = len(structures)
+            for turn in range(self.count):
+                for j, structure in enumerate(structures):
+                    if len(columns) == 1:
+                        leaves = [made[id(a)][turn * each + j] for a in columns[0]]
+                    else:
+                        leaves = [made[id(a)][turn] for a in columns[j]]
+                    items.append(unflatten(structure, leaves))
+
+
+def _is_shared(x: Array) -> bool:
+    """Whether others can write into it: an array from around the loop, not a number."""
+    return is_older(x) and (x.holds_memory or x.cell.origin is not None)
