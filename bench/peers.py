@@ -239,3 +239,15 @@ def limit_processors(threads: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         own = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, own[-threads:])
+
+
+def limit_memory() -> None:
+    """Keeps this process to three quarters of the machine's memory: who needs more fails, and nobody else is killed."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 3 // 4
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard == resource.RLIM_INFINITY or most < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))

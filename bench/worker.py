@@ -34,6 +34,7 @@ def main() -> None:
     records = {r.name: r for r in load()}
     threads = int(sys.argv[1])
     peers.limit_processors(threads)
+    peers.limit_memory()
     warnings.simplefilter("ignore")
     say(ready=True)
     for line in sys.stdin:

@@ -27,6 +27,11 @@ def _endless(x: Any) -> Any:
     time.sleep(60.0)
 
 
+def _hoards(x: Any) -> Any:
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return [np.empty(whole // 8, np.uint8) for _ in range(16)]  # never touched: this asks for room only
+
+
 def _raises(x: Any) -> Any:
     raise ValueError("no such thing\nand more")
 
@@ -42,6 +47,7 @@ WORKLOADS = (
     _row("good", double),
     _row("killed", _killed),
     _row("endless", _endless),
+    _row("hoards", _hoards),
     _row("raises", _raises),
     _row("wrong", lambda x: x * 2.0 + 1e-6),
     _row("shape", lambda x: x[:-1] * 2.0),

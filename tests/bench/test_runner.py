@@ -41,6 +41,7 @@ def test_a_good_row_has_both_times_and_its_own_spread(rows: dict[str, dict[str, 
     [
         ("killed", "process died: SIGABRT"),
         ("endless", "no answer in 8 s"),
+        ("hoards", "MemoryError"),
         ("raises", "ValueError: no such thing"),
         ("wrong", "wrong result: differs by"),
         ("shape", "wrong result: shape (999,) instead of (1000,)"),
