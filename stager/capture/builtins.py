@@ -388,6 +388,13 @@ def isinstance_(x: Any, classinfo: Any, /) -> bool:
     return any(_is_a(x, c) for c in _classes(classinfo))
 
 
+@substitute(builtins.type)
+def type_(x: Any, /, *namespace: Any, **keywords: Any) -> Any:
+    if type(x) is StandIn:
+        return list
+    return type(x, *namespace, **keywords)
+
+
 def _is_a(x: Any, cls: Any) -> bool:
     if not isinstance(cls, type):
         return isinstance(x, cls)

@@ -17,7 +17,6 @@ class Substitutes:
 
     def __init__(self) -> None:
         self._entries: dict[int, tuple[Any, Callable[..., Any]]] = {}
-        self.raw: set[int] = set()  # ids of originals that take captured containers as they are: `len`
 
     def __setitem__(self, original: Any, replacement: Callable[..., Any]) -> None:
         self._entries[id(original)] = (original, replacement)

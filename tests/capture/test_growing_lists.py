@@ -528,8 +528,9 @@ def asked_in_the_loop(x, n):
 def asked_for_its_kind(x, n):
     out = []
     for _ in range(n):
-        x = step(x) if isinstance(out, list) and out is not None else x + 9
+        x = step(x) if isinstance(out, list) and type(out) is list and out is not None else x + 9
         out.append(x)
+        x = x + 1 if type(out) is list else x
     return np.stack(out)
 
 
