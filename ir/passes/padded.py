@@ -51,11 +51,11 @@ def sum_padded(graph: Graph, fast_math: bool = False) -> Graph:
     if sums:
 
         def replace(rw: Rewriter, node: Node) -> Replacement:
-            found = sums.get(rw.current) if rw.current is not None else None
-            if found is None or rw.current is None:
+            root = rw.current
+            found = sums.get(root) if root is not None else None
+            if root is None or found is None:
                 return None
-            shape = node.types[0].shape
-            return _cut(rw, rw.current, found, tuple([(0, n) for n in shape]))  # type: ignore[misc]
+            return _cut(rw, root, found, tuple([(0, n) for n in node.types[0].shape if isinstance(n, int)]))
 
         graph = rebuild(graph, replace)
     return map_regions(graph, sum_padded, fast_math)

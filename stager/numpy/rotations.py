@@ -52,6 +52,11 @@ def _swept(n: Any, rotate: Any, start: Any) -> Any:
     return st.while_loop(lambda s: s[1] & (s[0] < MOST_SWEEPS), sweep, (0, np.bool_(True), start))[2]
 
 
+def _reciprocal(x: Any) -> Any:
+    """1 / x, and 0 where x is 0."""
+    return np.where(x == 0, 0.0, 1 / np.where(x == 0, 1.0, x)).astype(x.dtype)
+
+
 def _unit(A: Any) -> tuple[Any, Any]:
     """A scaled by a power of two to elements of at most one, so that squares neither overflow nor vanish; the scale."""
     most: Any = np.max(np.abs(A), initial=0)
@@ -101,8 +106,7 @@ def _eigh_jvp(primals: Any, tangents: Any) -> Any:
     (A,), (dA,) = primals, tangents
     w, V = symmetric(A)
     M = V.T @ dA @ V
-    gap = w[None, :] - w[:, None]
-    apart = np.where(gap == 0, 0.0, 1 / np.where(gap == 0, 1.0, gap)).astype(A.dtype)
+    apart = _reciprocal(w[None, :] - w[:, None])
     return (w, V), (np.diagonal(M).copy(), V @ (apart * M))
 
 
@@ -157,13 +161,18 @@ def _completed(W: Any, columns: Any) -> Any:
     return Q * signs if columns is n or columns == n else np.concatenate([Q[:, :n] * signs, Q[:, n:]], axis=1)
 
 
-def _svd(A: Any) -> Any:
+def _decomposed(A: Any, whole: bool) -> tuple[Any, Any, Any]:
+    """(U, s, V transposed); `whole`: U and V square, else with as many singular vectors as there are values."""
     m, n = A.shape
     if m < n:
-        U, s, Vt = _svd(A.T)
+        U, s, Vt = _decomposed(A.T, whole)
         return Vt.T, s, U.T
     W, s, V = _rotated(A)
-    return _completed(W, n), s, V
+    return _completed(W, m if whole else n), s, V
+
+
+def _svd(A: Any) -> Any:
+    return _decomposed(A, False)
 
 
 def _svd_jvp(primals: Any, tangents: Any) -> Any:
@@ -171,13 +180,12 @@ def _svd_jvp(primals: Any, tangents: Any) -> Any:
     U, s, Vt = singular(A)
     m, n = A.shape
     M = U.T @ dA @ Vt.T
-    gap = (s[None, :] - s[:, None]) * (s[None, :] + s[:, None])
-    apart = np.where(gap == 0, 0.0, 1 / np.where(gap == 0, 1.0, gap)).astype(A.dtype)
+    apart = _reciprocal((s[None, :] - s[:, None]) * (s[None, :] + s[:, None]))
     low, high = M * s[None, :], M.T * s[None, :]
     # s_i against s_i: what is left of M is skew, which nothing but a choice of signs turns
     dU = U @ (apart * (low + s[:, None] * M.T))
     dV = Vt.T @ (apart * (s[:, None] * M + high))
-    inverse = np.where(s == 0, 0.0, 1 / np.where(s == 0, 1.0, s)).astype(A.dtype)
+    inverse = _reciprocal(s)
     if m > n:
         rest = dA @ Vt.T
         dU = dU + (rest - U @ (U.T @ rest)) * inverse
@@ -193,12 +201,7 @@ singular.defjvp(_svd_jvp)
 
 
 def _svd_whole(A: Any) -> Any:
-    m, n = A.shape
-    if m < n:
-        U, s, Vt = _svd_whole(A.T)
-        return Vt.T, s, U.T
-    W, s, V = _rotated(A)
-    return _completed(W, m), s, V
+    return _decomposed(A, True)
 
 
 def _svd_whole_jvp(primals: Any, tangents: Any) -> Any:

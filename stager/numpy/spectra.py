@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from stager.array import wrap
-from stager.ir.dims import Dim, Expr, dim_max
+from stager.ir.dims import Dim, Expr, dim_max, product
 from stager.numpy.comparisons import dynamic
 from stager.numpy.creation_ranges import eye
 from stager.numpy.decompositions import each, floating, inv, solve, square
 from stager.numpy.promotion import operand, result_dtype
 from stager.numpy.registry import implements
 from stager.numpy.rotations import least_squares, singular, singular_whole, symmetric
+from stager.numpy.shaping import reshape
 from stager.ops.effects import check
 from stager.symbols import number
 
@@ -165,7 +166,7 @@ def lstsq(a: Any, b: Any, rcond: Any = None) -> Any:
     if A.ndim != 2:
         raise np.linalg.LinAlgError(f"{A.ndim}-dimensional array given. Array must be two-dimensional")
     vector = B.ndim == 1
-    B: Any = B.reshape((-1, 1)) if vector else B  # type: ignore[attr-defined,no-redef]
+    B = reshape(B, (-1, 1)) if vector else B
     if B.ndim != 2:
         raise np.linalg.LinAlgError(f"{B.ndim}-dimensional array given. Array must be two-dimensional")
     m, n = A.type.shape
@@ -196,10 +197,7 @@ def tensorinv(a: Any, ind: int = 2) -> Any:
     if ind <= 0:
         raise ValueError("Invalid ind argument.")
     first, last = x.type.shape[:ind], x.type.shape[ind:]
-    width = 1
-    for k in last:
-        width = width * k
-    return inv(x.reshape((-1, width))).reshape((*last, *first))
+    return inv(x.reshape((-1, product(last)))).reshape((*last, *first))
 
 
 @implements(np.linalg.tensorsolve)
@@ -210,9 +208,7 @@ def tensorsolve(a: Any, b: Any, axes: Any = None) -> Any:
         order = [k for k in range(x.ndim) if k not in axes]
         x = x.transpose([*order, *axes])
     shape = x.type.shape[y.ndim :]
-    size = 1
-    for k in shape:
-        size = size * k
+    size = product(shape)
     if x.type.size != size * size:
         raise np.linalg.LinAlgError(
             "Input arrays must satisfy the requirement prod(a.shape[b.ndim:]) == prod(a.shape[:b.ndim])"
