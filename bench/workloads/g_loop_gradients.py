@@ -93,8 +93,6 @@ def _row(program: Program) -> Workload:
     bars = {"forward": 5.0}  # forward and a backward of at most four times that
     if name in c_versions.GRADIENT:
         bars["c"] = 2.0
-    if name in IN_PLACE:
-        bars["jax"] = 0.05
     loss = half_square(program.fn)
     return Workload(
         name=f"grad {name}",
