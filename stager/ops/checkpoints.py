@@ -26,7 +26,8 @@ from stager.ops.cotangents import Totals
 from stager.ops.families import full, zeros_of
 from stager.ops.joint import Joint, Part, forward_nodes, nodes_for, trace_joint
 from stager.ops.loop_back import LoopBack
-from stager.ops.regions import I64, carries_tangent, dim_of, dim_value, scalar_index
+from stager.ops.marks import carries_tangent, carry_fixpoint
+from stager.ops.regions import I64, dim_of, dim_value, scalar_index
 from stager.ops.residuals import choose_residuals, index_ranges
 from stager.ops.tapes import Levels, alike, lane_ranges, read_row, trip_count, turns, write_row
 
@@ -70,7 +71,7 @@ def checkpointed_pullback(
     levels: Levels,
 ) -> tuple[Any, Totals]:
     """The pullback of a `for` that keeps states instead of tapes."""
-    from stager.ops.control import carry_fixpoint, for_op
+    from stager.ops.control import for_op
     from stager.ops.tapes import no_totals
 
     (body,), n = regions, n_carry

@@ -23,12 +23,8 @@ from stager.ir.graph import Graph, Node
 from stager.ir.op import Op, register
 from stager.ir.types import Type
 from stager.ops.control import (
-    MARKED,
     REBUILD,
-    Carries,
     batched,
-    carries_fit,
-    carry_fixpoint,
     filled,
     for_loop,
     fronts,
@@ -40,26 +36,15 @@ from stager.ops.control import (
     pushforward,
     refuse_lane_by_lane,
     spread,
-    takes,
     which,
     while_loop,
 )
+from stager.ops.control_types import carries_fit, takes
 from stager.ops.cotangents import Totals
 from stager.ops.families import zeros_of
+from stager.ops.marks import MARKED, Carries, carries_batch, carries_tangent, carry_fixpoint, dependent_outputs
 from stager.ops.reductions import reduce_max
-from stager.ops.regions import (
-    I64,
-    Captures,
-    LaneDependentError,
-    carries_batch,
-    carries_tangent,
-    dependent_outputs,
-    dim_of,
-    finish,
-    replay,
-    scalar_index,
-    trace_region,
-)
+from stager.ops.regions import I64, Captures, LaneDependentError, dim_of, finish, replay, scalar_index, trace_region
 from stager.ops.silence import has_ordered_effects, silenced
 from stager.ops.tapes import for_pullback, longest, trip_count, write_row
 

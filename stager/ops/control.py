@@ -6,7 +6,7 @@
     map(*captures; size; body)                                      body(lane, *captures) -> results, stacked on axis 0
 
 Rules re-run the regions under the transform and trace new ones. Which carries have a tangent, or differ between lanes,
-is a fixpoint found on the graph before anything is traced. Reverse mode stands in `tapes.py`,
+is a fixpoint found on the graph before anything is traced (`marks.py`). Reverse mode stands in `tapes.py`,
 `whiles.py` and `checkpoints.py`.
 
 Functions that build these nodes take and give raw values: `for_loop`, `while_loop`, `switch_case`, `map_lanes`.
@@ -17,23 +17,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stager.errors import DTypeError, ShapeError, TransformError, describe
+from stager.errors import TransformError, describe
 from stager.interpreters.stack import bind, push, stack
-from stager.ir.dims import Dim, is_static
-from stager.ir.dtypes import b1
+from stager.ir.dims import Dim
 from stager.ir.graph import Graph, Node
 from stager.ir.op import Op, register
 from stager.ir.types import Type
 from stager.ops import tapes, whiles
+from stager.ops.control_types import for_type, map_type, switch_type, while_type
 from stager.ops.families import materialize_batch, zeros_like, zeros_of
 from stager.ops.indexed import gather, scatter
+from stager.ops.marks import carries_batch, carries_tangent, carry_fixpoint, dependent_outputs
 from stager.ops.regions import (
     I64,
     Captures,
     LaneDependentError,
-    carries_batch,
-    carries_tangent,
-    dependent_outputs,
     dim_value,
     finish,
     known_dim,
@@ -46,84 +44,6 @@ from stager.ops.tapes import Levels
 
 Raw = Any
 RawFunction = Callable[..., Sequence[Raw]]
-
-# -- types ------------------------------------------------------------------------------------------------------------
-
-
-def _fits(a: Type, b: Type) -> bool:
-    """Same type as far as one can see: a region may name a dim as the graph around it does not."""
-    static = all(x == y or not (is_static(x) and is_static(y)) for x, y in zip(a.shape, b.shape, strict=False))
-    return a.dtype is b.dtype and len(a.shape) == len(b.shape) and static
-
-
-def takes(name: str, region: Graph, types: Sequence[Type]) -> None:
-    got = region.input_types
-    if len(got) != len(types) or not all(map(_fits, got, types)):
-        raise ShapeError(describe(f"{name}: its {region.name} takes {_list(got)}, not {_list(types)}"))
-
-
-def carries_fit(name: str, before: Sequence[Type], after: Sequence[Type]) -> None:
-    if tuple(before) == tuple(after):
-        return
-    for k, (b, a) in enumerate(zip(before, after, strict=False)):
-        if b != a:
-            raise (ShapeError if a.dtype is b.dtype else DTypeError)(
-                describe(
-                    f"{name}: carried value {k} is {b} before an iteration and {a} after it",
-                    remedy="start with a value of the type that the body returns",
-                )
-            )
-    raise ShapeError(describe(f"{name}: {len(before)} values are carried, its body returns {len(after)}"))
-
-
-def _list(types: Sequence[Type]) -> str:
-    return f"({', '.join(map(str, types))})"
-
-
-def _for_type(
-    lower: Type,
-    upper: Type,
-    *types: Type,
-    step: int,
-    n_carry: int,
-    regions: tuple[Graph, ...],
-    checkpoint: Levels = None,
-) -> tuple[Type, ...]:
-    if lower != I64 or upper != I64 or step == 0:
-        raise DTypeError(
-            describe(f"for: bounds {lower}, {upper} with step {step}; they are i64 scalars and a step that is not 0")
-        )
-    takes("for", regions[0], (I64, *types))
-    carries_fit("for", regions[0].input_types[1 : 1 + n_carry], regions[0].output_types)
-    return types[:n_carry]
-
-
-def _while_type(
-    *types: Type, n_carry: int, regions: tuple[Graph, ...], checkpoint: Levels = None
-) -> tuple[Type, ...]:
-    cond, body = regions
-    takes("while", cond, types)
-    takes("while", body, types)
-    if cond.output_types != (Type(b1, ()),):
-        raise DTypeError(describe(f"while: its condition is {_list(cond.output_types)}, not one bool scalar"))
-    carries_fit("while", body.input_types[:n_carry], body.output_types)
-    return types[:n_carry]
-
-
-def _switch_type(index: Type, *types: Type, regions: tuple[Graph, ...]) -> tuple[Type, ...]:
-    if index != I64:
-        raise DTypeError(describe(f"switch: the index is {index}, not an i64 scalar"))
-    for region in regions:
-        takes("switch", region, types)
-        if region.output_types != regions[0].output_types:
-            both = f"{_list(regions[0].output_types)} and {_list(region.output_types)}"
-            raise ShapeError(describe(f"switch: branches return different types: {both}"))
-    return regions[0].output_types
-
-
-def _map_type(*types: Type, size: Dim, regions: tuple[Graph, ...]) -> tuple[Type, ...]:
-    takes("map", regions[0], (I64, *types))
-    return tuple([Type(t.dtype, (size, *t.shape)) for t in regions[0].output_types])
 
 
 def no_reference(*args: Any, **params: Any) -> Any:
@@ -211,58 +131,6 @@ def _rebuild_map(operands: Sequence[Raw], params: dict[str, Any], regions: Seque
 
 
 REBUILD = {"for": _rebuild_for, "while": _rebuild_while, "switch": _rebuild_switch, "map": _rebuild_map}
-
-# -- which results are marked -----------------------------------------------------------------------------------------
-
-Carries = Callable[[Node], bool]
-
-
-def carry_fixpoint(
-    body: Graph, first: int, start: Sequence[bool], captured: Sequence[bool], carries: Carries
-) -> list[bool]:
-    """Which carries are marked after any number of iterations; the first `first` inputs of the body are not marked."""
-    marked = list(start)
-    while True:
-        after = dependent_outputs(body, [*[False] * first, *marked, *captured], carries)[: len(marked)]
-        grown = [a or b for a, b in zip(marked, after, strict=True)]
-        if grown == marked:
-            return marked
-        marked = grown
-
-
-def _marked_for(node: Node, operands: Sequence[bool], carries: Carries) -> list[bool]:
-    n = node.params["n_carry"]
-    if any(operands[:2]) and carries is carries_batch:
-        return [True] * n
-    return carry_fixpoint(node.regions[0], 1, operands[2 : 2 + n], operands[2 + n :], carries)
-
-
-def _marked_while(node: Node, operands: Sequence[bool], carries: Carries) -> list[bool]:
-    n = node.params["n_carry"]
-    cond, body = node.regions
-    marked = carry_fixpoint(body, 0, operands[:n], operands[n:], carries)
-    if carries is carries_batch and dependent_outputs(cond, [*marked, *operands[n:]], carries)[0]:
-        return [True] * n
-    return marked
-
-
-def _marked_switch(node: Node, operands: Sequence[bool], carries: Carries) -> list[bool]:
-    if operands[0] and carries is carries_batch:
-        return [True] * len(node.types)
-    per_branch = [dependent_outputs(region, operands[1:], carries) for region in node.regions]
-    return [any(column) for column in zip(*per_branch, strict=True)]
-
-
-def _marked_map(node: Node, operands: Sequence[bool], carries: Carries) -> list[bool]:
-    return dependent_outputs(node.regions[0], [False, *operands], carries)
-
-
-MARKED: dict[str, Callable[[Node, Sequence[bool], Carries], list[bool]]] = {
-    "for": _marked_for,
-    "while": _marked_while,
-    "switch": _marked_switch,
-    "map": _marked_map,
-}
 
 # -- forward mode -----------------------------------------------------------------------------------------------------
 
@@ -561,11 +429,11 @@ def _map_batch(interp: Any, args: Any, bdims: Any, *, size: Dim, regions: tuple[
 
 # -- the ops ----------------------------------------------------------------------------------------------------------
 
-for_op = register(Op("for", "control", _for_type, no_reference, jvp=_for_jvp, pullback=tapes.for_pullback,
+for_op = register(Op("for", "control", for_type, no_reference, jvp=_for_jvp, pullback=tapes.for_pullback,
                      batch=_for_batch, multiple_results=True))  # fmt: skip
-while_op = register(Op("while", "control", _while_type, no_reference, jvp=_while_jvp, pullback=whiles.while_pullback,
+while_op = register(Op("while", "control", while_type, no_reference, jvp=_while_jvp, pullback=whiles.while_pullback,
                        batch=_while_batch, multiple_results=True))  # fmt: skip
-switch_op = register(Op("switch", "control", _switch_type, no_reference, jvp=_switch_jvp,
+switch_op = register(Op("switch", "control", switch_type, no_reference, jvp=_switch_jvp,
                         pullback=tapes.switch_pullback, batch=_switch_batch, multiple_results=True))  # fmt: skip
-map_op = register(Op("map", "control", _map_type, no_reference, jvp=_map_jvp, pullback=tapes.map_pullback,
+map_op = register(Op("map", "control", map_type, no_reference, jvp=_map_jvp, pullback=tapes.map_pullback,
                      batch=_map_batch, multiple_results=True))  # fmt: skip

@@ -486,46 +486,6 @@ def holds_call(regions: Iterable[Graph]) -> bool:
     return any("inline" in n.op.facts or holds_call(n.regions) for region in regions for n in region.nodes)
 
 
-# -- analysis ---------------------------------------------------------------------------------------------------------
-
-
-def dependent_outputs(graph: Graph, inputs: Sequence[bool], carries: Callable[[Node], bool]) -> list[bool]:
-    """Which outputs depend on the marked inputs through nodes that carry the mark on (tangents, batches, …).
-
-    `carries(node)` is asked for nodes with a marked operand, and for nodes without operands.
-    """
-    from stager.ops.control import MARKED
-
-    marked: dict[Node, tuple[bool, ...]] = {}
-    for node in graph.nodes:
-        if node.op is input_op:
-            marked[node] = (bool(inputs[node.params["index"]]),)
-            continue
-        operands = [marked[a.node][a.index] for a in node.args]
-        if "inline" in node.op.facts:  # the rules of a custom call may say more than its region
-            marked[node] = tuple(
-                [any(operands) and (carries is not carries_tangent or t.dtype.is_inexact) for t in node.types]
-            )
-        elif node.regions:
-            marked[node] = tuple(MARKED[node.op.name](node, operands, carries))
-        else:
-            marked[node] = ((any(operands) or not operands) and carries(node),) * len(node.types)
-    return [marked[v.node][v.index] for v in graph.outputs]
-
-
-def carries_tangent(node: Node) -> bool:
-    """Whether a node's results have a derivative with respect to its operands."""
-    op = node.op
-    return (
-        bool(node.args) and (op.jvp is not None or op.vjp is not None) and any(t.dtype.is_inexact for t in node.types)
-    )
-
-
-def carries_batch(node: Node) -> bool:
-    """Whether a node's results differ between lanes when an operand does (or by themselves)."""
-    return bool(node.args) or "lane" in node.op.facts
-
-
 def scalar_index(k: Any) -> Any:
     """An i64 scalar from a Python int, or the raw value as it is."""
     from stager.ops.families import full

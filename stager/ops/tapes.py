@@ -33,15 +33,8 @@ from stager.ops.joint import (
     trace_joint,
 )
 from stager.ops.loop_back import LoopBack, added, spread
-from stager.ops.regions import (
-    I64,
-    LaneDependentError,
-    carries_tangent,
-    dim_of,
-    dim_value,
-    known_dim,
-    scalar_index,
-)
+from stager.ops.marks import carries_tangent, carry_fixpoint, dependent_outputs
+from stager.ops.regions import I64, LaneDependentError, dim_of, dim_value, known_dim, scalar_index
 from stager.ops.residuals import Residuals, choose_residuals, index_ranges, stores_a_carry
 
 Raw = Any
@@ -170,7 +163,7 @@ def for_pullback(
 ) -> tuple[Any, Totals]:
     """Forward with tapes; backward with the iterations in reverse."""
     from stager.ops.checkpoints import checkpointed_pullback
-    from stager.ops.control import carry_fixpoint, for_loop, for_op
+    from stager.ops.control import for_loop, for_op
 
     if checkpoint is not None:
         return checkpointed_pullback(args, needs, step=step, n_carry=n_carry, regions=regions, levels=checkpoint)
@@ -301,7 +294,6 @@ def hoisted_values(joint: Joint, residuals: Residuals) -> dict[Value, Raw]:
 def switch_pullback(args: Sequence[Raw], needs: Sequence[bool], *, regions: tuple[Graph, ...]) -> tuple[Any, Totals]:
     """Each branch saves what its own backward reads; branches share the places for it."""
     from stager.ops.control import switch_case, switch_op
-    from stager.ops.regions import dependent_outputs
 
     index, *captured = args
     needs_captured = needs[1:]
@@ -385,7 +377,6 @@ def map_pullback(
 ) -> tuple[Any, Totals]:
     """Lanes save stacked values. Backward is a `map` again when each lane touches its own row of every capture only."""
     from stager.ops.control import for_loop, map_lanes, map_op
-    from stager.ops.regions import dependent_outputs
     from stager.ops.views import moveaxis
 
     (body,) = regions

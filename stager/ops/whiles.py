@@ -15,7 +15,8 @@ from stager.ir.graph import Graph
 from stager.ops.cotangents import Totals
 from stager.ops.joint import Joint, Part, counters, find_lasting, forward_nodes, known_integers, trace_joint
 from stager.ops.loop_back import LoopBack
-from stager.ops.regions import I64, carries_tangent, replay, scalar_index, with_input_in_front
+from stager.ops.marks import carries_tangent, carry_fixpoint
+from stager.ops.regions import I64, replay, scalar_index, with_input_in_front
 from stager.ops.residuals import Residuals, choose_residuals
 from stager.ops.silence import silenced
 from stager.ops.tapes import (
@@ -45,7 +46,7 @@ def while_pullback(
     checkpoint: Levels = None,
 ) -> tuple[Any, Totals]:
     """Runs once; what tapes need is decided before."""
-    from stager.ops.control import carry_fixpoint, while_op
+    from stager.ops.control import while_op
 
     (cond, body), n = regions, n_carry
     carries, captured = args[:n], args[n:]

@@ -13,9 +13,9 @@ from stager.ir.core_ops import fill_op, input_op
 from stager.ir.graph import Graph, GraphBuilder, Node, SymbolDef, Value
 from stager.ir.types import Type
 from stager.numpy.promotion import operand
-from stager.ops.control import MARKED
 from stager.ops.families import zeros_like, zeros_of
-from stager.ops.regions import Captures, carries_batch, dependent_outputs, finish, replay, trace_region
+from stager.ops.marks import MARKED, carries_batch, dependent_outputs
+from stager.ops.regions import Captures, finish, replay, trace_region
 from stager.runtime.structure import flatten, unflatten
 from stager.stand_ins import refuse_overlap
 from stager.transforms.calling import own, plainly, run_traced
