@@ -83,7 +83,7 @@ def _uses(program: Program) -> tuple[dict[int, set[int]], set[int]]:
                 loaded.add(id(b.storage))
             return
         for stage in step.stages():
-            _drop_dead(stage)
+            drop_dead(stage)
             for sid in stage.reads():
                 users.setdefault(sid, set()).add(id(step))
                 loaded.add(sid)
@@ -94,7 +94,7 @@ def _uses(program: Program) -> tuple[dict[int, set[int]], set[int]]:
     return users, loaded
 
 
-def _drop_dead(stage: Stage) -> None:
+def drop_dead(stage: Stage) -> None:
     """Instructions whose value nothing uses become literals, which cost nothing."""
     body = stage.body
     live = [False] * len(body)

@@ -8,7 +8,7 @@ What only the body uses is every iteration's own. What cannot be shown runs one 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,8 +89,9 @@ def body_of(loop: Loop, around: Mapping[str, Dim] | None = None) -> Body | None:
     return body if fine else None
 
 
-def independent(loop: Loop, program: Program) -> bool:
-    """Whether the iterations of a loop may run in any order, and at the same time."""
+def independent(loop: Loop, program: Program, besides: Collection[int] = ()) -> bool:
+    """Whether the iterations of a loop may run in any order, and at the same time. `besides`: ids of storages that are
+    known to allow it."""
     if loop.moving or isinstance(loop.lower, Buffer) or isinstance(loop.upper, Buffer):
         return False
     body = body_of(loop)
@@ -98,6 +99,8 @@ def independent(loop: Loop, program: Program) -> bool:
         return False
     outside = _outside(loop, program)
     for sid, accesses in body.accesses.items():
+        if sid in besides:
+            continue
         s = body.storages[sid]
         if sid not in outside and s.kind in ("temp", "stack"):
             if not isinstance(s.nbytes, int) or s.nbytes > OWN_BYTES:

@@ -36,13 +36,22 @@ def column_axis(nest: Nest, lanes: int, mixed: bool) -> LoopAxis | None:
     for a in nest.outer:
         if isinstance(a.extent, int) and a.extent < lanes // 2:
             continue
-        columns = [_points(leaf.loops) * _step(leaf.stage, a.var, lanes) / lanes for leaf in nest.leaves]
+        columns = [_column_cost(leaf, a, lanes) for leaf in nest.leaves]
         cost = sum(columns)
         if mixed:  # rows are read again from further away: only for a clear gain
             cost = min(cost, sum(map(min, rows, columns)) / CLEAR)
         if cost < least:
             best, least = a, cost
     return best
+
+
+def _column_cost(leaf: Leaf, a: LoopAxis, lanes: int) -> float:
+    """One point of a shared axis that lanes run along."""
+    cost = _points(leaf.loops) * _step(leaf.stage, a.var, lanes) / lanes
+    if leaf.adds:
+        kept = _points([x for x in leaf.loops if not x.reduce])
+        cost += ACROSS * len(leaf.stage.reductions) * kept / max(_extent(a.extent), 1)
+    return cost
 
 
 def weight(i: Instr) -> int:

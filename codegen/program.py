@@ -260,6 +260,7 @@ class Leaf:
     )
     narrow: bool = False  # `vector` is a loop whose elements are taken one by one, `unroll` of them side by side
     late: bool = False  # the last points read what was written just before: they run one by one, at the end
+    adds: bool = False  # its reductions go over the last shared loop too, and add to what is there
 
 
 @dataclass(slots=True, eq=False)

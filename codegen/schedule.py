@@ -243,8 +243,12 @@ class _Scheduler:
                 inner = size
         item = max((i.dtype.itemsize for leaf in nest.leaves for i in leaf.stage.body if i.op == "load"), default=8)
         mixed = isinstance(inner, int) and inner * item * LEAST_BLOCK <= ROWS_BYTES
-        last = column_axis(nest, min(self._lanes(stage) for stage in nest.stages()), mixed)
-        if last is None or any(self._hands_on_few(last, stage) for stage in nest.stages()):
+        adds = any(leaf.adds for leaf in nest.leaves)
+        if adds:
+            last: LoopAxis | None = nest.outer[-1]
+        else:
+            last = column_axis(nest, min(self._lanes(stage) for stage in nest.stages()), mixed)
+        if last is None or (not adds and any(self._hands_on_few(last, stage) for stage in nest.stages())):
             return
         nest.outer.sort(key=lambda a: a is last)
         nest.mixed = mixed
@@ -260,7 +264,7 @@ class _Scheduler:
         for sid in _wide_rows(nest, last.var):
             self.program.storages.append(nest.scratch.pop(sid)[0])
         for leaf in nest.leaves:
-            leaf.loops.append(LoopAxis(last.var, last.extent))
+            leaf.loops.append(LoopAxis(last.var, last.extent, reduce=leaf.adds))
 
     # -- threads -----------------------------------------------------------------------------------------------------
 
@@ -271,7 +275,7 @@ class _Scheduler:
         if first is None:
             return [nest]
         most = self.program.facts.maximum(points)
-        if isinstance(most, int) and most * cost < PARALLEL_NS:
+        if (isinstance(most, int) and most * cost < PARALLEL_NS) or any(leaf.adds for leaf in nest.leaves):
             return [nest]
         if not nested and striped(nest):
             return self._stripes(nest)

@@ -2,7 +2,8 @@
 
 `for j in range(k + 1, n): R[k, j] = dot(Q[:, k], A[:, j]); A[:, j] -= Q[:, k] * R[k, j]` walks down one column a turn,
 an element of every row at a time. As a nest with j outside it runs blocks of columns, with lanes along j, and reads
-whole pieces of rows. What one turn has for itself every column of a block has for itself.
+whole pieces of rows. What one turn has for itself every column of a block has for itself. What turns add to one and
+the same place becomes a sum over a block, where their order is free (`adding.py`).
 
 Only where lanes along the turns are cheaper than what each turn could do alone (`modes.py`).
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stager.codegen.adding import taken_apart
 from stager.codegen.book import buffers_of
 from stager.codegen.contract import keep_rows
 from stager.codegen.independent import independent
@@ -72,16 +74,25 @@ def _beside(loop: Loop, program: Program, target: Target) -> Nest | None:
     if isinstance(loop.lower, Buffer) or isinstance(loop.upper, Buffer) or not all(_is_plain(x.stage) for x in leaves):
         return None
     turns = Turns(loop, program.facts)
+    turns.upwards()
     var = free_variable(leaves)
     own = _own(loop, program)
     if any(not isinstance(s.nbytes, int) for s in own.values()):
         return None
-    made = [_leaf(leaf, turns, var, own) for leaf in leaves]
+    shared = _touched_by_several(leaves)
+
+    def stays(s: Store) -> bool:
+        sid = id(s.buffer.storage)
+        return sid not in own and sid not in shared and not turns.follows(s.at)
+
+    apart = [x for leaf in leaves for x in taken_apart(leaf, stays)]
+    added = {id(r.buffer.storage) for leaf in apart if leaf.adds for r in leaf.stage.reductions}
+    made = [_leaf(leaf, turns, var, own) for leaf in apart]
     whole = [leaf for leaf in made if leaf is not None]
     nest = Nest([LoopAxis(var, turns.count)], whole, polled=True)
     if len(whole) != len(made) or column_axis(nest, target.vector_bits // 64, False) is None:
         return None
-    if not independent(loop, program):
+    if not independent(loop, program, added):
         return None
     for s in own.values():
         s.kind = "temp"
@@ -153,4 +164,15 @@ def _leaf(leaf: Leaf, turns: Turns, var: int, own: dict[int, Storage]) -> Leaf |
             return None
         reductions.append(Reduction(r.kind, r.buffer, at, r.value, index, r.combine, r.first))
     stage = Stage([], body, stores, reductions, label=leaf.stage.label)
-    return Leaf(list(leaf.loops), stage)
+    return Leaf(list(leaf.loops), stage, adds=leaf.adds)
+
+
+def _touched_by_several(leaves: list[Leaf]) -> set[int]:
+    """The storages that more than one leaf reads or writes."""
+    seen: set[int] = set()
+    again: set[int] = set()
+    for leaf in leaves:
+        touched = leaf.stage.reads() | leaf.stage.writes()
+        again |= seen & touched
+        seen |= touched
+    return again

@@ -38,6 +38,11 @@ class Turns:
         self.before.append(Read(name, end))
         return symbol(name)
 
+    def upwards(self) -> None:
+        """Counts the turns from the least index on, where their order does not matter."""
+        if self.step < 0:
+            self.lower, self.step = self.lower + (self.count - 1) * self.step, -self.step
+
     def follows(self, value: Any) -> bool:
         """Whether a position, a dim or a tuple of them changes with the index."""
         if isinstance(value, Ix):

@@ -292,24 +292,45 @@ class Lasting:
     written: dict[Value, tuple[Node, int]] = field(default_factory=dict)
 
 
-def lasting(
+@dataclass
+class Course:
+    """A joint region of a loop, and how its turns follow one another: input 0 is the index, then come the carries.
+
+    later, earlier: what the index is in another turn, by the ranges of the scope.
+    """
+
+    scope: Scope
+    index: Dim
+    later: Dim
+    earlier: Dim
+    fresh: Iterator[str]
+
+    @property
+    def graph(self) -> Graph:
+        return self.scope.graph
+
+    def written(self, chain: Sequence[Value], turn: Dim) -> list[Box] | None:
+        """What a turn writes of the array of a chain."""
+        boxes = _written(self.scope, chain, self.fresh)
+        if boxes is None:
+            return None
+        return [tuple([(_moved(a, self.index, turn), _moved(b, self.index, turn)) for a, b in box]) for box in boxes]
+
+
+def course_of(
     graph: Graph,
     n_carry: int,
-    outs: Sequence[Value],
     inputs: Mapping[int, Dim],
     ends: tuple[Dim, Dim],
     step: int,
     moving: Mapping[int, tuple[Dim, int]],
-) -> Lasting:
-    """Of a joint region of a loop: input 0 is the index, then the carries; `outs` their new values.
-
-    inputs: the dims that captured integers are. ends: the least and the greatest index. moving: integers among the
+) -> Course:
+    """inputs: the dims that captured integers are. ends: the least and the greatest index. moving: integers among the
     carries that are linear in the index, as (constant, factor).
     """
-    result = Lasting()
     fresh = (f"%{k}" for k in range(1 << 30))
-    i, later = symbol(next(fresh)), symbol(next(fresh))
-    after: Ends = (i + step, ends[1]) if step > 0 else (ends[0], i + step)
+    i, later, earlier = symbol(next(fresh)), symbol(next(fresh)), symbol(next(fresh))
+    above, below = (i + abs(step), ends[1]), (ends[0], i - abs(step))
     known = {**inputs, 0: i, **{k: constant + factor * i for k, (constant, factor) in moving.items()}}
     names: dict[str, Dim] = {}
     for name, d in graph.symbols.items():
@@ -317,17 +338,24 @@ def lasting(
             names[name] = symbol(name)
         if d.kind == "value" and d.source in known:
             names[name] = known[d.source]
-    scope = Scope(graph, known, names, {str(i): ends, str(later): after})
+    up = step > 0
+    ranges: dict[str, Ends] = {str(i): ends, str(later): above if up else below, str(earlier): below if up else above}
+    return Course(Scope(graph, known, names, ranges), i, later, earlier, fresh)
+
+
+def lasting(course: Course, n_carry: int, outs: Sequence[Value]) -> Lasting:
+    """What the results of a loop repeat; `outs` are the new values of its carries."""
+    result = Lasting()
+    graph, scope, fresh = course.graph, course.scope, course.fresh
     for k in range(n_carry):
         if not outs[k].type.ndim:
             continue
         chain = versions(graph, outs[k], graph.inputs[1 + k])
         if chain is None or len(chain) == 1:
             continue
-        everything = _written(scope, chain, fresh)
-        if everything is None:
+        others = course.written(chain, course.later)
+        if others is None:
             continue
-        others = [tuple([(_moved(a, i, later), _moved(b, i, later)) for a, b in box]) for box in everything]
         for depth, v in enumerate(chain):
             rest = _written(scope, chain[: depth + 1], fresh) or []
 

@@ -16,7 +16,7 @@ from stager.ir.dims import Dim, substitute, symbol, symbols_of
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.types import Type
 from stager.ops.families import zeros_of
-from stager.ops.footprints import Lasting, lasting
+from stager.ops.footprints import Course, Lasting, course_of
 from stager.ops.regions import (
     I64,
     JOINT,
@@ -157,15 +157,15 @@ def known_integers(values: Sequence[Raw]) -> list[tuple[Raw, Dim]]:
     return [(x, d) for x in integers if (d := known_dim(x)) is not None]
 
 
-def find_lasting(
+def course(
     joint: Joint,
     carries: Sequence[Raw],
     starts: Sequence[tuple[Raw, Dim]],
     counted: dict[Value, int],
     ends: tuple[Dim, Dim],
     step: int,
-) -> None:
-    """Finds what the loop's results repeat of what its body reads and writes; `ends` are those of its index.
+) -> Course:
+    """How the turns of the loop of a joint region follow one another; `ends` are those of its index.
 
     starts: integers among the carries that are dims, found ahead of the joint region.
     """
@@ -181,7 +181,7 @@ def find_lasting(
         if v.type.shape == () and v.type.dtype.is_integer:
             known = symbol(raw) if isinstance(raw, str) else next((d for x, d in joint.known if x is raw), None)
             integers[v.node.params["index"]] = symbol(f"%in{k}") if known is None else known
-    joint.lasting = lasting(joint.graph, len(carries), joint.outs, integers, ends, step, moving)
+    return course_of(joint.graph, len(carries), integers, ends, step, moving)
 
 
 def flows(joint: Joint, cts_on: Sequence[bool]) -> list[bool]:

@@ -165,7 +165,7 @@ def _likely(graph: Graph, d: Dim) -> int:
 
 def _bound_shape(graph: Graph, shape: Sequence[Dim], ranges: dict[str, tuple[Dim, Dim]]) -> tuple[Dim, ...] | None:
     """The largest extents over all iterations in terms of the graph around; None when there is no telling."""
-    local = _local_symbols(graph)
+    local = local_symbols(graph)
     out = []
     for d in shape:
         if symbols_of(d) & local:
@@ -177,7 +177,7 @@ def _bound_shape(graph: Graph, shape: Sequence[Dim], ranges: dict[str, tuple[Dim
     return tuple(out)
 
 
-def _local_symbols(graph: Graph) -> set[str]:
+def local_symbols(graph: Graph) -> set[str]:
     """Symbols that mean something in this region only: its own inputs' values and its data."""
     s = stack()
     around = {name for level in s.levels[: s.depth] if level.key == "Stage" for name in level.graph.symbols}  # type: ignore[attr-defined]

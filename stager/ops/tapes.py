@@ -17,14 +17,16 @@ from stager.interpreters.stack import bind
 from stager.ir.dims import Dim, dim_max, floordiv, is_static
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.types import Type
+from stager.ops.beginnings import Beginning, beginning
 from stager.ops.cotangents import Totals, accumulate
 from stager.ops.families import elementwise, zeros_like, zeros_of
+from stager.ops.footprints import lasting
 from stager.ops.joint import (
     Joint,
     Part,
     captured_symbols,
     counters,
-    find_lasting,
+    course,
     flows,
     forward_nodes,
     known_integers,
@@ -183,17 +185,24 @@ def for_pullback(
         joint = trace_joint(body, own, n, active, captured, needs_captured, active, ends)
         counted = counters(joint, n)
         if here:
-            find_lasting(joint, carries, dims, counted, ends, step)
+            joint.lasting = lasting(course(joint, carries, dims, counted, ends, step), n, joint.outs)
         ranges = index_ranges(joint, *ends) | lane_ranges(joint)
         return joint, choose_residuals(joint, {joint.graph.inputs[0], *counted}, ranges)
 
     joint, residuals = cheaper(joined)
     i_value = joint.graph.inputs[0]
     stored, counted = residuals.stored, starts(joint, carries)
-    tapes = [zeros_of(Type(v.type.dtype, (trips, *residuals.bounds[v]))) for v in stored]
-    zero_based = is_static(low) and low == 0 and step == 1
     # the loops count turns where that makes rows of tapes slices
     by_index = not stored or abs(step) == 1 or not alike(lower, upper)
+    begun: list[Beginning] = []
+    if stored and alike(lower, upper):
+        turns_of = course(joint, carries, dims, counters(joint, n), ends, step)
+        found = {v: beginning(joint, turns_of, v, step, dim_of(lower)) for v in stored}
+        begun = [b for b in found.values() if b is not None]
+        stored = [v for v in stored if found[v] is None]
+    pieces = [b.piece(carries[b.carry], trips) for b in begun]
+    tapes = [zeros_of(Type(v.type.dtype, (trips, *residuals.bounds[v]))) for v in stored]
+    zero_based = is_static(low) and low == 0 and step == 1
 
     def turn(k: Raw) -> tuple[Raw, Raw]:
         """(the loop's index, the number of the turn) of what the emitted loops count."""
@@ -202,7 +211,7 @@ def for_pullback(
 
         if not by_index:
             return dim_value(low + dim_of(k) * step), k
-        if zero_based or not (stored or counted):
+        if zero_based or not (residuals.stored or counted):
             return k, k
         offset = sub(k, lower) if step > 0 else sub(lower, k)
         return k, offset if abs(step) == 1 else quotient(offset, _like(offset, abs(step)))
@@ -233,6 +242,8 @@ def for_pullback(
                 part.know(v, counted_in(start, change, t))
             for tape, v in zip(filled, stored, strict=True):
                 part.know(v, read_row(tape, part.type_here(v.type).shape, t))
+            for b, piece in zip(begun, pieces, strict=True):
+                part.know(b.value, b.row(piece, t, part.type_here(b.value.type).shape))
             return way.step(part, state)
 
         ends = (last, plus(lower, -step)) if by_index else (dim_value(trips - 1), scalar_index(-1))

@@ -13,7 +13,8 @@ from stager.interpreters.stack import bind
 from stager.ir.dims import symbol
 from stager.ir.graph import Graph
 from stager.ops.cotangents import Totals
-from stager.ops.joint import Joint, Part, counters, find_lasting, forward_nodes, known_integers, trace_joint
+from stager.ops.footprints import lasting
+from stager.ops.joint import Joint, Part, counters, course, forward_nodes, known_integers, trace_joint
 from stager.ops.loop_back import LoopBack
 from stager.ops.marks import carries_tangent, carry_fixpoint
 from stager.ops.regions import I64, replay, scalar_index, with_input_in_front
@@ -65,7 +66,8 @@ def while_pullback(
         joint = trace_joint(indexed, own, n, active, captured, needs[n:], active)
         moving = counters(joint, n)
         if here:
-            find_lasting(joint, carries, dims, moving, (0, symbol("%last")), 1)
+            turns = course(joint, carries, dims, moving, (0, symbol("%last")), 1)
+            joint.lasting = lasting(turns, n, joint.outs)
         return joint, choose_residuals(joint, {joint.graph.inputs[0], *moving}, lane_ranges(joint))
 
     joint, residuals = cheaper(joined)
