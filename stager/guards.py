@@ -58,12 +58,19 @@ def pattern_of(guard: Guard) -> p.Pattern:
             return p.Equal(guard.value)
         case "type":
             return p.TypeIs(guard.value)
+        case "content":
+            kind, content = type(guard.value), guard.value
+            return p.Check(lambda x: type(x) is kind and bool(x == content), f"equals {content!r}")
         case "len":
             return p.Length(guard.value)
         case "keys":
             keys = guard.value
             return p.Check(lambda x: tuple(x) == keys, f"has the keys {keys}")
     raise AssertionError(f"internal error in stager: a guard has the kind {guard.kind!r}")
+
+
+def _without(name: str) -> p.Pattern:
+    return p.Check(lambda x: not hasattr(x, name), f"has no attribute {name}")
 
 
 def hidden(
@@ -86,6 +93,8 @@ def hidden(
             step = guard.path[-1]
             if step[0] == "global":
                 absent.append((step[1], step[2]))
+            elif step[0] == "attr":
+                found.append((source_of(guard.path[:-1]), _without(step[1])))
             continue
         if guard.kind == "same":
             for leaf in traced.leaves:

@@ -369,6 +369,33 @@ def next_(iterator: Any, *default: Any) -> Any:
     return next(iterator, *default)
 
 
+@substitute(builtins.getattr)
+def getattr_(obj: Any, name: str, *default: Any) -> Any:
+    from stager.capture.hooks import attribute
+
+    return attribute(obj, name, *default)
+
+
+@substitute(builtins.setattr)
+def setattr_(obj: Any, name: str, value: Any, /) -> None:
+    from stager.capture.hooks import set_attribute
+
+    set_attribute(obj, name, value)
+
+
+@substitute(builtins.hasattr)
+def hasattr_(obj: Any, name: str) -> bool:
+    return getattr_(obj, name, _MISSING) is not _MISSING
+
+
+_MISSING = object()
+
+
+@substitute(builtins.vars)
+def vars_(*of: Any) -> Any:
+    return getattr_(of[0], "__dict__") if of else vars()
+
+
 def _classes(classinfo: Any) -> list[Any]:
     if isinstance(classinfo, tuple):
         return [c for part in classinfo for c in _classes(part)]

@@ -408,6 +408,8 @@ class Statements(Expressions):
         stmt.value = self.visit(stmt.value)
         if isinstance(target, ast.Name) and not self.stored_elsewhere(target.id):
             stmt.value = hook("grown", [name(target.id, target), stmt.value], stmt.value)
+        else:
+            stmt.value = hook("pairs", [stmt.value], stmt.value)
         stmt.target = self.visit(target)
         return [stmt]
 
@@ -420,6 +422,8 @@ class Statements(Expressions):
         """with, try and match stay; their blocks are rewritten in place. Jumps out of them: `guarded`."""
         handles = type(stmt) in (ast.Try, ast.TryStar)
         inner = c._replace(tail=False, after=None if handles else self.inner.facts[stmt].live)
+        if type(stmt) is ast.Match:
+            stmt.subject = hook("pairs", [stmt.subject], stmt.subject)
         for field in stmt._fields:
             value = getattr(stmt, field)
             if isinstance(value, ast.expr):

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import operators
-from stager.capture.resolve import convert_user, property_of, resolve, still_stable
+from stager.capture import objects, operators
+from stager.capture.resolve import convert_user, mirroring, property_of, resolve, still_stable
 from stager.capture.session import (
     _CURRENT,
     CHANGEABLE,
@@ -104,30 +104,14 @@ class Hooks:
         return s.load(fn, step, (step,), value)
 
     def attr(self, obj: Any, name: str) -> Any:
-        s = _CURRENT.get()
-        if s is None or type(obj) in TRACERS:
-            return getattr(obj, name)
-        if type(obj) is ModuleType:
-            value = getattr(obj, name)
-            if not is_user_module(obj):
-                return value
-            step = ("global", obj.__dict__, name)
-            return s.load(obj.__dict__, step, (step,), value)
-        if s.stores:
-            stored = s.stores.get((id(obj), ("attr", name)))
-            if stored is not None:
-                return stored.value
-        getter = property_of(_class_of(obj), name)
-        if getter is not None:
-            return convert_user(getter, s)(obj)
-        return s.attribute(obj, name, getattr(obj, name))
+        return attribute(obj, name)
 
     def place(self, obj: Any) -> Any:
         """The object whose attribute is written."""
         s = _CURRENT.get()
         if s is None or type(obj) in TRACERS:
             return obj
-        return _Place(self, s, obj) if REGIONS or id(obj) in s.origins else obj
+        return _Place(s, obj) if REGIONS or id(obj) in s.origins else obj
 
     def item(self, obj: Any) -> Any:
         """The object that is subscripted."""
@@ -136,28 +120,32 @@ class Hooks:
             return obj
         if type(obj) in TRACERS:
             return obj
-        if s.containers and isinstance(obj, list | tuple | dict) and s.path_of(obj) is not None:
+        if s.containers and isinstance(obj, CONTAINERS) and s.path_of(obj) is not None:
             return _Item(s, obj)
         if isinstance(obj, list | tuple | dict | np.ndarray):
             return operators.subscripted(obj)
+        if objects.subscripts(obj):
+            return objects.Items(s, obj)
         stand_in: Any = SUBSTITUTES.get(obj)  # `np.r_`, `np.c_`
         return obj if stand_in is None else stand_in
 
     def item_place(self, obj: Any) -> Any:
         """The object whose item is written or deleted."""
         s = _CURRENT.get()
-        if s is None or type(obj) in TRACERS:
+        if s is None:
             return obj
+        if type(obj) in TRACERS:
+            return _ArrayPlace(s, obj) if s.containers else obj
         if isinstance(obj, list | dict) and (type(obj) is list or REGIONS or (s.containers and s.path_of(obj))):
             return _ItemPlace(s, obj)
         if isinstance(obj, np.ndarray):
             return operators.ForeignArray(obj)
-        return obj
+        return objects.Items(s, obj) if objects.subscripts(obj) else obj
 
     def grown(self, obj: Any, value: Any) -> Any:
         """What is added to a variable by `+=` and its kin: a container would change."""
         refuse_growth(obj)
-        return value
+        return self.pairs(value)
 
     def visible(self, names: Any) -> Any:
         """`locals()` and its kin without our own names."""
@@ -166,11 +154,21 @@ class Hooks:
         return [n for n in names if not n.startswith("@")]
 
     def spread(self, obj: Any) -> Any:
-        """A value that is unpacked: `a, b = obj`, `f(*obj)`, `f(**obj)`."""
+        """A value that is unpacked: `a, b = obj`, `f(*obj)`."""
         s = _CURRENT.get()
-        return obj if s is None or not s.containers else s.mirror(obj)
+        return obj if s is None else objects.iterated(s, obj)
 
     iter = spread
+
+    def pairs(self, obj: Any) -> Any:
+        """A value that is unpacked as it is: `f(**obj)`."""
+        s = _CURRENT.get()
+        return obj if s is None else objects.mirrored(s, obj)
+
+    # -- operators: objects.py -------------------------------------------------------------------------------------
+
+    binary = staticmethod(objects.binary)
+    unary = staticmethod(objects.unary)
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -186,15 +184,17 @@ class Hooks:
 
     def method(self, obj: Any, name: str) -> Any:
         s = _CURRENT.get()
-        if s is None or type(obj) in TRACERS:
+        if s is None:
             return getattr(obj, name)
+        if type(obj) in TRACERS:
+            return mirroring(getattr(obj, name), s)
         if REGIONS and name in _CHANGING and isinstance(obj, CHANGEABLE):
             if name == "append":
                 from stager.capture.growing import appends
 
                 appends(obj)
             _refuse(s, obj, f"{type(obj).__name__}.{name}")
-        if s.containers and type(obj) in CONTAINERS and s.path_of(obj) is not None:
+        if s.containers and isinstance(obj, CONTAINERS) and s.path_of(obj) is not None:
             return resolve(getattr(_captured_methods(s, obj, name), name), s)
         return resolve(self.attr(obj, name), s)
 
@@ -221,8 +221,40 @@ class Hooks:
     while_ = staticmethod(operators.while_)
 
 
-def _class_of(obj: Any) -> Any:
-    return type(obj)
+def attribute(obj: Any, name: str, *default: Any) -> Any:
+    """`obj.name`, or `getattr(obj, name, default)`: recorded where the object is captured."""
+    s = _CURRENT.get()
+    if s is None or type(obj) in TRACERS:
+        return getattr(obj, name, *default)
+    if type(obj) is ModuleType:
+        value = getattr(obj, name, *default)
+        if not is_user_module(obj) or name not in obj.__dict__:
+            return value
+        step = ("global", obj.__dict__, name)
+        return s.load(obj.__dict__, step, (step,), value)
+    if s.stores:
+        stored = s.stores.get((id(obj), ("attr", name)))
+        if stored is not None:
+            return stored.value
+    getter = property_of(objects.class_of(obj), name)
+    if getter is not None:
+        return convert_user(getter, s)(obj)
+    if not default:
+        return s.attribute(obj, name, getattr(obj, name))
+    value = getattr(obj, name, _NOTHING)
+    if value is not _NOTHING:
+        return s.attribute(obj, name, value)
+    s.lacks(obj, name)
+    return default[0]
+
+
+def set_attribute(obj: Any, name: str, value: Any) -> None:
+    """`setattr(obj, name, value)`."""
+    s = _CURRENT.get()
+    setattr(obj if s is None or type(obj) in TRACERS else _Place(s, obj), name, value)
+
+
+_NOTHING: Any = object()
 
 
 def _refuse(s: Session, obj: Any, what: str) -> None:
@@ -271,12 +303,11 @@ _CHANGING = frozenset(
         "subtract",
     }
 )
-_READING = frozenset({"items", "values", "keys", "get", "index", "count", "copy", "__getitem__", "__len__", "__iter__"})
 
 
 def _captured_methods(s: Session, obj: Any, name: str) -> Any:
     """The object whose method is called: methods that read a captured container read its mirror."""
-    return s.mirror(obj) if name in _READING else obj
+    return obj if name in _CHANGING else s.mirror(obj)
 
 
 class _Globals:
@@ -357,22 +388,21 @@ class _Cells:
 class _Place:
     """`place.name = v` on a captured object."""
 
-    __slots__ = ("_hooks", "_obj", "_session")
+    __slots__ = ("_obj", "_session")
 
-    def __init__(self, hooks: Hooks, session: Session, obj: Any) -> None:
-        object.__setattr__(self, "_hooks", hooks)
+    def __init__(self, session: Session, obj: Any) -> None:
         object.__setattr__(self, "_session", session)
         object.__setattr__(self, "_obj", obj)
 
     def __getattr__(self, name: str) -> Any:
         """Read by `place.name += v`."""
-        value = self._hooks.attr(self._obj, name)
+        value = attribute(self._obj, name)
         refuse_growth(value)
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
         obj, s = self._obj, self._session
-        setter = property_of(_class_of(obj), name, "fset")
+        setter = property_of(objects.class_of(obj), name, "fset")
         if setter is not None:
             convert_user(setter, s)(obj, value)
             return
@@ -430,6 +460,22 @@ class _Item:
     def __delitem__(self, key: Any) -> None:
         _refuse(self._session, self._obj, f"deleting items of a {type(self._obj).__name__}")
         del self._obj[key]
+
+
+class _ArrayPlace:
+    """`place[key] = v` on a traced array: what is written may be a captured list."""
+
+    __slots__ = ("_array", "_session")
+
+    def __init__(self, session: Session, array: Any) -> None:
+        self._session = session
+        self._array = array
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._array[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._array[key] = objects.mirrored(self._session, value)
 
 
 class _ItemPlace(_Item):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from stager.capture import objects
 from stager.capture.session import _CURRENT, TRACERS, holds_tracer
 from stager.ir.dims import Expr
 
@@ -60,7 +61,7 @@ _ORDERED = ("==", "!=", "<", "<=", ">", ">=")
 def tested(x: Any) -> Any:
     """What decides where x is a test: a size that only the data know decides as a traced number."""
     if type(x) is not Expr:
-        return x
+        return x if objects.plain(x) else objects.truth(x)
     from stager.symbols import number
 
     truth = _compare_sizes("!=", x, 0)
@@ -139,7 +140,20 @@ def compare(op: str, left: Any, right: Any) -> Any:
         return not_(contains(left, right))
     if op in _ORDERED and (_is_size(left) or _is_size(right)):
         return _compare_sizes(op, left, right)
-    return _COMPARE[op](left, right)
+    s = _CURRENT.get()
+    if s is None or op not in _ORDERED or (objects.plain(left) and objects.plain(right)):
+        return _COMPARE[op](left, right)
+    left, right = objects.mirrored(s, left), objects.mirrored(s, right)
+    if op == "!=" and all(objects.special(objects.class_of(x), "__ne__") is None for x in (left, right)):
+        return _unequal(s, left, right)
+    return objects.operated(s, _COMPARE[op], objects.COMPARISONS[op], left, right)
+
+
+def _unequal(s: Any, left: Any, right: Any) -> Any:
+    """`left != right` where it is `not left == right`: the user's class says what is equal."""
+    if all(objects.plain(x) or objects.special(objects.class_of(x), "__eq__") is None for x in (left, right)):
+        return left != right
+    return not_(objects.operated(s, operator.eq, objects.COMPARISONS["=="], left, right))
 
 
 def _is_size(x: Any) -> bool:
@@ -168,6 +182,9 @@ def _compare_sizes(op: str, left: Any, right: Any) -> Any:
 
 def shown(x: Any) -> Any:
     """A value that an f-string formats: sizes with their value."""
+    s = _CURRENT.get()
+    if s is not None:
+        x = objects.mirrored(s, x)
     if not _is_size(x):
         return x
     from stager.symbols import settled
@@ -180,7 +197,10 @@ def contains(item: Any, container: Any) -> Any:
     s = _CURRENT.get()
     if s is None:
         return item in container
-    container = s.mirror(container)
+    own = objects.method(s, container, "__contains__")
+    if own is not None:
+        return tested(own(item))
+    container = objects.iterated(s, container)
     if type(container) in TRACERS:
         return (container == item).any()
     if isinstance(container, range) and type(item) in TRACERS:
@@ -301,8 +321,7 @@ def for_(iterable: Any, body: Closure, names: Names, orelse: Closure | None, jum
     if s is not None:
         from stager.capture import staging
 
-        if s.containers:
-            iterable = s.mirror(iterable)
+        iterable = objects.iterated(s, iterable)
         plan = staging.plan_for(s, iterable, body, names, jumps)
         if plan is not None:
             return plan(orelse)

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture.session import CONTAINERS, TRACERS, Session, holds_tracer
+from stager.capture import objects
+from stager.capture.session import TRACERS, Session, holds_tracer
 from stager.capture.table import SUBSTITUTES
 from stager.capture.users import is_user_file
 from stager.numpy.scipy_functions import scipy_function
@@ -39,7 +40,7 @@ def resolve(f: Any, s: Session) -> Any:
     """The callable that stands in for `f` while `s` traces."""
     replacement = SUBSTITUTES.get(f)
     if replacement is not None:
-        return replacement if not s.containers else _mirroring(replacement, s)
+        return mirroring(replacement, s, f)
     t = type(f)
     if t is np.ufunc or t is _DISPATCHED:
         return _numpy(f, s)
@@ -173,13 +174,23 @@ _OURS = frozenset({"uniform", "normal", "integers", "permutation", "choice", "bi
 
 def _foreign(f: Any, s: Session) -> Any:
     """Code that is not converted: it reads captured containers through mirrors, because it reads them unseen."""
-    return _mirroring(f, s) if s.containers else f
+    return mirroring(f, s, f)
 
 
-def _mirroring(f: Callable[..., Any], s: Session) -> Callable[..., Any]:
+def mirroring(f: Callable[..., Any], s: Session, original: Any = None) -> Callable[..., Any]:
+    """`f` on mirrors. Whether there are any shows when it is called: its arguments are read after its name.
+
+    A builtin that stands for a special method of its argument calls the user's, converted.
+    """
+    name = objects.BUILTINS.get(id(original))
+    seen = objects.iterated if id(original) in objects.ITERATING else objects.mirrored
+
     def call(*args: Any, **kwargs: Any) -> Any:
-        args = tuple([s.mirror(a) if type(a) in CONTAINERS else a for a in args])
-        return f(*args, **{k: s.mirror(v) if type(v) in CONTAINERS else v for k, v in kwargs.items()})
+        if name is not None and args:
+            own = objects.method(s, args[0], name)
+            if own is not None:
+                return own(*args[1:], **kwargs)
+        return f(*[seen(s, a) for a in args], **{k: objects.mirrored(s, v) for k, v in kwargs.items()})
 
     return call
 
@@ -188,8 +199,7 @@ def _numpy(f: Any, s: Session) -> Any:
     """A ufunc or another public NumPy function: traced values inside lists are seen too."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if s.containers:
-            args = tuple([s.mirror(a) if type(a) in CONTAINERS else a for a in args])
+        args = tuple([objects.mirrored(s, a) for a in args])
         if any(type(a) in _SEQUENCES and holds_tracer(a) for a in args):
             from stager.numpy.creation import array
             from stager.numpy.registry import FUNCTIONS

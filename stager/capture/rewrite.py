@@ -2,8 +2,9 @@
 
 `f(a)` becomes `@.call(f)(a)`, `x.m(a)` becomes `@.method(x, "m")(a)`, `x.a` becomes `@.attr(x, "a")`, `x[k]` becomes
 `@.item(x)[k]`, a global or closure variable `w` becomes `@.load_global(w, "w")` or `@.load_cell(w, "w")`. `@` is a free
-variable that user code cannot spell. `a and b`, `not a`, `a if t else b` and `a < b < c` become calls on the hooks,
-which decide when they see the values (`operators.py`). Statements are `flow.py`'s.
+variable that user code cannot spell. `a + b` and `-a` become `@.binary("add", a, b)` and `@.unary("neg", a)`
+(`objects.py`); `a and b`, `not a`, `a if t else b` and `a < b < c` become calls on the hooks, which decide when they
+see the values (`operators.py`). Statements are `flow.py`'s.
 
 Invariant: on plain values the rewritten code does exactly what the source does, in the same order, with the line and
 column numbers of the source. Names are not renamed; globals and cells stay the function's own.
@@ -29,6 +30,12 @@ _COMPARE = {
     ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
     ast.Is: "is", ast.IsNot: "is not", ast.In: "in", ast.NotIn: "not in",
 }  # fmt: skip
+_BINARY = {
+    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.FloorDiv: "floordiv", ast.Mod: "mod",
+    ast.Pow: "pow", ast.MatMult: "matmul", ast.BitAnd: "and", ast.BitOr: "or", ast.BitXor: "xor",
+    ast.LShift: "lshift", ast.RShift: "rshift",
+}  # fmt: skip
+_UNARY = {ast.USub: "neg", ast.UAdd: "pos", ast.Invert: "invert"}
 
 
 class UnconvertibleError(Exception):
@@ -198,8 +205,16 @@ class Expressions:
     def visit_subscript(self, e: ast.Subscript) -> Any:
         method = "item" if type(e.ctx) is ast.Load else "item_place"
         e.value = hook(method, [self.visit(e.value)], e.value)
-        e.slice = self.visit(e.slice)
+        e.slice = self.key(e.slice)
         return e
+
+    def key(self, e: Any) -> Any:
+        """What stands between the brackets: a captured list may be an index."""
+        if type(e) is ast.Tuple:
+            e.elts = [self.key(x) for x in e.elts]
+            return e
+        seen = self.visit(e)
+        return hook("pairs", [seen], e) if type(e) in (ast.Name, ast.Attribute, ast.Subscript, ast.Call) else seen
 
     def visit_call(self, e: ast.Call) -> Any:
         func = e.func
@@ -209,7 +224,8 @@ class Expressions:
                     raise UnconvertibleError("super() without arguments in a function without parameters")
                 e.args = [name("__class__", e), name(self.first_parameter, e)]
                 return e
-            if func.id in DYNAMIC and self.kind_of(func.id) == "global":
+            looks_at_object = func.id in ("vars", "dir") and e.args
+            if func.id in DYNAMIC and not looks_at_object and self.kind_of(func.id) == "global":
                 self.generic(e)  # looks at this very frame
                 return e if e.args or func.id in ("eval", "exec") else hook("visible", [e], e)
             e.func = hook("call", [self.visit_name(func)], func)
@@ -224,7 +240,7 @@ class Expressions:
             for a in e.args
         ]
         for k in e.keywords:
-            k.value = self.visit(k.value) if k.arg is not None else hook("spread", [self.visit(k.value)], k.value)
+            k.value = self.visit(k.value) if k.arg is not None else hook("pairs", [self.visit(k.value)], k.value)
         return e
 
     def visit_formatted(self, e: ast.FormattedValue) -> Any:
@@ -293,8 +309,17 @@ class Expressions:
         method = "and_" if type(e.op) is ast.And else "or_"
         return hook(method, [first, *[self.lazily(v) for v in others]], e)
 
+    def visit_binary(self, e: ast.BinOp) -> Any:
+        if all(isinstance(x, ast.Constant) for x in (e.left, e.right)):
+            return e
+        return hook("binary", [constant(_BINARY[type(e.op)], e), self.visit(e.left), self.visit(e.right)], e)
+
     def visit_unary(self, e: ast.UnaryOp) -> Any:
-        if type(e.op) is not ast.Not or not self.flow or surely_concrete(e.operand):
+        if type(e.op) in _UNARY:
+            if isinstance(e.operand, ast.Constant):
+                return e
+            return hook("unary", [constant(_UNARY[type(e.op)], e), self.visit(e.operand)], e)
+        if not self.flow or surely_concrete(e.operand):
             return self.generic(e)
         return hook("not_", [self.visit(e.operand)], e)
 
@@ -342,6 +367,7 @@ _HANDLERS: dict[type, Any] = {
     ast.NamedExpr: Expressions.visit_named,
     ast.Lambda: Expressions.visit_lambda,
     ast.BoolOp: Expressions.visit_boolop,
+    ast.BinOp: Expressions.visit_binary,
     ast.UnaryOp: Expressions.visit_unary,
     ast.IfExp: Expressions.visit_ifexp,
     ast.Compare: Expressions.visit_compare,

@@ -17,7 +17,11 @@ Not here: how a guard is checked (`stager/runtime`), what a tracer is (`TRACERS`
 from __future__ import annotations
 
 import contextlib
+import copy
 import enum
+import functools
+import sys
+import weakref
 from array import array
 from collections import deque
 from collections.abc import Iterator
@@ -27,16 +31,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stager.capture.users import is_user_module
+
 Step = tuple[Any, ...]
 Path = tuple[Step, ...]
 
 TRACERS: set[type] = set()  # exact types of traced arrays; `stager.array` adds its own
-CONTAINERS = frozenset({list, tuple, dict})
+CONTAINERS = (list, tuple, dict, deque)  # what `mirror` makes mirrors of
 CHANGEABLE = (list, dict, set, deque, bytearray, array)  # what methods and `+=` change
 
 _ATOMS = frozenset(
     {int, float, bool, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range, slice}
 )
+_CONTENTS = frozenset({set, frozenset, bytearray, array})  # read whole: equal to a copy of what they held
 _BY_IDENTITY = (type, ModuleType, FunctionType, BuiltinFunctionType, np.ufunc, enum.Enum)
 
 
@@ -44,8 +51,8 @@ class Guard(NamedTuple):
     """A fact about what stands at `path`, which compiled code relies on.
 
     kind "is": the object `value` itself. "eq": equal to `value`, of the same type, floats by bits. "type": an instance
-    of exactly `value`. "len": so many items. "keys": a dict with exactly these keys in this order. "same": the array
-    that the tracer `value` stands for. "absent": nothing stands there.
+    of exactly `value`. "content": equal to `value`, a copy. "len": so many items. "keys": a dict with exactly these
+    keys in this order. "same": the array that the tracer `value` stands for. "absent": nothing stands there.
     """
 
     path: Path
@@ -115,7 +122,17 @@ def path_key(path: Path) -> Path:
     return tuple([step_key(step) for step in path])
 
 
-_UNSEEN: Any = object()
+@functools.lru_cache(maxsize=4096)
+def _is_value(t: Any) -> bool:
+    """A type of values that are compared and hashed by what they hold, not the user's: Fraction, Decimal, timedelta."""
+    by_identity = t.__hash__ in (None, object.__hash__) or t.__eq__ is object.__eq__
+    if by_identity or issubclass(t, (*CONTAINERS, *_BY_IDENTITY)):
+        return False
+    module = sys.modules.get(t.__module__)
+    return module is not None and not is_user_module(module) and not issubclass(t, _NO_VALUES)
+
+
+_NO_VALUES = (MethodType, weakref.ref, type(functools.partial), type("".join), type("".__add__))
 
 
 class Session:
@@ -170,16 +187,20 @@ class Session:
         if isinstance(value, np.generic | np.dtype):
             self.guard(path, "eq", value)
             return value
-        if isinstance(value, _BY_IDENTITY):
-            self.guard(path, "is", value)
-        elif t is set or t is frozenset:
-            self.guard(path, "eq", frozenset(value))
+        class_of: Any = t
+        if t in _CONTENTS:
+            self.guard(path, "content", copy.copy(value))
             return value
-        elif t is MethodType:
-            self.guard(path, "type", t)
+        if _is_value(class_of):
+            self.guard(path, "content", value)
+            return value
+        if t is MethodType or (t is BuiltinFunctionType and not isinstance(value.__self__, ModuleType | type)):
+            self.guard(path, "type", t)  # made anew at every look
+        elif isinstance(value, _BY_IDENTITY):
+            self.guard(path, "is", value)
         else:
             self.guard(path, "type", t)
-            if isinstance(value, list | tuple | dict):
+            if isinstance(value, CONTAINERS):
                 self.containers += 1
         self.origins.setdefault(id(value), (value, path))
         return value
@@ -218,6 +239,12 @@ class Session:
         step = ("attr", name)
         return self.load(obj, step, (*origin[1], step), value)
 
+    def lacks(self, obj: Any, name: str) -> None:
+        """`obj` has no attribute of this name: a guard where its path is known."""
+        path = self.path_of(obj)
+        if path is not None:
+            self.guard((*path, ("attr", name)), "absent", None)
+
     def item(self, obj: Any, key: Any) -> Any:
         """`obj[key]` of a captured list, tuple or dict."""
         path = self.origins[id(obj)][1]
@@ -238,14 +265,22 @@ class Session:
         else:
             self.guard(path, "len", len(obj))
 
+    def look_at_shape(self, obj: Any) -> None:
+        """The code asks whether a container has items, or how many: a guard where it is captured."""
+        path = self.path_of(obj)
+        if path is not None:
+            self._shape(obj, path)
+
     def mirror(self, obj: Any) -> Any:
         """A captured container as a fresh one that holds tracers; any other value as it is.
 
         Guards the length or the keys, and everything inside.
         """
-        origin = self.origins.get(id(obj))
-        if origin is None or origin[0] is not obj or not isinstance(obj, list | tuple | dict):
+        if not isinstance(obj, CONTAINERS):
             return obj
+        origin = self.origins.get(id(obj))
+        if origin is None or origin[0] is not obj:
+            return self._mirrored_inside(obj, 4)
         self._shape(obj, origin[1])
         if isinstance(obj, dict):
             keys = [
@@ -259,7 +294,23 @@ class Session:
             return items
         if type(obj) is tuple:
             return tuple(items)
+        if isinstance(obj, deque):
+            return deque(items, obj.maxlen)
         return type(obj)(*items) if hasattr(obj, "_fields") else _like(obj, items)
+
+    def _mirrored_inside(self, obj: Any, depth: int) -> Any:
+        """A list or tuple of the trace's own: itself, or a new one where captured containers are among its items."""
+        if depth == 0 or (type(obj) is not list and type(obj) is not tuple):
+            return obj
+        found = False
+        items = []
+        for x in obj:
+            seen = x
+            if isinstance(x, CONTAINERS):
+                seen = self.mirror(x) if self.path_of(x) is not None else self._mirrored_inside(x, depth - 1)
+                found = found or seen is not x
+            items.append(seen)
+        return (items if type(obj) is list else tuple(items)) if found else obj
 
     # -- writes ----------------------------------------------------------------------------------------------------
 
@@ -292,11 +343,9 @@ class Session:
 
 def _like(obj: Any, items: Any) -> Any:
     """A container of the user's own type with other items."""
-    import copy
-
     made = copy.copy(obj)
     if isinstance(obj, dict):
-        made.update(items)
+        dict.update(made, items)  # a Counter's own adds
     else:
         made[:] = items
     return made

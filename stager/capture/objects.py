@@ -1,0 +1,185 @@
+"""What operators, tests and builtins see of Python objects: their own special methods, converted; captured containers
+through mirrors.
+
+`m @ x`, `if m`, `len(m)`, `m[i]`, `for v in m` of an object of the user call `__matmul__`, `__bool__`, `__len__`,
+`__getitem__`, `__iter__` of its class. Python would run them as they are, and what they read from the object would be
+no captured value: here they run converted. Code that is not converted at all (a builtin, the operators of lists) reads
+the items of a captured container unseen: it is given the mirror, whose making guards every item.
+
+Invariant: on values that are neither, each function does what the operator does.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from stager.capture.session import _CURRENT, CONTAINERS, TRACERS, Session
+from stager.capture.users import is_user_file
+from stager.ir.dims import Expr
+
+BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "truediv": operator.truediv,
+    "floordiv": operator.floordiv, "mod": operator.mod, "pow": operator.pow, "matmul": operator.matmul,
+    "and": operator.and_, "or": operator.or_, "xor": operator.xor, "lshift": operator.lshift,
+    "rshift": operator.rshift,
+}  # fmt: skip
+UNARY: dict[str, Callable[[Any], Any]] = {"neg": operator.neg, "pos": operator.pos, "invert": operator.invert}
+COMPARISONS: dict[str, tuple[str, str]] = {  # the method of the left operand, that of the right one
+    "==": ("__eq__", "__eq__"), "!=": ("__ne__", "__ne__"), "<": ("__lt__", "__gt__"), "<=": ("__le__", "__ge__"),
+    ">": ("__gt__", "__lt__"), ">=": ("__ge__", "__le__"),
+}  # fmt: skip
+BUILTINS: dict[int, str] = {  # id of a builtin -> the special method of its first argument that it calls
+    id(f): f"__{f.__name__}__"
+    for f in (len, abs, float, int, complex, round, divmod, reversed, iter, next, str, repr, bool)
+}
+ITERATING = frozenset(map(id, (list, tuple, set, frozenset, sum, min, max, any, all, sorted, enumerate, zip, filter)))
+_NUMBERS = frozenset({int, float, bool, complex, Expr, np.ndarray, np.float64, np.int64, str, type(None)})
+
+
+def plain(x: Any) -> bool:
+    """Whether an object has neither items nor methods that have to be seen: a traced array, a number, an ndarray."""
+    t = type(x)
+    return t in TRACERS or t in _NUMBERS
+
+
+def class_of(x: Any) -> Any:
+    return type(x)
+
+
+@functools.lru_cache(maxsize=4096)
+def special(cls: Any, name: str) -> FunctionType | None:
+    """The special method that the user's class defines in Python, or None."""
+    for base in cls.__mro__:
+        found = base.__dict__.get(name)
+        if found is not None:
+            mine = type(found) is FunctionType and is_user_file(found.__code__.co_filename)
+            return found if mine else None
+    return None
+
+
+def method(s: Session, x: Any, name: str) -> Callable[..., Any] | None:
+    """The user's special method of an object, converted, or None."""
+    from stager.capture.resolve import convert_user
+
+    own = None if plain(x) else special(class_of(x), name)
+    return None if own is None else functools.partial(convert_user(own, s), x)
+
+
+def mirrored(s: Session, x: Any) -> Any:
+    """A captured container as one of tracers, its items guarded; anything else as it is."""
+    return s.mirror(x) if s.containers and isinstance(x, CONTAINERS) else x
+
+
+def binary(name: str, left: Any, right: Any) -> Any:
+    """`left op right`, where `__name__` is the operator's method."""
+    s = _CURRENT.get()
+    if s is None or (plain(left) and plain(right)):
+        return BINARY[name](left, right)
+    left, right = mirrored(s, left), mirrored(s, right)
+    return operated(s, BINARY[name], (f"__{name}__", f"__r{name}__"), left, right)
+
+
+def operated(s: Session, op: Callable[[Any, Any], Any], names: tuple[str, str], left: Any, right: Any) -> Any:
+    """An operator of two operands by Python's protocol, with the user's methods converted."""
+    tries = [(left, names[0], right), (right, names[1], left)]
+    if all(plain(x) or special(class_of(x), name) is None for x, name, _ in tries):
+        return op(left, right)
+    if type(left) is type(right):
+        del tries[1:]
+    elif issubclass(type(right), type(left)):
+        tries.reverse()
+    for x, name, other in tries:
+        f = method(s, x, name)
+        out = f(other) if f is not None else getattr(type(x), name, lambda x, y: NotImplemented)(x, other)
+        if out is not NotImplemented:
+            return out
+    return op(left, right)  # raises what Python raises
+
+
+def unary(name: str, x: Any) -> Any:
+    """`-x`, `+x`, `~x`."""
+    s = _CURRENT.get()
+    f = None if s is None else method(s, x, f"__{name}__")
+    return UNARY[name](x) if f is None else f()
+
+
+def truth(x: Any) -> Any:
+    """What decides where an object that is neither traced nor a number is a test."""
+    s = _CURRENT.get()
+    if s is None:
+        return x
+    if isinstance(x, CONTAINERS):
+        s.look_at_shape(x)
+        return x
+    f = method(s, x, "__bool__")
+    return length(x) if f is None and special(class_of(x), "__len__") else x if f is None else f()
+
+
+def length(x: Any) -> Any:
+    """`len(x)` of what is not traced."""
+    s = _CURRENT.get()
+    f = None if s is None else method(s, x, "__len__")
+    return len(x) if f is None else f()
+
+
+def iterated(s: Session, x: Any) -> Any:
+    """What a loop or an unpacking runs over: a captured container's mirror, what the user's `__iter__` gives."""
+    if plain(x):
+        return x
+    if isinstance(x, CONTAINERS):
+        return mirrored(s, x)
+    f = method(s, x, "__iter__")
+    if f is not None:
+        return f()
+    at = method(s, x, "__getitem__")
+    return x if at is None or hasattr(type(x), "__iter__") else _items(at)
+
+
+def _items(at: Callable[[int], Any]) -> Iterator[Any]:
+    k = 0
+    while True:
+        try:
+            item = at(k)
+        except IndexError:
+            return
+        yield item
+        k += 1
+
+
+class Items:
+    """An object of the user that is subscripted: `[k]` read, set and deleted by its converted methods."""
+
+    __slots__ = ("_obj", "_session")
+
+    def __init__(self, session: Session, obj: Any) -> None:
+        self._session = session
+        self._obj = obj
+
+    def __getitem__(self, key: Any) -> Any:
+        f = method(self._session, self._obj, "__getitem__")
+        return self._obj[key] if f is None else f(key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        f = method(self._session, self._obj, "__setitem__")
+        if f is None:
+            self._obj[key] = value
+        else:
+            f(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        f = method(self._session, self._obj, "__delitem__")
+        if f is None:
+            del self._obj[key]
+        else:
+            f(key)
+
+
+def subscripts(x: Any) -> bool:
+    """Whether the class of an object is the user's and says what `[k]` does."""
+    return not plain(x) and any(special(class_of(x), f"__{n}item__") is not None for n in ("get", "set", "del"))
