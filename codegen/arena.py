@@ -135,7 +135,9 @@ def _allocate(steps: list[Any], results: dict[int, Buffer]) -> None:
                 visit(body, set(known))
             at += 1
 
-    visit(steps, set())
+    known: set[int] = set()
+    visit(steps, known)
+    steps.extend(Allocate(b) for k, b in results.items() if k not in known)  # no step writes a result without elements
 
 
 def _place(items: list[tuple[int, int, int, Storage]]) -> int:

@@ -168,6 +168,11 @@ def number(d: Dim) -> Array:
     return wrap(dim_value(d), weak=True)
 
 
+def size_number(size: Dim) -> Any:
+    """A size as a number of the computation: a traced one where it is symbolic."""
+    return number(size) if isinstance(size, Expr) else size
+
+
 class _Traced(Meaning):
     """Dims while a trace is in force. Outside of one they have no value."""
 

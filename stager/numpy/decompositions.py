@@ -13,7 +13,7 @@ import numpy as np
 
 from stager.array import wrap
 from stager.errors import UnsupportedError, describe
-from stager.ir.dims import Dim, dim_min
+from stager.ir.dims import Dim, dim_min, product
 from stager.numpy.comparisons import dynamic
 from stager.numpy.creation_ranges import arange, eye
 from stager.numpy.promotion import operand, result_dtype
@@ -66,7 +66,7 @@ def each(f: Callable[..., Any], *stacks: Any) -> Any:
     lead = stacks[0].type.shape[:-2]
     if not lead:
         return f(*stacks)
-    flat = [s.reshape((-1, *s.type.shape[-2:])) for s in stacks]
+    flat = [s.reshape((product(lead), *s.type.shape[-2:])) for s in stacks]
     out = st.vmap(f)(*flat)
     shaped = [o.reshape((*lead, *o.type.shape[1:])) for o in (out if isinstance(out, tuple) else (out,))]
     return tuple(shaped) if isinstance(out, tuple) else shaped[0]
@@ -96,6 +96,8 @@ def _eliminated(A: Any) -> tuple[Any, Any, Any]:
         return np.where((rows[:, None] > k) & (rows[None, :] == k), factor[:, None], M), order, sign
 
     start = (A, rows, dynamic(A.dtype.type(1)))
+    if n == 0:
+        return start
     return st.fori_loop(0, n, step, start)  # type: ignore[no-any-return]
 
 
@@ -104,6 +106,8 @@ def _substituted(LU: Any, B: Any) -> Any:
     import stager as st
 
     n = LU.shape[0]
+    if n == 0:
+        return B
     rows = arange(n)
 
     def forward(k: Any, X: Any) -> Any:
@@ -164,7 +168,7 @@ def solve(a: Any, b: Any) -> Any:
     d = d if d.is_float else result_dtype(A, B, 0.0)
     A, B = wrap(operand(A, d)), wrap(operand(B, d))
     vector = B.ndim == 1
-    B = B.reshape((-1, 1)) if vector else B  # type: ignore[attr-defined]
+    B = B[:, None] if vector else B  # type: ignore[index]
     if B.shape[-2] != A.shape[-1]:
         raise ValueError(
             "solve: Input operand 1 has a mismatch in its core dimension 0, with gufunc signature (m,m),(m,n)->(m,n) "

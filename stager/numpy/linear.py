@@ -16,6 +16,7 @@ from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
 from stager.ops.contract import dot as contract
 from stager.ops.views import reshape, slice_axis
+from stager.symbols import require_same
 
 
 def pair(a: Any, b: Any, dtype: Any = None) -> tuple[Any, Any]:
@@ -66,6 +67,12 @@ def matmul(x1: Any, x2: Any, /, out: Any = None, **kwargs: Any) -> Array:
         if drop_row:
             shape = out_raw.type.shape
             out_raw = reshape(out_raw, shape=(*shape[:-2], shape[-1]))
+    given = out[0] if isinstance(out, tuple) else out
+    if given is not None and given.ndim >= 2 and len(out_raw.type.shape) >= 2:  # these two axes are not broadcast
+        for k in (-2, -1):
+            want, have = out_raw.type.shape[k], given.shape[k]
+            text = f"matmul: Output operand 0 has a mismatch in its core dimension (size {have}, not {want})"
+            require_same(want, have, text)
     return deliver(wrap(out_raw), out, "matmul")
 
 

@@ -251,6 +251,8 @@ def put(a: Any, ind: Any, v: Any, mode: str = "raise") -> None:
     n = position.type.shape[0]
     if value.type.shape[0] == 0 or n == 0:
         return
+    if target.type.size == 0:
+        raise IndexError("cannot replace elements of an empty array")
     if value.type.shape[0] != n:
         value = gather(value, iota(n), axes=(0,), batch_dims=0, mode="wrap")
     size = target.type.size
@@ -317,7 +319,7 @@ def fill_diagonal(a: Any, val: Any, wrap: bool = False) -> None:
             raise ValueError("All dimensions of input must be of equal length")
         step = 1 + sum([product(shape[:k]) for k in range(1, target.ndim)])
     v = handle(val)
-    if target.ndim == 2 and v.ndim == 0 and not wrap:
+    if target.ndim == 2 and not wrap:
         target.write(_diagonal_filled(target, operand(v, target.type.dtype)))
         return
     from stager.numpy.array_methods import Flat
@@ -330,6 +332,9 @@ def _diagonal_filled(target: Array, value: Any) -> Any:
 
     base = target.raw()
     line = views.diagonal(base, axis1=0, axis2=1, offset=0).type.shape
+    if value.type.shape:  # from the start again as often as it takes
+        values = views.reshape(value, shape=(value.type.size,))
+        value = gather(values, iota(line[0]), axes=(0,), batch_dims=0, mode="wrap")
     return diagonal_update(base, broadcast_raw(value, line), axis1=0, axis2=1, offset=0)
 
 

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 
 from stager.array import wrap
+from stager.capture.session import holds_tracer
+from stager.capture.table import substitute
+from stager.ir.dims import Dim, Expr, dim_max
 from stager.numpy.comparisons import dynamic
+from stager.numpy.creation_ranges import arange
 from stager.numpy.promotion import result_dtype
 from stager.numpy.registry import implements
-from stager.numpy.spectra import size_number
 from stager.ops.families import full
+from stager.symbols import size_number
 
 # Chebyshev coefficients of exp(-x) i0(x) on [0, 8] and of exp(-x) sqrt(x) i0(x) on [8, inf] (Clenshaw, 1962).
 _I0_NEAR = (
@@ -79,8 +83,13 @@ _I0_FAR = (
 def polyval(p: Any, x: Any) -> Any:
     """p at x, by Horner's scheme."""
     c, at = dynamic(p), dynamic(x)
+    n = c.type.shape[0]
+    if not isinstance(n, int):
+        import stager as st
+
+        return st.fori_loop(0, n, lambda k, y: y * at + c[k], wrap(full(at.type.shape, 0, result_dtype(c, at))))
     y = wrap(full(at.type.shape, 0, at.type.dtype))
-    for k in range(c.shape[0]):
+    for k in range(n):
         y = y * at + c[k]
     return y
 
@@ -98,10 +107,21 @@ def polysub(a1: Any, a2: Any) -> Any:
 
 
 def _combined(f: Any, a1: Any, a2: Any) -> Any:
-    a, b = np.atleast_1d(dynamic(a1)), np.atleast_1d(dynamic(a2))
+    given: list[Any] = [np.atleast_1d(dynamic(x)) for x in (a1, a2)]
+    a, b = given
+    if isinstance(a.type.shape[0], Expr) or isinstance(b.type.shape[0], Expr):
+        n = dim_max(a.type.shape[0], b.type.shape[0])
+        return f(*[_extended(x, n) for x in (a, b)])
     n = max(a.shape[0], b.shape[0])
     a, b = [x if x.shape[0] == n else np.concatenate([np.zeros(n - x.shape[0], x.dtype), x]) for x in (a, b)]
     return f(a, b)
+
+
+def _extended(x: Any, n: Dim) -> Any:
+    """The coefficients behind as many zeros as make them n."""
+    out = wrap(full((n,), 0, x.type.dtype))
+    out[n - x.type.shape[0] :] = x  # type: ignore[index]
+    return out
 
 
 @implements(np.polymul)
@@ -118,8 +138,8 @@ def polyder(p: Any, m: int = 1) -> Any:
         raise ValueError("Order of derivative must be positive (see polyint)")
     c = dynamic(p)
     for _ in range(m):
-        n = c.shape[0] - 1
-        c = c[:-1] * np.arange(n, 0, -1)
+        n = c.type.shape[0] - 1
+        c = c[:-1] * (size_number(n) - arange(dim_max(n, 0)))
     return c
 
 
@@ -136,24 +156,46 @@ def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
         raise ValueError("k must be a scalar or a rank-1 array of length 1 or >m.")
     c = dynamic(p)
     for i in range(m):
-        c = np.concatenate([c / np.arange(c.shape[0], 0, -1), constants[i : i + 1]])
+        c = np.concatenate([c / (size_number(c.type.shape[0]) - arange(c.type.shape[0])), constants[i : i + 1]])
     return c
 
 
 @implements(np.poly)
 def poly(seq_of_zeros: Any) -> Any:
     """The monic polynomial with the given zeros."""
-    zeros = np.atleast_1d(dynamic(seq_of_zeros))
+    zeros: Any = np.atleast_1d(dynamic(seq_of_zeros))
     if zeros.ndim != 1:
         from stager.errors import UnsupportedError, describe
 
         raise UnsupportedError(
             describe("np.poly of a matrix needs its eigenvalues, which is not supported on traced arrays")
         )
+    count = zeros.type.shape[0]
+    if not isinstance(count, int):
+        return _by_factors(zeros, count)
     c: Any = dynamic(np.ones(1, zeros.dtype))
     for i in range(zeros.shape[0]):
         c = np.convolve(c, np.stack([dynamic(zeros.dtype.type(1)), -zeros[i]]))
     return c
+
+
+@substitute(np.poly)
+def _poly(seq_of_zeros: Any) -> Any:
+    """`np.poly` in converted code: its dispatcher would walk over the zeros, and so ask for their number."""
+    return poly(seq_of_zeros) if holds_tracer(seq_of_zeros) else np.poly(seq_of_zeros)
+
+
+def _by_factors(zeros: Any, count: Dim) -> Any:
+    """The product of the factors x - z, one after the other: each moves the coefficients by one and subtracts."""
+    import stager as st
+
+    def times(i: Any, c: Any) -> Any:
+        c[1:] -= zeros[i] * c[:-1]
+        return c
+
+    c = wrap(full((count + 1,), 0, zeros.type.dtype))
+    c[0] = 1  # type: ignore[index]
+    return st.fori_loop(0, count, times, c)
 
 
 @implements(np.polyfit)
@@ -207,9 +249,13 @@ def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:
     a = dynamic(x)
     if a.ndim != 1:
         raise ValueError("x must be a one-dimensional array or sequence.")
-    n = a.shape[0] if N is None else N.__index__()
+    n = a.type.shape[0] if N is None else N.__index__()
     d = np.promote_types(a.dtype, int)
     a = a.astype(d)
+    if not isinstance(n, int):
+        powers: Any = wrap(full((a.type.shape[0], n), 1, a.type.dtype))
+        powers[:, 1:] = np.cumprod(np.broadcast_to(a[:, None], (a.type.shape[0], n - 1)), axis=1)
+        return powers if increasing else np.flip(powers, 1)
     columns = [wrap(full(a.type.shape, 1, a.type.dtype))]
     for _ in range(1, n):
         columns.append(columns[-1] * a)

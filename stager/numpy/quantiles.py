@@ -16,6 +16,7 @@ from stager.numpy.comparisons import dynamic
 from stager.numpy.creation import concrete
 from stager.numpy.indexing import getitem
 from stager.numpy.joining import take
+from stager.numpy.nan_functions import nanmean
 from stager.numpy.reductions import deliver, mean, normalize_axes
 from stager.numpy.registry import FUNCTIONS, implements
 from stager.numpy.selection import where
@@ -121,7 +122,7 @@ def _quantile(a: Any, q: np.ndarray[Any, Any], axis: Any, out: Any, method: str,
         raise _refuse("quantile", method, ("linear", *_PICKERS))
     r = _Ranked(a, axis)
     if r.count == 0:
-        return deliver(r.shaped(r.nothing(q.shape), keepdims, q.shape), out, "quantile")
+        raise IndexError("index -1 is out of bounds for axis 0 with size 0")
     last: Any = r.count - 1
     position = q * last  # of a symbolic size: traced
     position = position if isinstance(position, Array) else np.asarray(position)
@@ -178,9 +179,9 @@ def _nanquantile(
         raise UnsupportedError(describe("np.nanquantile: weights are not supported on traced arrays"))
     if method != "linear":
         raise _refuse("nanquantile", method, ("linear",))
+    if dynamic(a).type.size == 0:  # NumPy gives the mean of nothing, without the axes of q
+        return nanmean(a, axis, out=out, keepdims=keepdims)  # type: ignore[no-any-return]
     r = _Ranked(a, axis)
-    if r.count == 0:
-        return deliver(r.shaped(r.nothing(q.shape), keepdims, q.shape), out, "nanquantile")
     n = _known_elements(r)
     parts = []
     for p in q.ravel():

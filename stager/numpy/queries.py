@@ -9,6 +9,7 @@ import numpy as np
 from stager.array import Array, wrap
 from stager.capture.table import substitute
 from stager.errors import UnsupportedError, describe
+from stager.ir.dtypes import dtype_of
 from stager.numpy.array_methods import is_contiguous
 from stager.numpy.comparisons import dynamic
 from stager.numpy.creation import asarray, concrete
@@ -210,13 +211,20 @@ def _shape_of(a: Any) -> tuple[int, ...]:
     return tuple([concrete(d, "indices", "shape") for d in handle(a).shape])
 
 
+def _triangle(arr: Any, indices: Any, part: Any) -> Any:
+    """The indices of a triangle of arr's shape; where that is symbolic, of the elements that a triangle keeps."""
+    n, m = handle(arr).type.shape
+    if isinstance(n, int) and isinstance(m, int):
+        return tuple([constant(i) for i in indices(n, m)])
+    return np.nonzero(part(wrap(full((n, m), 1, dtype_of(bool)))))
+
+
 @implements(np.tril_indices_from)
 def tril_indices_from(arr: Any, k: int = 0) -> Any:
     """`np.tril_indices` for the shape of arr."""
     if handle(arr).ndim != 2:
         raise ValueError("input array must be 2-d")
-    n, m = _shape_of(arr)
-    return tuple([constant(i) for i in np.tril_indices(n, k, m)])
+    return _triangle(arr, lambda n, m: np.tril_indices(n, k, m), lambda x: np.tril(x, k))
 
 
 @implements(np.triu_indices_from)
@@ -224,8 +232,7 @@ def triu_indices_from(arr: Any, k: int = 0) -> Any:
     """`np.triu_indices` for the shape of arr."""
     if handle(arr).ndim != 2:
         raise ValueError("input array must be 2-d")
-    n, m = _shape_of(arr)
-    return tuple([constant(i) for i in np.triu_indices(n, k, m)])
+    return _triangle(arr, lambda n, m: np.triu_indices(n, k, m), lambda x: np.triu(x, k))
 
 
 @implements(np.diag_indices_from)

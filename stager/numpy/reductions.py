@@ -281,6 +281,8 @@ def _position(rule: Any, a: Any, axis: Any, out: Any, keepdims: Any) -> Array:
     if not reduced_axes(axis, a.ndim):  # of no axes: its only element
         return _position(rule, wrap(reshape(r, shape=(1,))), None, out, False)
     k = normalize_axes(axis, a.ndim)[0]
+    if r.type.shape[k] == 0:
+        raise ValueError("attempt to get argmax of an empty sequence")
     found = rule(r, axis=k)
     return deliver(wrap(kept(found, (k,), r.type.shape) if keepdims is True else found), out, "argmax")
 

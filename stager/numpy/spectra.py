@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stager.array import wrap
-from stager.ir.dims import Dim, Expr, dim_max, product
+from stager.ir.dims import dim_max, product
 from stager.numpy.comparisons import dynamic
 from stager.numpy.creation_ranges import eye
 from stager.numpy.decompositions import each, floating, inv, solve, square
@@ -20,7 +20,7 @@ from stager.numpy.registry import implements
 from stager.numpy.rotations import least_squares, singular, singular_whole, symmetric
 from stager.numpy.shaping import reshape
 from stager.ops.effects import check
-from stager.symbols import number
+from stager.symbols import size_number
 
 _NO = np._NoValue
 
@@ -30,11 +30,6 @@ def _stack(a: Any) -> Any:
     if x.ndim < 2:
         raise np.linalg.LinAlgError(f"{x.ndim}-dimensional array given. Array must be at least two-dimensional")
     return x
-
-
-def size_number(size: Dim) -> Any:
-    """A size as a number of the computation, where only the call knows it as a traced one."""
-    return number(size) if isinstance(size, Expr) else size
 
 
 def _converged(values: Any, text: str) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from stager.array import wrap
 from stager.errors import ConcretizationError
 from stager.ir.dims import dim_max, is_static, product
+from stager.ir.dtypes import f64
 from stager.numpy.comparisons import dynamic
 from stager.numpy.promotion import operand, result_dtype
 from stager.numpy.reductions import normalize_axes
@@ -43,7 +44,7 @@ def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = Fals
         if not returned:
             return found
         if is_static(product(x.type.shape)):
-            count: Any = float(x.size) / float(found.size)
+            count: Any = float(product(x.type.shape if axes is None else [x.type.shape[k] for k in axes]))
         else:
             count = wrap(dim_value(product(x.type.shape if axes is None else [x.type.shape[k] for k in axes])))
         return found, wrap(full(found.type.shape, 1, found.type.dtype)) * count
@@ -99,6 +100,8 @@ def cov(
         transposed = (x.ndim != 1) if k == 0 else r.shape[0] != 1
         rows.append(r.T if not rowvar and transposed else r)
     X: Any = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=0)
+    if X.type.shape[0] == 0:
+        return X[:0, :0]
     ddof = (0 if bias else 1) if ddof is None else ddof
     w: Any = None
     for weights in (fweights, aweights):
@@ -113,7 +116,7 @@ def cov(
     if w is None:
         n = X.shape[1] - ddof
         if isinstance(n, int):
-            factor: Any = float(n) if n > 0 else 0.0
+            factor: Any = np.float64(max(n, 0))
         else:
             factor = np.maximum(dynamic(n), 0)
     else:
@@ -297,7 +300,7 @@ def histogram2d(x: Any, y: Any, bins: Any = 10, range: Any = None, density: Any 
         good = (v >= e[0]) & (v <= e[-1])
         inside = good if inside is None else inside & good
         places.append(i)
-    amount = np.ones(xs.shape) if weights is None else dynamic(weights).astype(np.float64)
+    amount = wrap(full(xs.type.shape, 1.0, f64)) if weights is None else dynamic(weights).astype(np.float64)
     flat = np.where(inside, places[0] * shape[1] + places[1], 0)
     from stager.ops.indexed import scatter
 

@@ -133,13 +133,16 @@ def reduce(
         base = identity if initial is _NO else initial
         if base is None:
             raise ValueError(f"zero-size array to reduction operation {ufunc.__name__} which has no identity")
-        found = wrap(full(lines.type.shape[1:], base, d))
+        found = wrap(full(lines.type.shape[1:], np.asarray(base).astype(d.np)[()], d))
     else:
         x = wrap(lines)
+        if initial is _NO and not isinstance(n, int):  # it may turn out to be 0
+            initial = _NO if identity is None else np.asarray(identity).astype(d.np)[()]
         if initial is not _NO:  # NumPy starts from it, so it stands on the left
             first = broadcast_raw(operand(as_array_like(initial), d), (1, *lines.type.shape[1:]))
             x = FUNCTIONS[np.concatenate]([wrap(first), x], axis=0)
-        found = _halved(ufunc, x) if ufunc in ASSOCIATIVE else _left(ufunc, x, d)
+        halves = ufunc in ASSOCIATIVE and isinstance(n, int)
+        found = _halved(ufunc, x) if halves else _left(ufunc, x, d)
         found = wrap(op.convert(found.raw(), dtype=d)) if dtype is not None else found
     if keepdims is True:
         found = wrap(kept(found.raw(), axes, shape))
@@ -154,11 +157,7 @@ def _size(shape: Any, axes: Any) -> Any:
 
 
 def _halved(ufunc: Any, x: Array) -> Array:
-    n = x.type.shape[0]
-    if not isinstance(n, int):
-        raise UnsupportedError(
-            describe(f"np.{ufunc.__name__}.reduce needs a size that is known while tracing, not {n}")
-        )
+    n: Any = x.type.shape[0]
     tail: Array | None = None
     while n > 1:
         half = n // 2

@@ -315,6 +315,18 @@ def test_dynamic_sizes() -> None:
 
 
 @corner("Under `compile(dynamic=...)` sizes are integers.")
+def test_sizes_with_code_of_their_own() -> None:
+    """The rest of the list: tests/numpy/test_dynamic_sizes.py, `FIXED`."""
+    double = st.compile(lambda x: x * 2, dynamic="f64[n]")
+    for n in (5, 1, 0, 7, 101):
+        np.testing.assert_array_equal(double(np.ones(n)), np.full(n, 2.0))
+    assert traces(double) == 3
+    rows = st.compile(lambda x: np.unstack(x), dynamic="f64[n,3]")
+    assert [len(rows(np.ones((n, 3)))) for n in (2, 4, 2)] == [2, 4, 2]
+    assert traces(rows) == 2
+
+
+@corner("Under `compile(dynamic=...)` sizes are integers.")
 def test_sizes_in_code_that_is_not_converted() -> None:
     @st.do_not_convert
     def f(x: Any) -> Any:
