@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 
 from stager.capture import iterables
+from stager.capture.comprehensions import collected
 from stager.capture.growing import StandIn
 from stager.capture.operators import tested
 from stager.capture.session import TRACERS, holds_tracer, is_tracer
 from stager.capture.table import SUBSTITUTES, substitute
 from stager.ir.dims import Expr, dim_max, dim_min
+from stager.numpy.rows import extreme, summed, whole
 from stager.staged import decline, refuse_change, region_in_force
 
 _installed = False
@@ -299,7 +301,10 @@ def _extreme(original: Callable[..., Any], less: bool) -> Callable[..., Any]:
         key = kwargs.get("key")
         if len(args) == 1 and type(args[0]) in TRACERS and args[0].ndim == 1 and key is None:
             return args[0].min() if less else args[0].max()
-        items = list(args[0]) if len(args) == 1 else list(args)
+        items = list(collected(args[0])) if len(args) == 1 else list(args)
+        rows = whole(items) if key is None else None
+        if rows is not None and rows.ndim == 1:
+            return extreme(rows, items[0], less, items[0].weak)
         if key is None and items and any(type(v) is Expr for v in items):
             if all(type(v) in (Expr, int) for v in items):
                 return functools.reduce(dim_min if less else dim_max, items)
@@ -322,14 +327,13 @@ SUBSTITUTES[builtins.max] = _extreme(builtins.max, False)
 
 @substitute(builtins.sum)
 def sum_(x: Any, /, start: Any = 0) -> Any:
+    x = collected(x)
     if type(x) in TRACERS:
         if x.ndim == 0:
             raise TypeError("iteration over a 0-d array")
         total = np.sum(x, axis=0, dtype=np.int64 if x.dtype == np.bool_ else x.dtype)
         return total if type(start) is int and start == 0 else start + total
     if type(x) is list:
-        from stager.numpy.rows import summed, whole
-
         rows = whole(x)
         if rows is not None:
             return summed(rows, start + x[0], x[0].weak)
@@ -338,8 +342,12 @@ def sum_(x: Any, /, start: Any = 0) -> Any:
 
 @substitute(builtins.any)
 def any_(x: Any, /) -> Any:
+    x = collected(x)
     if type(x) in TRACERS and x.ndim == 1:
         return np.any(x)
+    rows = whole(x)
+    if rows is not None and rows.ndim == 1:
+        return np.any(rows)
     found: Any = False
     for v in x:
         if type(v) in TRACERS:
@@ -351,8 +359,12 @@ def any_(x: Any, /) -> Any:
 
 @substitute(builtins.all)
 def all_(x: Any, /) -> Any:
+    x = collected(x)
     if type(x) in TRACERS and x.ndim == 1:
         return np.all(x)
+    rows = whole(x)
+    if rows is not None and rows.ndim == 1:
+        return np.all(rows)
     found: Any = True
     for v in x:
         if type(v) in TRACERS:
@@ -360,6 +372,29 @@ def all_(x: Any, /) -> Any:
         elif not v:
             return False
     return found
+
+
+@substitute(builtins.list)
+def list_(*args: Any) -> Any:
+    return list(*map(collected, args))
+
+
+@substitute(builtins.tuple)
+def tuple_(*args: Any) -> Any:
+    return tuple(*map(collected, args))
+
+
+@substitute(np.fromiter)
+def fromiter(iter: Any, dtype: Any, count: int = -1, **kwargs: Any) -> Any:
+    given = collected(iter)
+    if type(iter) not in TRACERS and type(given) is not list:
+        return np.fromiter(given, dtype, count, **kwargs)
+    from stager.numpy.creation import array
+
+    items = given if count < 0 else given[:count]
+    if len(items) < count:
+        raise ValueError(f"iterator too short: Expected {count} but iterator had only {len(items)} items.")
+    return array(items, dtype=dtype)
 
 
 @substitute(builtins.next)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from stager.capture.flow import Statements
 from stager.capture.hooks import Hooks
 from stager.capture.plainer import plainer
-from stager.capture.rewrite import HOOKS, UnconvertibleError
+from stager.capture.rewrite import HOOKS, ITEM, UnconvertibleError
 from stager.capture.scopes import Scope
 from stager.capture.source import locate
 
@@ -221,7 +221,7 @@ def _renamed(code: CodeType, function: str, qualname: str) -> CodeType:
     for const in code.co_consts:
         if isinstance(const, CodeType):
             own = const.co_name
-            if own.startswith("@"):
+            if own.startswith("@") or const.co_varnames[:1] == (ITEM,):
                 const = _renamed(const, function, qualname)
             else:
                 const = _renamed(const, own, f"{qualname}.<locals>.{own}")

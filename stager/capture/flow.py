@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from stager.capture.rewrite import (
     HOOKS,
+    ITEM,
     Expressions,
     UnconvertibleError,
     at,
@@ -38,7 +39,6 @@ from stager.capture.rewrite import (
 from stager.capture.scopes import FUNCTIONS, Scope, find_live
 
 _STORE = ast.Store()
-ITEM = "@it"
 
 
 class Context(NamedTuple):

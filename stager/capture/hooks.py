@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import objects, operators
+from stager.capture import comprehensions, objects, operators
 from stager.capture.resolve import convert_user, mirroring, property_of, resolve, still_stable
 from stager.capture.session import (
     _CURRENT,
@@ -219,6 +219,9 @@ class Hooks:
     finish = staticmethod(operators.finish)
     for_ = staticmethod(operators.for_)
     while_ = staticmethod(operators.while_)
+    listed = staticmethod(comprehensions.listed)
+    generated = staticmethod(comprehensions.generated)
+    flat = staticmethod(comprehensions.flat)
 
 
 def attribute(obj: Any, name: str, *default: Any) -> Any:

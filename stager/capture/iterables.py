@@ -130,6 +130,23 @@ class Reversed(Indexed):
         return self.of.at(self.length - 1 - k)
 
 
+class Picked(Indexed):
+    """Some elements of another, at positions that are known."""
+
+    def __init__(self, of: Indexed, positions: list[int]) -> None:
+        self.of, self.positions = of, positions
+        self.length = len(positions)
+
+    def at(self, k: Any) -> Any:
+        if type(k) is int:
+            return self.of.at(self.positions[k])
+        from stager.array import Array, as_array
+
+        place: Any = as_array(np.array(self.positions))
+        place = place[k]
+        return self.of.at(Array(place.cell, place.path, place.type, True))
+
+
 def indexed(x: Any) -> Indexed | None:
     """x by position: traced arrays and the classes above; None for anything else."""
     if isinstance(x, Indexed):

@@ -23,6 +23,7 @@ from stager.capture.scopes import COMPREHENSIONS, DYNAMIC, Scope, bound_by_compr
 from stager.capture.users import is_user_module
 
 HOOKS = "@"
+ITEM = "@it"  # the element that a loop is at
 STABLE_TYPES = (ModuleType, FunctionType, BuiltinFunctionType, type, np.ufunc)
 _LOAD = ast.Load()
 _BUILTINS = vars(builtins)
@@ -79,6 +80,36 @@ def surely_concrete(e: ast.expr) -> bool:
 
 def _binds_or_suspends(e: ast.AST) -> bool:
     return any(isinstance(n, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom) for n in ast.walk(e))
+
+
+def _is_loop(e: Any) -> bool:
+    """Whether a comprehension can become a loop: nothing in it binds names around it, or keeps those that it binds."""
+    inside = [e.elt, *[part for g in e.generators for part in (g.target, *g.ifs)], *[g.iter for g in e.generators[1:]]]
+    if any(g.is_async for g in e.generators) or any(map(_keeps_names, inside)):
+        return False
+    several = type(e) is ast.GeneratorExp and len(e.generators) > 1  # it would read its second iterable too early
+    return not several and not any(map(_binds_or_suspends, inside))
+
+
+_AT_ONCE = frozenset({"sum", "max", "min", "list", "tuple", "any", "all", "sorted", "set", "dict"})
+
+
+def _keeps_names(e: ast.AST) -> bool:
+    """Whether an expression makes what may read its names later, when they hold something else."""
+    read = [
+        n.args[0] for n in ast.walk(e)
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in _AT_ONCE and n.args
+    ]  # fmt: skip
+    return any(type(n) is ast.Lambda or (type(n) is ast.GeneratorExp and n not in read) for n in ast.walk(e))
+
+
+def _of_item(target: Any, value: Any) -> Any:
+    """`lambda @it: value`, with the names of the target set to its item."""
+    item = at(ast.Tuple([name(ITEM, target)], _LOAD), target)
+    unpacked = at(ast.ListComp(value, [ast.comprehension(target, item, [], 0)]), value)
+    arguments = no_arguments()
+    arguments.args = [at(ast.arg(ITEM), target)]
+    return at(ast.Lambda(arguments, at(ast.Subscript(unpacked, constant(0, value), _LOAD), value)), value)
 
 
 class Expressions:
@@ -281,6 +312,8 @@ class Expressions:
         raise AssertionError("internal error in stager: a nested function without a scope")
 
     def visit_comprehension(self, e: Any) -> Any:
+        if self.flow and isinstance(e, ast.ListComp | ast.GeneratorExp) and _is_loop(e):
+            return self._loop(e, e.generators, "generated" if isinstance(e, ast.GeneratorExp) else "listed")
         first = e.generators[0]
         first.iter = hook("iter", [self.visit(first.iter)], first.iter)  # evaluated outside the comprehension's scope
         self.scopes.append(bound_by_comprehension(e))
@@ -295,6 +328,22 @@ class Expressions:
                 setattr(e, field, self.visit(part))
         self.scopes.pop()
         return e
+
+    def _loop(self, e: Any, generators: list[ast.comprehension], method: str) -> Any:
+        """`@.listed(iterable, element, test)`; the `for`s behind the first give lists, which are joined."""
+        first, *others = generators
+        args = [hook("iter", [self.visit(first.iter)], first.iter)]
+        self.scopes.append(bound_by_comprehension(e))
+        target = self.visit(first.target)
+        element = self._loop(e, others, "listed") if others else self.visit(e.elt)
+        args.append(_of_item(target, element))
+        if first.ifs:
+            tests = self.visit_all(first.ifs)
+            test = tests[0] if len(tests) == 1 else hook("and_", [tests[0], *map(self.lazily, tests[1:])], tests[0])
+            args.append(_of_item(target, test))
+        self.scopes.pop()
+        made = hook(method if not others else "listed", args, e)
+        return hook("flat", [made], e) if others else made
 
     # -- expressions that decide ---------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from stager.capture.branches import (
     value_of,
 )
 from stager.capture.branches import check as check_error
+from stager.capture.growing import appends
 from stager.capture.iterables import Indexed, SteppedRange, TracedRange
 from stager.capture.loops import MOST, plan_for, stage_while, touches_traced
 from stager.capture.session import current
@@ -316,7 +317,7 @@ def set_item(items: Any, n: int, key: Any, value: Any) -> bool:
 
 
 __all__ = [
-    "Indexed", "Pending", "Variables", "and_", "check", "finish", "if_", "ifexp", "leave", "not_", "or_", "plan_for",
-    "raised", "rest_of_loop", "rest_of_while", "select_item", "set_item", "settle", "shortest", "then", "traced_range",
-    "weakened", "while_",
+    "MOST", "Indexed", "Pending", "Variables", "and_", "appends", "check", "finish", "if_", "ifexp", "leave", "not_",
+    "or_", "plan_for", "raised", "rest_of_loop", "rest_of_while", "select_item", "set_item", "settle", "shortest", "then",
+    "traced_range", "weakened", "while_",
 ]  # fmt: skip

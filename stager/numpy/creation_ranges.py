@@ -180,7 +180,6 @@ for _original in (
     np.tril_indices,
     np.triu_indices,
     np.diag_indices,
-    np.fromiter,
     np.frombuffer,
     np.fromstring,
 ):

@@ -6,11 +6,13 @@ an array with two axes or more. What joins arrays asks `runs` first, so that its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from stager.array import Array, wrap
-from stager.cells import Element, ViewStep
+from stager.cells import Element, ViewStep, replay
 from stager.ir.types import Type
 from stager.ops.views import _reshape, _slice
 
@@ -54,7 +56,7 @@ class Run(NamedTuple):
 
 def runs(items: Sequence[Any]) -> list[Any] | None:
     """The items with each stretch of evenly spaced rows of one array as a `Run`. None when there is none."""
-    if len(items) < LEAST or not any(type(x) is Array and len(x.path) == 2 for x in items):
+    if len(items) < LEAST or not any(type(x) is Array and x.path for x in items):
         return None
     places = [_place(x) for x in items]
     out: list[Any] = []
@@ -67,13 +69,60 @@ def runs(items: Sequence[Any]) -> list[Any] | None:
             step = second - first
             while end < n and places[end] == first + (end - k) * step and _alike(items[k], items[end]):
                 end += 1
+            if end - k >= LEAST:
+                out.append(Run(_block(items[k], int(first), end - k, step), items[k]))
         if end - k < LEAST:
-            out.append(items[k])
-            k += 1
-            continue
-        out.append(Run(_block(items[k], int(first or 0), end - k, step), items[k]))
+            end, strides = _sliding(items, k)
+            out.append(Run(_windows(items[k], end - k, strides), items[k]) if end - k >= LEAST else items[k])
+            end = end if end - k >= LEAST else k + 1
         k = end
     return out if any(type(x) is Run for x in out) else None
+
+
+def _sliding(items: Sequence[Any], k: int) -> tuple[int, tuple[int, ...]]:
+    """(behind the last of the items from k on that are one view of one array, moved on evenly; how far each time)."""
+    strides = _moved(items[k], items[k + 1]) if k + 1 < len(items) else None
+    if strides is None or not any(strides):
+        return k + 1, ()
+    end = k + 2
+    while end < len(items) and _moved(items[end - 1], items[end]) == strides:
+        end += 1
+    return end, strides
+
+
+def _moved(x: Any, y: Any) -> tuple[int, ...] | None:
+    """How far the slice that y begins with stands from x's, where both are the same view otherwise."""
+    if type(x) is not Array or type(y) is not Array or not _alike(x, y) or x.type != y.type:
+        return None
+    if not x.path or len(x.path) != len(y.path) or x.path[0].op is not _slice.op or y.path[0].op is not _slice.op:
+        return None
+    for a, b in zip(x.path, y.path, strict=True):
+        if type(a) is not type(b) or type(a) not in (ViewStep, Element) or a.op is not b.op:
+            return None
+        if a is not x.path[0] and a.params != b.params:
+            return None
+    one, other = x.path[0].params, y.path[0].params
+    if one["sizes"] != other["sizes"] or one["steps"] != other["steps"]:
+        return None
+    moved = tuple([q - p for p, q in zip(one["starts"], other["starts"], strict=True)])
+    return moved if all(type(d) is int for d in moved) else None
+
+
+def _windows(first: Array, count: int, strides: tuple[int, ...]) -> Array:
+    """So many views stacked, each moved on from the one before."""
+    from stager.ops.control import map_lanes
+    from stager.ops.regions import dim_of
+
+    slice_step, *others = first.path
+    starts = slice_step.params["starts"]
+
+    def window(lane: Any) -> list[Any]:
+        k = dim_of(lane)
+        places = tuple([s + k * d if d else s for s, d in zip(starts, strides, strict=True)])
+        moved = ViewStep(_slice.op, {**slice_step.params, "starts": places})
+        return [replay(first.cell.read(), (moved, *others))]
+
+    return wrap(map_lanes(count, window)[0])
 
 
 def whole(items: Any) -> Array | None:
@@ -84,17 +133,26 @@ def whole(items: Any) -> Array | None:
 
 def summed(x: Array, total: Any, weak: bool) -> Any:
     """`total`, which holds row 0 already, plus the other rows of x, one after the other as Python's `sum` adds them."""
+    return _folded(x, total, weak, lambda before, row: before + row)
+
+
+def extreme(x: Array, first: Any, less: bool, weak: bool) -> Any:
+    """The least or greatest row of a vector as Python finds it: the first unless the next is truly beyond it."""
+    return _folded(x, first, weak, lambda best, row: np.where(row < best if less else row > best, row, best))
+
+
+def _folded(x: Array, first: Any, weak: bool, step: Callable[[Any, Any], Any]) -> Any:
+    """`step(… step(first, row 1) …, last row)`."""
     from stager.ops.control import for_loop
     from stager.ops.tapes import read_row
 
     shape = x.type.shape[1:]
 
     def body(i: Any, before: Any) -> list[Any]:
-        added: Any = wrap(before, total.weak)
-        return [(added + wrap(read_row(x.raw(), shape, i), weak)).raw()]
+        return [step(wrap(before, first.weak), wrap(read_row(x.raw(), shape, i), weak)).raw()]
 
-    (out,) = for_loop(1, x.type.shape[0], [total.raw()], body)
-    return wrap(out, total.weak)
+    (out,) = for_loop(1, x.type.shape[0], [first.raw()], body)
+    return wrap(out, first.weak)
 
 
 def _alike(x: Array, y: Array) -> bool:
