@@ -22,21 +22,27 @@ from collections.abc import Callable, Sequence
 from types import CellType
 from typing import Any, NoReturn
 
+import numpy as np
+
 from stager.array import Array
+from stager.capture.courses import Course
 from stager.capture.session import cell_value, current
 from stager.capture.variables import Names, Variables
 from stager.cells import Cell
 from stager.errors import ControlFlowError
 from stager.interpreters.stack import stack
-from stager.ir.dims import symbols_of
+from stager.ir.dims import Expr, evaluate, symbols_of
 from stager.ir.types import Type
 from stager.numpy.rows import rows_of
 from stager.ops.families import zeros_of
+from stager.ops.regions import known_dim
 from stager.runtime.structure import flatten, unflatten
 from stager.staged import CHOSEN, UserRegion, decline, handle, is_older
 
 Raw = Any
 Key = tuple[Any, ...]
+_CONSTANTS = (int, float, complex, str, bytes, np.generic)
+GROWS = frozenset({"append", "extend", "insert"})  # methods that a stand-in has
 
 
 class GrowsError(ControlFlowError):
@@ -68,7 +74,7 @@ def growing_lists(variables: Variables, names: Names) -> dict[int, list[Any]]:
 
     Counts references, so it must run before anything takes a snapshot of the variables.
     """
-    assigned = {n.lstrip("+") for n in names}
+    assigned = {n for n in names if not n.startswith("+")}  # `out += [x]` keeps the list
     holders: dict[int, list[CellType]] = {}
     for name, cell in variables.cells.items():
         if name not in assigned and type(cell_value(cell)) is list:
@@ -101,18 +107,39 @@ def unchanged(lists: dict[int, list[Any]], run: Callable[[], Any]) -> tuple[Any,
 class StandIn:
     """What a loop's body finds in place of a list that it appends to."""
 
-    __slots__ = ("appended", "region", "spoiled")
+    __slots__ = ("appended", "inserted", "region", "spoiled")
 
     def __init__(self, region: UserRegion) -> None:
         self.region = region
         self.appended: list[Any] = []
+        self.inserted: list[Any] = []  # in front
         self.spoiled = False
 
     def append(self, value: Any) -> None:
+        self._check()
+        self.appended.append(value)
+
+    def extend(self, values: Any) -> None:
+        self._check()
+        self.appended += values
+
+    def __iadd__(self, values: Any) -> StandIn:
+        self.extend(values)
+        return self
+
+    def insert(self, k: Any, value: Any) -> None:
+        if type(k) is not int or k != 0:
+            refuse(self)
+        self._check()
+        self.inserted.append(value)
+
+    def is_refused(self) -> bool:
+        return self.spoiled or not (self.appended or self.inserted)
+
+    def _check(self) -> None:
         s = stack()
         if s.levels[s.depth - 1] is not self.region:
             refuse(self)
-        self.appended.append(value)
 
     def __getattr__(self, name: str) -> Any:
         refuse(self)
@@ -124,7 +151,7 @@ def refuse(stand_in: StandIn, *args: Any, **kwargs: Any) -> NoReturn:
     decline("list.append")
 
 
-for _name in ("getitem", "setitem", "delitem", "len", "iter", "bool", "contains", "reversed", "add", "radd", "iadd",
+for _name in ("getitem", "setitem", "delitem", "len", "iter", "bool", "contains", "reversed", "add", "radd",
               "mul", "rmul", "imul", "eq", "ne", "lt", "le", "gt", "ge", "hash", "str", "repr", "format",
               "reduce_ex", "copy", "deepcopy", "array"):  # fmt: skip
     setattr(StandIn, f"__{_name}__", refuse)
@@ -153,17 +180,23 @@ class _Rows:
 class Growth:
     """The lists that one loop appends to."""
 
-    def __init__(self, variables: Variables, candidates: dict[int, list[Any]], count: int | None) -> None:
+    def __init__(self, variables: Variables, candidates: dict[int, list[Any]], course: Course) -> None:
         self.variables = variables
         self.candidates = candidates
-        self.count = count or 0
+        self.count = course.count or 0
+        self.course = (course.lower, course.upper, course.step)
         self.lists: list[list[Any]] = []
         self.stand_ins: list[StandIn] = []
         self.arrays: dict[Key, _Rows] = {}
-        self.grown: list[tuple[list[Any], list[Any], list[list[_Rows]]]] = []  # list, structures, arrays per leaf
+        self.grown: list[tuple[list[Any], list[Any], list[list[Any]], bool]] = []  # structures, leaves, in front
         self.ages: dict[int, tuple[_Rows | None, int]] = {}  # cell -> where an appended array is, and since when
         self.aliases: list[tuple[str, int, _Rows, int]] = []  # variable, leaf, array, turns ago
         self.first: list[tuple[_Rows, Cell]] = []  # the first row is this array from before the loop
+
+    def others(self, names: Names) -> Names:
+        """The names without those of lists: `out += [x]` keeps them."""
+        own = [n for n, cell in self.variables.cells.items() if id(cell_value(cell)) in self.candidates]
+        return tuple([n for n in names if n.lstrip("+") not in own])
 
     def takes(self, e: GrowsError) -> bool:
         """Take a list among those that have a stand-in. False when it cannot be."""
@@ -181,7 +214,7 @@ class Growth:
                 if cell_value(cell) is items:
                     cell.cell_contents = stand_in
 
-    def leave(self, region: UserRegion) -> None:
+    def leave(self, region: UserRegion, index: Any) -> None:
         """The lists again, after an iteration in the region, which is in force. Declines what was done with them."""
         if region.grows is not None:  # the user's code has caught it
             raise GrowsError(*region.grows)
@@ -192,29 +225,43 @@ class Growth:
                     cell.cell_contents = items
             if self._is_reached(k):
                 gc.collect()  # a declined attempt inside may have left a cycle of frames
-            if self.stand_ins[k].spoiled or not self.stand_ins[k].appended or self._is_reached(k):
+            if self.stand_ins[k].is_refused() or self._is_reached(k):
                 decline("list.append")
-            self._take(items, self.stand_ins[k].appended, region)
+            self._take(items, self.stand_ins[k], region, index)
         self.stand_ins = []
 
     def _is_reached(self, k: int) -> bool:
         return sys.getrefcount(self.stand_ins[k]) > 2
 
-    def _take(self, items: list[Any], appended: list[Any], region: UserRegion) -> None:
-        flat = [flatten(v) for v in appended]
-        for x in (x for leaves, _ in flat for x in leaves):
-            if type(x) is not Array or (x.weak and x.type.dtype.kind in "iub") or _is_shared(x):
-                decline("list.append")
-            if not all(region.takes_symbol(name) for name in symbols_of(x.type.shape)):
-                decline("list.append")
-        alike = all(
-            s == flat[0][1] and [(x.type, x.weak) for x in leaves] == [(x.type, x.weak) for x in flat[0][0]]
-            for leaves, s in flat
-        )
-        columns = [list(zip(*[leaves for leaves, _ in flat], strict=True))] if alike else [
-            [(x,) for x in leaves] for leaves, _ in flat
-        ]  # fmt: skip
-        self.grown.append((items, [s for _, s in flat], [[self._array(c) for c in column] for column in columns]))
+    def _take(self, items: list[Any], stand_in: StandIn, region: UserRegion, index: Any) -> None:
+        for appended, in_front in ((stand_in.appended, False), (stand_in.inserted, True)):
+            if not appended:
+                continue
+            flat = [flatten(v) for v in appended]
+            kinds = [[self._kind(x, region, index) for x in leaves] for leaves, _ in flat]
+            alike = all(s == flat[0][1] and k == kinds[0] for (_, s), k in zip(flat, kinds, strict=True))
+            if alike and all(type(k) is tuple for k in kinds[0]):
+                columns = [[self._array(c) for c in zip(*[leaves for leaves, _ in flat], strict=True)]]
+            else:
+                columns = [
+                    [self._array((x,)) if type(k) is tuple else k for x, k in zip(leaves, ks, strict=True)]
+                    for (leaves, _), ks in zip(flat, kinds, strict=True)
+                ]
+            self.grown.append((items, [s for _, s in flat], columns, in_front))
+
+    def _kind(self, x: Any, region: UserRegion, index: Any) -> Any:
+        """What is appended, leaf by leaf: (type, weak) of an array, or the numbers of all turns in a list."""
+        if type(x) is not Array:
+            if isinstance(x, _CONSTANTS):
+                return [x] * self.count
+            decline("list.append")
+        if x.weak and x.type.dtype.kind in "iu" and (known := _known(x, index)) is not None:
+            turns = range(*self.course)
+            (name,) = known[1] or ("",)
+            return [int(evaluate(known[0], {name: i}) if isinstance(known[0], Expr) else known[0]) for i in turns]
+        if _is_shared(x) or not all(region.takes_symbol(name) for name in symbols_of(x.type.shape)):
+            decline("list.append")
+        return x.type, x.weak
 
     def _array(self, leaves: tuple[Array, ...]) -> _Rows:
         key = tuple([(id(x.cell), x.weak, *[id(step) for step in x.path]) for x in leaves])
@@ -316,15 +363,23 @@ class Growth:
             self.variables.set(name, unflatten(structure, leaves))
         for a, cell in self.first:
             a.array.cell.stand_beside(cell)
-        for items, structures, columns in self.grown:
-            each = len(structures)
+        for items, structures, columns, in_front in self.grown:
+            each, new = len(structures), []
             for turn in range(self.count):
                 for j, structure in enumerate(structures):
-                    if len(columns) == 1:
-                        leaves = [made[id(a)][turn * each + j] for a in columns[0]]
-                    else:
-                        leaves = [made[id(a)][turn] for a in columns[j]]
-                    items.append(unflatten(structure, leaves))
+                    at, column = (turn * each + j, columns[0]) if len(columns) == 1 else (turn, columns[j])
+                    new.append(unflatten(structure, [made[id(c)][at] if type(c) is _Rows else c[turn] for c in column]))
+            if in_front:
+                items[:0] = reversed(new)
+            else:
+                items += new
+
+
+def _known(x: Array, index: Any) -> tuple[Any, set[str]] | None:
+    """(the dim that a traced integer is, its symbols) where the index of the turn alone says it."""
+    dim = known_dim(x.raw())
+    own = None if dim is None else known_dim(index)
+    return (dim, symbols_of(dim)) if own is not None and symbols_of(dim) <= symbols_of(own) else None
 
 
 def _is_shared(x: Array) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import comprehensions, objects, operators
+from stager.capture import comprehensions, growing, objects, operators
 from stager.capture.resolve import convert_user, mirroring, property_of, resolve, still_stable
 from stager.capture.session import (
     _CURRENT,
@@ -189,10 +189,8 @@ class Hooks:
         if type(obj) in TRACERS:
             return mirroring(getattr(obj, name), s)
         if REGIONS and name in _CHANGING and isinstance(obj, CHANGEABLE):
-            if name == "append":
-                from stager.capture.growing import appends
-
-                appends(obj)
+            if name in growing.GROWS:
+                growing.appends(obj)
             _refuse(s, obj, f"{type(obj).__name__}.{name}")
         if s.containers and isinstance(obj, CONTAINERS) and s.path_of(obj) is not None:
             return resolve(getattr(_captured_methods(s, obj, name), name), s)
@@ -271,6 +269,7 @@ def refuse_growth(obj: Any) -> None:
     """`obj += …` changes a container; anything else is replaced."""
     s = _CURRENT.get()
     if s is not None and REGIONS and isinstance(obj, CHANGEABLE):
+        growing.appends(obj)
         _refuse(s, obj, f"changing a {type(obj).__name__}")
 
 

@@ -184,10 +184,10 @@ def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | Non
     def attempt(names: Names) -> Any:
         if jumps:
             return WhileNode(variables, names, None, body, course, True, None, fresh).stage()
-        growth, entered = Growth(variables, lists, course.count), variables.snapshot()
+        growth, entered = Growth(variables, lists, course), variables.snapshot()
         while True:
             try:
-                return _plain_for_node(variables, names, body, course, fresh, growth)
+                return _plain_for_node(variables, growth.others(names), body, course, fresh, growth)
             except GrowsError as e:
                 variables.restore(entered)
                 if not growth.takes(e):
@@ -262,7 +262,7 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
             region.declare()
             growth.enter(region)
             signal = settle(body(course.at(handle(i, True))))
-            growth.leave(region)
+            growth.leave(region, i)
             if signal is not None and signal is not CONTINUE and codes_of(signal) - {FELL, CONTINUED}:
                 raise OnceError
             if retry(spec, [region]):

@@ -318,6 +318,6 @@ def set_item(items: Any, n: int, key: Any, value: Any) -> bool:
 
 __all__ = [
     "MOST", "Indexed", "Pending", "Variables", "and_", "appends", "check", "finish", "if_", "ifexp", "leave", "not_",
-    "or_", "plan_for", "raised", "rest_of_loop", "rest_of_while", "select_item", "set_item", "settle", "shortest", "then",
-    "traced_range", "weakened", "while_",
+    "or_", "plan_for", "raised", "rest_of_loop", "rest_of_while", "select_item", "set_item", "settle", "shortest",
+    "then", "traced_range", "weakened", "while_",
 ]  # fmt: skip

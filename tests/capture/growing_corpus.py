@@ -12,7 +12,6 @@ def step(x: Any) -> Any:
     return np.tanh(x * 1.1 + 0.1)
 
 
-
 STAGED: list[Callable[..., Any]] = []
 
 
@@ -317,3 +316,44 @@ def known_condition(x, n, keep=True):
         if keep:
             out.append(x)
     return np.stack(out)
+
+
+@staged
+def numbers_of_the_turn(x, n):
+    at, times, words = [], [], []
+    for t in range(3, n + 3):
+        x = step(x)
+        at.append(2 * t - 1)
+        times.append((t * 0.5, 7, 2.5))
+        words.append(0.5)
+    return np.array(at), at[2], range(at[1])[-1], np.array([q for q, _, _ in times]), words[-1], times[1][1:], x
+
+
+@staged
+def augmented(x, n):
+    out = []
+    for _ in range(n):
+        x = step(x)
+        out += [x, x * 2]
+    return np.stack(out), len(out)
+
+
+@staged
+def extended(x, n):
+    out = [x * 3]
+    for _ in range(n):
+        x = step(x)
+        out.extend([x, x * 2])
+        out.extend(x * k for k in range(2))
+    return np.stack(out), out[0], out[-1]
+
+
+@staged
+def inserted_in_front(x, n):
+    out, back = [x], []
+    for t in range(n):
+        x = step(x)
+        out.insert(0, x)
+        out.append(x + 1)
+        back.insert(0, t)
+    return np.stack(out), back[:3]
