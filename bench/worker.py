@@ -83,7 +83,7 @@ def call_row(
     candidates: list[measure.Candidate] = []
     failed: dict[str, str] = {}
     setup: dict[str, float] = {}
-    shared = fresh()  # the same memory for all who take ndarrays: which pages an array gets decides how they share a cache
+    shared = fresh()  # for all who take ndarrays: which pages an array has got decides whether they fit into a cache
     for name in names:
         phase(name)
         try:

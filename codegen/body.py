@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import llvmlite.ir as ir
+
 from stager.codegen.access import AccessEmitter
 from stager.codegen.emit import i64
+from stager.codegen.index import DYNAMIC
+from stager.codegen.levels import Lane
 from stager.codegen.program import Instr
-from stager.codegen.registers import Val
+from stager.codegen.registers import Val, memory_type
 from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import i64 as dtype_i64
@@ -43,6 +47,8 @@ class BodyEmitter(AccessEmitter):
                 out: Val = node.op.lower(sb, *args, **node.params)
                 return out
             case "load":
+                if self.places is not None and width > 1 and self._dynamic_varies(i.data[1]):
+                    return self._load_places(self.places, i, sb)
                 return self._load(i, u, width)
             case "const":
                 return sb.const(i.dtype, i.data)
@@ -61,6 +67,42 @@ class BodyEmitter(AccessEmitter):
                 before: Val = self.accumulators[i.data].get(u)
                 return before
         raise AssertionError(f"internal: no emission for {i.op}")
+
+    def _load_places(self, places: list[Lane], i: Instr, sb: ScalarBuilder) -> Val:
+        """One load per lane, at an address that scalar code finds."""
+        vector = self.leaf.vector
+        assert vector is not None
+        buffer, at = i.data
+        chain: set[int] = set()
+        stack = [v - DYNAMIC for v, _ in at.terms if v >= DYNAMIC]
+        while stack:
+            n = stack.pop()
+            if n not in chain and self.varies[n]:
+                chain.add(n)
+                stack.extend(self.body[n].args)
+                stack.extend(v - DYNAMIC for v in self.body[n].variables() if v >= DYNAMIC)
+        around = self.values, self.pointers, self.width, self.mask, self.variables[vector]
+        fixed = {key: p for key, p in self.pointers.items() if not any(self._moves(v) for v, _ in key[1])}
+        t = memory_type(buffer.dtype)
+        out = ir.Constant(ir.VectorType(t, sb.width), ir.Undefined)
+        self.places, self.width, self.mask = None, 1, None
+        for k, lane in enumerate(places):
+            self.variables[vector] = lane.at
+            self.values, self.pointers = around[0] | lane.values, fixed | lane.pointers
+            for n in sorted(chain - lane.values.keys()):
+                self._instr(n)
+                lane.values[n] = self.values[n]
+            p, _ = self._address(buffer.storage, at, 0, 1)
+            lane.pointers = self.pointers
+            x = self.e.b.load(p, typ=t, align=buffer.dtype.itemsize)
+            out = self.e.b.insert_element(out, x, ir.Constant(ir.IntType(32), k))
+        self.values, self.pointers, self.width, self.mask, self.variables[vector] = around
+        self.places = places
+        return sb.from_memory(out, buffer.dtype)
+
+    def _moves(self, v: int) -> bool:
+        """Whether a variable of a position differs from lane to lane."""
+        return self.varies[v - DYNAMIC] if v >= DYNAMIC else v == self.leaf.vector
 
     def _guess(self, condition: Val, usual: Val, other: Val, when: bool) -> Val:
         """A select as a branch that is taken to go one way."""

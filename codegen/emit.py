@@ -29,7 +29,7 @@ from stager.ir.abi import (
     STATUS_INTERRUPTED,
     STATUS_NO_MEMORY,
 )
-from stager.ir.dims import Apply, Dim, Expr, Sym, dim_max, symbols_of
+from stager.ir.dims import Apply, Dim, Expr, Sym, dim_max, slice_bound, symbols_of
 
 I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
 PTR = ir.PointerType()
@@ -286,6 +286,29 @@ class FunctionEmitter:
         return total if total is not None else i64(0)
 
     def _apply(self, atom: Apply, b: Any) -> Any:
+        if b is self.b and (inside := slice_bound(atom)) is not None:
+            return self._slice_bound(atom, *inside)
+        return self._function(atom, b)
+
+    def _slice_bound(self, atom: Apply, bound: Dim, size: Dim) -> Any:
+        """A bound of a slice that data decides: mostly it is inside, and then nothing waits for the rest."""
+        for s in reversed(self.scopes):
+            if atom in s:
+                return s[atom]
+        b = self.b
+        x, n = self.dim(bound), self.dim(size)
+        before, outside, joined = b.block, b.append_basic_block("outside"), b.append_basic_block("bounded")
+        self.branch(b.icmp_unsigned("<=", x, n), joined, outside)
+        b.position_at_end(outside)
+        cut = self._function(atom, b)
+        b.branch(joined)
+        b.position_at_end(joined)
+        out = self.scopes[-1][atom] = b.phi(I64)
+        out.add_incoming(x, before)
+        out.add_incoming(cut, outside)
+        return out
+
+    def _function(self, atom: Apply, b: Any) -> Any:
         x, y = self._evaluate(atom.a, b), self._evaluate(atom.b, b)
         if atom.fn in ("max", "min"):
             return b.select(b.icmp_signed(">" if atom.fn == "max" else "<", x, y), x, y)

@@ -16,7 +16,7 @@ import llvmlite.ir as ir
 from stager.codegen.accumulate import Accumulator, Carry
 from stager.codegen.bad_index import INDEX_ERROR, checked_by, refuse_empty, report, report_point
 from stager.codegen.emit import I64, i64
-from stager.codegen.levels import BLOCK_STEPS
+from stager.codegen.levels import BLOCK_STEPS, Lane
 from stager.codegen.loops import LoopEmitter, is_long
 from stager.codegen.program import Instr
 from stager.codegen.registers import Val
@@ -102,8 +102,10 @@ class LeafEmitter(LoopEmitter):
         return any(r.kind.startswith("arg") for r in self.stage.reductions)
 
     def _few_or_many(self, k: int) -> None:
-        """What the lanes do not pay for is reduced one by one: rows of sparse matrices have few elements."""
+        """What blocks of vectors do not pay for: rows of sparse matrices have few elements. They are one step
+        or two under masks, whatever their number, where that can be: how often a short loop runs is guessed wrong."""
         e, b, axis = self.e, self.e.b, self.loops[k]
+        width = self.full_width if self._looks_up() else 1
         lo, hi = (e._operand(x) for x in self._range(k))
         few, many, done = (b.append_basic_block(n) for n in ("few", "many", "reduced"))
         saved = (dict(self.values), dict(self.splats), dict(self.pointers))
@@ -111,14 +113,17 @@ class LeafEmitter(LoopEmitter):
         b.position_at_end(few)
         with e.scope():
             self.accumulators = [
-                Accumulator(e, r.kind, self.body[r.value].dtype, 1, 1, False, False, True)
+                Accumulator(e, r.kind, self.body[r.value].dtype, width, 1, width > 1, False, True)
                 for r in self.stage.reductions
             ]
             for acc in self.accumulators:
                 acc.start()
-            with e.loop(lo, hi, name=f"f{k}") as i:
+            with e.loop(lo, hi, width, name=f"f{k}", copies=width == 1) as i:
                 self.variables[axis.var] = i
+                if width > 1:
+                    self._mask_few(i, hi)
                 self._level(k)
+            self.width, self.mask, self.places = 1, None, None
             for r, acc in zip(self.stage.reductions, self.accumulators, strict=True):
                 self._store(r.buffer, r.at, acc.results()[0], 0, r.combine)
         b.branch(done)
@@ -129,6 +134,28 @@ class LeafEmitter(LoopEmitter):
         b.branch(done)
         self._restore(saved)
         b.position_at_end(done)
+
+    def _mask_few(self, at: Any, hi: Any) -> None:
+        """A step from one point on; lanes beyond the last look up what the first one does."""
+        e, b, width = self.e, self.e.b, self.full_width
+        sb = e.scalars(width)
+        self.width, self.mask = width, sb.lt(sb.iota(dtype_i64), sb.splat(Val(b.sub(hi, at), dtype_i64)))
+        places = [b.add(at, i64(k), flags=("nsw",)) for k in range(width)]
+        self.places = [Lane(p if k == 0 else b.select(b.icmp_signed("<", p, hi), p, at)) for k, p in enumerate(places)]
+
+    def _looks_up(self) -> bool:
+        """Whether some of what varies along the lanes is looked up, and the rest can be masked."""
+        loads = [
+            self.body[n].data
+            for n in self.needed
+            if self.body[n].op == "load" and self.varies[n] and n not in self.only_places
+        ]
+        found = [self._dynamic_varies(at) for _, at in loads]
+        return (
+            self.e.target.has_masks
+            and any(found)
+            and all(f or self._maskable(b, at) for f, (b, at) in zip(found, loads, strict=True))
+        )
 
     def _reduce_all(self, k: int) -> None:
         e, leaf = self.e, self.leaf

@@ -24,6 +24,15 @@ BLOCK_STEPS = 16
 """A long float sum adds this many values per lane before it folds them."""
 
 
+class Lane:
+    """One lane of a step whose addresses are scalar code: its point, and what was computed for it."""
+
+    def __init__(self, at: Any) -> None:
+        self.at = at
+        self.values: dict[int, list[Val]] = {}
+        self.pointers: dict[Any, Any] = {}
+
+
 class LevelEmitter:
     """Knows where each instruction of one leaf belongs."""
 
@@ -42,6 +51,7 @@ class LevelEmitter:
         self.unroll = 1
         self.mask: Val | None = None
         self.at_end = False  # the lanes that the mask leaves out are behind the end of the loop
+        self.places: list[Lane] | None = None  # where each lane is, while what is looked up is found for each by itself
         self.inline = "auto"
         self.limits: dict[int, Any] = {}
         self.bad: Any = None  # bits of out-of-bounds indices: per lane, and of scalar steps
@@ -109,6 +119,7 @@ class LevelEmitter:
         dear = sum(is_dear(body[n]) for n in self.needed)
         self.main_inline = "inline" if 0 < dear * leaf.unroll <= INLINED else "auto"
         self.masked = self._can_mask()
+        self.only_places = self._looked_up()
         self.fold_level = self._fold_level()
 
     def leaf_width(self) -> int:
@@ -153,6 +164,17 @@ class LevelEmitter:
 
     def _dynamic_varies(self, at: Ix) -> bool:
         return any(v >= DYNAMIC and self.varies[v - DYNAMIC] for v, _ in at.terms)
+
+    def _looked_up(self) -> set[int]:
+        """The instructions along the lanes that say only where something is."""
+        stack = [s.value for s in self.stage.stores] + [r.value for r in self.stage.reductions]
+        values: set[int] = set()
+        while stack:
+            n = stack.pop()
+            if n not in values:
+                values.add(n)
+                stack.extend(self.body[n].args)
+        return {n for n in self.needed if self.varies[n] and n not in values}
 
     def _fold_level(self) -> int | None:
         """The reduce loop whose runs are cut into blocks that fold, for float sums that are long."""

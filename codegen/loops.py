@@ -53,7 +53,8 @@ class LoopEmitter(BodyEmitter, ABC):
         """Everything inside loop k (-1: before the leaf's loops)."""
         self._hoist_pointers(k, dynamic=False)
         for n in self.by_level.get(k, ()):
-            self._instr(n)
+            if self.places is None or n not in self.only_places:
+                self._instr(n)
         self._hoist_pointers(k, dynamic=True)
         if k == len(self.loops) - 1:
             self._innermost()

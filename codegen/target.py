@@ -129,6 +129,11 @@ class Target:
         return _data_layout(self)
 
     @property
+    def has_masks(self) -> bool:
+        """Whether one instruction loads some lanes of a register: elsewhere LLVM makes a branch of every lane."""
+        return self.arch == "x86_64" and self.vector_bits >= 256
+
+    @property
     def vector_registers(self) -> int:
         """How many values of `vector_bits` the CPU holds: x86 has 16, and 32 with AVX-512."""
         return 16 if self.arch in ("x86_64", "wasm32") and self.vector_bits < 512 else 32

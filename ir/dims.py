@@ -9,7 +9,7 @@ expressions. Arithmetic that folds to a constant returns a plain int; code that 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Integral
 from typing import Any, Union
 
@@ -372,6 +372,34 @@ def dim_max(a: Dim, b: Dim) -> Dim:
 def dim_min(a: Dim, b: Dim) -> Dim:
     """The smaller of two dims."""
     return _extreme("min", a, b)
+
+
+def slice_end(bound: Dim, size: Dim) -> Dim:
+    """A bound of a slice as Python takes it, of either sign: it counts from the end where it is negative, and is cut to
+    [0, size]."""
+    # -1 where the bound is negative, else 0
+    return dim_max(0, dim_min(bound - size * dim_min(0, dim_max(-1, bound)), size))
+
+
+def slice_bound(atom: Apply) -> tuple[Dim, Dim] | None:
+    """The bound and the size that `slice_end` has made an atom of."""
+    if atom.fn != "max":
+        return None
+    for cut in _applied("min", (atom.a, atom.b)):
+        for wrapped, size in ((cut.a, cut.b), (cut.b, cut.a)):
+            for sign in _applied("min", (wrapped,)):
+                for least in _applied("max", (sign.a, sign.b)):
+                    for bound in (least.a, least.b):
+                        if slice_end(bound, size) == _of_atom(atom):
+                            return bound, size
+    return None
+
+
+def _applied(fn: str, dims: Iterable[Dim]) -> Iterator[Apply]:
+    """Where the dims apply this function, outside of other functions."""
+    for d in dims:
+        for m, _ in _terms(d):
+            yield from (a for a, _ in m if isinstance(a, Apply) and a.fn == fn)
 
 
 def product(dims: Iterable[Dim]) -> Dim:

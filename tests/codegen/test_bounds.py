@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -98,3 +101,48 @@ def test_few_and_many_elements(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(st.compile(f)(ends, columns, x), f(ends, columns, x), rtol=1e-12)
     zero = st.compile(rows)(np.array([0, 0, 1]), np.array([0, 0]), np.array([-0.0, 1.0]))
     assert not np.signbit(zero[0])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+def test_few_elements_of_weighted_rows(dtype: str, rng: np.random.Generator) -> None:
+    def rows(ends: Any, columns: Any, weights: Any, x: Any) -> Any:
+        y = np.zeros(ends.shape[0] - 1, x.dtype)
+        for i in range(y.shape[0]):
+            row = slice(ends[i], ends[i + 1])
+            y[i] = np.dot(weights[row], x[columns[row]])
+        return y
+
+    f = st.compile(rows)
+    ends = np.concatenate([[0], np.cumsum([*range(40), 0, 3, 0])])
+    columns, n = rng.integers(-9, 9, ends[-1]), int(ends[-1])
+    weights, x = (10 * rng.standard_normal(n)).astype(dtype), (10 * rng.standard_normal(9)).astype(dtype)
+    backward = ends[:-1] - n  # bounds that count from the end, and beyond it
+    backward[-1] = n + 5
+    for e in (ends, backward):
+        np.testing.assert_allclose(f(e, columns, weights, x), rows(e, columns, weights, x), rtol=1e-4, atol=1e-4)
+    for at in (0, 1, 4, 30, n // 2, n - 1):
+        wrong = columns.copy()
+        wrong[at:] = [9 + k for k in range(n - at)]
+        with pytest.raises(IndexError, match="index 9 is out of bounds for axis 0 with size 9"):
+            f(ends, wrong, weights, x)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="pages are protected by mprotect")
+def test_few_elements_at_the_end_of_memory(rng: np.random.Generator) -> None:
+    """What lanes beyond the last element would read is not there."""
+
+    def rows(ends: Any, columns: Any, x: Any) -> Any:
+        y = np.zeros(ends.shape[0] - 1)
+        for i in range(y.shape[0]):
+            y[i] = np.sum(x[columns[ends[i] : ends[i + 1]]])
+        return y
+
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.mprotect(ctypes.c_void_p(start + page), ctypes.c_size_t(page), 0) == 0
+    columns = np.frombuffer(memory, np.int64, page // 8)
+    columns[:] = rng.integers(0, 7, columns.size)
+    ends, x = np.array([0, 3, 3, 500, 505, 509, 512]), rng.standard_normal(7)
+    np.testing.assert_allclose(st.compile(rows)(ends, columns, x), rows(ends, columns, x), rtol=1e-12)
