@@ -168,7 +168,7 @@ class Rewriter:
         for node in region.nodes:
             own = data.get(node, ())
             if own and "counts_turns" in node.op.facts:  # its own types mention the symbol
-                ((name, index),) = own
+                name, index = next(x for x in own if symbol(x[0]) == node.params["size"])
                 fresh = self._fresh_name()
                 mapped[node] = self.add(self.renewed(node, mapped, {**env, name: symbol(fresh)}))
                 self._define(fresh, region.symbols[name], mapped[node][index])

@@ -9,8 +9,24 @@ turn ends. Not here: what a symbol is (`ir/dims.py`), where it is defined (`Grap
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stager.interpreters.stack import stack
-from stager.ir.dims import Apply, Atom, Dim, Expr, Monomial, Sym, dim_max, dim_min, floordiv, mod, product
+from stager.ir.dims import (
+    Apply,
+    Atom,
+    Dim,
+    Expr,
+    Monomial,
+    Sym,
+    dim_max,
+    dim_min,
+    floordiv,
+    mod,
+    product,
+    symbol,
+    symbols_of,
+)
 from stager.ir.ranges import range_of
 
 Bounds = tuple[Dim | None, Dim | None]
@@ -36,9 +52,58 @@ def bounds_of_symbol(name: str) -> Bounds:
             if getattr(level, "takes_symbol", lambda n: False)(name):
                 continue  # the symbol of a level around, under its own name
         if definition.kind == "data":
-            return range_of(definition.source, {})
+            return level.learnt.get(name) or range_of(definition.source, {})  # type: ignore[attr-defined]
         return _UNKNOWN
     return _UNKNOWN
+
+
+def learn(d: Dim, bounds: Bounds) -> None:
+    """Know these bounds of a dim from now on, where it is a symbol that data define."""
+    if not isinstance(d, Expr) or len(symbols_of(d)) != 1 or d != symbol(name := next(iter(symbols_of(d)))):
+        return
+    s = stack()
+    for level in reversed(s.levels[: s.depth]):
+        if level.key == "Stage" and name in level.graph.symbols:  # type: ignore[attr-defined]
+            level.learnt[name] = bounds  # type: ignore[attr-defined]
+            return
+
+
+def most(d: Dim, hidden: Callable[[str], bool], sign: int = 1) -> Dim | None:
+    """A dim without hidden symbols that d is never above (below, for sign -1), or None."""
+    if not isinstance(d, Expr) or not any(map(hidden, symbols_of(d))):
+        return d
+    total: Dim = 0
+    for monomial, c in d.terms:
+        term: Dim | None = c * product([_dim(a) for a, power in monomial for _ in range(power)])
+        if any(hidden(name) for name in symbols_of(term)):
+            if len(monomial) > 1 or monomial[0][1] > 1:
+                return None
+            side = sign if c > 0 else -sign
+            term = _most_of(monomial[0][0], hidden, side)
+        else:
+            c = 1
+        if term is None:
+            return None
+        total = total + c * term
+    return total
+
+
+def _most_of(atom: Atom, hidden: Callable[[str], bool], sign: int) -> Dim | None:
+    if isinstance(atom, Sym):
+        bound = bounds_of_symbol(atom.name)[1 if sign > 0 else 0]
+        return None if bound is None else most(bound, hidden, sign)
+    a, b = atom.a, atom.b
+    if atom.fn in ("mod", "floordiv"):
+        if not isinstance(b, int) or b <= 0:
+            return None
+        if atom.fn == "mod":
+            return b - 1 if sign > 0 else 0
+        inner = most(a, hidden, sign)
+        return None if inner is None else floordiv(inner, b)
+    ends = [x for x in (most(a, hidden, sign), most(b, hidden, sign)) if x is not None]
+    if len(ends) == 2:
+        return _BUILD[atom.fn](ends[0], ends[1])
+    return ends[0] if ends and (atom.fn == "min") == (sign > 0) else None
 
 
 def lower(d: Dim) -> int | None:

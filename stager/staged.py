@@ -23,10 +23,11 @@ from stager.cells import Cell
 from stager.errors import ControlFlowError, describe
 from stager.interpreters.stack import nearest_stage, push, stack
 from stager.ir.core_ops import fill_op
+from stager.ir.dims import Expr
 from stager.ir.dtypes import DType, dtype_of
 from stager.ir.graph import Graph, Value
 from stager.ir.types import Type
-from stager.ops.regions import Captures, RegionInterpreter, compact, live_nodes
+from stager.ops.regions import Captures, RegionInterpreter, compact, dim_value, live_nodes
 
 Raw = Any
 
@@ -230,16 +231,16 @@ class MismatchError(ControlFlowError):
 
 
 def is_traceable(x: Any) -> bool:
-    """A leaf that can be a traced value: an array or a number."""
-    return type(x) in (Array, int, float, bool) or isinstance(x, np.generic | np.ndarray)
+    """A leaf that can be a traced value: an array, a number, or a size that only the run knows."""
+    return type(x) in (Array, int, float, bool, Expr) or isinstance(x, np.generic | np.ndarray)
 
 
 def leaf_type(x: Any) -> tuple[Type, bool]:
     """(type, whether it promotes weakly) of an array or number."""
     if type(x) is Array:
         return x.type, x.weak
-    if type(x) in (int, float):
-        return Type(dtype_of(np.int64 if type(x) is int else np.float64), ()), True
+    if type(x) in (int, float, Expr):
+        return Type(dtype_of(np.float64 if type(x) is float else np.int64), ()), True
     a = np.asarray(x)
     return Type(dtype_of(a.dtype), a.shape), False
 
@@ -266,6 +267,8 @@ def as_raw(x: Any, dtype: DType) -> Raw:
     """An array or number as a raw value of a dtype, at the level in force."""
     from stager.ops.elementwise import convert
 
+    if type(x) is Expr:
+        x = wrap(dim_value(x))
     if not isinstance(x, Array):
         return raw(x, dtype) if type(x) in (int, float, bool) else convert(raw(x), dtype=dtype)
     value = raw(x)

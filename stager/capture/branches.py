@@ -15,6 +15,7 @@ import numpy as np
 
 from stager.array import Array, as_array, raw
 from stager.capture import operators
+from stager.capture.extents import Merges, cut, fit, type_of
 from stager.capture.operators import BREAK, CONTINUE, Jump, Return
 from stager.capture.session import UNBOUND
 from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
@@ -22,6 +23,7 @@ from stager.cells import Cell
 from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import bind
 from stager.ir.abi import exception_class
+from stager.ir.dims import Expr
 from stager.ir.dtypes import i64
 from stager.ir.types import Type
 from stager.ops.families import zeros_of
@@ -37,7 +39,6 @@ from stager.staged import (
     inside,
     is_older,
     is_traceable,
-    join,
     leaf_type,
 )
 
@@ -304,9 +305,10 @@ def check(ok: Any, error: BaseException) -> None:
 
 
 class Merged:
-    """One value that every side may have set: what is static in it, and where its traced leaves go."""
+    """One value that every side (region of `merges`) may have set: what is static in it, where its traced leaves go."""
 
-    def __init__(self, what: str, values: Sequence[Any], own: Any = None) -> None:
+    def __init__(self, what: str, values: Sequence[Any], merges: Merges, own: Any = None) -> None:
+        self.merges = merges
         self.own = own  # the cell that only this variable holds: a side that keeps it shares it with nobody
         known = [v for v in values if v is not UNBOUND]
         flat = [flatten(v) for v in known]
@@ -318,12 +320,15 @@ class Merged:
         self.shared: set[int] = set()  # leaves that are an array from around on some side, which others hold too
         self.older: dict[int, list[Cell]] = {}  # the cells of all leaves from around, by leaf
         self.copies: list[tuple[Cell, list[Cell]]] = []  # cells of what was made of these
-        self.leaves: list[Any] = []  # (type, weak), or the static value in a list
+        self.leaves: list[Any] = []  # a leaf (`extents.py`), or the static value in a list
+        there = [v is not UNBOUND for v in values]
         for column in zip(*[leaves for leaves, _ in flat], strict=True):
-            self.leaves.append(self._leaf(what, column))
+            self.leaves.append(self._leaf(what, column, there))
 
-    def _leaf(self, what: str, column: Sequence[Any]) -> Any:
+    def _leaf(self, what: str, column: Sequence[Any], there: Sequence[bool]) -> Any:
         first = column[0]
+        if type(first) is Expr and all(type(x) is Expr and x == first for x in column) and self.merges.knows(first):
+            return [first]
         if all(x is first or (type(x) is type(first) and not is_traceable(x) and x == first) for x in column):
             if type(first) is not Array:
                 return [first]
@@ -334,10 +339,11 @@ class Merged:
                 kinds = " and ".join(dict.fromkeys(shown(c) for c in column))
                 raise MismatchError(describe(f"{what} is {kinds}, depending on a traced condition",
                                         remedy="set it to an array or number on every path"))  # fmt: skip
-        return join(what, [leaf_type(x) for x in column])
+        types = iter([leaf_type(x) for x in column])
+        return self.merges.join(what, [next(types) if known else None for known in there])
 
     def types(self) -> list[Type]:
-        return [leaf[0] for leaf in self.leaves if type(leaf) is tuple]
+        return [type_of(leaf) for leaf in self.leaves if type(leaf) is tuple]
 
     def outputs(self, value: Any) -> list[Any]:
         """The raw outputs of one side, in its region."""
@@ -349,11 +355,12 @@ class Merged:
                 self.older.setdefault(k, []).append(x.cell)
                 if x.cell is not self.own:
                     self.shared.add(k)
-        return [as_raw(x, leaf[0].dtype) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
+        traced = [(x, leaf) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
+        return [fit(as_raw(x, leaf[0].dtype), leaf) for x, leaf in traced]
 
     def rebuild(self, raws: Any) -> Any:
         """The value from the node's results. What may be an older array is a copy of it that refuses writes."""
-        leaves = [handle(next(raws), leaf[1]) if type(leaf) is tuple else leaf[0] for leaf in self.leaves]
+        leaves = [handle(cut(next(raws), leaf), leaf[1]) if type(leaf) is tuple else leaf[0] for leaf in self.leaves]
         for k, cells in self.older.items():
             if type(leaves[k]) is Array and leaves[k].ndim:
                 self.copies.append((leaves[k].cell, cells))
@@ -378,23 +385,24 @@ def _merge(
 ) -> Any:
     changed = [n for n in names if any(side.finals[n] is not before[n] for side in sides)]
     merged = {}
+    merges = Merges([side.region for side in sides])
     for n in changed:
         values = [side.finals[n] for side in sides]
         if all(v is UNBOUND for v in values):
             continue
         kept = before[n]
         merged[n] = Merged(
-            variables.text(n), values, kept.cell if type(kept) is Array and id(kept.cell) in own else None
+            variables.text(n), values, merges, kept.cell if type(kept) is Array and id(kept.cell) in own else None
         )
     codes = [codes_of(side.signal) for side in sides]
     one_code = codes[0] if all(c == codes[0] for c in codes) and len(codes[0]) == 1 else None
     values = [value_of(side.signal) for side in sides]
-    returned = Merged("the returned value", values) if any(v is not UNBOUND for v in values) else None
+    returned = Merged("the returned value", values, merges) if any(v is not UNBOUND for v in values) else None
     written = list(dict.fromkeys(c for side in sides for c in side.written))
 
-    for side in sides:
+    for k, side in enumerate(sides):
         with inside(side.region):
-            outputs: list[Any] = []
+            outputs = merges.counts(k)
             for n, m in merged.items():
                 outputs += m.outputs(side.finals[n])
             outputs += [cell.read() for cell in written]
@@ -413,6 +421,7 @@ def _merge(
 
         results = bind(switch_op, as_raw(condition, i64), *captured, regions=graphs)
     raws = iter(results)
+    merges.settle(raws)
     for n in changed:
         variables.assign(n, merged[n].rebuild(raws) if n in merged else UNBOUND)
     for cell in written:

@@ -11,45 +11,69 @@ from typing import Any
 
 from stager.array import Array, raw
 from stager.capture.branches import Merged, shown
+from stager.capture.extents import (
+    I64,
+    Carried,
+    Extent,
+    Leaf,
+    Merges,
+    axes_of,
+    before_and_after,
+    cut,
+    enter,
+    fit,
+    settle,
+    type_of,
+)
 from stager.capture.session import UNBOUND, holds_tracer
 from stager.capture.variables import Names, Variables, mutable_ids
 from stager.cells import Cell
 from stager.errors import ControlFlowError, describe
+from stager.ir.dims import Dim, Expr
 from stager.ir.types import Type
+from stager.ops.regions import dim_value
 from stager.runtime.structure import flatten, unflatten
 from stager.staged import CHOSEN, UserRegion, as_raw, handle, is_older, is_traceable, join, leaf_type
 
 
 class Carry:
-    """A variable that iterations rebind: its structure, and (type, weak) or [static value] for each leaf."""
+    """A variable that iterations rebind: its structure, and a leaf (`extents.py`) or [static value] for each of it."""
 
     def __init__(self, name: str, value: Any, text: str) -> None:
         self.name = name
         self.text = text
         self.initial = value
         leaves, self.structure = flatten(value)
-        self.leaves: list[Any] = [leaf_type(x) if is_traceable(x) else [x] for x in leaves]
+        self.leaves: list[Any] = [leaf_type(x) if is_traceable(x) and type(x) is not Expr else [x] for x in leaves]
+        self.buffers: list[Any] = []  # per traced leaf: the region's input for it
         self.starts_as: list[Cell] = []  # per traced leaf: the region's cell for it at the start of an iteration
         self.shared: list[bool] = []  # per handle: the iteration left an array that is older than the loop
         self.entered: list[Cell] = []  # `starts_as` of the iteration that left these
         self.left: list[Cell | None] = []  # per handle: the cell that the iteration left
 
     def types(self) -> list[Type]:
-        return [leaf[0] for leaf in self.leaves if type(leaf) is tuple]
+        return [type_of(leaf) for leaf in self.leaves if type(leaf) is tuple]
 
     def enter(self, inputs: Any) -> Any:
         """The value at the start of an iteration, on region inputs."""
-        made = [handle(next(inputs), leaf[1]) if type(leaf) is tuple else leaf[0] for leaf in self.leaves]
+        raws = [next(inputs) if type(leaf) is tuple else None for leaf in self.leaves]
+        made = [
+            handle(cut(r, leaf), leaf[1]) if type(leaf) is tuple else leaf[0]
+            for r, leaf in zip(raws, self.leaves, strict=True)
+        ]
+        self.buffers = [r for r in raws if r is not None]
         self.starts_as = [x.cell for x in made if type(x) is Array]
         return unflatten(self.structure, made)
 
     def start(self) -> list[Any]:
         """The raw values before the loop."""
-        return self._raws(self.initial)
+        return [fit(x, leaf) for x, leaf in self._raws(self.initial)]
 
-    def _raws(self, value: Any) -> list[Any]:
+    def _raws(self, value: Any) -> list[tuple[Any, Any]]:
+        """(raw value, leaf) of the traced leaves."""
         leaves = flatten(value)[0]
-        return [as_raw(x, leaf[0].dtype) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
+        pairs = [(x, leaf) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
+        return [(as_raw(x, leaf[0].dtype), leaf) for x, leaf in pairs]
 
     def outputs(self, value: Any) -> list[Any]:
         """The raw values after an iteration, in the region."""
@@ -57,9 +81,9 @@ class Carry:
         self.shared = [type(x) is Array and is_older(x) for x in leaves]
         self.left = [x.cell if type(x) is Array else None for x in leaves]
         self.entered = list(self.starts_as)
-        return self._raws(value)
+        return [fit(x, leaf, b) for (x, leaf), b in zip(self._raws(value), self.buffers, strict=True)]
 
-    def widen(self, value: Any) -> bool:
+    def widen(self, value: Any, extents: Carried) -> bool:
         """Take in the type that an iteration leaves. True when that changed something."""
         leaves, structure = flatten(value)
         what = self.text
@@ -69,24 +93,33 @@ class Carry:
         for k, x in enumerate(leaves):
             known = self.leaves[k]
             if type(known) is list:
-                same = x is known[0] or (type(x) is type(known[0]) and not is_traceable(x) and x == known[0])
-                if not same:
-                    raise UnsteadyError(what, f"{shown(known[0])} before an iteration and {shown(x)} after it")
-                continue
+                before = known[0]
+                comparable = type(x) is type(before) and (type(x) is Expr or not is_traceable(x))
+                if x is before or (comparable and x == before):
+                    continue
+                if type(before) is not Expr or not is_traceable(x):
+                    raise UnsteadyError(what, f"{shown(before)} before an iteration and {shown(x)} after it")
+                known = leaf_type(before)  # a size
             if not is_traceable(x):
                 raise UnsteadyError(what, f"an array {known[0]} before an iteration and {shown(x)} after it")
             after = leaf_type(x)
-            if after == known:
-                continue
-            if after[0].shape != known[0].shape or (
-                not known[1] and after[0].dtype is not known[0].dtype and not after[1]
-            ):
-                raise UnsteadyError(what, f"{known[0]} before an iteration and {after[0]} after it")
-            joined = join(what, [known, after])
-            if joined != known:
+            joined = self._joined(known, after, extents)
+            if joined is None:
+                raise UnsteadyError(what, f"{before_and_after(known)[0]} before an iteration and {after[0]} after it")
+            if joined != self.leaves[k]:
                 self.leaves[k] = joined
                 changed = True
         return changed
+
+    def _joined(self, known: Leaf, after: tuple[Type, bool], extents: Carried) -> Leaf | None:
+        """The leaf that is both, or None."""
+        t, weak = after
+        dims = len(known[0].shape)
+        if len(t.shape) != dims or (not known[1] and t.dtype is not known[0].dtype and not weak):
+            return None
+        known = extents.widen(known, t.shape)
+        joined = join(self.text, [known[:2], (Type(t.dtype, known[0].shape), weak)])
+        return (*joined, *known[2:])
 
     def leave(self, raws: Any) -> Any:
         """The value after the loop. Where the name held an older array in the end, it is a copy that refuses writes."""
@@ -129,12 +162,14 @@ class Spec:
     """What a loop carries, as far as the traces so far have shown."""
 
     def __init__(
-        self, variables: Variables, names: Names, fresh: frozenset[int] = frozenset(), count: int | None = None
-    ) -> None:
+        self, variables: Variables, names: Names, fresh: frozenset[int] = frozenset(), count: int | None = None,
+        trips: Dim | None = None,
+    ) -> None:  # fmt: skip
         self.variables = variables
         self.fresh = fresh  # ids of cells that nothing but a carried variable holds
         self.count = count
         self.traded: dict[str, str] | None = None
+        self.extents = Carried(trips)
         self.carries: list[Carry] = []
         self.in_place: set[str] = set()  # names whose array is only written in place: carried as a cell
         self.declared: list[Cell] = []
@@ -153,26 +188,48 @@ class Spec:
     def inputs(self, region: UserRegion) -> list[Any]:
         """Region inputs for the carries; sets the variables to the start of an iteration."""
         self.variables.mark(region, self.older)
+        counts = [region.input(I64) for _ in self.extents.extents]
+        enter(self.extents.extents, counts, region)
         values = [region.input(t) for c in self.carries for t in c.types()]
         it = iter(values)
         for c in self.carries:
             self.variables.set(c.name, c.enter(it))
-        return values
+        return [*counts, *values]
 
     def starts(self) -> list[Any]:
-        return [v for c in self.carries for v in c.start()]
+        return [*[dim_value(e.start) for e in self.extents.extents], *[v for c in self.carries for v in c.start()]]
 
-    def late(self) -> list[tuple[str, Merged]]:
+    def outputs(self) -> list[Any]:
+        """The raw values after an iteration, in the region."""
+        counts = [dim_value(e.after) for e in self.extents.extents if e.after is not None]
+        return [*counts, *[o for c in self.carries for o in c.outputs(self.variables.get(c.name))]]
+
+    def assign(self, results: Any) -> None:
+        """The variables after the loop, from the node's results."""
+        settle(self.extents.extents, results)
+        for c in self.carries:
+            self.variables.assign(c.name, c.leave(results))
+
+    def late(self, merges: Merges) -> list[tuple[str, Merged]]:
         """Variables that the loop makes: (name, its value's kind) after an iteration."""
         found = [(n, self.variables.get(n)) for n in self.unbound]
-        return [(n, Merged(self.variables.text(n), [v])) for n, v in found if v is not UNBOUND and holds_tracer(v)]
+        return [
+            (n, Merged(self.variables.text(n), [v], merges)) for n, v in found if v is not UNBOUND and holds_tracer(v)
+        ]
 
-    def settle_types(self) -> bool:
+    def settle_types(self, region: UserRegion) -> bool:
         """Widen the carries to what the traced iteration left. True when it has to be traced again."""
         changed = False
+        self.extents.again()
         for c in self.carries:
-            changed |= c.widen(self.variables.get(c.name))
-        return changed
+            changed |= c.widen(self.variables.get(c.name), self.extents)
+        settled = self.extents.settle(region)
+        if isinstance(settled, Extent):
+            leaves = [(c, x) for c in self.carries for x in c.leaves if type(x) is tuple]
+            c, leaf = next((c, x) for c, x in leaves if settled in axes_of(x).values())
+            before, after = before_and_after(leaf)
+            raise UnsteadyError(c.text, f"{before} before an iteration and {after} after it")
+        return changed or settled
 
     def settle_writes(self, regions: Sequence[UserRegion]) -> bool:
         """Arrays that were carried by value and written in place. True to trace again.

@@ -8,6 +8,7 @@ from typing import Any
 from stager.array import Array
 from stager.capture.iterables import Indexed, TracedRange
 from stager.errors import ConcretizationError
+from stager.ir.dims import dim_max
 
 
 class Course:
@@ -27,6 +28,13 @@ class Course:
         if type(self.lower) is int and type(self.upper) is int:
             return len(range(self.lower, self.upper, self.step))
         return None
+
+    def trips(self) -> Any:
+        """The number of iterations as a dim, at most; None where unknown."""
+        if self.count is not None:
+            return self.count
+        low, high = [_as_dim(x) for x in ((self.lower, self.upper) if self.step > 0 else (self.upper, self.lower))]
+        return None if low is None or high is None else dim_max(0, high - low)
 
     def goes_on(self, i: Any) -> Any:
         return i < self.upper if self.step > 0 else i > self.upper

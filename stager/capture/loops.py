@@ -35,12 +35,13 @@ from stager.capture.branches import (
 )
 from stager.capture.carries import Spec, UnsteadyError
 from stager.capture.courses import Course, of_range, of_traced
+from stager.capture.extents import Merges
 from stager.capture.growing import GrowsError, Growth, growing_lists, unchanged
 from stager.capture.iterables import Indexed, TracedRange, indexed
 from stager.capture.operators import BREAK, CONTINUE, Return
 from stager.capture.session import UNBOUND, Session, current
 from stager.capture.variables import Names, Variables, unshared, with_places
-from stager.capture.while_node import ATTEMPTS, OnceError, WhileNode, assign, retry, zeros
+from stager.capture.while_node import ATTEMPTS, OnceError, WhileNode, assign, late_types, retry, zeros
 from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import bind
 from stager.ir.dtypes import i64
@@ -249,7 +250,7 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
                     growth: Growth) -> None:  # fmt: skip
     from stager.ops.control import for_op
 
-    spec = Spec(variables, names, fresh, course.count)
+    spec = Spec(variables, names, fresh, course.count, course.trips())
     start = variables.snapshot()
     bounds = course.bounds()
     for _ in range(ATTEMPTS):
@@ -267,25 +268,27 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
                 raise OnceError
             if retry(spec, [region]):
                 continue
-            late = spec.late()
+            merges = Merges([region])
+            late = spec.late(merges)
             written = list(region.written())
             rows = [region.input(t) for t in growth.types()]
             outputs = growth.outputs(rows, course.turn(handle(i, True)))
-            outputs += [o for c in spec.carries for o in c.outputs(variables.get(c.name))]
+            outputs += [*spec.outputs(), *merges.counts(0)]
             outputs += [o for n, m in late for o in m.outputs(variables.get(n))]
             growth.settle(spec.carries, {n: variables.get(n) for n in [*[c.name for c in spec.carries], *dict(late)]})
-            values += [region.input(t) for _, m in late for t in m.types()]  # only hold the place
+            values += [region.input(t) for t in late_types(merges, late)]  # only hold the place
             carried = [*spec.declared, *[c for c in written if c not in spec.declared]]
             outputs += [c.read() for c in carried]
             region.graph.outputs = [region.local(o) for o in outputs]
             region.close()
         graphs, cell_raws, captured = close_regions([region], [[i, *rows, *values]], carried)
-        operands = [*growth.starts(), *spec.starts(), *zeros(late), *[c.read() for c in spec.declared], *cell_raws]
+        operands = [*growth.starts(), *spec.starts(), *zeros(merges, late)]
+        operands += [*[c.read() for c in spec.declared], *cell_raws]
         ends = [as_raw(b, i64) for b in (course.lower, course.upper)]
         params = {"step": course.step, "n_carry": len(operands), **loop_params()}
         results = iter(bind(for_op, *ends, *operands, *captured, regions=graphs, **params))
         growth.rebuild(results)
-        assign(spec, late, carried, results, variables)
+        assign(spec, merges, late, carried, results, variables)
         growth.extend()
         return
     raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))
@@ -314,10 +317,11 @@ def stage_while(
 
     try:
         return _after_loop(with_places(variables, names, attempt), orelse, names)
-    except (UnsteadyError, OnceError):
+    except (UnsteadyError, OnceError) as e:
         variables.restore(before)
         if signal is not None or ahead_by >= 3:
             raise
+        first_error = e.with_traceback(None)
         if orelse is not None:
             what = "a traced while loop with an else clause changes the kind of a variable"
             remedy = "give every variable its final shape and dtype before the loop"
@@ -333,7 +337,10 @@ def stage_while(
             return stage_while(test, body, names, None, jumps, None, ahead_by + 1, fresh)
         return None if first is BREAK else first
 
-    return stage_branches(as_bool(test()), (None, ahead), names, [test, body])
+    try:
+        return stage_branches(as_bool(test()), (None, ahead), names, [test, body])
+    except UnsteadyError:
+        raise first_error from None
 
 
 def _after_loop(signal: Any, orelse: Closure | None, names: Names) -> Any:

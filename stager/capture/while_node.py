@@ -26,6 +26,7 @@ from stager.capture.branches import (
 )
 from stager.capture.carries import Spec
 from stager.capture.courses import Course
+from stager.capture.extents import Merges
 from stager.capture.operators import tested
 from stager.capture.session import UNBOUND
 from stager.capture.variables import Names, Variables
@@ -55,7 +56,7 @@ class OnceError(ControlFlowError):
 def retry(spec: Spec, regions: Sequence[UserRegion]) -> bool:
     """Whether the trace showed something that the regions have to be traced again with. Drops what it wrote then."""
     written = dict.fromkeys(c for r in regions for c in r.written())
-    again = spec.settle_types() or spec.settle_writes(regions)
+    again = spec.settle_types(regions[-1]) or spec.settle_writes(regions)
     conflicts = dict.fromkeys(c for r in regions for c in r.conflicts(list(written)))
     if conflicts:
         spec.declared += [c for c in conflicts if c not in spec.declared]
@@ -69,13 +70,20 @@ def retry(spec: Spec, regions: Sequence[UserRegion]) -> bool:
 Late = Sequence[tuple[str, Merged]]
 
 
-def zeros(late: Late) -> list[Any]:
-    return [zeros_of(t) for _, m in late for t in m.types()]
+def late_types(merges: Merges, late: Late) -> list[Type]:
+    """Types of what the node carries for variables that the loop makes."""
+    return [*merges.types(), *[t for _, m in late for t in m.types()]]
 
 
-def assign(spec: Spec, late: Late, carried: Sequence[Cell], results: Any, variables: Variables) -> None:
-    for c in spec.carries:
-        variables.assign(c.name, c.leave(results))
+def zeros(merges: Merges, late: Late) -> list[Any]:
+    return [zeros_of(t) for t in late_types(merges, late)]
+
+
+def assign(
+    spec: Spec, merges: Merges, late: Late, carried: Sequence[Cell], results: Any, variables: Variables
+) -> None:
+    spec.assign(results)
+    merges.settle(results)
     for n, m in late:
         variables.assign(n, m.rebuild(results))
     for cell in carried:
@@ -106,7 +114,7 @@ class WhileNode:
     def __init__(self, variables: Variables, names: Names, test: Closure | None, body: Closure, course: Course | None,
                  jumps: bool, signal: Any, fresh: frozenset[int] = frozenset()) -> None:  # fmt: skip
         self.variables = variables
-        self.spec = Spec(variables, names, fresh)
+        self.spec = Spec(variables, names, fresh, trips=None if course is None else course.trips())
         self.test = test
         self.body = body
         self.course = course
@@ -181,9 +189,10 @@ class WhileNode:
             if retry(spec, [cond, main]):
                 variables.restore(start)
                 return False, None
-            late = spec.late()
-            values = [v for v in (value_of(ended), value_of(self.signal)) if v is not UNBOUND]
-            returned = Merged("the returned value", values) if values else None
+            merges, ends = Merges([main]), Merges([main, None])
+            late = spec.late(merges)
+            values = [value_of(ended), value_of(self.signal)]
+            returned = None if all(v is UNBOUND for v in values) else Merged("the returned value", values, ends)
             carried = [*spec.declared, *[c for c in main.written() if c not in spec.declared]]
             outputs = []
             if course is not None:
@@ -192,12 +201,13 @@ class WhileNode:
                 outputs.append(as_raw(ended.code if type(ended) is Signal else next(iter(codes)), i64))
             if flag_after is not None:
                 outputs.append(as_raw(flag_after, b1))
-            outputs += [o for c in spec.carries for o in c.outputs(variables.get(c.name))]
+            outputs += spec.outputs()
             if returned is not None:
-                outputs += returned.outputs(value_of(ended))
+                outputs += [*ends.counts(0), *returned.outputs(value_of(ended))]
+            outputs += merges.counts(0)
             outputs += [o for n, m in late for o in m.outputs(variables.get(n))]
             # nobody reads what is returned, and what the loop makes, while it goes on: their inputs only hold the place
-            places = [*(returned.types() if returned is not None else ()), *[t for _, m in late for t in m.types()]]
+            places = [*ends.types(), *(returned.types() if returned is not None else ()), *late_types(merges, late)]
             own += [main.input(t) for t in places]
             own_cond += [cond.input(t) for t in places]
             outputs += [c.read() for c in carried]
@@ -206,8 +216,8 @@ class WhileNode:
         graphs, cell_raws, captured = close_regions([cond, main], [own_cond, own], carried)
         operands = self._starts(flag_before)
         if returned is not None:
-            operands += returned.outputs(value_of(self.signal))
-        operands += [*zeros(late), *[c.read() for c in spec.declared], *cell_raws]
+            operands += [*ends.counts(1), *returned.outputs(value_of(self.signal))]
+        operands += [*zeros(merges, late), *[c.read() for c in spec.declared], *cell_raws]
         params = {"n_carry": len(operands), **loop_params()}
         results = iter(bind(while_op, *operands, *captured, regions=graphs, **params))
         if course is not None:
@@ -215,9 +225,10 @@ class WhileNode:
         code_after = handle(next(results), False) if self.coded else None
         if self.flagged:
             next(results)
-        for c in spec.carries:
-            variables.assign(c.name, c.leave(results))
+        spec.assign(results)
+        ends.settle(results)
         value = returned.rebuild(results) if returned is not None else UNBOUND
+        merges.settle(results)
         for n, m in late:
             variables.assign(n, m.rebuild(results))
         for cell in carried:

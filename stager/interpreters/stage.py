@@ -32,6 +32,7 @@ class StageInterpreter(Interpreter):
         self.constants: dict[int, tuple[Any, Value]] = {}  # id -> (kept alive, its node)
         self.concrete: Any = None  # the known values (`stager.concrete.Concrete`), outside compile
         self.dim_guards: list[tuple[Any, int, int]] = []  # (dim, low, high): what comparisons of dims relied on
+        self.learnt: dict[str, tuple[Any, Any]] = {}  # symbol that data define -> its least and greatest value, as dims
         self.any_int = False  # whether ints among the arguments stand for any
         self.by_type = False  # whether arguments were given as types: sizes are no facts then
         self.leaves: list[Any] = []  # the argument leaves (`stager.tracing.Leaf`)
