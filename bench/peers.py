@@ -170,11 +170,11 @@ def _autograd(workload: Workload, threads: int) -> tuple[Function, Any, Any]:
 
 
 def _c(workload: Workload, threads: int) -> tuple[Function, Any, Any]:
-    if workload.c is None or threads > 1:
+    if workload.c is None:
         raise LookupError("no version")
     from bench import native
 
-    return workload.c(native.library()), _same, _arrays
+    return workload.c(native.library(threads)), _same, _arrays
 
 
 _BUILDERS: dict[str, Callable[[Workload, int], tuple[Function, Any, Any]]] = {

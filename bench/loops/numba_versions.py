@@ -16,9 +16,13 @@ WRITTEN: dict[str, Builder] = {}
 
 
 def same_text(fn: Function) -> Builder:
-    """`fn` itself under `jit`, and the functions that it calls."""
+    """`fn` itself under `jit`, and the functions that it calls. For one thread: its text has no parallel loops, and what
+    numba divides by itself in turns of microseconds takes up to a thousand times as long, or does not end."""
 
     def build(jit: Any, prange: Any) -> Function:
+        if prange is not range:
+            raise LookupError("no version")
+
         def compiled(f: types.FunctionType) -> Function:
             scope = dict(f.__globals__)
             for instruction in dis.get_instructions(f):
@@ -82,7 +86,7 @@ def _(jit: Any, prange: Any) -> Function:
         u, w = u0.copy(), u0.copy()
         n, m, l = u.shape  # noqa: E741
         for _ in range(steps):
-            for i in range(1, n - 1):
+            for i in prange(1, n - 1):
                 for j in range(1, m - 1):
                     for k in range(1, l - 1):
                         c = u[i, j, k]
@@ -105,7 +109,7 @@ def _(jit: Any, prange: Any) -> Function:
         old, now, new = u0.copy(), u0.copy(), np.zeros_like(u0)
         n, m = u0.shape
         for _ in range(steps):
-            for i in range(1, n - 1):
+            for i in prange(1, n - 1):
                 for j in range(1, m - 1):
                     near = now[i + 1, j] + now[i - 1, j] + now[i, j + 1] + now[i, j - 1]
                     new[i, j] = 2.0 * now[i, j] - old[i, j] + c2 * (near - 4.0 * now[i, j])
@@ -131,14 +135,14 @@ def _(jit: Any, prange: Any) -> Function:
         n, m = f.shape[1:]
         for _ in range(steps):
             for k in range(9):
-                for i in range(n):
+                for i in prange(n):
                     s = i - cx[k]
                     s = s + n if s < 0 else s - n if s >= n else s
                     for j in range(m):
                         t = j - cy[k]
                         t = t + m if t < 0 else t - m if t >= m else t
                         g[k, i, j] = f[k, s, t]
-            for i in range(n):
+            for i in prange(n):
                 for j in range(m):
                     rho = 0.0
                     for k in range(9):
@@ -164,14 +168,14 @@ def _(jit: Any, prange: Any) -> Function:
         u, v, p, b = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
         pn, un, vn = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
         for _ in range(steps):
-            for i in range(1, n - 1):
+            for i in prange(1, n - 1):
                 for j in range(1, n - 1):
                     ux, vy = (u[i, j + 1] - u[i, j - 1]) / (2.0 * h), (v[i + 1, j] - v[i - 1, j]) / (2.0 * h)
                     uy, vx = (u[i + 1, j] - u[i - 1, j]) / (2.0 * h), (v[i, j + 1] - v[i, j - 1]) / (2.0 * h)
                     b[i, j] = (ux + vy) / dt - ux * ux - 2.0 * uy * vx - vy * vy
             for _ in range(sweeps):
                 pn[:] = p
-                for i in range(1, n - 1):
+                for i in prange(1, n - 1):
                     for j in range(1, n - 1):
                         near = pn[i, j + 1] + pn[i, j - 1] + pn[i + 1, j] + pn[i - 1, j]
                         p[i, j] = 0.25 * (near - h * h * b[i, j])
@@ -182,7 +186,7 @@ def _(jit: Any, prange: Any) -> Function:
             un[:] = u
             vn[:] = v
             d = nu * dt / (h * h)
-            for i in range(1, n - 1):
+            for i in prange(1, n - 1):
                 for j in range(1, n - 1):
                     x, y = un[i, j], vn[i, j]
                     a, c = x * dt / h, y * dt / h
@@ -205,7 +209,7 @@ def _(jit: Any, prange: Any) -> Function:
         b, new = board.copy(), np.zeros_like(board)
         n, m = b.shape
         for _ in range(steps):
-            for i in range(1, n - 1):
+            for i in prange(1, n - 1):
                 for j in range(1, m - 1):
                     near = b[i - 1, j - 1] + b[i - 1, j] + b[i - 1, j + 1] + b[i, j - 1]
                     near += b[i, j + 1] + b[i + 1, j - 1] + b[i + 1, j] + b[i + 1, j + 1]
@@ -261,7 +265,7 @@ def _(jit: Any, prange: Any) -> Function:
         a = a0.copy()
         n = a.shape[0]
         for k in range(n - 1):
-            for i in range(k + 1, n):
+            for i in prange(k + 1, n):
                 f = a[i, k] / a[k, k]
                 a[i, k] = f
                 for j in range(k + 1, n):
@@ -372,7 +376,7 @@ def _(jit: Any, prange: Any) -> Function:
         n = d.shape[0]
         for k in range(n):
             row = d[k].copy()
-            for i in range(n):
+            for i in prange(n):
                 a = d[i, k]
                 for j in range(n):
                     d[i, j] = min(d[i, j], a + row[j])
@@ -507,11 +511,11 @@ def _(jit: Any, prange: Any) -> Function:
     @jit
     def newton(anomaly: Any, e: Any) -> Any:
         out = np.empty_like(anomaly)
-        for i in range(anomaly.size):
+        for i in prange(anomaly.size):
             out[i] = anomaly[i] + e * np.sin(anomaly[i])
         for _ in range(50):
             worst = 0.0
-            for i in range(out.size):
+            for i in prange(out.size):
                 step = (out[i] - e * np.sin(out[i]) - anomaly[i]) / (1.0 - e * np.cos(out[i]))
                 out[i] -= step
                 worst = max(worst, abs(step))

@@ -1,4 +1,4 @@
-"""The C peers: built once per source text with gcc -O3 -march=native, called through ctypes."""
+"""The C peers: built once per source text with gcc -O3 -march=native (and OpenMP), called through ctypes."""
 
 from __future__ import annotations
 
@@ -47,18 +47,20 @@ def _argument(value: Any) -> Any:
 
 
 @cache
-def library() -> Library:
-    """LookupError("no version") where there is no C compiler: the column then stays empty."""
+def library(threads: int = 1) -> Library:
+    """With OpenMP for several threads. LookupError("no version") where there is no C compiler: the column then stays
+    empty."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise LookupError("no version")
-    texts = b"".join(s.read_bytes() for s in SOURCES) + " ".join(FLAGS).encode()
+    flags = (*FLAGS, "-fopenmp") if threads > 1 else FLAGS
+    texts = b"".join(s.read_bytes() for s in SOURCES) + " ".join(flags).encode()
     folder = Path(tempfile.gettempdir()) / f"stager-bench-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"kernels-{hashlib.sha256(texts).hexdigest()[:16]}.so"
     if not path.exists():
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".so", delete=False) as unfinished:
             pass
-        subprocess.run([compiler, *FLAGS, *map(str, SOURCES), "-o", unfinished.name, "-lm"], check=True)
+        subprocess.run([compiler, *flags, *map(str, SOURCES), "-o", unfinished.name, "-lm"], check=True)
         os.replace(unfinished.name, path)
     return Library(path)

@@ -1,8 +1,8 @@
-/* The programs of tests/programs in plain C, as one writes them for speed without intrinsics or threads:
+/* The programs of tests/programs in plain C, as one writes them for speed without intrinsics:
    restrict pointers, rows outside, buffers that change places, no allocation in loops. The algorithm and, in each
    element, the operations and their order are the source's (no division becomes a product with a reciprocal); where the
-   source leaves the order of a sum to NumPy, partial sums stand side by side. Built with gcc -O3 -march=native
-   (native/__init__.py). Buffers named w are workspace that the caller owns. */
+   source leaves the order of a sum to NumPy, partial sums stand side by side. Built with gcc -O3 -march=native, for two
+   threads with -fopenmp (native/__init__.py). Buffers named w are workspace that the caller owns. */
 
 #include <math.h>
 #include <stdint.h>
@@ -12,6 +12,8 @@
 typedef int64_t I;
 typedef double D;
 #define R restrict
+/* With -fopenmp, for two threads and more: outermost loops over elements whose turns are independent. */
+#define PARALLEL _Pragma("omp parallel for")
 
 static D dot(const D *R a, const D *R b, I n) {
     D s[16] = {0.0}, total = 0.0;
@@ -29,14 +31,14 @@ void heat1d(D *R u, I n, I steps, D c, D *R w) {
     for (I t = 0; t < steps; t++) {
         const D *R a = now;
         D *R b = new;
-        for (I i = 1; i < n - 1; i++) b[i] = a[i] + c * (a[i + 1] - 2.0 * a[i] + a[i - 1]);
+        PARALLEL for (I i = 1; i < n - 1; i++) b[i] = a[i] + c * (a[i + 1] - 2.0 * a[i] + a[i - 1]);
         D *s = now; now = new; new = s;
     }
     if (now != u) memcpy(u, now, n * sizeof(D));
 }
 
 static void jacobi_sweep(const D *R a, D *R b, I n) {
-    for (I i = 1; i < n - 1; i++)
+    PARALLEL for (I i = 1; i < n - 1; i++)
         for (I j = 1; j < n - 1; j++)
             b[i * n + j] = 0.2 * (a[i * n + j] + a[i * n + j - 1] + a[i * n + j + 1] + a[(i + 1) * n + j] + a[(i - 1) * n + j]);
 }
@@ -50,7 +52,7 @@ void jacobi2d(D *R a, I n, I steps, D *R b) {
 
 static void heat3d_step(const D *R u, D *R w, I n) {
     I p = n * n;
-    for (I i = 1; i < n - 1; i++)
+    PARALLEL for (I i = 1; i < n - 1; i++)
         for (I j = 1; j < n - 1; j++)
             for (I k = 1; k < n - 1; k++) {
                 I q = i * p + j * n + k;
@@ -83,7 +85,7 @@ void wave2d(D *R u, I n, I steps, D c2, D *R w1, D *R w2) {
     memcpy(old, u, n * n * sizeof(D));
     memset(new, 0, n * n * sizeof(D));
     for (I t = 0; t < steps; t++) {
-        for (I i = 1; i < n - 1; i++)
+        PARALLEL for (I i = 1; i < n - 1; i++)
             for (I j = 1; j < n - 1; j++) {
                 I q = i * n + j;
                 new[q] = 2.0 * now[q] - old[q] + c2 * (now[q + n] + now[q - n] + now[q + 1] + now[q - 1] - 4.0 * now[q]);
@@ -99,7 +101,7 @@ void lattice_boltzmann(D *R f, I n, I steps, D tau, D *R g) {
     static const D w[9] = {4.0 / 9, 1.0 / 9, 1.0 / 9, 1.0 / 9, 1.0 / 9, 1.0 / 36, 1.0 / 36, 1.0 / 36, 1.0 / 36};
     I p = n * n;
     for (I t = 0; t < steps; t++) {
-        for (int k = 0; k < 9; k++)
+        PARALLEL for (int k = 0; k < 9; k++)
             for (I i = 0; i < n; i++) {
                 const D *s = f + k * p + ((i - cx[k] + n) % n) * n;
                 D *d = g + k * p + i * n;
@@ -107,7 +109,7 @@ void lattice_boltzmann(D *R f, I n, I steps, D tau, D *R g) {
                 else if (cy[k] == 1) { d[0] = s[n - 1]; memcpy(d + 1, s, (n - 1) * sizeof(D)); }
                 else { d[n - 1] = s[0]; memcpy(d, s + 1, (n - 1) * sizeof(D)); }
             }
-        for (I q = 0; q < p; q++) {
+        PARALLEL for (I q = 0; q < p; q++) {
             D v[9], rho = 0.0;
             for (int k = 0; k < 9; k++) { v[k] = g[k * p + q]; rho += v[k]; }
             D ux = (v[1] - v[3] + v[5] - v[6] - v[7] + v[8]) / rho, uy = (v[2] - v[4] + v[5] + v[6] - v[7] - v[8]) / rho;
@@ -125,7 +127,7 @@ void cavity_flow(D *R u, D *R v, D *R p, I n, I steps, I sweeps, D nu, D *R w) {
     D *R b = w, *R pn = w + n * n, *R un = w + 2 * n * n, *R vn = w + 3 * n * n;
     D h = 2.0 / (n - 1), dt = 0.001, h2 = 2.0 * h;
     for (I t = 0; t < steps; t++) {
-        for (I i = 1; i < n - 1; i++)
+        PARALLEL for (I i = 1; i < n - 1; i++)
             for (I j = 1; j < n - 1; j++) {
                 I q = i * n + j;
                 D ux = (u[q + 1] - u[q - 1]) / h2, vy = (v[q + n] - v[q - n]) / h2;
@@ -134,7 +136,7 @@ void cavity_flow(D *R u, D *R v, D *R p, I n, I steps, I sweeps, D nu, D *R w) {
             }
         for (I s = 0; s < sweeps; s++) {
             memcpy(pn, p, n * n * sizeof(D));
-            for (I i = 1; i < n - 1; i++)
+            PARALLEL for (I i = 1; i < n - 1; i++)
                 for (I j = 1; j < n - 1; j++) {
                     I q = i * n + j;
                     p[q] = 0.25 * (pn[q + 1] + pn[q - 1] + pn[q + n] + pn[q - n] - h * h * b[q]);
@@ -146,7 +148,7 @@ void cavity_flow(D *R u, D *R v, D *R p, I n, I steps, I sweeps, D nu, D *R w) {
         }
         memcpy(un, u, n * n * sizeof(D));
         memcpy(vn, v, n * n * sizeof(D));
-        for (I i = 1; i < n - 1; i++)
+        PARALLEL for (I i = 1; i < n - 1; i++)
             for (I j = 1; j < n - 1; j++) {
                 I q = i * n + j;
                 D a = un[q] * dt / h, c = vn[q] * dt / h, d = nu * dt / (h * h);
@@ -160,7 +162,7 @@ void cavity_flow(D *R u, D *R v, D *R p, I n, I steps, I sweeps, D nu, D *R w) {
 }
 
 static void life_step(const I *R b, I *R w, I n) {
-    for (I i = 1; i < n - 1; i++)
+    PARALLEL for (I i = 1; i < n - 1; i++)
         for (I j = 1; j < n - 1; j++) {
             I q = i * n + j;
             I near = b[q - n - 1] + b[q - n] + b[q - n + 1] + b[q - 1] + b[q + 1] + b[q + n - 1] + b[q + n] + b[q + n + 1];
@@ -180,7 +182,7 @@ void life(I *R b, I n, I steps, I *R w) {
 
 void convolve_image(const D *R x, const D *R k, D *R out, I h, I w, I kh, I kw) {
     I W = w + kw - 1;
-    for (I i = 0; i < h; i++) {
+    PARALLEL for (I i = 0; i < h; i++) {
         D *R o = out + i * w;
         for (I j = 0; j < w; j++) o[j] = 0.0;
         for (I a = 0; a < kh; a++)
@@ -203,7 +205,7 @@ void cholesky(D *R A, I n) {
 
 void lu(D *R A, I n) {
     for (I k = 0; k < n - 1; k++)
-        for (I i = k + 1; i < n; i++) {
+        PARALLEL for (I i = k + 1; i < n; i++) {
             D f = A[i * n + k] /= A[k * n + k];
             for (I j = k + 1; j < n; j++) A[i * n + j] -= f * A[k * n + j];
         }
@@ -219,7 +221,7 @@ void gram_schmidt(D *R A, D *R Q, D *R r, I m, I n) {
         D *R rk = r + k * n;
         for (I i = 0; i < m; i++)
             for (I j = k + 1; j < n; j++) rk[j] += Q[i * n + k] * A[i * n + j];
-        for (I i = 0; i < m; i++)
+        PARALLEL for (I i = 0; i < m; i++)
             for (I j = k + 1; j < n; j++) A[i * n + j] -= Q[i * n + k] * rk[j];
     }
 }
@@ -244,7 +246,7 @@ void thomas(const D *R l, const D *R d, const D *R u, const D *R r, D *R x, I n,
 }
 
 void sparse_matvec(const I *R ip, const I *R col, const D *R val, const D *R x, D *R y, I n) {
-    for (I i = 0; i < n; i++) {
+    PARALLEL for (I i = 0; i < n; i++) {
         D s = 0.0;
         for (I k = ip[i]; k < ip[i + 1]; k++) s += val[k] * x[col[k]];
         y[i] = s;
@@ -252,7 +254,7 @@ void sparse_matvec(const I *R ip, const I *R col, const D *R val, const D *R x, 
 }
 
 static void matvec(const D *R A, const D *R x, D *R y, I n) {
-    for (I i = 0; i < n; i++) y[i] = dot(A + i * n, x, n);
+    PARALLEL for (I i = 0; i < n; i++) y[i] = dot(A + i * n, x, n);
 }
 
 D power_iteration(const D *R A, D *R v, I n, I steps, D *R w) {
@@ -307,7 +309,7 @@ void levinson_durbin(const D *R r, D *R y, I n, D *R z) {
 
 void floyd_warshall(D *R d, I n) {
     for (I k = 0; k < n; k++)
-        for (I i = 0; i < n; i++) {
+        PARALLEL for (I i = 0; i < n; i++) {
             if (i == k) continue; /* row k does not change in its own step */
             D a = d[i * n + k];
             D *R di = d + i * n;
@@ -378,7 +380,7 @@ void kmeans(const D *R x, D *R c, I n, I dim, I k, I steps, D *R sums) {
 }
 
 void mask_update(const D *R x, D *R y, I n, D threshold) {
-    for (I i = 0; i < n; i++) y[i] = x[i] > threshold ? sqrt(x[i]) + threshold : 0.5 * x[i];
+    PARALLEL for (I i = 0; i < n; i++) y[i] = x[i] > threshold ? sqrt(x[i]) + threshold : 0.5 * x[i];
 }
 
 void insertion_sort(D *R x, I n) {
@@ -391,7 +393,7 @@ void insertion_sort(D *R x, I n) {
 }
 
 void arc_distance(const D *R t1, const D *R p1, const D *R t2, const D *R p2, D *R out, I n) {
-    for (I i = 0; i < n; i++) {
+    PARALLEL for (I i = 0; i < n; i++) {
         D a = sin((t2[i] - t1[i]) / 2.0), b = sin((p2[i] - p1[i]) / 2.0);
         D t = a * a + cos(t1[i]) * cos(t2[i]) * b * b;
         out[i] = 2.0 * atan2(sqrt(t), sqrt(1.0 - t));
@@ -399,7 +401,7 @@ void arc_distance(const D *R t1, const D *R p1, const D *R t2, const D *R p2, D 
 }
 
 static void accelerations(const D *R x, const D *R m, D *R a, I n) {
-    for (I i = 0; i < n; i++) {
+    PARALLEL for (I i = 0; i < n; i++) {
         D ax = 0.0, ay = 0.0, az = 0.0;
         for (I j = 0; j < n; j++) {
             D dx = x[3 * j] - x[3 * i], dy = x[3 * j + 1] - x[3 * i + 1], dz = x[3 * j + 2] - x[3 * i + 2];
@@ -486,10 +488,10 @@ void adaptive_heun(D *R y, D damping, D end, D tol) {
 }
 
 void newton_kepler(const D *R M, D e, D *R E, I n) {
-    for (I i = 0; i < n; i++) E[i] = M[i] + e * sin(M[i]);
+    PARALLEL for (I i = 0; i < n; i++) E[i] = M[i] + e * sin(M[i]);
     for (int k = 0; k < 50; k++) {
         D worst = 0.0;
-        for (I i = 0; i < n; i++) {
+        _Pragma("omp parallel for reduction(max : worst)") for (I i = 0; i < n; i++) {
             D s = (E[i] - e * sin(E[i]) - M[i]) / (1.0 - e * cos(E[i]));
             E[i] -= s;
             worst = fabs(s) > worst ? fabs(s) : worst;
@@ -499,7 +501,7 @@ void newton_kepler(const D *R M, D e, D *R E, I n) {
 }
 
 void bisection(const D *R a, const D *R target, D *R x, I n) {
-    for (I i = 0; i < n; i++) {
+    PARALLEL for (I i = 0; i < n; i++) {
         D low = -10.0, high = 10.0;
         for (int k = 0; k < 60; k++) {
             D m = 0.5 * (low + high);
@@ -522,7 +524,7 @@ void random_walk(const D *R z, D drift, D *R path, I n) {
 }
 
 void mandelbrot(const D *R re, const D *R im, I limit, I *R counts, I rows, I cols) {
-    for (I i = 0; i < rows; i++)
+    _Pragma("omp parallel for schedule(dynamic, 4)") for (I i = 0; i < rows; i++)
         for (I j = 0; j < cols; j++) {
             D x = 0.0, y = 0.0;
             I k = 0;
@@ -685,7 +687,7 @@ void exponential_average(const D *R x, D a, D *R y, I n) {
 }
 
 void horner(const D *R c, const D *R x, D *R y, I k, I n) {
-    for (I i = 0; i < n; i++) {
+    PARALLEL for (I i = 0; i < n; i++) {
         D v = 0.0;
         for (I j = k - 1; j >= 0; j--) v = v * x[i] + c[j];
         y[i] = v;
@@ -697,7 +699,7 @@ void fft(D *R ar, D *R ai, D *R br, D *R bi, I n, D *R w) {
     D *xr = ar, *xi = ai, *yr = br, *yi = bi, *R wr = w, *R wi = w + n;
     for (I half = n / 2, width = 1; half >= 1; half /= 2, width *= 2) {
         for (I k = 0; k < width; k++) { D t = -M_PI * k / width; wr[k] = cos(t); wi[k] = sin(t); }
-        for (I i = 0; i < half; i++) {
+        PARALLEL for (I i = 0; i < half; i++) {
             const D *er = xr + i * width, *ei = xi + i * width, *or = xr + (i + half) * width, *oi = xi + (i + half) * width;
             D *pr = yr + 2 * i * width, *pi = yi + 2 * i * width;
             for (I k = 0; k < width; k++) {

@@ -30,7 +30,6 @@ def _row(program: Program) -> Workload:
         c=c_versions.FORWARD.get(program.name),
         sizes=(program.bench_size,),
         dtypes=("float64",),
-        threads=(1,),
         static=True,
         loose=max(10.0, program.tolerance / 1e-10),
     )
