@@ -73,6 +73,8 @@ def _private(program: Program) -> None:
                 x.kind = "stack"
             elif x.kind == "temp":
                 x.kind = "heap"
+                if isinstance(x.nbytes, int):
+                    s.own.append(x)
 
 
 def _used(steps: list[Any]) -> list[Storage]:
@@ -131,8 +133,9 @@ def _allocate(steps: list[Any], results: dict[int, Buffer]) -> None:
                 steps.insert(at, Allocate(results.get(k, b)))
                 known.add(k)
                 at += 1
+            own = {id(x) for x in s.own} if isinstance(s, MapLanes) else set()
             for body in inner:
-                visit(body, set(known))
+                visit(body, known | own)
             at += 1
 
     known: set[int] = set()

@@ -182,6 +182,14 @@ class FunctionEmitter:
         b.store(p, slot)
         self.leave_if(b.icmp_unsigned("==", p, NULL), STATUS_NO_MEMORY)
 
+    def own(self, storage: Storage) -> None:
+        """Memory that this function alone has, from here until it ends."""
+        slot = self.slots[id(storage)] = self.heap[id(storage)] = self.alloca(PTR, storage.name)
+        self.entry.store(NULL, slot)
+        p = self._malloc(self.dim(storage.nbytes))
+        self.b.store(p, slot)
+        self.leave_if(self.b.icmp_unsigned("==", p, NULL), STATUS_NO_MEMORY)
+
     def _malloc(self, nbytes: Any) -> Any:
         """malloc of an i64 of bytes; null where an address cannot count them."""
         size = ir.IntType(self.target.pointer_bits)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stager.codegen.book import buffers_of
-from stager.codegen.index import Facts, Ix
+from stager.codegen.index import DYNAMIC, Facts, Ix
 from stager.codegen.program import (
     Buffer,
     Check,
@@ -33,8 +33,10 @@ from stager.ir.dims import Dim, Expr, substitute, symbol, symbols_of
 from stager.ir.ranges import Range, at_worst
 
 Interval = tuple[Dim, Dim]
-OWN_BYTES = 1 << 14
-"""What one iteration may have for itself."""
+OWN_BYTES = 1 << 20
+"""What one iteration may have for itself of one array."""
+INSIDE = ("check", "clip", "promise", "wrap")
+"""Modes of bounds after which an index that data decides is one of its axis."""
 
 
 class Access:
@@ -152,6 +154,7 @@ def _of_nest(nest: Nest) -> Iterator[tuple[Buffer, Access]]:
     for leaf in nest.leaves:
         extents = shared | {a.var: a.extent for a in leaf.loops}
         stage = leaf.stage
+        extents |= {DYNAMIC + n: i.data[0] for n, i in enumerate(stage.body) if i.op == "bound" and i.data[2] in INSIDE}
         for b, at in stage.loads:
             yield b, Access(at, extents, b.dtype.itemsize, False)
         for s in stage.stores:
@@ -192,8 +195,6 @@ def _coefficients(d: Dim, names: set[str]) -> list[int]:
 
 def interval(a: Access, stride: int, facts: Facts, inner: set[str]) -> Interval | None:
     """The least and greatest position in one iteration, without what moves by multiples of `stride`."""
-    if a.at.is_dynamic:
-        return None
     const = _folded(a.at.const, stride, inner) if stride else a.at.const
     low: Dim = const
     high: Dim = const

@@ -333,6 +333,8 @@ def _switch(e: FunctionEmitter, s: Switch) -> None:
 
 def _map(e: FunctionEmitter, s: MapLanes) -> None:
     if not (s.parallel and e.m.threads):
+        for storage in s.own:
+            e.own(storage)
         with e.loop(0, s.size, name="lane") as i:
             _define_lane(e, s, i)
             emit_steps(e, s.body)
@@ -343,6 +345,8 @@ def _map(e: FunctionEmitter, s: MapLanes) -> None:
         if storage.kind == "stack":
             assert isinstance(storage.nbytes, int)
             body.stack(storage, storage.nbytes)
+    for storage in s.own:
+        body.own(storage)
     with body.scope(), body.loop(body.begin, body.end, name="lane") as i:
         _define_lane(body, s, i)
         emit_steps(body, s.body)

@@ -367,12 +367,14 @@ class Switch:
 @dataclass(slots=True, eq=False)
 class MapLanes:
     """Runs `body` for `size` values of `symbol`, from `first` on in steps, lanes independent of each other. `private`:
-    storages per lane. `block`: lanes are blocks of so many elements, made of loops over all of them."""
+    storages per lane; `own` are those of them that a thread allocates once. `block`: lanes are blocks of so many
+    elements, made of loops over all of them."""
 
     symbol: str
     size: Dim
     body: list[Any]
     private: list[Storage] = field(default_factory=list)
+    own: list[Storage] = field(default_factory=list)
     parallel: bool = False
     grain: int = 1
     first: Dim = 0

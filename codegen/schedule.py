@@ -20,8 +20,10 @@ from stager.codegen.program import (
     Loop,
     LoopAxis,
     MapLanes,
+    Move,
     Nest,
     Program,
+    Read,
     Reduction,
     Routine,
     Stage,
@@ -116,10 +118,12 @@ class _Scheduler:
 
     def _as_map(self, s: Loop, nested: bool) -> MapLanes | None:
         """A loop as a map over its turns, when these are independent and enough work for the threads."""
-        if nested or self.in_loop or not self.threads or isinstance(s.lower, Buffer) or isinstance(s.upper, Buffer):
+        if nested or not self.threads or isinstance(s.lower, Buffer) or isinstance(s.upper, Buffer):
             return None
         span = s.upper - s.lower if s.step > 0 else s.lower - s.upper
         size = floordiv(dim_max(0, span + (abs(s.step) - 1)), abs(s.step))
+        if self.in_loop and not (isinstance(size, int) and _is_steady(s.body)):
+            return None
         most = self.program.facts.maximum(size)
         if isinstance(most, int) and most * body_work(s.body, self.program.facts) < PARALLEL_NS:
             return None
@@ -403,6 +407,21 @@ def _has_effects(steps: list[Any]) -> bool:
 
     walk(steps, look)
     return found
+
+
+def _is_steady(steps: list[Any]) -> bool:
+    """Whether it is known how many points all nests have: in some turns of a loop they could be few."""
+    steady = True
+
+    def look(s: Any) -> None:
+        nonlocal steady
+        if isinstance(s, Nest):
+            steady = steady and isinstance(points_of(s), int)
+        elif not isinstance(s, Read | Move):
+            steady = False
+
+    walk(steps, look)
+    return steady
 
 
 def _is_little(steps: list[Any]) -> bool:

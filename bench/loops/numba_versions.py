@@ -16,8 +16,8 @@ WRITTEN: dict[str, Builder] = {}
 
 
 def same_text(fn: Function) -> Builder:
-    """`fn` itself under `jit`, and the functions that it calls. For one thread: its text has no parallel loops, and what
-    numba divides by itself in turns of microseconds takes up to a thousand times as long, or does not end."""
+    """`fn` itself under `jit`, and the functions that it calls. For one thread: its text has no parallel loops, and
+    what numba divides by itself in turns of microseconds takes up to a thousand times as long, or does not end."""
 
     def build(jit: Any, prange: Any) -> Function:
         if prange is not range:

@@ -58,6 +58,16 @@ def escapes(A: Any) -> Any:
     return counts
 
 
+def rolled(A: Any) -> Any:
+    """What a turn looks up stays in its own part of the array, and it has a copy of that for itself."""
+    f, shifts = np.stack([A] * 12), np.arange(-7, 5)
+    for _ in range(20):
+        for k in range(12):
+            f[k] = np.roll(np.roll(f[k], shifts[k], axis=0), shifts[k], axis=1)
+        f *= 0.5
+    return f
+
+
 def diagonal(A: Any) -> Any:
     A = A.copy()
     for i in range(1, A.shape[0]):
@@ -92,19 +102,28 @@ def last_wins(A: Any) -> Any:
     return out
 
 
+def elsewhere(A: Any) -> Any:
+    """What a turn looks up may be another turn's."""
+    f, at = np.stack([A] * 12), np.arange(12)[::-1].copy()
+    for _ in range(20):
+        for k in range(12):
+            f[k] = 0.5 * np.roll(f[at[k]], 1, axis=0)
+    return f
+
+
 def is_parallel(f: Callable[..., Any], *args: Any) -> bool:
     program = compile_graph(optimize(st.make_graph(f)(*args)), Target.host()).program
     return "parallel map" in str(program)
 
 
-@pytest.mark.parametrize("f", [rows, columns, triangle, backwards, escapes])
+@pytest.mark.parametrize("f", [rows, columns, triangle, backwards, escapes, rolled])
 def test_independent(f: Any, rng: np.random.Generator) -> None:
     A = rng.standard_normal((300, 300))
     np.testing.assert_allclose(st.compile(f)(A), f(A), rtol=1e-12, atol=1e-13)
     assert is_parallel(f, A)
 
 
-@pytest.mark.parametrize("f", [diagonal, total, overlapping, last_wins])
+@pytest.mark.parametrize("f", [diagonal, total, overlapping, last_wins, elsewhere])
 def test_not_independent(f: Any, rng: np.random.Generator) -> None:
     A = rng.standard_normal((300, 300))
     np.testing.assert_allclose(st.compile(f)(A), f(A), rtol=1e-12, atol=1e-13)
