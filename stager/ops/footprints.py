@@ -120,9 +120,14 @@ class Scope:
         return [(0, ANY if d is None else d - 1) for d in extents]
 
     def behind(self, node: Node, box: Box) -> Box:
-        """What a box of the result of a slice is of what it slices."""
+        """What a box of the result of a slice or gather is of its operand."""
         out: list[Interval] = []
         p = node.params
+        if node.op.name == "gather":
+            whole = self.box(node, node.args[0])
+            rest = iter(box)
+            one_each = not p["batch_dims"] and all(i.type.shape == () for i in node.args[1:])
+            return tuple(b if d in p["axes"] else next(rest) for d, b in enumerate(whole)) if one_each else whole
         places = zip(p["starts"], p["steps"], box, self.all_of(node.args[0]), strict=True)
         for start, step, (low, high), everything in places:
             first = self.dim(start)
@@ -221,13 +226,31 @@ def versions(graph: Graph, last: Value, start: Value) -> list[Value] | None:
     return found
 
 
-def _written(scope: Scope, chain: Sequence[Value], fresh: Iterator[str]) -> list[Box] | None:
+def _of_what_stood_there(update: Node) -> list[Value] | None:
+    """Where an update puts back what it read there with parts of it updated: the versions of that."""
+    chain = [update.args[1]]
+    while chain[-1].node.op.name in UPDATES:
+        chain.append(chain[-1].node.args[0])
+    read = chain[-1].node
+    if len(chain) == 1 or read.op.name not in ("slice", "gather") or read.args[0] != update.args[0]:
+        return None
+    places = {**update.params, "combine": None}
+    same = update.params.get("combine", "set") == "set" and {**read.params, "combine": None} == places
+    return chain if same and read.args[1:] == update.args[2:] else None
+
+
+def _written(scope: Scope, chain: Sequence[Value], fresh: Iterator[str], depth: int = 0) -> list[Box] | None:
     """What the updates of a chain write (`chain` from the last version to the one before the first update)."""
     boxes: list[Box] = []
     for v in chain[:-1]:
         node = v.node
         if node.op.name in UPDATES:
-            boxes.append(scope.box(node, v))
+            part = _of_what_stood_there(node) if depth <= NESTING else None
+            parts = None if part is None else _written(scope, part, fresh, depth + 1)
+            if part is None or parts is None:
+                boxes.append(scope.box(node, v))
+            else:
+                boxes += [scope.behind(part[-1].node, b) for b in parts]
             continue
         body = node.regions[-1]
         inner = scope.inner(node, body, fresh)
@@ -388,6 +411,36 @@ def lasting(course: Course, n_carry: int, outs: Sequence[Value]) -> Lasting:
                 if stays(scope.box(v.node, v)) and _exact(scope, v.node):
                     result.written[value] = v.node, k
     return result
+
+
+def untouched(course: Course, start: Value, out: Value) -> list[Node]:
+    """What reads, or adds to, places of an array as it was behind the last turn, on the way back through the turns.
+
+    start, out: the array as a turn finds it, where the turns behind it have been, and as it leaves it.
+    """
+    chain = versions(course.graph, out, start)
+    others = None if chain is None or len(chain) == 1 else course.written(chain, course.later)
+    if chain is None or others is None:
+        return []
+    scope, found = course.scope, []
+    for depth, v in enumerate(chain):
+        written = [*others, *(_written(scope, chain[depth:], course.fresh) or [])]
+        todo: list[tuple[Value, tuple[Node, ...]]] = [(v, ())]
+        while todo:
+            x, path = todo.pop()
+            for user in course.graph.nx.succ[x.node]:
+                adds = user.op.name == "scatter" and user.params["combine"] == "add"
+                reads = user.op.name == "slice" or (user.op.name == "gather" and not path)
+                if user.args[0] != x or x in user.args[1:] or not (adds or reads):
+                    continue
+                box = scope.box(user, x)
+                for node in reversed(path):
+                    box = scope.behind(node, box)
+                if all(scope.apart(box, w) for w in written):
+                    found.append(user)
+                elif reads and len(path) < NESTING:
+                    todo.append((Value(user), (*path, user)))
+    return found
 
 
 def _exact(scope: Scope, update: Node) -> bool:

@@ -213,6 +213,7 @@ class Part:
         self.joint = joint
         self.ends = ends
         self._lasting = joint.lasting if ends else Lasting()
+        self.first: set[Node] = set()  # scatters that add to zeros: they write
         self.env: dict[Value, Raw] = {}
         self.dims: dict[str, Dim] = {}
         self._captures = {v: joint.captured[k] for k, v in joint.interp.inputs.items()}
@@ -289,6 +290,8 @@ class Part:
             renamed = any(d != symbol(name) for name, d in self.dims.items())
             if renamed:
                 params = {k: substitute(v, self.dims) for k, v in params.items()}
+            if node in self.first:
+                params = {**params, "combine": "set"}
             if node.regions:
                 regions = tuple(map(silenced, node.regions)) if again else node.regions
                 out = replay_control(node.op, regions, operands, params, renamed)

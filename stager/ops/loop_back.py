@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from stager.ir.graph import Node, Value
 from stager.ops.cotangents import accumulate
 from stager.ops.families import zeros_like
+from stager.ops.footprints import Course, untouched
 from stager.ops.joint import Joint, Part, flows, run_back
 
 Raw = Any
+STEPS = 16  # nodes looked at for a sum
 
 
 class LoopBack:
@@ -45,12 +48,48 @@ class LoopBack:
         sums = [zeros_like(c) if t is None else t for (c, t), x in zip(needed, self.capture_on, strict=True) if x]
         self._n_cts = len(start)
         self.start = [*start, *sums]
+        self._known: list[Value] = []  # cotangents that are zero because no turn has added to them yet
+        self._first: set[Node] = set()  # additions to such
+        zero = [*[ct is None for ct in given], *[t is None for _, t in needed]]
+        inputs = [*joint.ct_inputs, *joint.total_inputs]
+        self._from_zero = [
+            (v, out) for v, out, z in zip(inputs, joint.ct_outs, zero, strict=True) if z and out is not None
+        ]
+
+    def skip_zeros(self, course: Course) -> None:
+        """Lets the first addition to a place of a cotangent that begins with zeros be a write."""
+        graph = self.joint.graph
+        for v, out in self._from_zero:
+            for node in untouched(course, v, out):
+                additions = [node] if node.op.name == "scatter" else graph.nx.succ[node]
+                if any(self._is_sum(a) for n in additions for a in n.args[:2] if a != v):
+                    continue  # blocks of elements each add their part of it (`codegen/blocks.py`)
+                if node.op.name == "scatter":
+                    self._first.add(node)
+                else:
+                    self._known.append(Value(node))
+
+    def _is_sum(self, v: Value) -> bool:
+        """Whether a cotangent is made of sums over larger ones."""
+        todo = [v]
+        for _ in range(STEPS):
+            node = todo.pop().node if todo else None
+            if node is None:
+                return False
+            if node.op.family == "reduction" or (node.op.name == "dot" and node.params["contract"][0]):
+                return True
+            if node.op.family in ("elementwise", "view"):
+                todo += [a for a in node.args if a.node in self.joint.depends]
+        return False
 
     def step(self, part: Part, state: Sequence[Raw]) -> list[Raw]:
         """The state one iteration further back; `part` knows what the forward part needs."""
         joint, on = self.joint, [*self.on, *self.capture_on]
         for v, ct in zip([*joint.ct_inputs, *joint.total_inputs], spread(state, on), strict=True):
             part.know(v, ct)
+        for v in self._known:
+            part.know(v, None)
+        part.first = self._first
         run_back(joint, part, [ct for ct, x in zip(joint.ct_outs, on, strict=True) if x and ct is not None])
         new = [ct for ct, x in zip(joint.ct_outs, on, strict=True) if x]
         return [zeros_like(s) if ct is None else part.value(ct) for s, ct in zip(state, new, strict=True)]

@@ -195,9 +195,9 @@ def for_pullback(
     # the loops count turns where that makes rows of tapes slices
     by_index = not stored or abs(step) == 1 or not alike(lower, upper)
     begun: list[Beginning] = []
-    if stored and alike(lower, upper):
-        turns_of = course(joint, carries, dims, counters(joint, n), ends, step)
-        found = {v: beginning(joint, turns_of, v, step, dim_of(lower)) for v in stored}
+    way_of = course(joint, carries, dims, counters(joint, n), ends, step) if alike(lower, upper) else None
+    if stored and way_of is not None:
+        found = {v: beginning(joint, way_of, v, step, dim_of(lower)) for v in stored}
         begun = [b for b in found.values() if b is not None]
         stored = [v for v in stored if found[v] is None]
     pieces = [b.piece(carries[b.carry], trips) for b in begun]
@@ -231,6 +231,8 @@ def for_pullback(
 
     def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
         way = LoopBack(joint, active, carries, captured, needs_captured, cts, totals[2:])
+        if way_of is not None:
+            way.skip_zeros(way_of)
         hoisted = hoisted_values(joint, residuals)
 
         def backward(k: Raw, *state: Raw) -> list[Raw]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -220,3 +221,78 @@ def test_explain_says_what_the_way_back_keeps() -> None:
     assert kept(overwritten_later) == []  # of each y[i] and y[i + 1], as x has them
     tapes = kept(overwritten_behind)
     assert [text.split(": ")[1].split(" bytes")[0] for text in tapes] == ["792"]  # of each y[i - 1]
+
+
+def filled_by_rows(L: Any, b: Any) -> Any:
+    """Every turn adds to a row of the cotangent of L, up to the diagonal: two places that no other turn adds to."""
+    x = np.zeros(b.shape[0])
+    for i in range(b.shape[0]):
+        x[i] = (b[i] - np.dot(L[i, :i], x[:i])) / L[i, i]
+    return x
+
+
+def neighbours(L: Any, b: Any) -> Any:
+    """Two turns add to each element of the cotangent of b."""
+    x = b * 1.0
+    for i in range(1, b.shape[0]):
+        x[i] = x[i] * b[i] + b[i - 1] * L[i, 0] * x[i - 1]
+    return x
+
+
+def both_ways(L: Any, b: Any) -> Any:
+    """Rows from the end, columns beside the diagonal, every second one."""
+    x = b * 1.0
+    for i in range(b.shape[0] - 2, 0, -2):
+        x[i] = x[i] * np.sum(L[i, i + 1 :]) + L[i - 1, i] * L[i, i] * x[i + 1]
+    return x
+
+
+def same_place(L: Any, b: Any) -> Any:
+    """What a turn adds to where it has added before."""
+    x = b * 1.0
+    for i in range(1, b.shape[0]):
+        x[i] = np.sin(L[i, i]) * x[i - 1] + L[i, i] * x[i] + np.dot(L[i, : i + 1], L[i, : i + 1])
+    return x
+
+
+def counted_places(L: Any, b: Any) -> Any:
+    """Places that the data decide: which turn is the first nobody knows."""
+    x = b * 1.0
+    for i in range(b.shape[0]):
+        k = (i * i) % 3
+        x[i] = x[i] * b[k] * L[k, i] + L[i, k]
+    return x
+
+
+@pytest.mark.parametrize("program", [filled_by_rows, neighbours, both_ways, same_place, counted_places])
+def test_cotangents_that_turns_fill(program: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(3)
+    L, b = rng.uniform(0.5, 1.0, (7, 7)), rng.uniform(0.5, 1.0, 7)
+    dL, db = rng.standard_normal((7, 7)), rng.standard_normal(7)
+
+    def loss(L: Any, b: Any) -> Any:
+        return np.sum(np.sin(program(L, b)))
+
+    gradient = st.grad(loss, argnums=(0, 1))
+    _, slope = st.jvp(loss, (L, b), (dL, db))
+    ahead, back = (loss(L + step * dL, b + step * db) for step in (1e-6, -1e-6))
+    assert np.isclose(slope, (ahead - back) / 2e-6, rtol=1e-5)
+    for gL, gb in (gradient(L, b), st.compile(gradient)(L, b), st.compile(gradient, dynamic=True)(L, b)):
+        assert np.isclose(np.sum(gL * dL) + np.sum(gb * db), slope, rtol=1e-9)
+    lanes = st.vmap(gradient, in_dims=(None, 0))(L, np.stack([b, b + 0.1]))
+    for k, shift in enumerate((0.0, 0.1)):
+        for got, want in zip(lanes, gradient(L, b + shift), strict=True):
+            assert np.allclose(got[k], want, rtol=1e-9)
+    twice = st.grad(lambda L, b: sum(np.sum(g * g) for g in gradient(L, b)), argnums=(0, 1))
+    _, bend = st.jvp(lambda L, b: sum(np.sum(g * g) for g in gradient(L, b)), (L, b), (dL, db))
+    gL, gb = twice(L, b)
+    assert np.isclose(np.sum(gL * dL) + np.sum(gb * db), bend, rtol=1e-8)
+
+
+def test_the_first_addition_is_a_write() -> None:
+    """No row of the cotangent of L is read: where turns add, it is zero; that of b needs no zeros before."""
+    L, b = np.eye(40) + 0.1, np.ones(40)
+    gradient = st.grad(lambda L, b: np.sum(filled_by_rows(L, b)), argnums=(0, 1))
+    text = str(generate(optimize(st.make_graph(gradient)(L, b))).program)
+    assert not re.search(r"= out[01]\[", text)
+    assert len(re.findall(r"out1\[", text)) == 1
