@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import geomean
-from bench.workload import GROUP_BARS
+from bench.workload import GROUP_BARS, SHORT, SHORT_BARS
 
 Row = dict[str, Any]
 OWN = "stager"
@@ -28,10 +28,17 @@ def ratio(row: Row, peer: str = "best") -> float | None:
     return own / other if own and other else None
 
 
+def bars(row: Row) -> dict[str, float]:
+    """The row's own, and those of its group's short rows where it is one."""
+    own = row["times"].get(OWN)
+    short = SHORT_BARS.get(row["group"], {}) if row["bars"] and own is not None and own < SHORT else {}
+    return {**short, **row["bars"]}
+
+
 def over(row: Row) -> list[str]:
     """The bars that this row misses."""
     missed = []
-    for name, bar in row["bars"].items():
+    for name, bar in bars(row).items():
         if name == "seconds":
             figure = row["times"].get(OWN)
         elif name == "exponent":

@@ -117,6 +117,10 @@ GROUP_BARS: dict[str, dict[str, float]] = {
     "in-place gradients": {"jax": 0.05},
 }
 
+SHORT = 100e-6  # seconds
+# Bars on rows of a group that take stager less: peer -> largest ratio, beside the row's own bars.
+SHORT_BARS: dict[str, dict[str, float]] = {"gradients": {"jax": 0.3}}
+
 
 def load() -> list[Record]:
     """Every record of bench/workloads, in file order, then those of the modules that the environment names."""

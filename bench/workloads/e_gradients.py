@@ -15,7 +15,6 @@ from bench.workload import FirstCall, Function, Inputs, Workload, rebound
 
 Rng = np.random.Generator
 DType = np.dtype[Any]
-SMALL_BARS = {"best": 1.15, "jax": 0.3}
 
 
 # Multi-layer perceptron with softmax cross-entropy
@@ -93,12 +92,12 @@ def _torch_mlp(torch: Any) -> Function:
     return step
 
 
-def _mlp_row(name: str, widths: tuple[int, ...], batch: int, bars: Any) -> Workload:
+def _mlp_row(name: str, widths: tuple[int, ...], batch: int) -> Workload:
     return Workload(
         name=name, group="gradients", fn=mlp_loss, inputs=mlp_inputs(widths, batch), reference=mlp_value_and_grad,
         stager=lambda st: st.compile(st.value_and_grad(mlp_loss)),
         jax=lambda jax: jax.value_and_grad(rebound(mlp_loss, np=jax.numpy)),
-        torch=_torch_mlp, autograd=with_autograd(mlp_loss, "value_and_grad"), sizes=(0,), bars=bars, loose=100.0,
+        torch=_torch_mlp, autograd=with_autograd(mlp_loss, "value_and_grad"), sizes=(0,), loose=100.0,
     )  # fmt: skip
 
 
@@ -457,8 +456,8 @@ def _row(name: str, **fields: Any) -> Workload:
 
 
 WORKLOADS = (
-    _mlp_row("value_and_grad MLP 784-512-512-10", (784, 512, 512, 10), 128, {"best": 1.15}),
-    _mlp_row("value_and_grad MLP 64-64-10", (64, 64, 10), 32, {"best": 1.15}),
+    _mlp_row("value_and_grad MLP 784-512-512-10", (784, 512, 512, 10), 128),
+    _mlp_row("value_and_grad MLP 64-64-10", (64, 64, 10), 32),
     _row(
         "per-sample gradients MLP 64-64-10", fn=mlp_loss, inputs=mlp_inputs((64, 64, 10), 128),
         reference=mlp_per_sample,
@@ -511,7 +510,7 @@ WORKLOADS = (
         torch=_torch_embedding, autograd=with_autograd(embedding_loss, "grad"), numba=_numba_embedding,
     ),
     _row(
-        "Jacobian of an arm", fn=arm, reference=arm_jacobian, bars=SMALL_BARS, numba=_numba_arm,
+        "Jacobian of an arm", fn=arm, reference=arm_jacobian, numba=_numba_arm,
         inputs=lambda rng, n, dtype: (rng.uniform(-1.0, 1.0, 20).astype(dtype),),
         stager=lambda st: st.compile(st.jacrev(arm)),
         jax=lambda jax: jax.jacrev(rebound(arm, np=jax.numpy)),

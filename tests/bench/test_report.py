@@ -35,6 +35,14 @@ def test_bars() -> None:
     assert report.over(row(times={"numpy": 1.0})) == []
 
 
+def test_bars_of_short_rows() -> None:
+    short = row(group="gradients", times={"stager": 35e-6, "jax": 100e-6, "c": 34e-6})
+    assert report.over(short) == ["jax 0.35 > 0.3"]
+    assert report.over({**short, "bars": {}}) == []
+    assert report.over({**short, "times": {"stager": 100e-6, "jax": 110e-6}}) == []
+    assert report.over({**short, "times": {"stager": 35e-6}}) == []
+
+
 def test_a_row_that_could_not_run_says_why() -> None:
     failed = row(times={"numpy": 1.0}, failed={"stager": "UnsupportedError: np.sort"})
     assert "stager failed: UnsupportedError: np.sort" in report.line(failed, ["numpy"])
