@@ -41,6 +41,7 @@ F32 = ExpFormat(
     12582912.0, 23, 127 << 23, hexadecimal("0x1.62E4p-1"), hexadecimal("0x1.7F7D1Cp-20"), -104.0, 89.0, 87.0,
 )  # fmt: skip
 LOG2E = 1.4426950408889634
+LN2 = 0.6931471805599453
 
 
 def exp_format(dtype: DType) -> ExpFormat:
@@ -62,6 +63,13 @@ def reduce_exp(x: Expr) -> tuple[Expr, Expr]:
     return shifted.bits(), fma(k, -fmt.ln2_lo, fma(k, -fmt.ln2_hi, x))
 
 
+def reduce_exp_once(x: Expr) -> tuple[Expr, Expr]:
+    """The same with FMA for a small k: one rounding of a product with ln2, which is off by k/5 of its last place."""
+    fmt = exp_format(x.dtype)
+    shifted = fma(x, LOG2E, fmt.magic)
+    return shifted.bits(), fma(shifted - fmt.magic, -LN2, x)
+
+
 def reduce_exp_pair(x: Expr, lo: Expr | None = None) -> tuple[Expr, Expr, Expr]:
     """Bits of k, and r + c = x + lo - k*ln2 with |c| below the last place of r."""
     fmt = exp_format(x.dtype)
@@ -76,6 +84,11 @@ def reduce_exp_pair(x: Expr, lo: Expr | None = None) -> tuple[Expr, Expr, Expr]:
 def exp_tail(r: Expr) -> Expr:
     """(exp(r) - 1 - r) / r**2."""
     return by_fours(r, fits("EXP", r))
+
+
+def exp_tail_evenly(r: Expr) -> Expr:
+    """The same in one operation less that takes longer: for functions with enough else to do meanwhile."""
+    return even_odd(r, fits("EXP", r))
 
 
 def power_of_two(k_bits: Expr, dtype: DType) -> Expr:
