@@ -192,12 +192,13 @@ class LoopEmitter(BodyEmitter, ABC):
             parts.append((width, unroll, at, to))
             at = to
         rest = at
+        straight = known and all(to - at == width * unroll for width, unroll, at, to in parts)  # as is what is left
         if self.stage.descending:
-            self._rest(k, rest, hi, known, saved, dear=rest is lo)
+            self._rest(k, rest, hi, known, saved, dear=straight or rest is lo)
         for width, unroll, at, to in reversed(parts) if self.stage.descending else parts:
             step = width if jam else width * unroll
             self.width, self.unroll = width, unroll
-            self.inline = self.main_inline if at is lo else "call"
+            self.inline = self.main_inline if at is lo or straight else "call"
             if known and to - at == step:
                 self.variables[var] = at
                 self._level(k)
@@ -207,7 +208,7 @@ class LoopEmitter(BodyEmitter, ABC):
                     self._level(k)
             self._restore(saved)
         if not self.stage.descending:
-            self._rest(k, rest, hi, known, saved, dear=rest is lo)
+            self._rest(k, rest, hi, known, saved, dear=straight or rest is lo)
         if store is not None:  # last, so that no vector waits for a store of parts of its bytes
             self.inline = "call"
             self._masked_step(k, start, lo, saved)

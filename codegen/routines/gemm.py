@@ -198,13 +198,14 @@ def direct(e: FunctionEmitter, ring: Ring, p: Matrices, a: Any, b: Any, c: Any, 
     lanes = lanes_of(e.target, ring)
     rows, vectors = tile_shape(e.target, lanes, p.m if m is None else 64, p.n)
     k = p.k if isinstance(p.k, int) else e.dim(p.k)
+    unroll = 2 if isinstance(k, int) and k % 2 == 0 else 1
 
     def panel(at: Any, pieces: Sequence[Piece]) -> None:
         here_b, here_c = moved_by(e, b, at, p.b_column), moved_by(e, c, at, ring.size)
 
         def block(i: Any, count: int) -> None:
             tile = Tile(e, ring, count, pieces)
-            tile.run(k, moved_by(e, a, i, p.a_row), p.a_row, p.a_step, here_b, p.b_step)
+            tile.run(k, moved_by(e, a, i, p.a_row), p.a_row, p.a_step, here_b, p.b_step, unroll)
             tile.store(moved_by(e, here_c, i, p.c_row), p.c_row)
 
         _in_blocks(e, p.m if m is None else m, rows, block)
