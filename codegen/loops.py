@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from typing import Any
 
-from stager.codegen.body import BodyEmitter
+from stager.codegen.ahead import AheadEmitter
 from stager.codegen.emit import I64, i64
 from stager.codegen.modes import is_dear, weight
 from stager.codegen.program import LoopAxis, Store
@@ -31,7 +31,7 @@ TURNS = 1 << 12
 """Turns of a fold between two looks at whether to stop."""
 
 
-class LoopEmitter(BodyEmitter, ABC):
+class LoopEmitter(AheadEmitter, ABC):
     """Emits the loops of one leaf inside the outer loops of its nest."""
 
     @abstractmethod
@@ -91,6 +91,7 @@ class LoopEmitter(BodyEmitter, ABC):
                 self.variables[axis.var] = i
                 if axis.reduce and self.stage.folds and is_long(axis):
                     self.e.poll_sometimes(i, TURNS)
+                self._look_ahead(k, hi)
                 self._level(k)
         self._restore(saved)
         self.variables.pop(axis.var, None)
