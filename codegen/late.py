@@ -1,9 +1,12 @@
-"""Reductions over what their own loop has only just written.
+"""Loops inside of loops whose last elements the turn before has only just written, or the next one reads at once.
 
 `x[i] = (b[i] - dot(L[i, :i], x[:i])) / L[i, i]`: of all that a turn sums, it needs one element that the turn before
 has stored a moment ago. In whole vectors that element would hold up the sum from its first addition on, and a vector
 cannot be loaded from a store that is not in memory yet. So the last elements are left to single steps behind the
 vectors: what does not depend on the turn before is done while it still runs. Only the order of the additions changes.
+
+The way back, `g[:i] -= L[i, :i] * g[i]` from the last i on, ends in the element that the next turn begins with. In the
+masked vector that a row ends with it would be late in memory; as a single step it is there at once.
 """
 
 from __future__ import annotations
@@ -51,7 +54,26 @@ def _mark(loop: Loop) -> None:
     for nest in nests:
         if not nest.outer and len(nest.leaves) == 1:
             (leaf,) = nest.leaves
-            leaf.late = _is_late(leaf, loop, written)
+            leaf.late = _is_late(leaf, loop, written) or _hands_on(leaf, loop, [x for x in nests if x is not nest])
+
+
+def _hands_on(leaf: Leaf, loop: Loop, others: list[Nest]) -> bool:
+    """Whether a row that is one element shorter in every turn ends in what the next turn begins with."""
+    stage, i = leaf.stage, symbol(loop.symbol)
+    if len(leaf.loops) != 1 or stage.reductions or stage.sequential:
+        return False
+    (axis,) = leaf.loops
+    if not isinstance(axis.extent, Expr) or _moves(axis.extent, loop, i) != -1:
+        return False
+    names = dict.fromkeys((loop.symbol, *loop.also), i + loop.step)
+    loads = [(id(b.storage), at) for x in others for s in x.stages() for b, at in s.loads if not at.terms]
+    read = {(sid, substitute(at.const, names)) for sid, at in loads}
+    for s in stage.stores:
+        item = s.buffer.dtype.itemsize
+        last = substitute(s.at.const + (axis.extent - 1) * item, dict.fromkeys(loop.also, i))
+        if s.at.terms == ((axis.var, item),) and (id(s.buffer.storage), last) in read:
+            return True
+    return False
 
 
 def _is_late(leaf: Leaf, loop: Loop, written: set[int]) -> bool:

@@ -81,3 +81,41 @@ def test_which_sums_are_late() -> None:
     assert " late" not in program(from_the_second, L, b)  # every other element is old
     assert " late" not in program(backward, L, b)
     assert " late" not in program(of_the_argument, L, b)
+
+
+def steps_down(L: Any, b: Any) -> Any:
+    x = b.copy()
+    for i in range(b.shape[0] - 1, -1, -1):
+        x[i] = x[i] / L[i, i]
+        x[:i] -= L[i, :i] * x[i]
+    return x
+
+
+def steps_down_by_two(L: Any, b: Any) -> Any:
+    x = b.copy()
+    for i in range(b.shape[0] - 1, 1, -2):
+        x[i] = x[i] / L[i, i]
+        x[:i] -= L[i, :i] * x[i - 1]
+    return x
+
+
+def of_the_first(L: Any, b: Any) -> Any:
+    x = b.copy()
+    for i in range(b.shape[0] - 1, -1, -1):
+        x[:i] -= L[i, :i] * x[0]
+    return x
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 17, 33, 65, 100])
+@pytest.mark.parametrize("f", [steps_down, steps_down_by_two, of_the_first])
+def test_rows_that_end_in_what_the_next_turn_reads(f: Any, n: int, rng: np.random.Generator) -> None:
+    L, b = rng.standard_normal((n, n)) + n * np.eye(n), rng.standard_normal(n)
+    np.testing.assert_allclose(st.compile(f)(L, b), f(L, b), rtol=1e-11, atol=1e-13)
+
+
+def test_which_rows_end_late() -> None:
+    L, b = np.eye(50), np.ones(50)
+    assert " late" in program(steps_down, L, b)
+    assert " late" not in program(steps_down_by_two, L, b)
+    assert " late" not in program(of_the_first, L, b)
+    assert program(st.grad(lambda L, b: np.sum(forward(L, b)), argnums=(0, 1)), L, b).count(" late") == 2
