@@ -23,7 +23,7 @@ FAMILIES = (
     "indexed",  # gather, scatter and their kin: positions come from data
     "contract",  # sums of products over named axes (matmul and all its relatives)
     "structural",  # concatenate, pad: piecewise positions
-    "sort",  # sort, argsort, searchsorted
+    "sort",  # sort, argsort, searchsorted, positions
     "control",  # holds region graphs
     "effect",  # print, callback, check: ordered
     "foreign",  # an external C function

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from stager.ir.core_ops import constant_op, dim_op, fill_op, input_op, iota_op
-from stager.ir.dims import Dim, Expr, Sym, dim_max, dim_min, product, substitute, symbol, symbols_of
+from stager.ir.dims import Dim, Expr, Sym, dim_max, dim_min, floordiv, product, substitute, symbol, symbols_of
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.regions import first_capture, first_operand, own_inputs
 
@@ -82,6 +82,8 @@ def range_of(v: Value, inputs: Mapping[int, Range], depth: int = DEPTH) -> Range
     if op is constant_op:
         array = node.params["value"]
         return _bounded(int(array.min()), int(array.max())) if 0 < array.size <= 65536 else UNKNOWN
+    if op.name == "positions":
+        return 0, args[0].type.shape[-1] - 1
     if depth == 0 or v.type.dtype.name != "i64":  # others wrap too soon
         return UNKNOWN
 
@@ -103,6 +105,9 @@ def range_of(v: Value, inputs: Mapping[int, Range], depth: int = DEPTH) -> Range
         return _extreme(name, of(0), of(1))
     if name == "mod" and args[1].node.op is fill_op and int(args[1].node.params["value"]) > 0:
         return 0, int(args[1].node.params["value"]) - 1
+    if name == "floordiv" and args[1].node.op is fill_op and int(args[1].node.params["value"]) > 0:
+        (low, high), divisor = of(0), int(args[1].node.params["value"])
+        return None if low is None else floordiv(low, divisor), None if high is None else floordiv(high, divisor)
     if name == "convert":
         return of(0) if args[0].type.dtype.kind in "biu" else UNKNOWN
     if name == "reduce_sum":

@@ -668,6 +668,22 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
     ]
 
 
+@row(
+    "positions",
+    ("bool",),
+    flat=True,
+    errors=(Bad((np.ones(3),), {"size": 2}, TypeError, "positions: f64[3] is no array of bools"),),
+)
+def _(rng: Any, dtype: Any) -> list[Sample]:
+    out = []
+    for n, size in ((5, 3), (1, 1), (4, 0), (0, 0), (40, 13), (64, 64), (67, 2), (300, 150)):
+        mask = np.zeros((2, n), dtype=bool)
+        for line in mask:
+            line[rng.permutation(n)[:size]] = True
+        out += [sample("positions", mask, size=size), sample("positions", mask[0], size=size)]
+    return out
+
+
 # -- effects: no results to compare; tests/ops/test_effects.py ---------------------------------------------------------
 
 # Ops that mean something under a transform only; tests/transforms tests them.

@@ -40,7 +40,7 @@ from stager.ir.dims import Dim
 from stager.ir.dtypes import DType
 from stager.ir.graph import Node
 
-MODULES: tuple[str, ...] = ("scan", "sort", "dot", "extreme", "print")
+MODULES: tuple[str, ...] = ("scan", "sort", "dot", "extreme", "positions", "print")
 """The modules of this package that hold a `ROUTINE` (or several, in `ROUTINES`)."""
 
 

@@ -461,6 +461,31 @@ def nest(f: Any, shape: Sequence[Dim], start: Tensor, body: Callable[[list[str],
     return level([], start)
 
 
+def positions(f: Any, node: Node, args: list[Tensor]) -> list[Tensor]:
+    """One pass over each line: the next place takes every position, until its element is true."""
+    (mask,), (t,) = args, node.types
+    w, b = f.w, f.b
+    out = w.filled(b.const(i64, 0), t)
+    lines, n = mask.type.shape[:-1], w.dim(mask.type.shape[-1])
+    last = w.arith("subi", w.dim(t.shape[-1]), w.index(1))
+    if t.size == 0:
+        return [out]
+
+    def line(at: list[str], out: Tensor) -> Tensor:
+        def step(i: str, carried: list[str]) -> list[str]:
+            result, k = Tensor(carried[0], t), Scalar(carried[1], i64)
+            here = w.extract(mask, [*at, i])
+            place = [*at, w.to_index(b.minimum(k, w.from_index(last, i64)))]
+            found = b.and_(here, b.le(k, w.from_index(last, i64)))
+            value = b.select(found, w.from_index(i, i64), w.extract(result, place))
+            return [w.insert(result, value, place).name, b.add(k, b.convert(here, i64)).name]
+
+        start = [(out.name, tensor(t)), (b.const(i64, 0).name, "i64")]
+        return Tensor(w.for_loop(w.index(0), n, start, step)[0], t)
+
+    return [nest(f, lines, out, line)]
+
+
 # -- sort --------------------------------------------------------------------------------------------------------------
 
 
@@ -546,5 +571,5 @@ ARRAYS: dict[str, Emit] = {
     "concatenate": concatenate, "argmax": arg_reduction, "argmin": arg_reduction, "dot": dot,
     **{f"reduce_{name}": reduction for name in MONOIDS},
     "cumsum": scan, "cumprod": scan, "cummax": scan, "cummin": scan, "recurrence": scan,
-    "gather": gather, "scatter": scatter, "sort": sort, "searchsorted": searchsorted,
+    "gather": gather, "scatter": scatter, "positions": positions, "sort": sort, "searchsorted": searchsorted,
 }  # fmt: skip

@@ -83,24 +83,8 @@ def _mask_of_rank(v: Value) -> Value | None:
 
 
 def _mask_of_positions(v: Value) -> Value | None:
-    """The mask whose true elements' positions these are: what stands at their ranks, up to their number."""
-    if not made_by(v, "slice") or v.node.params["starts"] != (0,) or v.node.params["steps"] != (1,):
-        return None
-    (found,) = v.node.args
-    if not made_by(found, "scatter") or found.node.params["combine"] != "set":
-        return None
-    blank, what, slot = found.node.args
-    if blank.node.op is not fill_op or not made_by(what, "iota") or not made_by(slot, "select"):
-        return None
-    size = what.type.shape[0]
-    for rank, other, k in ((slot.node.args[1], slot.node.args[2], 0), (slot.node.args[2], slot.node.args[1], 1)):
-        mask = _mask_of_rank(rank)
-        if mask is None or literal(other) != size:
-            continue
-        steered = slot.node.args[0]
-        if _same(mask, steered) if k == 0 else _opposite(mask, steered):
-            return mask
-    return None
+    """The mask whose true elements' positions these are."""
+    return v.node.args[0] if made_by(v, "positions") and v.type.ndim == 1 else None
 
 
 def _same(a: Value, b: Value) -> bool:

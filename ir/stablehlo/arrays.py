@@ -428,6 +428,25 @@ def searchsorted(f: Any, node: Node, args: list[Tensor]) -> list[Tensor]:
     return reduce(f, [Tensor(stands.name, Type(i64, shape))], [0], [len(shape) - 1], body)
 
 
+def positions(f: Any, node: Node, args: list[Tensor]) -> list[Tensor]:
+    """All positions, those of true elements first: a stable sort by the mask."""
+    (mask,), t = args, node.types[0]
+    lines, shape = mask.type.ndim - 1, mask.type.shape
+    kind = tensor(t)
+    if t.size == 0:
+        return [splat(f, 0, t)]
+    numbers = f.w.op(f"stablehlo.iota dim = {lines} : {tensor(Type(i64, shape))}")
+    pair = [mask, Tensor(numbers, Type(i64, shape))]
+
+    def first(b: Elements, s: list[Scalar]) -> list[Scalar]:
+        return [b.and_(s[0], b.not_(s[1]))]
+
+    attributes = f"dimension = {lines} : i64, is_stable = true"
+    _, order = with_region(f, "sort", pair, [x.type for x in pair], attributes, [b1, b1, i64, i64], first)
+    ranges = listed([f"0:{n}:1" for n in (*shape[:-1], t.shape[-1])])
+    return [Tensor(f.w.op(f"stablehlo.slice {order.name} {ranges} : ({tensor(order.type)}) -> {kind}"), t)]
+
+
 ARRAYS: dict[str, Emit] = {
     "constant": constant, "fill": fill, "iota": iota, "dim": dim,
     "reshape": reshape, "transpose": transpose, "broadcast": broadcast, "slice": slice_, "diagonal": diagonal,
@@ -435,5 +454,6 @@ ARRAYS: dict[str, Emit] = {
     "concatenate": concatenate, "argmax": arg_reduction, "argmin": arg_reduction, "dot": dot,
     **{f"reduce_{name}": reduction for name in MONOIDS},
     "cumsum": scan, "cumprod": scan, "cummax": scan, "cummin": scan,
-    "gather": gather, "scatter": scatter, "sort": sort, "searchsorted": searchsorted,
+    "gather": gather, "scatter": scatter, "positions": positions, "sort": sort,
+    "searchsorted": searchsorted,
 }  # fmt: skip

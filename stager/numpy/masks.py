@@ -31,6 +31,7 @@ from stager.ops.families import full
 from stager.ops.indexed import gather, scatter
 from stager.ops.reductions import reduce_sum
 from stager.ops.scans import cumsum
+from stager.ops.sort import positions
 from stager.ops.structural import concatenate, iota
 
 _KNOWN: weakref.WeakKeyDictionary[Graph, dict[Any, tuple[Any, ...]]] = weakref.WeakKeyDictionary()
@@ -47,13 +48,7 @@ def nonzero_of(mask: Array) -> tuple[Array, ...]:
     shape = mask.type.shape
     size = product(shape)
     flat = views.reshape(mask.raw(), shape=(size,))
-    rank = cumsum(op.convert(flat, dtype=i64), axis=0, reverse=False)
-    count = _count(flat)
-    # every true element writes its position at its rank, every other one past the end
-    slot = op.select(flat, op.sub(rank, 1), _dims(size, flat))
-    blank = full((size + 1,), 0, i64)
-    found = scatter(blank, iota(size), slot, axes=(0,), batch_dims=0, mode="promise", combine="set")
-    position = views.slice_(found, starts=(0,), sizes=(count,), steps=(1,))
+    position = positions(flat, size=_count(flat))
     out = []
     for d in reversed(shape[1:]):
         out.append(op.mod(position, _dims(d, position)))

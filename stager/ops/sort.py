@@ -1,7 +1,7 @@
-"""sort and searchsorted. NaN sorts last; equal keys keep their order when `stable`.
+"""sort, searchsorted, positions. NaN sorts last; equal keys keep their order when `stable`.
 
-Sorting is a permutation: tangents go along with it, cotangents go back through it. The positions that searchsorted
-finds carry no derivative.
+Sorting is a permutation: tangents go along with it, cotangents go back through it. The positions that the others find
+carry no derivative.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from stager.errors import DTypeError, ShapeError, describe
 from stager.interpreters.stack import bind
+from stager.ir.dims import Dim
 from stager.ir.dtypes import i64
 from stager.ir.types import Type
 from stager.ops.families import align_batch, define, materialize_batch, move_bdim, zeros_like
@@ -136,4 +137,30 @@ def _searchsorted_batch(interp: Any, args: Any, bdims: Any, *, side: str) -> Any
 # Where each v goes into a, sorted along its last axis; a's other axes are v's first.
 searchsorted = define(
     "searchsorted", "sort", type_rule=_searchsorted_type, reference=_searchsorted_reference, batch=_searchsorted_batch
+)
+
+# -- positions --------------------------------------------------------------------------------------------------------
+
+
+def _positions_type(mask: Type, *, size: Dim) -> Type:
+    if mask.dtype.kind != "b" or not mask.ndim:
+        raise DTypeError(describe(f"positions: {mask} is no array of bools"))
+    return Type(i64, (*mask.shape[:-1], size))
+
+
+def _positions_reference(mask: Any, *, size: int) -> Any:
+    out = np.zeros((*mask.shape[:-1], size), dtype=np.int64)
+    for line in np.ndindex(*mask.shape[:-1]):
+        found = np.flatnonzero(mask[line])[:size]
+        out[line][: len(found)] = found
+    return out
+
+
+def _positions_batch(interp: Any, args: Any, bdims: Any, *, size: Dim) -> Any:
+    return positions(move_bdim(args[0], bdims[0]), size=size), 0
+
+
+# Where the first `size` true elements of each line along the last axis stand, in order. Every line has that many.
+positions = define(
+    "positions", "sort", type_rule=_positions_type, reference=_positions_reference, batch=_positions_batch
 )
