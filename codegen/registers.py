@@ -140,6 +140,9 @@ class RegisterBuilder:
         if self.width == 1:
             return x
         t = self.type(x.dtype)
+        if x.dtype is b1 and self.target.vector_bits == 512:  # a mask has no way from one lane to the others
+            bits = self.builder.sext(x.ir, ir.IntType(self.width))
+            return Val(self.builder.bitcast(bits, t), b1)
         lane0 = self.builder.insert_element(ir.Constant(t, ir.Undefined), x.ir, ir.Constant(INT_TYPES[32], 0))
         mask = ir.Constant(ir.VectorType(INT_TYPES[32], self.width), [ir.Constant(INT_TYPES[32], 0)] * self.width)
         return Val(self.builder.shuffle_vector(lane0, ir.Constant(t, ir.Undefined), mask), x.dtype)

@@ -61,6 +61,8 @@ ROW_UNROLL = 4
 LITTLE_POINTS = 64
 SIDE_BY_SIDE = 4
 """Partial results of a reduction without lanes: an addition takes as many cycles."""
+WRITTEN_OUT = 16
+"""Operations of a loop of two turns that is no loop: what a turn costs beside them is half as much."""
 FEW_OPS = 8
 CHUNK = 1 << 15
 """Elements of a piece when one long reduction is divided."""
@@ -208,6 +210,8 @@ class _Scheduler:
                 unroll = min(unroll, 4)
         else:
             unroll = 4 if ops <= 6 else 2 if ops <= 24 else 1
+            if ops <= WRITTEN_OUT and a.extent == 2 * unroll * self._lanes(stage):
+                unroll *= 2
         return unroll if blocked else self._fitting(unroll, stage, a)
 
     def _fitting(self, unroll: int, stage: Stage, a: LoopAxis) -> int:

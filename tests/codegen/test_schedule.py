@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 import stager as st
+from stager.codegen.compile import compile_graph
 from stager.codegen.program import Storage
+from stager.codegen.target import Target
+from stager.pipeline import optimize
+from stager.transforms.shapes import trace_types
 
 
 def test_a_program_does_not_depend_on_where_its_records_lie() -> None:
@@ -47,3 +51,28 @@ def test_reductions_without_lanes_have_several_results_side_by_side(n: int, dtyp
     f = st.compile(products)
     np.testing.assert_allclose(f(a), products(a), rtol=1e-5 if dtype == "float32" else 1e-12)
     assert ("side by side" in f.show(a, stage="kernels")) == (n >= 16)
+
+
+def scaled(x: Any, s: Any) -> Any:
+    rows = np.where(np.isnan(s), 0.0, s * s + 1.0)[:, None]
+    wrong = (s > 3.0)[:, None]
+    return np.where(wrong, x - 1.0, x * rows) * rows + np.where(np.isnan(s)[:, None] & wrong, 0.0, x / 3.0)
+
+
+def test_loops_of_two_turns_are_written_out() -> None:
+    graph = optimize(trace_types(scaled, ("f64[512,32]", "f64[512]"), {}).graph)
+    for name, lanes in (("x86-64-v3", 4), ("x86-64-v4", 8)):
+        made = compile_graph(graph, Target.named(name))
+        leaf = next(leaf for step in made.program.steps for leaf in step.leaves if len(leaf.loops) == 2)
+        assert leaf.unroll == (4 if lanes == 8 else 2)
+
+
+@pytest.mark.parametrize("columns", [8, 16, 32, 33, 64])
+def test_conditions_of_a_row(columns: int, rng: np.random.Generator) -> None:
+    """They hold for all lanes of the row: with masks in registers of their own they come from a number."""
+    x, s = rng.standard_normal((40, columns)), 3.0 * rng.standard_normal(40)
+    s[::7] = np.nan
+    f = st.compile(scaled)
+    for _ in range(2):
+        np.testing.assert_allclose(f(x, s), scaled(x, s), rtol=1e-14)
+    assert "shufflevector <8 x i1>" not in f.show(x, s, stage="llvm")
