@@ -58,6 +58,7 @@ def compile_graph(
     """Compiles a verified graph. The ABI's names are those of `stager/ir/abi.py`. `blas`: the functions of
     `runtime/blas.py` are there where the code will run; without them large products are generated too. `assemble`:
     False leaves it at LLVM text, for what links it with more."""
+    from stager.codegen.abreast import abreast
     from stager.codegen.arena import plan
     from stager.codegen.blocks import blocks
     from stager.codegen.fills import hoist_fills
@@ -90,6 +91,7 @@ def compile_graph(
     mark_usual(program)
     clock("fuse")
     schedule(program, target, threads=threads)
+    abreast(program)
     clock("schedule")
     plan(program)
     clock("plan")

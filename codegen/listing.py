@@ -58,9 +58,9 @@ def step_lines(step: Any) -> Iterator[str]:
         case Nest():
             yield from _nest_lines(step)
         case Loop():
-            yield f"for {step.symbol} in {_scalar(step.lower)}..{_scalar(step.upper)}" + (
-                f" step {step.step}" if step.step != 1 else ""
-            )
+            by = f" step {step.step}" if step.step != 1 else ""
+            rows = f": {step.abreast} side by side" if step.abreast else ""
+            yield f"for {step.symbol} in {_scalar(step.lower)}..{_scalar(step.upper)}{by}{rows}"
             yield from _nested(step.body)
         case While():
             yield "while"

@@ -29,6 +29,7 @@ from stager.codegen.program import (
     While,
 )
 from stager.codegen.registers import Val
+from stager.codegen.rows import emit_abreast
 from stager.codegen.target import Target
 from stager.codegen.unit import ModuleEmitter
 from stager.ir.dims import Dim, product
@@ -215,6 +216,9 @@ def _exchange_bytes(e: FunctionEmitter, x: Any, y: Any, n: Any) -> None:
 
 
 def _loop(e: FunctionEmitter, s: Loop) -> None:
+    if s.abreast:
+        emit_abreast(e, s, emit_steps)
+        return
     lo, hi = scalar_value(e, s.lower), scalar_value(e, s.upper)
     swapped = _open_swaps(e, s)
     if s.period < LEAST_CHUNK:

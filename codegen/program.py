@@ -321,6 +321,7 @@ class Loop:
     swaps: list[tuple[Storage, Storage]] = field(default_factory=list)  # pairs that change places every time
     trades: list[Trade] = field(default_factory=list)
     also: list[str] = field(default_factory=list)  # further names of the index: of loops that were joined to this one
+    abreast: int = 0  # so many turns run side by side, the loop of each a turn behind that of the one before
 
     @property
     def moving(self) -> list[Storage]:
