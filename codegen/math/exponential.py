@@ -63,11 +63,14 @@ def reduce_exp(x: Expr) -> tuple[Expr, Expr]:
     return shifted.bits(), fma(k, -fmt.ln2_lo, fma(k, -fmt.ln2_hi, x))
 
 
-def reduce_exp_once(x: Expr) -> tuple[Expr, Expr]:
-    """The same with FMA for a small k: one rounding of a product with ln2, which is off by k/5 of its last place."""
+def power_and_rest(x: Expr) -> tuple[Expr, Expr]:
+    """2**k and r = x - k*ln2 for a k that gives a normal number, in as few operations as it takes: the low bits of
+    `shifted` are the power's exponent as it stands in a float, and ln2 is off by k/5 of its last place."""
     fmt = exp_format(x.dtype)
-    shifted = fma(x, LOG2E, fmt.magic)
-    return shifted.bits(), fma(shifted - fmt.magic, -LN2, x)
+    magic = fmt.magic + float(fmt.one >> fmt.mantissa)
+    shifted = fma(x, LOG2E, magic)
+    power = (shifted.bits() << fmt.mantissa).as_float(x.dtype)
+    return power, fma(shifted - magic, -LN2, x)
 
 
 def reduce_exp_pair(x: Expr, lo: Expr | None = None) -> tuple[Expr, Expr, Expr]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from stager.codegen.math.exponential import exp_tail_evenly, power_of_two, reduce_exp_once, reduce_exp_pair
+from stager.codegen.math.exponential import exp_tail_evenly, power_and_rest, power_of_two, reduce_exp_pair
 from stager.codegen.math.expr import Expr, fits, fma, horner, larger, smaller, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.logarithm import log_format, log_of_pair
@@ -30,8 +30,7 @@ def tanh(b: ScalarBuilder, v: Val) -> Val:
     a = abs(x)
     small = a < TANH_SMALL
     bounded = smaller(a, 22.0)
-    k_bits, r = reduce_exp_once(bounded + bounded)
-    s = power_of_two(k_bits, x.dtype)
+    s, r = power_and_rest(bounded + bounded)
     p = fma(r * r, exp_tail_evenly(r), r)
     z = a * a
     numerator = where(small, a * z * horner(z, fits("TANH_P", x)), -2.0)
@@ -42,9 +41,8 @@ def tanh(b: ScalarBuilder, v: Val) -> Val:
 
 def _tanh_quotient(x: Expr) -> Expr:
     """(1 - e)/(1 + e) with e = exp(-2|x|) = s + s*p: 1.97 units of error in float32 with FMA, elsewhere beyond 2."""
-    a = abs(x)
-    k_bits, r = reduce_exp_once(larger(-(a + a), -20.0))
-    s = power_of_two(k_bits, x.dtype)
+    a = (x.bits() | sign_bit(x.const(-1.0))).as_float(x.dtype)  # -|x|
+    s, r = power_and_rest(larger(a + a, -20.0))
     p = fma(r * r, exp_tail_evenly(r), r)
     out = fma(-s, p, 1.0 - s) / fma(s, p, s + 1.0)
     return (out.bits() | sign_bit(x)).as_float(x.dtype)
