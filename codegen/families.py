@@ -1,7 +1,7 @@
 """Reductions, updates, joins and indexed ops -> stages: rows of `lower.LOWER`.
 
 Each writes its result into the buffer that the walk gives it; updates take the buffer of their dead operand
-(`Walk.take`). A gather stays lazy, what it reads from is in memory. Invariant: a stage never reads a place of the
+(`Walk.take`). A gather stays lazy, what it reads much of is in memory. Invariant: a stage never reads a place of the
 buffer that it writes unless it is the very place that it writes at that point.
 """
 
@@ -21,6 +21,8 @@ from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, b1, i64
 from stager.ir.graph import Node, Value
 
+FEW = 8
+"""An array of which gathers take less than one element in so many is computed where they take it."""
 REDUCTIONS = {
     "reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "reduce_min": "min",
     "reduce_or": "or", "reduce_and": "and", "argmax": "argmax", "argmin": "argmin",
@@ -186,11 +188,19 @@ def lower_pad(w: Walk, node: Node) -> None:
         )
 
 
+def _takes_few(w: Walk, x: Value) -> bool:
+    """Whether all that gathers take of an array is so little that computing it there costs less than storing it all."""
+    gathers = [n for n in map(w.nodes.__getitem__, w.users.get(value_key(x), ())) if n.op.name == "gather"]
+    taken = sum(n.types[0].size for n in gathers)
+    static = isinstance(taken, int) and isinstance(x.type.size, int)
+    return static and taken * max(w.weight[value_key(x)], FEW) <= x.type.size
+
+
 def lower_gather(w: Walk, node: Node) -> None:
-    """Stays lazy; what it reads from is in memory."""
+    """Stays lazy; what it reads much of is in memory."""
     x = w.origin(node.args[0])
     key = id(node) << 20
-    if value_key(x) not in w.ctx.buffers and w.weight.get(value_key(x), 0) > 2:
+    if value_key(x) not in w.ctx.buffers and w.weight.get(value_key(x), 0) > 2 and not _takes_few(w, x):
         w.realise(x)
     for i in node.args[1:]:
         if w.weight.get(value_key(i), 0) >= DEAR:

@@ -155,3 +155,17 @@ def test_results_do_not_depend_on_the_choice(dtype: str, monkeypatch: pytest.Mon
     for g, v in zip(got, want, strict=True):
         np.testing.assert_allclose(g, v, rtol=1e-12 if dtype == "f8" else 1e-4, atol=1e-12 if dtype == "f8" else 1e-5)
     assert remat.LOAD + remat.STORE == lower.DEAR
+
+
+def test_a_gather_that_takes_little_computes_it() -> None:
+    """Rows at a border of an array that no one else reads whole: the array is never stored."""
+
+    def taken(x: Any, k: Any) -> Any:
+        return ((x * x + 1.0) * x - x / 3.0)[k]
+
+    assert traffic(optimized(taken, "f64[5000]", "i64[20]")) == 0
+    assert traffic(optimized(taken, "f64[5000]", "i64[3000]")) > 0
+    x, k = np.random.default_rng(0).standard_normal(5000), np.array([0, 7, -1, 4999])
+    np.testing.assert_allclose(st.compile(taken)(x, k), taken(x, k), rtol=1e-14)
+    with pytest.raises(IndexError, match="index 5000 is out of bounds"):
+        st.compile(taken)(x, np.array([1, 5000, 2, 3]))
