@@ -18,7 +18,10 @@ from stager.codegen.entry_objects import Objects, checked_mul
 from stager.codegen.structured import Code
 from stager.ir.entry_table import NUMPY_ALIGNED, NUMPY_C_CONTIGUOUS, NUMPY_OWNDATA, NUMPY_WRITEABLE, POOL_ABOVE_BYTES
 
-HEADER = 64  # before the data of a pooled result; keeps the alignment of the pool
+HEADER = 2048 + 64
+"""Before the data of a pooled result; keeps the alignment of the pool. Half a page: NumPy's own large arrays begin 16
+bytes into a page, and where a result begins a little further on, loads take what was stored a moment ago at another
+page's same place for their own and wait for it."""
 
 
 def emit_memory(module: Any, o: Objects) -> None:
