@@ -17,6 +17,7 @@ from stager.codegen.lower import DEAR, LOWER, Walk
 from stager.codegen.placement import loads_of
 from stager.codegen.program import Buffer, Reduction, Store
 from stager.codegen.pull import StageBuilder, diagonal_index, value_key
+from stager.codegen.through import take_through
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, b1, i64
 from stager.ir.graph import Node, Value
@@ -91,7 +92,8 @@ def fill_with(w: Walk, target: Buffer, value: Any) -> None:
 def lower_slice_update(w: Walk, node: Node) -> None:
     base, value = node.args
     p = node.params
-    out = take_around(w, node) or w.take(base, node, Value(node))
+    result = Value(node)
+    out = take_around(w, node) or take_through(w, base, node, result) or w.take(base, node, result)
     w.ctx.buffers[id(node) << 20] = out
 
     def at(index: tuple[Ix, ...]) -> tuple[Ix, ...]:
@@ -103,7 +105,7 @@ def lower_slice_update(w: Walk, node: Node) -> None:
 def lower_diagonal_update(w: Walk, node: Node) -> None:
     base, value = node.args
     p = node.params
-    out = w.take(base, node, Value(node))
+    out = take_through(w, base, node, Value(node)) or w.take(base, node, Value(node))
     w.ctx.buffers[id(node) << 20] = out
     w.write(
         w.origin(value), out, lambda index: diagonal_index(index, base.type.ndim, p["axis1"], p["axis2"], p["offset"])
@@ -219,7 +221,7 @@ def lower_scatter(w: Walk, node: Node) -> None:
     for i in idx:
         if w.weight.get(value_key(i), 0) >= DEAR:
             w.realise(i)
-    out = w.take(x, node, Value(node))
+    out = take_through(w, x, node, Value(node)) or w.take(x, node, Value(node))
     # what a call gives back after all goes well may be written before all positions are seen to be good
     ahead = out.storage.kind == "input" or not all(isinstance(x.shape[a], int) and x.shape[a] for a in axes)
     if mode == "check" and ahead and updates.type.size != 0:

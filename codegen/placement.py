@@ -7,7 +7,7 @@ before (`protect`), so program order alone keeps reads and writes right. What a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stager.codegen.copies import copy_text
@@ -15,6 +15,7 @@ from stager.codegen.dependence import apart, order_of
 from stager.codegen.index import Ix, variable
 from stager.codegen.program import Buffer, Instr, Move, Scalar, Storage, Store
 from stager.codegen.pull import StageBuilder, value_key
+from stager.codegen.through import memory_of, same_memory
 from stager.ir.dims import Dim, contiguous_strides, product
 from stager.ir.graph import Node, Value
 
@@ -83,7 +84,7 @@ class Placement:
                     continue
                 if name != "reshape":
                     homes[a] = home
-                elif home.is_dense and node.args[0].node.op.name in UPDATES:
+                elif home.is_dense and node.args[0].node.op.family not in ("view", "source"):
                     homes[a] = Buffer(home.storage, home.dtype, node.args[0].shape, None, home.offset)
 
     # -- putting values into memory ----------------------------------------------------------------------------------
@@ -153,8 +154,11 @@ class Placement:
             return
         sb = StageBuilder(self.ctx)
         index = tuple(sb.axis(d) for d in v.shape)
-        value = sb.pull(v, index)
         where = sb.address(target, at(index) if at else index)
+        there = memory_of(self, v)
+        if there is not None and there.storage is target.storage and sb.address(there, index) == where:
+            return
+        value = sb.pull(v, index)
         if any(b.storage is target.storage and not self._same_or_apart(sb, ix, where) for b, ix in loads_of(sb.body)):
             order = self._order_in_place(sb, target, where)
             if order != 0:
@@ -197,7 +201,10 @@ class Placement:
     def stands_in(self, v: Value, target: Buffer) -> bool:
         """Whether the content of `v` is in `target` already."""
         b = self.standing(v)
-        return b is not None and b.storage is target.storage
+        if b is not None:
+            return b.storage is target.storage
+        there = memory_of(self, v)
+        return there is not None and there.storage is target.storage and same_memory(there, target)
 
     def standing(self, v: Value) -> Buffer | None:
         """The memory that holds a value: its buffer, or that of the dense array that it is a reshape of."""
@@ -336,8 +343,11 @@ class Placement:
         self.ctx.occupants[id(found.storage)] = result
         return found
 
-    def protect(self, base: Value, at_node: bool = False) -> None:
-        """Realises the lazy values that read the content of `base` and are used later than now."""
+    def protect(self, base: Value, at_node: bool = False, passing: Collection[int] = ()) -> None:
+        """Realises the lazy values that read the content of `base` and are used later than now.
+
+        Not those whose keys are `passing`: what reads them later may see the new content.
+        """
         now, buffers = self.now, self.ctx.buffers
         limit = now if at_node else now + 1
         stack = [base]
@@ -355,7 +365,7 @@ class Placement:
                     key = value_key(out)
                     if key in buffers:
                         continue
-                    later = self.users.get(key, ())
+                    later = () if key in passing else self.users.get(key, ())
                     if (later and later[-1] >= limit) or (key in self.output_keys and key not in buffers):
                         self.realise(out)
                     else:

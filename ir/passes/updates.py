@@ -226,6 +226,9 @@ def slice_update(rw: Rewriter, node: Node) -> Replacement:
     region = spans(node, x.type.shape)
     if any(s.size == 0 for s in region):
         return x
+    part = _update_of_part(rw, x, value, region)
+    if part is not None:
+        return part
     if all(s.whole for s in region):
         turned = [Span(0 if s.step == 1 else s.size - 1, s.size, s.step, s.extent) for s in region]
         return rw.emit("slice", value, **_params(turned))
@@ -238,7 +241,7 @@ def slice_update(rw: Rewriter, node: Node) -> Replacement:
         return x
     if made_by(x, "slice_update") and x.node.args[1] == value and spans(x.node, x.type.shape) == region:
         return x
-    return _update_of_part(rw, x, value, region)
+    return None
 
 
 def _update_of_part(rw: Rewriter, x: Value, value: Value, region: list[Span]) -> Replacement:

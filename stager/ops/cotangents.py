@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 from stager.interpreters.stack import bind
 from stager.ir.core_ops import fill_op
 from stager.ir.dims import Dim, is_static, product
-from stager.ir.graph import Value
+from stager.ir.graph import Node, Value
 from stager.ops.families import zeros_like
+
+UPDATES = ("scatter", "slice_update", "diagonal_update")
 
 
 class Totals(NamedTuple):
@@ -39,8 +41,16 @@ def accumulate(a: Any, b: Any) -> Any:
 
 
 def _into(whole: Any, part: Any) -> Any:
-    """whole + part when `part` is an update of zeros; else None."""
-    if type(part) is not Value or not part.node.args or not is_zeros(part.node.args[0]):
+    """whole + part when `part` is an update of zeros, or such laid out anew; else None."""
+    if type(part) is not Value or not part.node.args:
+        return None
+    if part.node.op.name in ("reshape", "transpose"):
+        inner = part.node.args[0]
+        if not _is_laid_out_zeros(inner):
+            return None
+        summed = _into(_laid_out_as(inner, whole, part.node), inner)
+        return None if summed is None else bind(part.node.op, summed, **part.node.params)
+    if not is_zeros(part.node.args[0]):
         return None
     op, params = part.node.op, part.node.params
     if op.name == "scatter" and params["combine"] == "add":
@@ -53,7 +63,32 @@ def _into(whole: Any, part: Any) -> Any:
         return bind(op, whole, updates, *idx, **params)
     if op.name == "slice_update":
         return _slice_summed(whole, part)
+    if op.name == "diagonal_update":
+        from stager.ops.views import diagonal
+
+        value = part.node.args[1]
+        if _same_place(whole, part):  # zero there
+            return bind(op, whole.node.args[0], value, **params)
+        return bind(op, whole, accumulate(diagonal(whole, **params), value), **params)
     return None
+
+
+def _is_laid_out_zeros(x: Value) -> bool:
+    """Whether x is an update of zeros behind reshapes and transposes."""
+    while type(x) is Value and x.node.op.name in ("reshape", "transpose"):
+        x = x.node.args[0]
+    return _is_update_of_zeros(x)
+
+
+def _laid_out_as(inner: Value, whole: Any, node: Node) -> Any:
+    """`whole`, which has the layout that `node` gives to `inner`, in the layout of `inner`."""
+    same_op = type(whole) is Value and whole.node.op is node.op and whole.node.params == node.params
+    if same_op and whole.node.args[0].type == inner.type:
+        return whole.node.args[0]
+    if node.op.name == "reshape":
+        return bind(node.op, whole, shape=inner.type.shape)
+    perm = node.params["perm"]
+    return bind(node.op, whole, perm=tuple([perm.index(k) for k in range(len(perm))]))
 
 
 def _row_summed(whole: Any, updates: Value, idx: Sequence[Value], params: dict[str, Any]) -> Any:
@@ -109,7 +144,7 @@ def _same_place(whole: Any, part: Value) -> bool:
 
 
 def _is_update_of_zeros(x: Any) -> bool:
-    if type(x) is not Value or x.node.op.name not in ("scatter", "slice_update") or not is_zeros(x.node.args[0]):
+    if type(x) is not Value or x.node.op.name not in UPDATES or not is_zeros(x.node.args[0]):
         return False
     return "combine" not in x.node.params or bool(x.node.params["combine"] == "add")
 
