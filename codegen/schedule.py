@@ -40,7 +40,7 @@ from stager.ir.dtypes import b1
 
 PARALLEL_NS = 60_000
 """A nest of less work than this is not worth waking threads for."""
-PIECE_NS = 8_000
+PIECE_NS = 16_000
 """The work of one piece of a parallel loop."""
 COLUMN_BYTES = 1 << 18
 """What one block of columns may touch of one array, so that all leaves find it in the cache."""
