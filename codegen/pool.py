@@ -31,6 +31,8 @@ from stager.codegen.pool_state import (
     CLOSING,
     CONTEXT,
     FREE,
+    LOOKS,
+    LOOKS_BYTES,
     MAX_THREADS,
     POLL_NS,
     POOL_SET_THREADS,
@@ -91,7 +93,8 @@ def _emit_run_serially(module: Any, poll_due: Any) -> Any:
         linkage="internal",
     )
     n, grain, ctx = c.arg("n"), c.arg("grain"), c.arg("ctx")
-    polled = c.var(I64, 0)
+    looks = c.alloca(LOOKS, align=8)
+    c.fill(looks, 0, LOOKS_BYTES)
     begin = c.var(I64, 0)
     with c.while_(lambda: c.lt(begin.get(), n)):
         left = c.sub(n, begin.get())
@@ -100,7 +103,7 @@ def _emit_run_serially(module: Any, poll_due: Any) -> Any:
         c.ret_if(c.ne(status, 0), status)
         begin.set(end)
         if poll_due is not None:
-            with c.if_(c.and_then(c.lt(end, n), lambda: c.ne(c.call(poll_due, args=[ctx, polled.ptr]), 0))):
+            with c.if_(c.and_then(c.lt(end, n), lambda: c.ne(c.call(poll_due, args=[ctx, looks]), 0))):
                 c.ret(STATUS_INTERRUPTED)
     c.ret(0)
     return c.finish()

@@ -13,6 +13,8 @@ from stager.ir.abi import PARALLEL_FOR
 
 MAX_THREADS = 128  # participants of one region
 SLOTS = 4  # regions that run at the same time on workers; further callers run serially
+SHORT_NS = 2_000  # pieces that take less than this are not each followed by a look at the clock
+MOST_SKIPPED = 7
 SPIN_NS = 100_000  # how long a worker that has run dry looks for work before it sleeps
 POLL_NS = 5_000_000  # how often a caller asks ctx->poll between pieces
 STACK_BYTES = 8 << 20  # musl's default is too small for kernels with big frames
@@ -27,6 +29,10 @@ FREE, CLAIMED, ACTIVE, CLOSING = range(4)
 OPAQUE = array(I64, 16)
 
 CONTEXT = Struct(detail=array(I64, 4), threads=I32, interrupted=I32, allocate=PTR, user=PTR, poll=PTR)
+
+# When a participant polled and when it looked at the clock; how many pieces it goes on without, of how many at a time.
+LOOKS = Struct(polled=I64, looked=I64, skip=I64, often=I64)
+LOOKS_BYTES = 32
 
 # One participant of a region. `range` packs the pieces still to do: next in the low half, end in the high half.
 RECORD = Struct(range=I64, claimed=I32, pad=array(I32, 13), context=CONTEXT)
@@ -130,16 +136,29 @@ class PoolState:
         return c.finish()
 
     def _emit_poll_due(self) -> Any:
-        """Ask ctx->poll when POLL_NS have passed since `*last`: its answer, else 0."""
-        c = self._code("poll_due", I32, ("ctx", PTR), ("last", PTR))
-        ctx, last = c.arg("ctx"), c.arg("last")
+        """Ask ctx->poll when POLL_NS have passed since the last time: its answer, else 0. `looks`: see LOOKS.
+
+        A look at the clock takes as long as a short piece of a loop, so it is not taken at every one of those.
+        """
+        c = self._code("poll_due", I32, ("ctx", PTR), ("looks", PTR))
+        ctx, looks = c.arg("ctx"), c.arg("looks")
         c.ret_if(c.ne(c.atomic_load(c.field(CONTEXT, ctx, "interrupted"), I32, "monotonic"), 0), 1)
         poll = c.get(CONTEXT, ctx, "poll")
         c.ret_if(c.is_null(poll), 0)
+        skip = c.get(LOOKS, looks, "skip")
+        with c.if_(c.gt(skip, 0)):
+            c.put(LOOKS, looks, "skip", c.sub(skip, 1))
+            c.ret(0)
         now = c.call(self.now)
-        with c.if_(c.eq(c.load(last, I64), 0)):
-            c.store(now, last)
-        c.ret_if(c.lt(c.sub(now, c.load(last, I64)), POLL_NS), 0)
-        c.store(now, last)
+        looked, often = c.get(LOOKS, looks, "looked"), c.get(LOOKS, looks, "often")
+        short = c.lt(c.sub(now, looked), c.mul(c.add(often, 1), SHORT_NS))
+        often = c.select(short, c.min(c.add(c.mul(often, 2), 1), MOST_SKIPPED), const(I64, 0))
+        c.put(LOOKS, looks, "often", often)
+        c.put(LOOKS, looks, "skip", often)
+        c.put(LOOKS, looks, "looked", now)
+        with c.if_(c.eq(c.get(LOOKS, looks, "polled"), 0)):
+            c.put(LOOKS, looks, "polled", now)
+        c.ret_if(c.lt(c.sub(now, c.get(LOOKS, looks, "polled")), POLL_NS), 0)
+        c.put(LOOKS, looks, "polled", now)
         c.ret(c.call_pointer(poll, I32, [ctx]))
         return c.finish()

@@ -6,7 +6,19 @@ from typing import Any
 
 from stager.codegen.declarations import I32, I64, NULL, PTR, RARE, VOID, const
 from stager.codegen.pool_count import PoolCount
-from stager.codegen.pool_state import ACTIVE, CONTEXT, OPAQUE, POOL_STOP, RECORD, SLOT, SLOT_BYTES, SLOTS, STACK_BYTES
+from stager.codegen.pool_state import (
+    ACTIVE,
+    CONTEXT,
+    LOOKS,
+    LOOKS_BYTES,
+    OPAQUE,
+    POOL_STOP,
+    RECORD,
+    SLOT,
+    SLOT_BYTES,
+    SLOTS,
+    STACK_BYTES,
+)
 from stager.codegen.structured import Code
 from stager.ir.abi import STATUS_INTERRUPTED
 
@@ -93,7 +105,8 @@ class PoolWorkers(PoolCount):
         n, grain = c.get(SLOT, slot, "n"), c.get(SLOT, slot, "grain")
         failed, interrupted = c.field(SLOT, slot, "failed"), c.field(SLOT, slot, "interrupted")
         stop_asked = c.field(CONTEXT, c.get(SLOT, slot, "origin"), "interrupted")
-        polled = c.var(I64, 0)
+        looks = c.alloca(LOOKS, align=8)
+        c.fill(looks, 0, LOOKS_BYTES)
         with c.loop():
             piece = c.call(self.take, args=[slot, me])
             c.break_if(c.lt(piece, 0))
@@ -108,7 +121,7 @@ class PoolWorkers(PoolCount):
             status = c.call_pointer(body, I32, [ctx, begin, end, env])
             with c.if_(c.ne(status, 0), likely=False):
                 c.call(self.fail, args=[slot, piece, status, ctx])
-            with c.if_(c.ne(c.call(self.poll_due, args=[ctx, polled.ptr]), 0), likely=False):
+            with c.if_(c.ne(c.call(self.poll_due, args=[ctx, looks]), 0), likely=False):
                 c.call(self.interrupt, args=[slot])
         c.ret()
         return c.finish()
