@@ -46,7 +46,7 @@ def jacfwd(
     """The Jacobian of f by forward mode: best for few inputs and many outputs.
 
     For each output of shape o and each differentiated argument of shape i an array of shape o + i, nested as the
-    outputs and in them as the arguments. chunk_size: unit vectors at a time.
+    outputs and in them as the arguments. chunk_size: unit vectors at a time. Random numbers are drawn once.
 
     >>> import numpy as np, stager as st
     >>> st.jacfwd(lambda x: x ** 2)(np.array([1.0, 2.0]))
@@ -77,7 +77,8 @@ def _forward(
 
         static: list[Any] = []
         one = None if types else 1  # no argument: nothing to map over
-        lanes = vmap(along, out_dims=(-1, None), chunk_size=chunk_size, axis_size=one)
+        # lanes are directions of one evaluation, for which random numbers are drawn once
+        lanes = vmap(along, out_dims=(-1, None), randomness="same", chunk_size=chunk_size, axis_size=one)
         mapped, aux_arrays = lanes(*unit_vectors(types))
         columns: list[list[Any]] = []
         start: Dim = 0

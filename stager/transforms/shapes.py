@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from stager.array import Array
+from stager.cells import discard_overlays
 from stager.interpreters.stack import active
 from stager.ir.dims import substitute, symbols_of
 from stager.ir.graph import Graph
 from stager.ir.types import Type, parse_type
 from stager.leaves import Known
+from stager.ops.regions import Captures
 from stager.runtime.structure import flatten, unflatten
+from stager.staged import UserRegion, inside
 from stager.tracing import trace
 from stager.transforms.calling import call_user
 
@@ -27,15 +30,15 @@ def eval_shape(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     >>> st.eval_shape(lambda x: x.sum(axis=0), np.ones((3, 2)))
     f64[2]
     """
-    from stager.interpreters.stack import push
-    from stager.interpreters.stage import StageInterpreter
-
-    if active():
-        with push(StageInterpreter()):
+    if active():  # a region of its own, which sees the values around and comes to nothing
+        region = UserRegion("shape", Captures())
+        with inside(region):
             types, structure = _fresh(args, kwargs)
             a, k = unflatten(structure, types)
             leaves, out = flatten(call_user(f, a, k))
-            return unflatten(out, [x.type if isinstance(x, Array) else x for x in leaves])
+            found = [x.type if isinstance(x, Array) else x for x in leaves]
+        discard_overlays(region)
+        return unflatten(out, found)
     traced = trace_types(f, args, kwargs)
     found = [traced.leaves[r.index].array.type if r.kind == "input" else
              traced.graph.outputs[r.index].type if r.kind == "value" else
