@@ -429,7 +429,7 @@ def untouched(course: Course, start: Value, out: Value) -> list[Node]:
         while todo:
             x, path = todo.pop()
             for user in course.graph.nx.succ[x.node]:
-                adds = user.op.name == "scatter" and user.params["combine"] == "add"
+                adds = user.op.name == "scatter" and user.params["combine"] == "add" and _is_one_place(user)
                 reads = user.op.name == "slice" or (user.op.name == "gather" and not path)
                 if user.args[0] != x or x in user.args[1:] or not (adds or reads):
                     continue
@@ -441,6 +441,11 @@ def untouched(course: Course, start: Value, out: Value) -> list[Node]:
                 elif reads and len(path) < NESTING:
                     todo.append((Value(user), (*path, user)))
     return found
+
+
+def _is_one_place(scatter: Node) -> bool:
+    """Whether it adds once to what it adds to: several positions may be one."""
+    return not scatter.params["batch_dims"] and all(i.type.shape == () for i in scatter.args[2:])
 
 
 def _exact(scope: Scope, update: Node) -> bool:

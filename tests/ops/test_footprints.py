@@ -264,7 +264,18 @@ def counted_places(L: Any, b: Any) -> Any:
     return x
 
 
-@pytest.mark.parametrize("program", [filled_by_rows, neighbours, both_ways, same_place, counted_places])
+def twice_in_a_row(L: Any, b: Any) -> Any:
+    """Positions that are one place twice, in rows of their own."""
+    x = b * 1.0
+    k = np.array([1, 1, 0, 3, 1])
+    for i in range(b.shape[0]):
+        x[i] = np.sum(L[i, k] * b[k]) + np.sum(L[:, i][k]) * x[i]
+    return x
+
+
+@pytest.mark.parametrize(
+    "program", [filled_by_rows, neighbours, both_ways, same_place, counted_places, twice_in_a_row]
+)
 def test_cotangents_that_turns_fill(program: Callable[..., Any]) -> None:
     rng = np.random.default_rng(3)
     L, b = rng.uniform(0.5, 1.0, (7, 7)), rng.uniform(0.5, 1.0, 7)
