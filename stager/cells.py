@@ -42,7 +42,7 @@ class Cell:
         self.origin: Any = None
         self.label = label
         self.read_only: bool | str = False  # a text says why
-        self.written = False
+        self.written = 0  # when last, counted in writes
         self.may_be: tuple[tuple[Cell, int, Any], ...] = ()
         self.lent: Any = None  # of an argument inside a level: the handle outside
 
@@ -115,7 +115,7 @@ class Cell:
             raise ValueError(describe("assignment destination is read-only"))
         s = stack()
         level = s.levels[s.depth - 1] if s.depth else None
-        self.written = True
+        self.written = next(_versions)
         if level is self.owner or self.owner is None or level is None:
             self.value = value
         else:

@@ -68,6 +68,13 @@ class UserRegion(RegionInterpreter):
         self._see(cell, value)
         return value
 
+    def bound(self, cell: Cell, bounds: tuple[Any, Any]) -> None:
+        """Know the least and the greatest value of an integer that an older cell holds where the region begins."""
+        k = self.touched.get(cell)
+        value = self.inputs[k] if k is not None else self.declared.get(cell)
+        if value is not None:
+            self.bounds.setdefault(value.node.params["index"], bounds)
+
     def took(self, cell: Cell, value: Raw) -> bool:
         """Whether a value that the cell has in this region is the one that it has around, which was only read."""
         k = self.touched.get(cell)
@@ -148,14 +155,22 @@ def refuse_change(obj: Any, what: str) -> None:
         decline(what)
 
 
+class DeclinedError(ControlFlowError):
+    """Staging cannot take what the code does."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            describe(
+                f"{what} inside a traced branch or loop would happen once, while tracing",
+                remedy="keep the values in an array that is written by index, or in variables",
+            )
+        )
+
+
 def decline(what: str) -> NoReturn:
     """Staging cannot take this: loops fall back to Python."""
-    raise ControlFlowError(
-        describe(
-            f"{what} inside a traced branch or loop would happen once, while tracing",
-            remedy="keep the values in an array that is written by index, or in variables",
-        )
-    )
+    raise DeclinedError(what)
 
 
 @contextlib.contextmanager

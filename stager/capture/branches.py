@@ -15,7 +15,11 @@ import numpy as np
 
 from stager.array import Array, as_array, raw
 from stager.capture import operators
+from stager.capture.appending import buffered
+from stager.capture.buffers import EmptyListError
+from stager.capture.counts import counts, held_cells, hold, moved_by, step_of
 from stager.capture.extents import Merges, cut, fit, type_of
+from stager.capture.growing import growing_lists
 from stager.capture.operators import BREAK, CONTINUE, Jump, Return
 from stager.capture.session import UNBOUND
 from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
@@ -198,11 +202,11 @@ def stage_if(test: Any, then: Closure, orelse: Closure | None, names: Names, sha
     """Stage both sides; where that fails and the test has a concrete value, run the side it picks."""
     closures = shared or [f for f in (then, orelse) if f is not None]
     variables = Variables(*closures)
-    own = unshared(variables, names)
+    own, lists = unshared(variables, names), growing_lists(variables, names)
     before = variables.snapshot()
     condition = as_bool(test)
     try:
-        return stage_branches(condition, (orelse, then), names, closures, own)
+        return buffered(variables, lists, lambda: stage_branches(condition, (orelse, then), names, closures, own))
     except (ControlFlowError, ConcretizationError):
         variables.restore(before)
         try:
@@ -255,7 +259,13 @@ def _attempt(
     sides: list[Side] = []
     try:
         for k, closure in enumerate(closures):
-            sides.append(Side(closure, captures, f"branch{k}", variables, names))
+            try:
+                sides.append(Side(closure, captures, f"branch{k}", variables, names))
+            except EmptyListError:  # while it is learnt what the list holds, the other side may tell
+                if len(closures) == 2 and closures[1 - k] is not None:
+                    variables.restore(before)
+                    cast(Closure, closures[1 - k])()
+                raise
             variables.restore(before)
         failing = [side.error is not None for side in sides]
         if len(sides) > 2 and any(failing):
@@ -318,6 +328,7 @@ class Merged:
             raise MismatchError(describe(f"{what} has a different structure on each side of a traced condition: {both}",
                                     remedy="give it the same structure on every path"))  # fmt: skip
         self.shared: set[int] = set()  # leaves that are an array from around on some side, which others hold too
+        self.held: set[int] = set()  # leaves that a list holds a copy of
         self.older: dict[int, list[Cell]] = {}  # the cells of all leaves from around, by leaf
         self.copies: list[tuple[Cell, list[Cell]]] = []  # cells of what was made of these
         self.leaves: list[Any] = []  # a leaf (`extents.py`), or the static value in a list
@@ -350,7 +361,10 @@ class Merged:
         if value is UNBOUND:
             return [zeros_of(t) for t in self.types()]
         leaves = flatten(value)[0]
+        held = held_cells()
         for k, x in enumerate(leaves):
+            if type(x) is Array and id(x.cell) in held:
+                self.held.add(k)
             if type(x) is Array and is_older(x):
                 self.older.setdefault(k, []).append(x.cell)
                 if x.cell is not self.own:
@@ -361,6 +375,9 @@ class Merged:
     def rebuild(self, raws: Any) -> Any:
         """The value from the node's results. What may be an older array is a copy of it that refuses writes."""
         leaves = [handle(cut(next(raws), leaf), leaf[1]) if type(leaf) is tuple else leaf[0] for leaf in self.leaves]
+        for k in self.held:
+            if type(leaves[k]) is Array and leaves[k].ndim:
+                hold(leaves[k].cell)
         for k, cells in self.older.items():
             if type(leaves[k]) is Array and leaves[k].ndim:
                 self.copies.append((leaves[k].cell, cells))
@@ -399,9 +416,12 @@ def _merge(
     values = [value_of(side.signal) for side in sides]
     returned = Merged("the returned value", values, merges) if any(v is not UNBOUND for v in values) else None
     written = list(dict.fromkeys(c for side in sides for c in side.written))
+    moved: dict[Cell, set[Any]] = {c: set() for c in counts() if c in written}
 
     for k, side in enumerate(sides):
         with inside(side.region):
+            for cell, steps in moved.items():
+                steps.add(step_of(side.region, cell))
             outputs = merges.counts(k)
             for n, m in merged.items():
                 outputs += m.outputs(side.finals[n])
@@ -421,11 +441,15 @@ def _merge(
 
         results = bind(switch_op, as_raw(condition, i64), *captured, regions=graphs)
     raws = iter(results)
+    begun = {c: c.read() for c in moved}
     merges.settle(raws)
     for n in changed:
         variables.assign(n, merged[n].rebuild(raws) if n in merged else UNBOUND)
     for cell in written:
         cell.write(next(raws))
+    for cell, steps in moved.items():
+        if len(steps) == 1 and None not in steps:  # each side appends as much
+            cell.write(moved_by(begun[cell], steps.pop()))
     value = returned.rebuild(raws) if returned is not None else UNBOUND
     for m in merged.values():
         m.follow()

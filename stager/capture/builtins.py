@@ -19,16 +19,20 @@ from typing import Any
 import numpy as np
 
 from stager.capture import iterables
+from stager.capture.buffers import Buffer
 from stager.capture.comprehensions import collected
 from stager.capture.growing import StandIn
 from stager.capture.operators import tested
+from stager.capture.row_lists import ROWS, RowList, rows_in
 from stager.capture.session import TRACERS, holds_tracer, is_tracer
 from stager.capture.table import SUBSTITUTES, substitute
 from stager.ir.dims import Expr, dim_max, dim_min
+from stager.ir.types import Type
 from stager.numpy.rows import extreme, summed, whole
 from stager.staged import decline, refuse_change, region_in_force
 
 _installed = False
+LISTS = (StandIn, Buffer, RowList)  # what stands for a list while a loop appends to it, and after
 
 
 def install() -> None:
@@ -199,7 +203,9 @@ def len_(x: Any) -> Any:
         if not x.ndim:
             raise TypeError("len() of unsized object")
         return x.shape[0]
-    return len(x)
+    if type(x) is RowList:
+        return x.length
+    return x.length() if type(x) is Buffer else len(x)
 
 
 @substitute(builtins.range)
@@ -301,6 +307,10 @@ def _extreme(original: Callable[..., Any], less: bool) -> Callable[..., Any]:
         key = kwargs.get("key")
         if len(args) == 1 and type(args[0]) in TRACERS and args[0].ndim == 1 and key is None:
             return args[0].min() if less else args[0].max()
+        if len(args) == 1 and type(args[0]) in ROWS and key is None:
+            rows_of_it = rows_in(args[0])
+            rows_of_it.check_filled(ValueError(f"{original.__name__}() arg is an empty sequence"))
+            return extreme(rows_of_it.joined(), rows_of_it.at(0), less, rows_of_it.weak[0])
         items = list(collected(args[0])) if len(args) == 1 else list(args)
         rows = whole(items) if key is None else None
         if rows is not None and rows.ndim == 1:
@@ -328,6 +338,14 @@ SUBSTITUTES[builtins.max] = _extreme(builtins.max, False)
 @substitute(builtins.sum)
 def sum_(x: Any, /, start: Any = 0) -> Any:
     x = collected(x)
+    if type(x) in ROWS:
+        from stager.array import wrap
+        from stager.ops.families import zeros_of
+
+        x = rows_in(x)
+        block = x.joined()
+        zero: Any = wrap(zeros_of(Type(block.type.dtype, block.type.shape[1:])))
+        return summed(block, start + zero, x.weak[0], 0)
     if type(x) in TRACERS:
         if x.ndim == 0:
             raise TypeError("iteration over a 0-d array")
@@ -343,6 +361,8 @@ def sum_(x: Any, /, start: Any = 0) -> Any:
 @substitute(builtins.any)
 def any_(x: Any, /) -> Any:
     x = collected(x)
+    if type(x) in ROWS:
+        x = rows_in(x).joined()
     if type(x) in TRACERS and x.ndim == 1:
         return np.any(x)
     rows = whole(x)
@@ -360,6 +380,8 @@ def any_(x: Any, /) -> Any:
 @substitute(builtins.all)
 def all_(x: Any, /) -> Any:
     x = collected(x)
+    if type(x) in ROWS:
+        x = rows_in(x).joined()
     if type(x) in TRACERS and x.ndim == 1:
         return np.all(x)
     rows = whole(x)
@@ -376,7 +398,7 @@ def all_(x: Any, /) -> Any:
 
 @substitute(builtins.list)
 def list_(*args: Any) -> Any:
-    return list(*map(collected, args))
+    return rows_in(args[0]).copy() if args and type(args[0]) in ROWS else list(*map(collected, args))
 
 
 @substitute(builtins.tuple)
@@ -443,7 +465,7 @@ def _classes(classinfo: Any) -> list[Any]:
 def isinstance_(x: Any, classinfo: Any, /) -> bool:
     if type(x) is Expr:
         return isinstance(0, classinfo)
-    if type(x) is StandIn:  # of a list that a loop appends to
+    if type(x) in LISTS:
         return isinstance([], classinfo)
     if type(x) not in TRACERS:
         return isinstance(x, classinfo)
@@ -452,7 +474,7 @@ def isinstance_(x: Any, classinfo: Any, /) -> bool:
 
 @substitute(builtins.type)
 def type_(x: Any, /, *namespace: Any, **keywords: Any) -> Any:
-    if type(x) is StandIn:
+    if type(x) in LISTS:
         return list
     return type(x, *namespace, **keywords)
 

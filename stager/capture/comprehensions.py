@@ -14,8 +14,10 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from stager.capture import operators
 from stager.capture.iterables import Picked, TracedRange, indexed
 from stager.capture.session import _CURRENT, TRACERS
+from stager.staged import refuse_change
 
 Function = Callable[[Any], Any]
 
@@ -31,10 +33,16 @@ def listed(iterable: Any, element: Function, test: Function | None = None) -> li
             iterable, test = _picked(iterable, test)
 
         def body(item: Any) -> None:
-            if test is None or test(item):
+            def append() -> None:
                 value = element(item)
                 staging.appends(out)
+                refuse_change(out, "list.append")
                 out.append(value)
+
+            if test is None:
+                append()
+            else:
+                operators.if_(test(item), append, None, ())
 
         plan = staging.plan_for(s, iterable, body, (), False)
         if plan is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from stager.array import Array
 from stager.capture.iterables import Indexed, TracedRange
 from stager.errors import ConcretizationError
-from stager.ir.dims import dim_max
+from stager.ir.dims import dim_max, floordiv
 
 
 class Course:
@@ -35,6 +35,17 @@ class Course:
             return self.count
         low, high = [_as_dim(x) for x in ((self.lower, self.upper) if self.step > 0 else (self.upper, self.lower))]
         return None if low is None or high is None else dim_max(0, high - low)
+
+    @property
+    def turns(self) -> Any:
+        """The number of iterations as a dim; None where only the run knows it."""
+        if self.count is not None:
+            return self.count
+        ends = [_as_dim(x) for x in (self.lower, self.upper)]
+        if None in ends or any(type(x) is Array for x in ends):
+            return None
+        low, high = ends if self.step > 0 else reversed(ends)
+        return dim_max(floordiv(high - low + (abs(self.step) - 1), abs(self.step)), 0)
 
     def goes_on(self, i: Any) -> Any:
         return i < self.upper if self.step > 0 else i > self.upper

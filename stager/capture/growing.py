@@ -25,7 +25,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stager.array import Array
+from stager.capture.buffers import need_buffer
 from stager.capture.courses import Course
+from stager.capture.row_lists import RowList
 from stager.capture.session import cell_value, current
 from stager.capture.variables import Names, Variables
 from stager.cells import Cell
@@ -57,16 +59,29 @@ def appends(items: Any) -> None:
     """A list is about to be appended to. Raises where the loop that is traced can take it among what it carries."""
     s = stack()
     region: Any = s.levels[s.depth - 1] if s.depth else None
-    if type(region) is not UserRegion or id(items) not in region.growing:
-        return
     session = current()
-    if session is not None and session.path_of(items) is not None:  # it is older than the trace
+    if type(region) is not UserRegion or session is None or session.path_of(items) is not None:
+        return  # outside of regions, or a list that is older than the trace
+    if any(items is x for x in session.walked):
+        return
+    if id(items) not in region.growing:
+        need_buffer(items)
         return
     try:
         decline("list.append")
     except ControlFlowError as e:
         region.grows = items, str(e)
         raise GrowsError(items, str(e)) from None
+
+
+FEW_ITEMS = 8  # a longer list of which a loop sets items by its index becomes an array
+
+
+def reads(items: Any) -> None:
+    """A list is used in a region in a way that an array can take. Raises where a statement around can make it one."""
+    session = current()
+    if session is not None and session.path_of(items) is None:
+        need_buffer(items)
 
 
 def growing_lists(variables: Variables, names: Names) -> dict[int, list[Any]]:
@@ -77,14 +92,15 @@ def growing_lists(variables: Variables, names: Names) -> dict[int, list[Any]]:
     assigned = {n for n in names if not n.startswith("+")}  # `out += [x]` keeps the list
     holders: dict[int, list[CellType]] = {}
     for name, cell in variables.cells.items():
-        if name not in assigned and type(cell_value(cell)) is list:
+        if name not in assigned and type(cell_value(cell)) in (list, RowList):
             holders.setdefault(id(cell_value(cell)), []).append(cell)
-    s = stack()
+    s, session = stack(), current()
     older = [level.older for level in s.levels[: s.depth] if type(level) is UserRegion]
+    alone = session.alone if session is not None else {}
     return {
         i: cell_value(cells[0])
         for i, cells in holders.items()
-        if _references(cells[0]) <= _ALONE + len(cells) - 1 and not any(i in o for o in older)
+        if (i in alone or _references(cells[0]) <= _ALONE + len(cells) - 1) and not any(i in o for o in older)
     }
 
 
@@ -107,10 +123,11 @@ def unchanged(lists: dict[int, list[Any]], run: Callable[[], Any]) -> tuple[Any,
 class StandIn:
     """What a loop's body finds in place of a list that it appends to."""
 
-    __slots__ = ("appended", "inserted", "region", "spoiled")
+    __slots__ = ("appended", "inserted", "items", "region", "spoiled")
 
-    def __init__(self, region: UserRegion) -> None:
+    def __init__(self, region: UserRegion, items: list[Any]) -> None:
         self.region = region
+        self.items = items
         self.appended: list[Any] = []
         self.inserted: list[Any] = []  # in front
         self.spoiled = False
@@ -146,8 +163,9 @@ class StandIn:
 
 
 def refuse(stand_in: StandIn, *args: Any, **kwargs: Any) -> NoReturn:
-    """A use of the list that only Python can make."""
+    """A use of the list that a stand-in does not know."""
     stand_in.spoiled = True
+    need_buffer(stand_in.items)
     decline("list.append")
 
 
@@ -200,7 +218,8 @@ class Growth:
 
     def takes(self, e: GrowsError) -> bool:
         """Take a list among those that have a stand-in. False when it cannot be."""
-        if not self.count or id(e.items) not in self.candidates or any(x is e.items for x in self.lists):
+        taken = any(x is e.items for x in self.lists)
+        if not self.count or taken or id(e.items) not in self.candidates or type(e.items) is not list:
             return False
         self.lists.append(e.items)
         return True
@@ -208,7 +227,7 @@ class Growth:
     def enter(self, region: UserRegion) -> None:
         """Stand-ins for the lists; the region is in force."""
         region.growing = frozenset(self.candidates) - {id(x) for x in self.lists}
-        self.stand_ins = [StandIn(region) for _ in self.lists]
+        self.stand_ins = [StandIn(region, items) for items in self.lists]
         for items, stand_in in zip(self.lists, self.stand_ins, strict=True):
             for cell in self.variables.cells.values():
                 if cell_value(cell) is items:
@@ -226,6 +245,7 @@ class Growth:
             if self._is_reached(k):
                 gc.collect()  # a declined attempt inside may have left a cycle of frames
             if self.stand_ins[k].is_refused() or self._is_reached(k):
+                need_buffer(items)
                 decline("list.append")
             self._take(items, self.stand_ins[k], region, index)
         self.stand_ins = []

@@ -123,6 +123,8 @@ class Hooks:
         if s.containers and isinstance(obj, CONTAINERS) and s.path_of(obj) is not None:
             return _Item(s, obj)
         if isinstance(obj, list | tuple | dict | np.ndarray):
+            if REGIONS and type(obj) is list and not obj:
+                growing.reads(obj)
             return operators.subscripted(obj)
         if objects.subscripts(obj):
             return objects.Items(s, obj)
@@ -189,7 +191,7 @@ class Hooks:
         if type(obj) in TRACERS:
             return mirroring(getattr(obj, name), s)
         if REGIONS and name in _CHANGING and isinstance(obj, CHANGEABLE):
-            if name in growing.GROWS:
+            if name in growing.GROWS or name == "pop":
                 growing.appends(obj)
             _refuse(s, obj, f"{type(obj).__name__}.{name}")
         if s.containers and isinstance(obj, CONTAINERS) and s.path_of(obj) is not None:
@@ -442,8 +444,13 @@ class _Item:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         s, obj = self._session, self._obj
+        if s.walked and any(obj is x for x in s.walked):
+            decline("setting items of a list that a loop runs over")
         if type(key) in TRACERS and type(obj) is list:
             from stager.capture import staging
+
+            if REGIONS and len(obj) > growing.FEW_ITEMS:
+                growing.reads(obj)
 
             if staging.set_item(self, len(obj), key, value):
                 return

@@ -147,8 +147,42 @@ class Picked(Indexed):
         return self.of.at(Array(place.cell, place.path, place.type, True))
 
 
+class ListedRows(Indexed):
+    """A list whose items are rows of one array."""
+
+    def __init__(self, items: list[Any], block: Any) -> None:
+        self.items, self.block = items, block
+        self.weak = items[0].weak
+        self.length = len(items)
+
+    def at(self, k: Any) -> Any:
+        if type(k) is int:
+            return self.items[k]
+        from stager.array import Array
+
+        row = self.block[k]
+        return Array(row.cell, row.path, row.type, self.weak)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+
+def listed_in(x: Any) -> Iterator[list[Any]]:
+    """The lists whose rows are the elements, or parts of them."""
+    if isinstance(x, ListedRows):
+        yield x.items
+    parts = x.parts if isinstance(x, Zipped) else (x.of,) if isinstance(x, Enumerated | Reversed | Picked) else ()
+    for part in parts:
+        yield from listed_in(part)
+
+
 def indexed(x: Any) -> Indexed | None:
-    """x by position: traced arrays and the classes above; None for anything else."""
+    """x by position: traced arrays, lists of rows and the classes above; None for anything else."""
     if isinstance(x, Indexed):
         return x
+    if type(x) is list:
+        from stager.numpy.rows import whole
+
+        block = whole(x)
+        return None if block is None else ListedRows(x, block)
     return Elements(x) if type(x) in TRACERS else None

@@ -12,7 +12,8 @@ and is unrolled; the reason is kept for `explain`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from stager.array import Array
 from stager.capture import operators
+from stager.capture.appending import buffered, partly, unrolls
 from stager.capture.branches import (
     CONTINUED,
     FELL,
@@ -33,11 +35,23 @@ from stager.capture.branches import (
     stage_branches,
     wrapped_where,
 )
+from stager.capture.buffers import DataDefinedError, need_buffer
 from stager.capture.carries import Spec, UnsteadyError
+from stager.capture.counts import (
+    counts,
+    held_over_turns,
+    hold_left,
+    moved_by,
+    rooms_taken,
+    running,
+    step_of,
+    take_rooms,
+    total,
+)
 from stager.capture.courses import Course, of_range, of_traced
 from stager.capture.extents import Merges
 from stager.capture.growing import GrowsError, Growth, growing_lists, unchanged
-from stager.capture.iterables import Indexed, TracedRange, indexed
+from stager.capture.iterables import Indexed, TracedRange, indexed, listed_in
 from stager.capture.operators import BREAK, CONTINUE, Return
 from stager.capture.session import UNBOUND, Session, current
 from stager.capture.variables import Names, Variables, unshared, with_places
@@ -48,7 +62,7 @@ from stager.ir.dtypes import i64
 from stager.ops.checkpoints import checkpointing, loop_params
 from stager.ops.regions import Captures
 from stager.runtime.structure import flatten
-from stager.staged import UserRegion, as_raw, close_regions, handle, inside
+from stager.staged import DeclinedError, UserRegion, as_raw, close_regions, handle, inside
 
 Closure = Callable[..., Any]
 
@@ -91,14 +105,24 @@ def _with_fallback(
     """Stage the loop; where that fails and the number of iterations can be had, run it in Python."""
     variables = Variables(body, orelse)
     own = unshared(variables, names)
-    if lists is None:
-        lists = {} if jumps or orelse is not None else growing_lists(variables, names)
+    lists = growing_lists(variables, names) if lists is None else lists
     before = variables.snapshot()
+
+    def staged() -> Any:
+        with walking(iterable):
+            return stage_for(course, body, names, orelse, jumps, 0, own, lists)
+
     try:
-        return stage_for(course, body, names, orelse, jumps, 0, own, lists)
+        return buffered(variables, lists, staged, data_defined=False)
     except (ControlFlowError, ConcretizationError) as e:
         variables.restore(before)
         known = _known_range(iterable)
+        if isinstance(e, DataDefinedError) and not (
+            known is not None
+            and len(known) <= MOST
+            and unrolls(variables, lambda: operators.plain_for(iter(known), body, names, orelse))
+        ):
+            return buffered(variables, lists, staged)
         if known is not None and course.count is None and lists:
             # as many rows as turns: what a list grows by needs a known number
             by_number = of_range(known) if type(known) is range else Course(0, len(known), 1, known.at)
@@ -107,7 +131,27 @@ def _with_fallback(
         if known is None or len(known) > MOST:
             raise
         decline_loop(body, e)
-    return operators.plain_for(iter(known), body, names, orelse)
+        first = e
+    try:
+        return operators.plain_for(iter(known), body, names, orelse)
+    except DeclinedError as e:
+        if lists and not isinstance(first, DeclinedError):
+            raise first from None  # in Python the list cannot grow at all: why it is not staged says more
+        raise e
+
+
+@contextlib.contextmanager
+def walking(iterable: Any) -> Iterator[None]:
+    """Context: a staged loop runs over these elements."""
+    s = current()
+    found = list(listed_in(iterable)) if s is not None else []
+    if s is not None:
+        s.walked += found
+    try:
+        yield
+    finally:
+        if s is not None and found:
+            del s.walked[-len(found) :]
 
 
 def decline_loop(body: Closure, why: Exception) -> None:
@@ -192,6 +236,7 @@ def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | Non
             except GrowsError as e:
                 variables.restore(entered)
                 if not growth.takes(e):
+                    need_buffer(e.items)
                     raise
 
     try:
@@ -217,15 +262,22 @@ def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | No
     """The first iteration outside the loop: it gives the variables the kind they keep."""
     variables = Variables(body)
     older = _cells_of(variables)
-    signal, lists = unchanged(lists, lambda: settle(body(course.at(course.lower))))
+    at_once = course.count is not None  # else this stands in a branch, where nothing has happened yet
+    with partly(lists, at_once):
+        signal, lists = unchanged(lists, lambda: settle(body(course.at(course.lower))))
     fresh = frozenset(_cells_of(variables) - older)
     rest = course.rest()
 
     def go_on() -> Any:
         if rest.count == 0:
             return None if orelse is None else orelse()
+        variables = Variables(body, orelse)
+        found = {**lists, **growing_lists(variables, names)}
         try:
-            return stage_for(rest, body, names, orelse, jumps, ahead + 1, fresh, lists)
+            with partly(found, at_once):
+                return buffered(
+                    variables, found, lambda: stage_for(rest, body, names, orelse, jumps, ahead + 1, fresh, found)
+                )
         except (ControlFlowError, ConcretizationError) as e:
             # what the iterations ahead wrote stays written: the others follow them in Python
             if rest.count is None or rest.count > MOST:
@@ -251,12 +303,14 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
     from stager.ops.control import for_op
 
     spec = Spec(variables, names, fresh, course.count, course.trips())
-    start = variables.snapshot()
+    spec.declared += counts()  # a count is never the number that it begins with
+    start, rooms = variables.snapshot(), rooms_taken()
     bounds = course.bounds()
     for _ in range(ATTEMPTS):
         variables.restore(start)
+        take_rooms(rooms)
         region = UserRegion("body", Captures(), spec.declared)
-        with inside(region), checkpointing(None):
+        with running(course), inside(region), checkpointing(None):
             i = region.input(I64)
             region.bounds[0] = bounds
             values = spec.inputs(region)
@@ -279,8 +333,11 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
             values += [region.input(t) for t in late_types(merges, late)]  # only hold the place
             carried = [*spec.declared, *[c for c in written if c not in spec.declared]]
             outputs += [c.read() for c in carried]
+            held = held_over_turns(spec.carries)
+            moved = {c: total(step_of(region, c), course, i) for c in counts() if c in carried}
             region.graph.outputs = [region.local(o) for o in outputs]
             region.close()
+        begun = {c: c.read() for c in moved}
         graphs, cell_raws, captured = close_regions([region], [[i, *rows, *values]], carried)
         operands = [*growth.starts(), *spec.starts(), *zeros(merges, late)]
         operands += [*[c.read() for c in spec.declared], *cell_raws]
@@ -289,6 +346,10 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
         results = iter(bind(for_op, *ends, *operands, *captured, regions=graphs, **params))
         growth.rebuild(results)
         assign(spec, merges, late, carried, results, variables)
+        hold_left(spec.carries, held)
+        for cell, by in moved.items():
+            if by is not None:
+                cell.write(moved_by(begun[cell], by))
         growth.extend()
         return
     raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))

@@ -82,7 +82,22 @@ def binary(name: str, left: Any, right: Any) -> Any:
     if s is None or (plain(left) and plain(right)):
         return BINARY[name](left, right)
     left, right = mirrored(s, left), mirrored(s, right)
+    if name == "mul":
+        if isinstance(left, _SEQUENCES):
+            right = times(right)
+        elif isinstance(right, _SEQUENCES):
+            left = times(left)
     return operated(s, BINARY[name], (f"__{name}__", f"__r{name}__"), left, right)
+
+
+_SEQUENCES = (list, tuple, str, bytes)
+
+
+def times(x: Any) -> Any:
+    """How often a sequence is repeated: a traced integer as the Python one that it is; anything else as it is."""
+    if type(x) is Expr or (type(x) in TRACERS and not x.ndim and x.dtype.kind in "iu"):
+        return x.__index__()
+    return x
 
 
 def operated(s: Session, op: Callable[[Any, Any], Any], names: tuple[str, str], left: Any, right: Any) -> Any:

@@ -61,7 +61,10 @@ _ORDERED = ("==", "!=", "<", "<=", ">", ">=")
 def tested(x: Any) -> Any:
     """What decides where x is a test: a size that only the data know decides as a traced number."""
     if type(x) is not Expr:
-        return x if objects.plain(x) else objects.truth(x)
+        if objects.plain(x):
+            return x
+        count = getattr(type(x), "__stager_tested__", None)  # of a list that a traced loop appends to
+        return objects.truth(x) if count is None else tested(count(x))
     from stager.symbols import number
 
     truth = _compare_sizes("!=", x, 0)

@@ -40,7 +40,8 @@ def resolve(f: Any, s: Session) -> Any:
     """The callable that stands in for `f` while `s` traces."""
     replacement = SUBSTITUTES.get(f)
     if replacement is not None:
-        return mirroring(replacement, s, f)
+        stand_in = mirroring(replacement, s, f)
+        return joining(f, stand_in, s) if getattr(f, "__module__", None) == "numpy" else stand_in
     t = type(f)
     if t is np.ufunc or t is _DISPATCHED:
         return _numpy(f, s)
@@ -195,11 +196,31 @@ def mirroring(f: Callable[..., Any], s: Session, original: Any = None) -> Callab
     return call
 
 
+def joining(f: Any, call: Callable[..., Any], s: Session) -> Callable[..., Any]:
+    """A NumPy function that lists of a length which only the run knows may reach."""
+
+    def of(*args: Any, **kwargs: Any) -> Any:
+        if not s.row_lists:
+            return call(*args, **kwargs)
+        from stager.capture.row_lists import with_rows
+
+        return with_rows(f, call, *args, **kwargs)
+
+    return of
+
+
 def _numpy(f: Any, s: Session) -> Any:
     """A ufunc or another public NumPy function: traced values inside lists are seen too."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         args = tuple([objects.mirrored(s, a) for a in args])
+        if s.owners and args and type(args[0]) is list and not args[0]:
+            from stager.capture.growing import reads
+
+            reads(args[0])
+        return join(*args, **kwargs)
+
+    def plain(*args: Any, **kwargs: Any) -> Any:
         if any(type(a) in _SEQUENCES and holds_tracer(a) for a in args):
             from stager.numpy.creation import array
             from stager.numpy.registry import FUNCTIONS
@@ -210,6 +231,7 @@ def _numpy(f: Any, s: Session) -> Any:
             args = tuple([array(a) if type(a) in _SEQUENCES and holds_tracer(a) else a for a in args])
         return f(*args, **kwargs)
 
+    join = joining(f, plain, s)
     return call
 
 

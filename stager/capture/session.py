@@ -150,6 +150,12 @@ class Session:
         self.kept: list[Any] = []  # what the ids above belong to
         self.containers = 0  # captured lists, tuples and dicts so far
         self.changed: list[tuple[Any, Step, Path | None]] = []  # places that were read, then set to plain Python values
+        self.owners: list[Any] = []  # statements that can put lists into buffers, innermost last (`buffers.py`)
+        self.buffers: list[Any] = []
+        self.row_lists = False  # whether there are lists whose length only the run knows
+        self.walked: list[Any] = []  # lists that staged loops run over: they do not change
+        self.alone: dict[int, Any] = {}  # lists that only variables of the statement at hand reach, by id
+        self.turns: list[Any] = []  # how often the loops around are run at most, outermost first; None: unknown
         self.declined: list[tuple[str, int, str]] = []  # (file, line, reason): what was not staged, for `explain`
 
     # -- given by the tracer's side --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 
 from stager.array import Array, as_array
 from stager.capture import operators
+from stager.capture.appending import buffered
 from stager.capture.branches import (
     Pending,
     Side,
@@ -23,7 +24,7 @@ from stager.capture.branches import (
     value_of,
 )
 from stager.capture.branches import check as check_error
-from stager.capture.growing import appends
+from stager.capture.growing import appends, growing_lists
 from stager.capture.iterables import Indexed, SteppedRange, TracedRange
 from stager.capture.loops import MOST, plan_for, stage_while, touches_traced
 from stager.capture.session import current
@@ -50,9 +51,14 @@ def if_(test: Any, body: Closure, orelse: Closure | None, names: Names) -> None:
 def while_(value: Any, test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
     """A `while` whose test is traced. Where staging fails and the test has a value, the loop runs in Python."""
     variables = Variables(test, body, orelse)
+    lists = growing_lists(variables, names)
     before = variables.snapshot()
-    try:
+
+    def staged() -> Any:
         return stage_while(test, body, names, orelse, jumps, None)
+
+    try:
+        return buffered(variables, lists, staged)
     except (ControlFlowError, ConcretizationError) as e:
         variables.restore(before)
         known = _known_truth(value)
@@ -87,6 +93,7 @@ def long_while(test: Closure, body: Closure, names: Names, orelse: Closure | Non
     if not touches_traced(body):
         return False, None
     variables = Variables(test, body, orelse)
+    lists = growing_lists(variables, names)
     before = variables.snapshot()
     bare = dict.fromkeys(n.lstrip("+") for n in names)
     counters = [n for n in bare if type(variables.get(n)) is int]
@@ -95,7 +102,7 @@ def long_while(test: Closure, body: Closure, names: Names, orelse: Closure | Non
     try:
         for n in counters:
             variables.set(n, weakened(as_array(variables.get(n))))
-        return True, stage_while(test, body, names, orelse, jumps, None)
+        return True, buffered(variables, lists, lambda: stage_while(test, body, names, orelse, jumps, None))
     except (ControlFlowError, ConcretizationError):
         variables.restore(before)
         return False, None
@@ -110,7 +117,9 @@ def _known_truth(value: Any) -> bool | None:
 
 def rest_of_while(signal: Any, test: Closure, body: Closure, names: Names, orelse: Closure | None) -> Any:
     """A `while` whose iteration gave a traced signal."""
-    return stage_while(test, body, names, orelse, True, settle(signal))
+    variables, ended = Variables(test, body, orelse), settle(signal)
+    lists = growing_lists(variables, names)
+    return buffered(variables, lists, lambda: stage_while(test, body, names, orelse, True, ended))
 
 
 def rest_of_loop(signal: Any, rest: Closure, names: Names, body: Closure) -> Any:

@@ -127,7 +127,7 @@ def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
         t = type(x)
         if t is tuple:
             todo += x
-        elif id(x) in found:
+        elif getattr(t, "__stager_stand_in__", False) or id(x) in found:  # of a list that the region may append to
             continue
         elif isinstance(x, CHANGEABLE):
             found[id(x)] = x

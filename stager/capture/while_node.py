@@ -25,6 +25,7 @@ from stager.capture.branches import (
     wrapped_where,
 )
 from stager.capture.carries import Spec
+from stager.capture.counts import counts, held_over_turns, hold_left, rooms_taken, running, take_rooms
 from stager.capture.courses import Course
 from stager.capture.extents import Merges
 from stager.capture.operators import tested
@@ -115,6 +116,7 @@ class WhileNode:
                  jumps: bool, signal: Any, fresh: frozenset[int] = frozenset()) -> None:  # fmt: skip
         self.variables = variables
         self.spec = Spec(variables, names, fresh, trips=None if course is None else course.trips())
+        self.spec.declared += counts()  # a count is never the number that it begins with
         self.test = test
         self.body = body
         self.course = course
@@ -126,9 +128,10 @@ class WhileNode:
 
     def stage(self) -> Any:
         """Trace, bind, assign; the signal of how the loop ended: FELL when its test failed, BROKE, or RETURNED."""
-        start = self.variables.snapshot()
+        start, rooms = self.variables.snapshot(), rooms_taken()
         for _ in range(ATTEMPTS):
             self.variables.restore(start)
+            take_rooms(rooms)
             try:
                 done, signal = self._attempt()
             except _TestBindsError:
@@ -177,7 +180,7 @@ class WhileNode:
         with inside(cond):
             own_cond = self._condition(cond)
         variables.restore(start)
-        with inside(main), checkpointing(None):
+        with running(course), inside(main), checkpointing(None):
             own, index, _, _ = self._enter(main)
             if self.bounds is not None:
                 main.bounds[0] = self.bounds
@@ -211,6 +214,7 @@ class WhileNode:
             own += [main.input(t) for t in places]
             own_cond += [cond.input(t) for t in places]
             outputs += [c.read() for c in carried]
+            held = held_over_turns(spec.carries)
             main.graph.outputs = [main.local(o) for o in outputs]
             main.close()
         graphs, cell_raws, captured = close_regions([cond, main], [own_cond, own], carried)
@@ -227,6 +231,7 @@ class WhileNode:
             next(results)
         spec.assign(results)
         ends.settle(results)
+        hold_left(spec.carries, held)
         value = returned.rebuild(results) if returned is not None else UNBOUND
         merges.settle(results)
         for n, m in late:

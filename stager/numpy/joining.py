@@ -10,11 +10,12 @@ import numpy as np
 from stager.array import Array, wrap
 from stager.ir.dims import Dim, Expr, dim_max, dim_min, floordiv, mod, product
 from stager.ir.dtypes import i64
+from stager.ir.types import Type
 from stager.numpy.creation import concrete
 from stager.numpy.indexing import getitem, normalize_slice
 from stager.numpy.promotion import broadcast_raw, operand
 from stager.numpy.registry import implements
-from stager.numpy.rows import LEAST, runs
+from stager.numpy.rows import LEAST, Run, runs, to_join
 from stager.numpy.shaping import axis_of, broadcast_to, concatenate, expand_dims, handle, ravel, reshape, stack
 from stager.ops import elementwise as op
 from stager.ops import structural, views
@@ -61,8 +62,24 @@ def atleast_3d(*arys: Any) -> Any:
     return out[0] if len(out) == 1 else tuple(out)
 
 
+def _at_least(a: Any, ndim: int) -> Any:
+    """An operand with so many axes; of a `Run`, each row."""
+    if type(a) is not Run:
+        return (atleast_1d, atleast_2d, atleast_3d)[ndim - 1](a)
+    missing = ndim - a.row.ndim
+    if missing <= 0:
+        return a
+    count, *shape = a.block.type.shape
+    front = (0, 1, 1)[missing] if ndim == 3 and shape else missing
+    new = (*(1,) * front, *shape, *(1,) * (missing - front))
+    block = reshape(a.block, (count, *new))
+    return Run(block, Array(block.cell, block.path, Type(block.type.dtype, new), a.row.weak))
+
+
 def _are_runs(items: list[Any], ndim: int) -> bool:
     """Whether these are arrays of one shape of so many axes, rows of one array among them."""
+    if len(items) == 1 and type(items[0]) is Run:
+        return items[0].row.ndim == ndim
     return (
         len(items) >= LEAST
         and all(type(x) is Array and x.ndim == ndim and x.type.shape == items[0].type.shape for x in items)
@@ -73,35 +90,43 @@ def _are_runs(items: list[Any], ndim: int) -> bool:
 @implements(np.vstack)
 def vstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Rows below one another."""
-    tup = list(tup)
+    tup = to_join(tup)
     if _are_runs(tup, 1):
         return stack(tup, 0, dtype=dtype)
-    return concatenate([atleast_2d(a) for a in tup], 0, dtype=dtype)
+    return concatenate([_at_least(a, 2) for a in tup], 0, dtype=dtype)
 
 
 @implements(np.hstack)
 def hstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Columns beside one another."""
-    tup = list(tup)
+    tup = to_join(tup)
     if _are_runs(tup, 0):
         return stack(tup, 0, dtype=dtype)
-    arrays = [atleast_1d(a) for a in tup]
-    return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1, dtype=dtype)
+    arrays = [_at_least(a, 1) for a in tup]
+    first = arrays[0].row if type(arrays[0]) is Run else arrays[0]
+    return concatenate(arrays, 0 if first.ndim == 1 else 1, dtype=dtype)
 
 
 @implements(np.dstack)
 def dstack(tup: Any) -> Array:
     """Along the third axis."""
-    return concatenate([atleast_3d(a) for a in tup], 2)
+    return concatenate([_at_least(a, 3) for a in to_join(tup)], 2)
 
 
 @implements(np.column_stack)
 def column_stack(tup: Any) -> Array:
     """One-dimensional arrays as columns."""
-    tup = list(tup)
+    tup = to_join(tup)
     if _are_runs(tup, 1):
         return stack(tup, 1)
-    return concatenate([reshape(a, (a.type.size, 1)) if a.ndim < 2 else a for a in (handle(x) for x in tup)], 1)
+    return concatenate([_as_column(x) for x in tup], 1)
+
+
+def _as_column(x: Any) -> Any:
+    if type(x) is Run:
+        return x
+    a = handle(x)
+    return reshape(a, (a.type.size, 1)) if a.ndim < 2 else a
 
 
 @implements(np.block)

@@ -54,8 +54,15 @@ class Run(NamedTuple):
     row: Array
 
 
+def to_join(arrays: Any) -> list[Any]:
+    """The operands of what joins arrays; a `Run` stands for all of its rows."""
+    return [arrays] if type(arrays) is Run else list(arrays)
+
+
 def runs(items: Sequence[Any]) -> list[Any] | None:
     """The items with each stretch of evenly spaced rows of one array as a `Run`. None when there is none."""
+    if any(type(x) is Run for x in items):
+        return list(items)
     if len(items) < LEAST or not any(type(x) is Array and x.path for x in items):
         return None
     places = [_place(x) for x in items]
@@ -131,9 +138,9 @@ def whole(items: Any) -> Array | None:
     return found[0].block if found is not None and len(found) == 1 else None
 
 
-def summed(x: Array, total: Any, weak: bool) -> Any:
-    """`total`, which holds row 0 already, plus the other rows of x, one after the other as Python's `sum` adds them."""
-    return _folded(x, total, weak, lambda before, row: before + row)
+def summed(x: Array, total: Any, weak: bool, begin: int = 1) -> Any:
+    """`total` plus the rows of x from row `begin` on, one after the other as Python's `sum` adds them."""
+    return _folded(x, total, weak, lambda before, row: before + row, begin)
 
 
 def extreme(x: Array, first: Any, less: bool, weak: bool) -> Any:
@@ -141,9 +148,10 @@ def extreme(x: Array, first: Any, less: bool, weak: bool) -> Any:
     return _folded(x, first, weak, lambda best, row: np.where(row < best if less else row > best, row, best))
 
 
-def _folded(x: Array, first: Any, weak: bool, step: Callable[[Any, Any], Any]) -> Any:
-    """`step(… step(first, row 1) …, last row)`."""
+def _folded(x: Array, first: Any, weak: bool, step: Callable[[Any, Any], Any], begin: int = 1) -> Any:
+    """`step(… step(first, row begin) …, last row)`."""
     from stager.ops.control import for_loop
+    from stager.ops.regions import dim_value
     from stager.ops.tapes import read_row
 
     shape = x.type.shape[1:]
@@ -151,7 +159,7 @@ def _folded(x: Array, first: Any, weak: bool, step: Callable[[Any, Any], Any]) -
     def body(i: Any, before: Any) -> list[Any]:
         return [step(wrap(before, first.weak), wrap(read_row(x.raw(), shape, i), weak)).raw()]
 
-    (out,) = for_loop(1, x.type.shape[0], [first.raw()], body)
+    (out,) = for_loop(begin, dim_value(x.type.shape[0]), [first.raw()], body)
     return wrap(out, first.weak)
 
 

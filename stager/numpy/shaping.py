@@ -18,7 +18,7 @@ from stager.numpy.indexing import getitem
 from stager.numpy.promotion import broadcast_shapes, operand, result_dtype
 from stager.numpy.reductions import deliver, normalize_axes
 from stager.numpy.registry import array_property, implements
-from stager.numpy.rows import Run, runs
+from stager.numpy.rows import Run, runs, to_join
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
 from stager.ops import structural, views
@@ -274,7 +274,7 @@ def _joined(arrays: Sequence[Any], dtype: Any) -> list[Any]:
 @implements(np.concatenate)
 def concatenate(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Arrays one after the other along an axis (None: flattened first)."""
-    arrays = list(arrays)
+    arrays = to_join(arrays)
     parts = runs(arrays)
     if parts is not None and axis is not None and all(x.row.ndim > 0 for x in parts if type(x) is Run):
         arrays = [_beside(x, axis_of(axis, x.row.ndim)) if type(x) is Run else x for x in parts]
@@ -330,7 +330,7 @@ def _of_one_shape(raws: list[Any]) -> list[Any]:
 @implements(np.stack)
 def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Arrays of one shape side by side along a new axis."""
-    arrays = list(arrays)
+    arrays = to_join(arrays)
     parts = runs(arrays)
     if parts is not None:
         ones = [x.row if type(x) is Run else as_array_like(x) for x in parts]

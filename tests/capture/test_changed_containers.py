@@ -153,5 +153,15 @@ def test_what_would_change_where_only_the_run_knows_is_refused() -> None:
     for f, text in ((queue, "deque.append"), (heap, "heappush")):
         with pytest.raises(ControlFlowError, match=f"{text} inside a traced branch or loop would happen once"):
             st.compile(f)(X)
+    assert st.compile(added)(X) == added(X)
+
+    def added_behind(x: Any) -> Any:
+        held = ([0.0],)
+        items = held[0]
+        for i in range(len(x)):
+            if x[i] > 0.7:
+                items += [x[i]]
+        return sum(held[0])
+
     with pytest.raises(ControlFlowError, match=r"'items'|changing a list"):
-        st.compile(added)(X)
+        st.compile(added_behind)(X)

@@ -60,10 +60,10 @@ def test_array_and_text() -> None:
 
 def test_append_under_a_condition() -> None:
     def f(x):
-        out = []
+        held = {"out": []}
         if x[0] > 0:
-            out.append(x)
-        return out
+            held["out"].append(x)
+        return held
 
     text = refused(f, X)
     assert "list.append inside a traced branch or loop would happen once, while tracing" in text

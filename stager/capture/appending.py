@@ -1,0 +1,216 @@
+"""Statements that append to lists: traced once to learn what and how much, then with buffers in the place of the lists.
+
+The trace that learns runs in a region that is thrown away, so that nothing has happened when the statement itself is
+traced. Where the number of turns is not known, a second one gives the numbers of appended items and nothing else: it
+becomes part of the graph, in front of the statement.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import CellType
+from typing import Any
+
+from stager.capture.buffers import (
+    BARRIER,
+    Buffer,
+    DataDefinedError,
+    LearntError,
+    NeedsBufferError,
+    Owner,
+    Plan,
+    session_in_force,
+)
+from stager.capture.session import cell_value, current
+from stager.capture.variables import Variables, mutable_ids, with_places
+from stager.cells import discard_overlays
+from stager.errors import ConcretizationError, ControlFlowError, describe
+from stager.interpreters.stack import stack
+from stager.ir.dims import symbols_of
+from stager.ops.regions import Captures, dim_of, known_dim, replay
+from stager.ops.silence import silenced
+from stager.staged import UserRegion, close_regions, decline, inside
+
+PASSES = 16  # traces until what is appended is known
+
+
+def buffered(
+    variables: Variables, candidates: dict[int, Any], run: Callable[[], Any], data_defined: bool = True
+) -> Any:
+    """`run()`, with buffers in the place of lists that it appends to. They are in `variables`.
+
+    `data_defined`: whether lists may get a length that only the run knows; DataDefinedError where they would.
+    """
+    s = current()
+    if s is None or not candidates:
+        return run()
+    before = variables.snapshot()
+    owner = Owner(candidates)
+    plans: list[Plan] = []
+    s.owners.append(owner)
+    try:
+        try:
+            out = run()
+            if owner.needs is None:
+                return out
+            plans.append(Plan(owner.needs))
+        except NeedsBufferError as e:
+            if e.owner is not owner:
+                raise
+            plans.append(Plan(e.items))
+        variables.restore(before)
+        _learn(variables, owner, plans, run, data_defined)
+        buffers = _install(variables, plans, False)
+        try:
+            out = run()
+            holders = _take_out(variables, buffers)
+        except BaseException:
+            variables.restore(before)
+            raise
+        for cells, buffer in zip(holders, buffers, strict=True):
+            items = buffer.finish()
+            for cell in cells:
+                cell.cell_contents = items
+        return out
+    finally:
+        s.owners.remove(owner)
+
+
+def _install(variables: Variables, plans: Sequence[Plan], counting: bool) -> list[Buffer]:
+    buffers = [Buffer(p, counting) for p in plans]
+    session_in_force().buffers += buffers
+    for cell in variables.cells.values():
+        for p, b in zip(plans, buffers, strict=True):
+            if cell_value(cell) is p.items:
+                cell.cell_contents = b
+    return buffers
+
+
+def _take_out(variables: Variables, buffers: Sequence[Buffer]) -> list[list[CellType]]:
+    """The buffers end. The variables that hold each."""
+    holders = [[c for c in variables.cells.values() if cell_value(c) is b] for b in buffers]
+    for cells in holders:
+        for cell in cells:
+            cell.cell_contents = None
+    active = session_in_force().buffers
+    active[:] = [b for b in active if not any(b is x for x in buffers)]
+    return holders
+
+
+def _is_reached(buffers: Sequence[Buffer], k: int) -> bool:
+    """Whether anything but the list of buffers holds one."""
+    return sys.getrefcount(buffers[k]) > 2
+
+
+def _learn(variables: Variables, owner: Owner, plans: list[Plan], run: Callable[[], Any], data_defined: bool) -> None:
+    """Trace the statement for what it appends, in regions that are thrown away."""
+    for _ in range(PASSES):
+        try:
+            known, static = with_places(
+                variables, (), lambda names: _attempt(variables, owner, plans, run, False)
+            )
+        except LearntError:
+            continue
+        except NeedsBufferError as e:
+            if e.owner is not owner:
+                raise
+            plans.append(Plan(e.items))
+            continue
+        if not data_defined and not static:
+            raise DataDefinedError
+        if not known:
+            counts = with_places(variables, (), lambda names: _attempt(variables, owner, plans, run, True))
+            for p, n in zip(plans, counts, strict=True):
+                p.room, p.known = dim_of(n), True
+        return
+    raise ControlFlowError(describe("what a traced loop appends to a list does not settle"))
+
+
+def _attempt(variables: Variables, owner: Owner, plans: list[Plan], run: Callable[[], Any], counting: bool) -> Any:
+    """(whether the room is known, whether the lengths are), or the lengths when counting."""
+    s = session_in_force()
+    region = UserRegion("learnt", Captures())
+    variables.mark(region, mutable_ids(variables.snapshot()))
+    before = variables.snapshot()
+    active, turns = list(s.buffers), list(s.turns)
+    owner.needs = None
+    for p in plans:
+        p.learnt = False
+    try:
+        with inside(region):
+            buffers = _install(variables, plans, counting)
+            run()
+            if owner.needs is not None:
+                raise NeedsBufferError(owner, owner.needs)
+            if any(p.learnt for p in plans):
+                raise LearntError
+            if any(b.spoiled for b in buffers):
+                decline("list.append")
+            if not counting:
+                ends = [known_dim(b.count.raw()) for b in buffers]
+                _take_out(variables, buffers)
+                if any(_is_reached(buffers, k) for k in range(len(buffers))):
+                    gc.collect()
+                if any(_is_reached(buffers, k) for k in range(len(buffers))):
+                    decline("keeping a list that is appended to")
+                for buffer in buffers:
+                    buffer.check_held()
+                levels: list[Any] = [x for x in stack().levels[: region.position] if x.key == "Stage"]
+                around = {name for level in levels for name in level.graph.symbols}
+                bounded = not any(b.unknown for b in buffers) and all(
+                    name in around
+                    for b in buffers
+                    for name in symbols_of((b.room,))
+                )
+                for p, b in zip(plans, buffers, strict=True):
+                    p.room, p.known = b.room, bounded
+                return bounded, all(type(n) is int for n in ends)
+            region.graph.outputs = [region.local(b.count.raw()) for b in buffers]
+            region.close()
+        (graph,), _, captured = close_regions([region], [()], ())
+        return replay(silenced(graph), captured)
+    finally:
+        s.buffers[:], s.turns[:] = active, turns
+        discard_overlays(region)
+        variables.restore(before)
+
+
+@contextlib.contextmanager
+def partly(lists: dict[int, Any], at_once: bool) -> Iterator[None]:
+    """Context: an iteration runs ahead of its loop, or has run. `lists`: those that only variables reach."""
+    s = current()
+    if s is None or not at_once:
+        yield
+        return
+    alone, s.alone = s.alone, lists
+    s.owners.append(BARRIER)
+    try:
+        yield
+    finally:
+        s.alone = alone
+        s.owners.pop()
+
+
+def unrolls(variables: Variables, run: Callable[[], Any]) -> bool:
+    """Whether a loop runs in Python without appending where only the data know whether it does. It is thrown away."""
+    s = session_in_force()
+    region = UserRegion("unrolled", Captures())
+    before = variables.snapshot()
+    s.owners.append(BARRIER)
+    try:
+        with inside(region):
+            copies = {id(x): list(x) for x in before.values() if type(x) is list}
+            for cell in variables.cells.values():
+                if id(cell_value(cell)) in copies:
+                    cell.cell_contents = copies[id(cell_value(cell))]
+            run()
+        return True
+    except (ControlFlowError, ConcretizationError):
+        return False
+    finally:
+        s.owners.pop()
+        discard_overlays(region)
+        variables.restore(before)
