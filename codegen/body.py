@@ -10,16 +10,19 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.ir as ir
+import numpy as np
 
 from stager.codegen.access import AccessEmitter
 from stager.codegen.emit import i64
 from stager.codegen.index import DYNAMIC
 from stager.codegen.levels import Lane
 from stager.codegen.program import Instr
-from stager.codegen.registers import Val, memory_type
+from stager.codegen.registers import Val, element_type, memory_type
 from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import i64 as dtype_i64
+
+COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
 class BodyEmitter(AccessEmitter):
@@ -44,6 +47,8 @@ class BodyEmitter(AccessEmitter):
                 args = [self._operand(a, u, width) for a in i.args]
                 if i.usual is not None and width == 1:
                     return self._guess(args[0], args[i.usual], args[3 - i.usual], i.usual == 1)
+                if width == 1 and node.op.name == "select" and self._waits_for_a_flag(i):
+                    return self._either(args[0], i)
                 out: Val = node.op.lower(sb, *args, **node.params)
                 return out
             case "load":
@@ -116,6 +121,30 @@ class BodyEmitter(AccessEmitter):
         b.branch(joined)
         b.position_at_end(joined)
         return self._join((usual, before), (other, seldom))
+
+    def _waits_for_a_flag(self, i: Instr) -> bool:
+        """Whether LLVM would put the outcome of an integer comparison into a mask register, to choose between numbers:
+        it sets a byte of a register that then waits for what the register's other bytes are."""
+        condition, x, y = (self.body[a] for a in i.args)
+        decides = condition.op == "apply" and condition.data.op.name in COMPARISONS
+        of_numbers = i.dtype.kind == "f" and x.op == y.op == "const"
+        return (
+            self.e.target.vector_bits == 512
+            and of_numbers
+            and decides
+            and all(self.body[a].dtype.kind in "iu" for a in condition.args)
+        )
+
+    def _either(self, condition: Val, i: Instr) -> Val:
+        """One of two numbers, as bits: LLVM does not see that it is a select."""
+        b, dtype = self.e.b, i.dtype
+        whole = ir.IntType(dtype.bits)
+        numbers = (np.asarray(self.body[a].data, dtype.np) for a in i.args[1:])
+        of_x, of_y = (int(x.view(f"i{dtype.itemsize}")) for x in numbers)
+        flag = b.asm(ir.FunctionType(whole, [whole]), "", "=r,0", [b.zext(condition.ir, whole)], side_effect=False)
+        chosen = b.and_(b.sub(ir.Constant(whole, 0), flag), ir.Constant(whole, of_x ^ of_y))
+        bits = b.xor(chosen, ir.Constant(whole, of_y))
+        return Val(b.bitcast(bits, element_type(dtype)), dtype)
 
     def _join(self, *ways: tuple[Val, Any]) -> Val:
         out = self.e.b.phi(ways[0][0].ir.type)

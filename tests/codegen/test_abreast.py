@@ -128,3 +128,22 @@ def test_random_neighbours(seed: int) -> None:
 
     u = rng.standard_normal((14 + seed % 3, 23))
     np.testing.assert_array_equal(st.compile(f)(u), f(u))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("same", "other"), [(1.0, -0.5), (-0.0, 0.0), (np.inf, -3.0)])
+def test_numbers_that_integers_choose(dtype: str, same: float, other: float, rng: np.random.Generator) -> None:
+    yes, no = np.dtype(dtype).type(same), np.dtype(dtype).type(other)
+
+    def scores(a: Any, b: Any) -> Any:
+        s = np.zeros((a.shape[0] + 1, b.shape[0] + 1), dtype)
+        for i in range(1, s.shape[0]):
+            for j in range(1, s.shape[1]):
+                s[i, j] = max(s[i, j - 1] - no, s[i - 1, j - 1]) + (yes if a[i - 1] == b[j - 1] else no)
+        return s
+
+    a, b = rng.integers(0, 3, (2, 14))
+    got, want = st.compile(scores)(a, b), scores(a, b)
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(np.signbit(got), np.signbit(want))
