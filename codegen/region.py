@@ -132,7 +132,7 @@ class Region:
 
     def _hoist(self, w: Walk, variant: int) -> tuple[list[Node], Walk | None]:
         """Computes before the loop what every iteration would compute alike; returns the nodes that remain."""
-        ctx, nodes, outputs, _ = self._args
+        ctx, nodes, outputs, data = self._args
         varying = {id(v.node) for v in self.inputs[:variant]}
         loop_symbols = {str(d) for v in self.inputs if isinstance(d := ctx.scalars.get(value_key(v)), Expr)}
         loop_symbols |= self._symbols
@@ -156,7 +156,7 @@ class Region:
         places = {id(n) for n in moved}
         frontier = [a for n in remain for a in n.args if id(a.node) in places]
         frontier += [v for v in outputs if id(v.node) in places]
-        before = Walk(ctx, moved, frontier, {}, {})
+        before = Walk(ctx, moved, frontier, {}, {s: v for s, v in data.items() if id(v.node) in places})
         before.steps = w.steps
         before.run()
         for v in frontier:

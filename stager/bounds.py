@@ -168,6 +168,9 @@ def _of_function(d: Expr, monomial: Monomial, f: Apply, c: int, sign: int, depth
         found = [_extreme(rest + c * (b // f.b), sign, depth - 1) for b in bounds if b is not None]
         if c % f.b == 0:  # (a-b+1)/b <= a//b <= a/b: what a shares with the rest counts
             found.append(_extreme(rest + c // f.b * (f.a if c * sign > 0 else f.a - (f.b - 1)), sign, depth - 1))
+        if c in (1, -1):  # with the rest under the quotient: (a + b rest) // b
+            whole = _extreme(f.a + c * f.b * rest, sign * c, depth - 1)
+            found.append(None if whole is None else c * (whole // f.b))
         known = [x for x in found if x is not None]
         return (min(known) if sign > 0 else max(known)) if known else None
     if f.fn not in ("min", "max"):

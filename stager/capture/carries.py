@@ -169,7 +169,7 @@ class Spec:
         self.fresh = fresh  # ids of cells that nothing but a carried variable holds
         self.count = count
         self.traded: dict[str, str] | None = None
-        self.extents = Carried(trips)
+        self.extents = Carried(trips, count is not None)
         self.carries: list[Carry] = []
         self.in_place: set[str] = set()  # names whose array is only written in place: carried as a cell
         self.declared: list[Cell] = []

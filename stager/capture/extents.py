@@ -28,6 +28,7 @@ from stager.staged import MismatchError, UserRegion, inside, join, region_in_for
 Raw = Any
 Leaf = Any
 I64 = Type(i64, ())
+LONG = 60  # characters of a bound
 CHANGES = 3  # of a capacity: what grows with itself has none
 
 
@@ -130,11 +131,21 @@ def settle(extents: Sequence[Extent], results: Any) -> None:
         learn(e.now, (0, e.capacity))
 
 
+def _short(d: Dim) -> Dim:
+    """A bound that stays short where one is made of another, again and again: the constant, where there is one."""
+    if len(str(d)) <= LONG:
+        return d
+    constant = upper(d)
+    return d if constant is None else constant
+
+
 class Carried:
     """The extents of what a loop carries, as far as the traces so far have shown."""
 
-    def __init__(self, trips: Dim | None) -> None:
+    def __init__(self, trips: Dim | None, ahead: bool) -> None:
+        """`trips`: how many iterations there are at most. `ahead`: whether the first one can be run ahead for sure."""
         self.trips = trips
+        self.ahead = ahead
         self.extents: list[Extent] = []
         self._made: dict[tuple[Any, Dim], Extent] = {}
 
@@ -166,13 +177,14 @@ class Carried:
     def settle(self, region: UserRegion) -> Extent | bool:
         """Find what the extents are at most; the region is in force. True where that is news.
 
-        An extent is given back that has no bound, or that the next iterations will not change any more.
+        An extent is given back that has no bound, or that would be static if one iteration ran ahead.
         """
         news = bool(self._made)
         for e in self.extents:
             if e.after is None:
                 continue
-            if e not in self._made.values() and e.after != e.now and not is_own(e.after, region):
+            steady = e not in self._made.values() and e.after != e.now and not is_own(e.after, region)
+            if steady and self.ahead:
                 return e
             capacity = self._most(e, region)
             if capacity is None or e.news > CHANGES:
@@ -188,10 +200,14 @@ class Carried:
         assert e.after is not None
         if at_most(e.after, e.now):
             return e.start
-        step = upper(e.after - e.now)
-        if step is not None:
-            return None if self.trips is None else e.start + step * self.trips
+        if not is_own(e.after, region):
+            return dim_max(e.start, e.after)
         greatest = _greatest(e.after, region)
+        if greatest is not None and at_most(greatest, e.capacity):
+            return e.capacity
+        step = upper(e.after - e.now)
+        if step is not None and self.trips is not None:
+            return e.start + step * self.trips
         return None if greatest is None else dim_max(e.start, greatest)
 
 
@@ -237,7 +253,7 @@ class Merges:
                     text = f"{what} has different shapes: {sizes} elements, and how many at most is not known"
                     raise MismatchError(describe(text, remedy="give it the same shape on every path"))
                 capacity = dim_max(capacity, greatest)
-            self.extents[dims] = Extent(0, simplify(capacity))
+            self.extents[dims] = Extent(0, _short(simplify(capacity)))
         return self.extents[dims]
 
     def knows(self, d: Dim) -> bool:

@@ -182,3 +182,24 @@ def a_branch_chooses(x, n):
         y = x[x > 0.5] if x[i % 8] > 0.4 else x[: 3 + i % 2] * 2
         total += (y * y).sum()
     return np.array([total])
+
+
+@staged
+def halves_and_selections_meet(x, n):
+    a, b = x[:5], x[x > 0.7]
+    for _ in range(n):
+        a = a[: len(a) // 2 + 1]
+        if len(b) > 0:
+            a = a[a < 0.95]
+            a = a[::2] * 0.63
+    return a
+
+
+@staged
+def one_length_after_many(x, n):
+    y, k = x[x > 0.4], 0
+    while y.sum() > 0.1 and k < n:
+        y = x[:4] * 0.5**k
+        y = y[1:]
+        k += 1
+    return y

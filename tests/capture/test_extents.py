@@ -169,3 +169,15 @@ def test_a_bound_that_nobody_knows() -> None:
 def test_lanes_of_different_lengths_have_no_array() -> None:
     with pytest.raises(st.errors.ConcretizationError, match="a size, s0, that differs between lanes"):
         st.vmap(lambda x: filtered(x, 9))(ROWS)
+
+
+def test_a_size_that_no_turn_changes() -> None:
+    def f(x):
+        b, i, t = x[x > 0.3], np.sum(x > 0.5), 0
+        while x[t] > 0.2 and t < 7:
+            t += 1
+            b = x[: min(i, 6)] * 0.76
+        return b
+
+    for x in (X, X + 0.2, X * 0.9 + 0.05, np.zeros(24)):
+        assert_same(st.compile(f)(x), f(x))
