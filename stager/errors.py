@@ -53,6 +53,10 @@ class BackendError(StagerError, RuntimeError):
     """What a backend needs of this machine is not there, or does not take the code."""
 
 
+REFUSALS = (ConcretizationError, EscapedTracerError, UnsupportedError, MutationError, TransformError)
+"""What NumPy would not raise: a program that catches it is not the program any more."""
+
+
 def describe(text: str, *, remedy: str = "") -> str:
     """Lay out an error text with the user's line and the transforms in force."""
     from stager.interpreters.stack import current_path, user_location

@@ -450,6 +450,8 @@ class Statements(Expressions):
         elif part.guard is not None:
             part.guard = self.visit(part.guard)
         part.body = self.block(part.body, c)
+        if isinstance(part, ast.ExceptHandler):
+            part.body.insert(0, at(ast.Expr(hook("caught", [], part)), part))
 
     def simple(self, stmt: Any, c: Context) -> list[ast.stmt]:
         self.generic(stmt)

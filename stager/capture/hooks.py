@@ -7,6 +7,7 @@ working.
 
 from __future__ import annotations
 
+import sys
 import weakref
 from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any
@@ -29,6 +30,7 @@ from stager.capture.session import (
 from stager.capture.table import SUBSTITUTES
 from stager.capture.users import is_user_module
 from stager.cells import REGIONS
+from stager.errors import REFUSALS
 from stager.staged import decline, refuse_change, region_in_force
 
 
@@ -171,6 +173,13 @@ class Hooks:
 
     binary = staticmethod(objects.binary)
     unary = staticmethod(objects.unary)
+    # -- exceptions ------------------------------------------------------------------------------------------------
+
+    def caught(self) -> None:
+        """A handler of the user's begins: what stager refuses is no exception of the program, and goes on."""
+        found = sys.exc_info()[1]
+        if _CURRENT.get() is not None and isinstance(found, REFUSALS):
+            raise found
 
     # -- calls -----------------------------------------------------------------------------------------------------
 
@@ -447,12 +456,12 @@ class _Item:
         if s.walked and any(obj is x for x in s.walked):
             decline("setting items of a list that a loop runs over")
         if type(key) in TRACERS and type(obj) is list:
-            from stager.capture import staging
+            from stager.capture import picked
 
             if REGIONS and len(obj) > growing.FEW_ITEMS:
                 growing.reads(obj)
 
-            if staging.set_item(self, len(obj), key, value):
+            if picked.set_item(self, len(obj), key, value):
                 return
         path, step = s.path_of(obj), ("item", key)
         if isinstance(key, slice) or holds_tracer(key) or (isinstance(obj, dict) and key not in obj):

@@ -407,9 +407,9 @@ class _Subscripted:
 
             return lift_array(obj)[key]
         if isinstance(obj, list | tuple) and type(key) in TRACERS:
-            from stager.capture import staging
+            from stager.capture import picked
 
-            return staging.select_item(obj, key)
+            return picked.select_item(obj, key)
         return obj[key]
 
 

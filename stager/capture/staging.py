@@ -297,36 +297,8 @@ def shortest(lengths: Sequence[Any]) -> Any:
     return out
 
 
-def select_item(items: Sequence[Any], key: Any) -> Any:
-    """`items[key]` of a plain sequence and a traced integer."""
-    from stager.staged import is_traceable, leaf_type
-
-    if items and all(is_traceable(x) for x in items) and len({leaf_type(x)[0] for x in items}) == 1:
-        return np.stack([as_array(x) for x in items])[key]
-    return items[key]
-
-
-MOST_SET = 64  # elements of a list that an item of which is set is chosen among
-
-
-def set_item(items: Any, n: int, key: Any, value: Any) -> bool:
-    """`items[key] = value` of n items, a traced key: each becomes the value or stays. False where types forbid it."""
-    from stager.staged import is_traceable, leaf_type
-
-    before = [items[j] for j in range(n)] if 0 < n <= MOST_SET else []
-    if not before or key.type.shape or key.dtype.kind not in "iu" or not is_traceable(value):
-        return False
-    if any(not is_traceable(x) or leaf_type(x)[0] != leaf_type(value)[0] for x in before):
-        return False
-    place: Any = np.where(key < 0, key + n, key)
-    check_error((place >= 0) & (place < n), IndexError("list assignment index out of range"))
-    for j, x in enumerate(before):
-        items[j] = np.where(place == j, value, x)
-    return True
-
-
 __all__ = [
     "MOST", "Indexed", "Pending", "Variables", "and_", "appends", "check", "finish", "if_", "ifexp", "leave", "not_",
-    "or_", "plan_for", "raised", "rest_of_loop", "rest_of_while", "select_item", "set_item", "settle", "shortest",
+    "or_", "plan_for", "raised", "rest_of_loop", "rest_of_while", "settle", "shortest",
     "then", "traced_range", "weakened", "while_",
 ]  # fmt: skip

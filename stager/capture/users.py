@@ -1,4 +1,5 @@
 """Whose code is it? Functions of the user are converted; the standard library, installed packages and stager are not.
+`numpy.polynomial` is: it is Python code over NumPy, as a user would write it.
 
 Not here: functions given to a transform by name, which are converted wherever they stand.
 """
@@ -9,9 +10,12 @@ import os
 import sysconfig
 from types import ModuleType
 
+import numpy as np
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _FOREIGN: tuple[str, ...] = ()
 _FILES: dict[str, bool] = {}
+_POLYNOMIALS = os.path.join(os.path.dirname(os.path.abspath(np.__file__)), "polynomial") + os.sep
 
 
 def _foreign_folders() -> tuple[str, ...]:
@@ -32,6 +36,7 @@ def is_user_file(filename: str) -> bool:
         parts = path.split(os.sep)
         installed = "site-packages" in parts or "dist-packages" in parts
         known = not installed and not filename.startswith("<frozen") and not path.startswith(_foreign_folders())
+        known = known or path.startswith(_POLYNOMIALS)
         _FILES[filename] = known
     return known
 

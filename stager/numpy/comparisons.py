@@ -210,6 +210,8 @@ def round_(a: Any, decimals: Any = 0, out: Any = None) -> Any:
         return deliver(whole.astype(x.dtype), out, "round")
     if places == 0:
         return np.rint(x, out=out)
+    if not x.type.dtype.is_float:
+        raise TypeError("Cannot cast ufunc 'multiply' output from dtype('float64') to dtype('bool')")
     scale = float(10 ** abs(places))
     scaled = np.rint(x * scale if places > 0 else x / scale)
     return np.divide(scaled, scale, out=out) if places > 0 else np.multiply(scaled, scale, out=out)

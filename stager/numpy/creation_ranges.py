@@ -105,7 +105,7 @@ def linspace(
         slope: Any = where(several, step, spread)
     else:
         several = parts > 0
-        step = apply_ufunc(np.divide, spread, float(parts)) if several else apply_ufunc(np.multiply, spread, math.nan)
+        step = apply_ufunc(np.divide, spread, float(parts)) if several else math.nan
         slope = step if several else spread
     ticks = reshape(wrap(op.convert(iota(n), dtype=d)), (n, *(1,) * spread.ndim))
     values = apply_ufunc(np.add, apply_ufunc(np.multiply, ticks, slope), a)

@@ -2,11 +2,13 @@
 
 from stager.numpy import (  # noqa: F401  (they fill the tables)
     array_methods,
+    bits,
     comparisons,
     creation,
     creation_ranges,
     decompositions,
     einsums,
+    histograms,
     joining,
     linear,
     masks,

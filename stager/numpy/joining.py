@@ -14,9 +14,11 @@ from stager.ir.types import Type
 from stager.numpy.creation import concrete
 from stager.numpy.indexing import getitem, normalize_slice
 from stager.numpy.promotion import broadcast_raw, operand
-from stager.numpy.registry import implements
+from stager.numpy.reductions import normalize_axes
+from stager.numpy.registry import FUNCTIONS, implements
 from stager.numpy.rows import LEAST, Run, runs, to_join
 from stager.numpy.shaping import axis_of, broadcast_to, concatenate, expand_dims, handle, ravel, reshape, stack
+from stager.numpy.ufuncs import apply_ufunc, truth
 from stager.ops import elementwise as op
 from stager.ops import structural, views
 from stager.ops.effects import check
@@ -92,8 +94,8 @@ def vstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Rows below one another."""
     tup = to_join(tup)
     if _are_runs(tup, 1):
-        return stack(tup, 0, dtype=dtype)
-    return concatenate([_at_least(a, 2) for a in tup], 0, dtype=dtype)
+        return stack(tup, 0, dtype=dtype, casting=casting)
+    return concatenate([_at_least(a, 2) for a in tup], 0, dtype=dtype, casting=casting)
 
 
 @implements(np.hstack)
@@ -101,10 +103,10 @@ def hstack(tup: Any, *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Columns beside one another."""
     tup = to_join(tup)
     if _are_runs(tup, 0):
-        return stack(tup, 0, dtype=dtype)
+        return stack(tup, 0, dtype=dtype, casting=casting)
     arrays = [_at_least(a, 1) for a in tup]
     first = arrays[0].row if type(arrays[0]) is Run else arrays[0]
-    return concatenate(arrays, 0 if first.ndim == 1 else 1, dtype=dtype)
+    return concatenate(arrays, 0 if first.ndim == 1 else 1, dtype=dtype, casting=casting)
 
 
 @implements(np.dstack)
@@ -231,6 +233,7 @@ def repeat(a: Any, repeats: Any, axis: Any = None) -> Array:
     a = handle(a)
     if axis is None:
         a, axis = ravel(a), 0
+    a = a if a.ndim else ravel(a)
     k = axis_of(axis, a.ndim)
     n = a.type.shape[k]
     counts: Any = repeats if type(repeats) is Array else np.asarray(repeats)
@@ -429,3 +432,25 @@ def rollaxis(a: Any, axis: int, start: int = 0) -> Array:
     k = axis_of(axis, x.ndim)
     start = start + x.ndim if start < 0 else start
     return moveaxis(x, k, start - 1 if k < start else start)
+
+
+@implements(np.trim_zeros)
+def trim_zeros(filt: Any, trim: str = "fb", axis: Any = None) -> Any:
+    """What stands between the first and the last element, along each axis, that is not zero."""
+    a = handle(filt)
+    trim = trim.lower()
+    if trim not in ("fb", "bf", "f", "b"):
+        raise ValueError(f"unexpected character(s) in `trim`: {trim!r}")
+    axes = range(a.ndim) if axis is None else normalize_axes(axis, a.ndim)
+    found: Any = a
+    for k in axes:
+        n = a.type.shape[k]
+        if n == 0:
+            continue
+        others = tuple([i for i in range(a.ndim) if i != k])
+        kept = FUNCTIONS[np.any](wrap(truth(a.raw())), axis=others)
+        none = apply_ufunc(np.logical_not, FUNCTIONS[np.any](kept))
+        first = FUNCTIONS[np.where](none, 0, FUNCTIONS[np.argmax](kept) if "f" in trim else 0)
+        last = FUNCTIONS[np.where](none, 0, n - FUNCTIONS[np.argmax](kept[::-1]) if "b" in trim else n)
+        found = getitem(found, (*[slice(None)] * k, slice(first, last)))
+    return found

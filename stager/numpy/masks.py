@@ -129,9 +129,13 @@ def flatnonzero(a: Any) -> Array:
 @implements(np.argwhere)
 def argwhere(a: Any) -> Array:
     """The positions of the elements that are not zero, one row each."""
+    from stager.numpy.indexing import getitem
+    from stager.numpy.shaping import reshape
     from stager.numpy.shaping import stack as stack_arrays
 
     a = handle(a)
+    if not a.ndim:  # its element has a place, of no coordinates
+        return getitem(argwhere(reshape(a, (1,))), (slice(None), slice(0, 0)))
     return stack_arrays(nonzero(a), axis=1)
 
 

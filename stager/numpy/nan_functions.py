@@ -120,6 +120,14 @@ def nanargmin(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = _NO)
     return _position(np.argmin, np.inf, a, axis, out, keepdims)
 
 
+def _refuse_integers(dtype: Any, out: Any) -> None:
+    """NumPy's errors for means of floats that are to be integers."""
+    if dtype is not None and np.dtype(dtype).kind not in "fc":
+        raise TypeError("If a is inexact, then dtype must be inexact")
+    if out is not None and dynamic(out).dtype.kind not in "fc":
+        raise TypeError("If a is inexact, then out must be inexact")
+
+
 @implements(np.nanmean)
 def nanmean(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = _NO, *, where: Any = _NO
@@ -129,6 +137,7 @@ def nanmean(
     passed = _passed(keepdims=keepdims, where=where)
     if mask is None:
         return np.mean(x, axis=axis, dtype=dtype, out=out, **passed)
+    _refuse_integers(dtype, out)
     total = np.sum(x, axis=axis, dtype=dtype, **passed)
     count = np.sum(~mask, axis=axis, dtype=np.intp, **passed)
     return deliver(
@@ -164,6 +173,7 @@ def nanvar(
             ddof=ddof,
             **_passed(keepdims=keepdims, where=where, mean=mean, correction=correction),
         )
+    _refuse_integers(dtype, out)
     ddof = float(ddof if correction is _NO else correction)
     among = _passed(where=where)
     count = np.sum(~mask, axis=axis, dtype=np.intp, keepdims=True, **among)

@@ -154,5 +154,5 @@ def _pad_ramp(a: Array, widths: Sequence[tuple[int, int]], ends: Any) -> Array:
         after = linspace(broadcast_to(handle(float(values[k][1])), last.type.shape), last, hi, endpoint=False, axis=k)
         from stager.numpy.shaping import flip
 
-        a = concatenate([before, a, flip(after, k)], axis=k, dtype=a.dtype)
+        a = concatenate([before, a, flip(after, k)], axis=k, dtype=a.dtype, casting="unsafe")
     return a

@@ -14,6 +14,7 @@ from stager.numpy.comparisons import dynamic
 from stager.numpy.creation_ranges import arange
 from stager.numpy.promotion import result_dtype
 from stager.numpy.registry import implements
+from stager.ops.effects import check
 from stager.ops.families import full
 from stager.symbols import size_number
 
@@ -126,8 +127,30 @@ def _extended(x: Any, n: Dim) -> Any:
 
 @implements(np.polymul)
 def polymul(a1: Any, a2: Any) -> Any:
-    """Product of two polynomials."""
-    return np.convolve(np.atleast_1d(dynamic(a1)), np.atleast_1d(dynamic(a2)))
+    """Product of two polynomials. ValueError where a leading coefficient is 0, which NumPy leaves out: the result would
+    have as many coefficients as the data says."""
+    a, b = np.atleast_1d(dynamic(a1)), np.atleast_1d(dynamic(a2))
+    text = "np.polymul: a leading coefficient is 0; np.trim_zeros(p, 'f') leaves it out"
+    for p in (a, b):
+        if p.shape[0] != 1:
+            nonzero: Any = p[0] != 0
+            check(nonzero.raw(), exception="ValueError", text=text)
+    return np.convolve(a, b)
+
+
+@implements(np.polydiv)
+def polydiv(u: Any, v: Any) -> Any:
+    """Quotient and remainder of two polynomials; leading coefficients of the remainder that are near 0 are left out."""
+    a, b = np.atleast_1d(dynamic(u)) + 0.0, np.atleast_1d(dynamic(v)) + 0.0
+    d, degree, divisor = result_dtype(a, b).np, a.shape[0] - 1, b.shape[0] - 1
+    scale = 1.0 / b[0]
+    q: Any = wrap(full((max(degree - divisor + 1, 1),), 0, result_dtype(a, b)))
+    r: Any = a.astype(d)
+    for k in range(degree - divisor + 1):
+        q[k] = scale * r[k]
+        r[k : k + divisor + 1] -= scale * r[k] * b
+    far = np.concatenate([np.abs(r[:-1]) > 1e-8, np.ones(1, bool)])
+    return q, r[np.argmax(far) :]
 
 
 @implements(np.polyder)

@@ -344,13 +344,3 @@ def apply_over_axes(func: Any, a: Any, axes: Any) -> Any:
         found = dynamic(func(x, axis_of(axis, n)))
         x = found if found.ndim == x.ndim else np.expand_dims(found, axis_of(axis, n))
     return x
-
-
-@implements(np.packbits, np.unpackbits)
-def packbits(*args: Any, **kwargs: Any) -> Any:
-    """Bytes of bits are not supported."""
-    raise UnsupportedError(
-        describe(
-            "np.packbits and np.unpackbits are not supported on traced arrays", remedy="shifts and masks do the same"
-        )
-    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.array import Array, as_array, raw, wrap
+from stager.array import Array, as_array, wrap
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, b1, dtype_of, f64
 from stager.numpy.registry import implements
@@ -61,13 +61,22 @@ def sum_dtype(d: DType) -> DType:
     return dtype_of(np.add.reduce(np.zeros(0, d.np)).dtype)
 
 
-def deliver(result: Array, out: Any, name: str) -> Array:
+def deliver(result: Array, out: Any, name: str, casting: str = "same_kind") -> Array:
     """A function's result, written into `out` when there is one."""
     if out is None:
         return result
     from stager.numpy.ufuncs import _deliver
 
-    return _deliver(name, result.raw(), out[0] if isinstance(out, tuple) else out, True)
+    return _deliver(name, result.raw(), out[0] if isinstance(out, tuple) else out, True, casting)
+
+
+def kept_dtype(a: Any, dtype: Any, out: Any) -> Any:
+    """The dtype that a reduction is made in: as asked for, or the common one of the operand and `out`, where there is
+    one; None where the reduction itself decides."""
+    if dtype is not None or out is None:
+        return dtype
+    target = as_array(as_array_like(out[0] if isinstance(out, tuple) else out))
+    return np.result_type(target.dtype, as_array(as_array_like(a)).dtype)
 
 
 def masked(a: Array, where: Any, identity: Any) -> Array:
@@ -85,7 +94,9 @@ def masked(a: Array, where: Any, identity: Any) -> Array:
 def _with_initial(ufunc: Any, result: Array, initial: Any) -> Array:
     if initial is _NO or initial is None:
         return result
-    start = op.convert(raw(as_array(as_array_like(initial))), dtype=result.type.dtype)
+    from stager.numpy.promotion import operand
+
+    start = operand(as_array_like(initial), result.type.dtype)
     return apply_ufunc(ufunc, result, wrap(start))  # type: ignore[no-any-return]
 
 
@@ -103,9 +114,10 @@ def sum(
     from stager.ops.reductions import reduce_or, reduce_sum
 
     a = masked(as_array(as_array_like(a)), where, 0)
+    dtype = kept_dtype(a, dtype, out)
     d = sum_dtype(a.type.dtype) if dtype is None else dtype_of(dtype)
     total = reduce(a, axis, keepdims, reduce_or if d is b1 else reduce_sum, d)
-    return deliver(_with_initial(np.add, total, initial), out, "sum")
+    return deliver(_with_initial(np.add, total, initial), out, "sum", "unsafe")
 
 
 @implements(np.prod, method="prod")
@@ -122,15 +134,18 @@ def prod(
     from stager.ops.reductions import reduce_and, reduce_prod
 
     a = masked(as_array(as_array_like(a)), where, 1)
+    dtype = kept_dtype(a, dtype, out)
     d = sum_dtype(a.type.dtype) if dtype is None else dtype_of(dtype)
     total = reduce(a, axis, keepdims, reduce_and if d is b1 else reduce_prod, d)
-    return deliver(_with_initial(np.multiply, total, initial), out, "prod")
+    return deliver(_with_initial(np.multiply, total, initial), out, "prod", "unsafe")
 
 
 def _extreme(name: str, ufunc: Any, a: Any, axis: Any, out: Any, keepdims: Any, initial: Any, where: Any) -> Array:
     from stager.ops import reductions as r
 
     a = as_array(as_array_like(a))
+    if out is not None:
+        a = wrap(op.convert(a.raw(), dtype=dtype_of(kept_dtype(a, None, out))))
     if where is not _NO and where is not True:
         if initial is _NO:
             raise ValueError(
@@ -146,12 +161,12 @@ def _extreme(name: str, ufunc: Any, a: Any, axis: Any, out: Any, keepdims: Any, 
 
         empty = tuple([d for k, d in enumerate(a.type.shape) if k not in axes])
         found = wrap(full(empty, initial, a.type.dtype))
-        return deliver(wrap(kept(found.raw(), axes, a.type.shape)) if keepdims is True else found, out, name)
+        return deliver(wrap(kept(found.raw(), axes, a.type.shape)) if keepdims is True else found, out, name, "unsafe")
     if a.type.dtype.kind == "b":
         rule = r.reduce_or if name == "max" else r.reduce_and
     else:
         rule = r.reduce_max if name == "max" else r.reduce_min
-    return deliver(_with_initial(ufunc, reduce(a, axis, keepdims, rule), initial), out, name)
+    return deliver(_with_initial(ufunc, reduce(a, axis, keepdims, rule), initial), out, name, "unsafe")
 
 
 @implements(np.max, np.amax, method="max")
@@ -193,7 +208,7 @@ def all_(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, wh
 def count_of(a: Array, axis: Any) -> Dim:
     """How many elements a reduction over `axis` joins."""
     count: Dim = 1
-    for k in reduced_axes(axis, a.ndim):
+    for k in normalize_axes(axis, a.ndim):
         count = count * a.type.shape[k]
     return count
 
@@ -204,14 +219,28 @@ def mean(
 ) -> Array:
     """Arithmetic mean over axes."""
     a = as_array(as_array_like(a))
-    d = dtype_of(dtype) if dtype is not None else (a.type.dtype if a.type.dtype.is_inexact else f64)
+    d = _mean_dtype(a, dtype, out)
     total = sum(a, axis, d, None, keepdims, where=where)
     if where is not _NO and where is not True:
-        n: Any = sum(masked(ones_of(a), where, 0), axis, d, None, keepdims)
+        n: Any = sum(masked(ones_of(a), where, 0), axis, f64, None, keepdims)
     else:
         count = count_of(a, axis)
         n = count if isinstance(count, Expr) else float(count)
-    return deliver(apply_ufunc(np.divide, total, n, dtype=d.np), out, "mean")
+    return deliver(shared(total, n, d), out, "mean", "unsafe")
+
+
+def _mean_dtype(a: Array, dtype: Any, out: Any) -> DType:
+    """What a mean is made in: as asked for, floats for integers, else that of `out`."""
+    if dtype is not None:
+        return dtype_of(dtype)
+    return dtype_of(kept_dtype(a, None, out) or a.dtype) if a.type.dtype.is_inexact else f64
+
+
+def shared(total: Any, n: Any, d: DType) -> Array:
+    """total / n in d; what is not a float is cut, as NumPy cuts it."""
+    if d.is_inexact:
+        return apply_ufunc(np.divide, total, n, dtype=d.np, casting="unsafe")  # type: ignore[no-any-return]
+    return apply_ufunc(np.divide, total, n, dtype=np.float64).astype(d.np)  # type: ignore[no-any-return]
 
 
 def ones_of(a: Array) -> Array:
@@ -239,15 +268,16 @@ def var(
     ddof = float(ddof if correction is _NO else correction)  # known while tracing
     d = dtype_of(dtype) if dtype is not None else (a.type.dtype if a.type.dtype.is_inexact else f64)
     center = MEAN(a, axis, d.np, None, True, where=where) if mean is _NO else mean
-    deviation = apply_ufunc(np.subtract, a, center, dtype=d.np)
+    deviation = apply_ufunc(np.subtract, a, center)
+    d = d if dtype is not None or out is None or not a.type.dtype.is_inexact else dtype_of(kept_dtype(a, None, out))
     total = sum(apply_ufunc(np.multiply, deviation, deviation), axis, d, None, keepdims, where=where)
     if where is not _NO and where is not True:
-        n: Any = apply_ufunc(np.subtract, sum(masked(ones_of(a), where, 0), axis, d, None, keepdims), float(ddof))
+        n: Any = apply_ufunc(np.subtract, sum(masked(ones_of(a), where, 0), axis, f64, None, keepdims), float(ddof))
         n = apply_ufunc(np.maximum, n, 0.0)
     else:
         count = count_of(a, axis) - (int(ddof) if float(ddof).is_integer() else ddof)  # type: ignore[operator]
         n = count if isinstance(count, Expr) else builtins.max(float(count), 0.0)
-    return deliver(apply_ufunc(np.divide, total, n, dtype=d.np), out, "var")
+    return deliver(shared(total, n, d), out, "var", "unsafe")
 
 
 MEAN = mean
@@ -268,7 +298,7 @@ def std(
 ) -> Array:
     """Standard deviation over axes."""
     found = var(a, axis, dtype, None, ddof, keepdims, where=where, mean=mean, correction=correction)
-    return deliver(apply_ufunc(np.sqrt, found), out, "std")
+    return deliver(apply_ufunc(np.sqrt, found), out, "std", "unsafe")
 
 
 def _position(rule: Any, a: Any, axis: Any, out: Any, keepdims: Any) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from stager.array import Array, wrap
 from stager.ir.dtypes import DType, b1, dtype_of
 from stager.numpy.indexing import getitem
-from stager.numpy.reductions import deliver, sum_dtype
+from stager.numpy.reductions import deliver, kept_dtype, sum_dtype
 from stager.numpy.registry import implements
 from stager.numpy.shaping import axis_of, concatenate, handle, ravel
 from stager.numpy.ufuncs import apply_ufunc
@@ -22,14 +22,23 @@ def running(rule: Any, a: Any, axis: Any, dtype: DType | None, out: Any, name: s
     a = handle(a)
     if axis is None:
         a, axis = ravel(a), 0
+    a = a if a.ndim else ravel(a)
     k = axis_of(axis, a.ndim)
+    if dtype is b1:  # a sum of truths is whether there was one, a product whether all were
+        truths = op.convert(op.convert(a.raw(), dtype=b1), dtype=dtype_of(np.int8))
+        found = _OF_TRUTHS[rule](truths, axis=k, reverse=False)
+        return deliver(wrap(op.convert(found, dtype=b1)), out, name)
     r = a.raw() if dtype is None else op.convert(a.raw(), dtype=dtype)
     return deliver(wrap(rule(r, axis=k, reverse=False)), out, name)
+
+
+_OF_TRUTHS = {scans.cumsum: scans.cummax, scans.cumprod: scans.cummin}
 
 
 @implements(np.cumsum, method="cumsum")
 def cumsum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Array:
     """Running sums."""
+    dtype = kept_dtype(a, dtype, out)
     d = sum_dtype(handle(a).type.dtype) if dtype is None else dtype_of(dtype)
     return running(scans.cumsum, a, axis, d, out, "cumsum")
 
@@ -37,6 +46,7 @@ def cumsum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Arra
 @implements(np.cumprod, method="cumprod")
 def cumprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Array:
     """Running products."""
+    dtype = kept_dtype(a, dtype, out)
     d = sum_dtype(handle(a).type.dtype) if dtype is None else dtype_of(dtype)
     return running(scans.cumprod, a, axis, d, out, "cumprod")
 

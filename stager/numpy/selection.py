@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.array import wrap
+from stager.array import as_array, wrap
 from stager.ir.dtypes import b1
 from stager.numpy.promotion import operand, result_dtype, together
 from stager.numpy.registry import implements
@@ -33,8 +33,6 @@ def where(condition: Any, x: Any = _NO, y: Any = _NO, /) -> Any:
 
 
 def _raw(x: Any) -> Any:
-    from stager.array import as_array
-
     return as_array(x).raw()
 
 
@@ -44,6 +42,10 @@ def clip(
 ) -> Any:
     """Values limited to [a_min, a_max]; None leaves a side open."""
     low, high = (a_min if a_min is not None else min), (a_max if a_max is not None else max)
+    d = as_array(as_array_like(a)).type.dtype
+    if d.is_integer:  # a bound beyond what the dtype holds is none
+        low = None if type(low) is int and low <= np.iinfo(d.np).min else low
+        high = None if type(high) is int and high >= np.iinfo(d.np).max else high
     if low is None and high is None:
         return apply_ufunc(np.positive, a, out=out)
     if low is None:

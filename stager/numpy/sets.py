@@ -7,15 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stager.array import wrap
-from stager.errors import UnsupportedError, describe
+from stager.ir.dims import product
 from stager.ir.dtypes import i64
 from stager.numpy.comparisons import dynamic
 from stager.numpy.masks import flatnonzero
 from stager.numpy.promotion import result_dtype
 from stager.numpy.registry import implements
+from stager.numpy.shaping import axis_of
 from stager.ops import views
 from stager.ops.families import full
 from stager.ops.indexed import scatter
+from stager.ops.structural import iota
+from stager.symbols import size_number
 
 
 class _Ordered(NamedTuple):
@@ -24,17 +27,37 @@ class _Ordered(NamedTuple):
     first: Any  # whether an element is the first of its value
 
 
-def _ordered(a: Any, equal_nan: bool) -> _Ordered:
-    flat = dynamic(a).ravel()
+def _ordered(flat: Any, equal_nan: bool) -> _Ordered:
     order = np.argsort(flat, kind="stable")
     values = flat[order]
     fresh = values[1:] != values[:-1]
     if equal_nan and flat.type.dtype.is_float:
         fresh = fresh & ~(np.isnan(values[1:]) & np.isnan(values[:-1]))
-    n = flat.type.shape[0]
+    return _Ordered(values, order, _started(fresh, flat.type.shape[0]))
+
+
+def _started(fresh: Any, n: Any) -> Any:
     start = wrap(full((1,), True, result_dtype(np.True_)))
-    first = fresh if n == 0 else np.concatenate([start, fresh])
-    return _Ordered(values, order, first)
+    return fresh if n == 0 else np.concatenate([start, fresh])
+
+
+def _ordered_rows(rows: Any) -> _Ordered:
+    """Rows of a matrix by their first elements, then by their second ones, and so on; NaN equals nothing."""
+    import stager as st
+
+    n, columns = rows.type.shape
+    order: Any = wrap(iota(n))
+    if isinstance(columns, int) and 0 < columns <= KEYS:
+        order = np.lexsort(tuple([rows[:, k] for k in range(columns)][::-1]))
+    elif columns != 0:  # from the last column to the first, each sort leaves what it finds equal in place
+        order = st.fori_loop(
+            0, columns, lambda k, order: order[np.argsort(rows[order, columns - 1 - k], kind="stable")], order
+        )
+    values = rows[order]
+    return _Ordered(values, order, _started(np.any(values[1:] != values[:-1], axis=1), n))
+
+
+KEYS = 8  # rows of more elements are sorted column by column
 
 
 def _counts(first: Any, at: Any) -> Any:
@@ -57,31 +80,30 @@ def unique(
     equal_nan: bool = True,
     sorted: bool = True,
 ) -> Any:
-    """The sorted distinct elements, with their first positions, the inverse and the counts on request."""
+    """The sorted distinct elements (with `axis`, the parts along it), with their first positions, the inverse and the
+    counts on request."""
     a = dynamic(ar)
-    if axis is not None and a.ndim > 1:
-        raise UnsupportedError(
-            describe("np.unique: axis= is not supported on traced arrays", remedy="np.lexsort orders rows")
-        )
-    if a.type.size == 0:
-        none = wrap(full((0,), 0, i64))
-        found: list[Any] = [wrap(full((0,), 0, a.type.dtype)), none, none, none]
+    if axis is None:
+        found, shape = _ordered(a.ravel(), equal_nan), a.type.shape
     else:
-        values, order, first = _ordered(a, equal_nan)
-        at = flatnonzero(first)
-        found = [values[at], None, None, None]
-        if return_index:
-            found[1] = order[at]
-        if return_inverse:
-            rank = np.cumsum(first) - 1
-            inverse = wrap(full((a.type.size,), 0, i64))
-            inverse[order] = rank  # type: ignore[index]
-            found[2] = inverse.reshape(a.shape)  # type: ignore[attr-defined]
-        if return_counts:
-            found[3] = _counts(first, at)
-    wanted = [found[0]] + [
-        f for f, asked in zip(found[1:], (return_index, return_inverse, return_counts), strict=True) if asked
-    ]
+        k = axis_of(axis, a.ndim)
+        lead = np.moveaxis(a, k, 0)
+        rest = lead.type.shape[1:]
+        found, shape = _ordered_rows(lead.reshape((lead.type.shape[0], product(rest)))), (lead.type.shape[0],)
+    values, order, first = found
+    at = flatnonzero(first)
+    distinct = values[at]
+    if axis is not None:
+        distinct = np.moveaxis(distinct.reshape((at.type.shape[0], *rest)), 0, k)
+    wanted = [distinct]
+    if return_index:
+        wanted.append(order[at])
+    if return_inverse:
+        inverse: Any = wrap(full((first.type.shape[0],), 0, i64))
+        inverse[order] = np.cumsum(first) - 1
+        wanted.append(inverse.reshape(shape))
+    if return_counts:
+        wanted.append(_counts(first, at))
     return wanted[0] if len(wanted) == 1 else tuple(wanted)
 
 
@@ -123,10 +145,21 @@ def union1d(ar1: Any, ar2: Any) -> Any:
 def intersect1d(ar1: Any, ar2: Any, assume_unique: bool = False, return_indices: bool = False) -> Any:
     """The distinct elements in both, sorted."""
     if return_indices:
-        raise UnsupportedError(describe("np.intersect1d: return_indices= is not supported on traced arrays"))
+        return _common(dynamic(ar1).ravel(), dynamic(ar2).ravel(), assume_unique)
     d = result_dtype(dynamic(ar1), dynamic(ar2)).np
     a = _distinct(dynamic(ar1).astype(d), False)
     return a[isin(a, ar2)]
+
+
+def _common(a: Any, b: Any, assume_unique: bool) -> Any:
+    """The elements in both, and where they stand first in each."""
+    found = [(x, None) if assume_unique else unique(x, return_index=True) for x in (a, b)]
+    both = np.concatenate([found[0][0], found[1][0]])
+    order = np.argsort(both, kind="stable")
+    both = both[order]
+    twice = flatnonzero(both[1:] == both[:-1])
+    places = [order[:-1][twice], order[1:][twice] - size_number(found[0][0].type.shape[0])]
+    return both[:-1][twice], *[at if first is None else first[at] for at, (_, first) in zip(places, found, strict=True)]
 
 
 @implements(np.setdiff1d)

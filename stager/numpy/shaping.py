@@ -278,6 +278,9 @@ def concatenate(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = Non
     parts = runs(arrays)
     if parts is not None and axis is not None and all(x.row.ndim > 0 for x in parts if type(x) is Run):
         arrays = [_beside(x, axis_of(axis, x.row.ndim)) if type(x) is Run else x for x in parts]
+    target = dtype if out is None else out
+    if target is not None:
+        _castable(arrays, np.dtype(getattr(target, "dtype", target)), casting)
     raws = _joined(arrays, dtype)
     if not raws:
         raise ValueError("need at least one array to concatenate")
@@ -288,6 +291,15 @@ def concatenate(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = Non
         raise ValueError("zero-dimensional arrays cannot be concatenated")
     joined = structural.concatenate(*raws, axis=axis_of(axis, len(raws[0].type.shape)))
     return deliver(wrap(op.copy(joined) if len(raws) == 1 else joined), out, "concatenate")
+
+
+def _castable(arrays: Sequence[Any], dtype: np.dtype[Any], casting: str) -> None:
+    """NumPy's error for arrays that the casting rule does not let into the dtype."""
+    for x in arrays:
+        x = x.row if type(x) is Run else as_array(as_array_like(x))
+        if not x.weak and not np.can_cast(x.dtype, dtype, casting):  # type: ignore[arg-type]
+            text = f"Cannot cast array data from {x.dtype!r} to {dtype!r} according to the rule {casting!r}"
+            raise TypeError(text)
 
 
 def _beside(run: Run, axis: int) -> Array:
@@ -331,6 +343,8 @@ def _of_one_shape(raws: list[Any]) -> list[Any]:
 def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: str = "same_kind") -> Array:
     """Arrays of one shape side by side along a new axis."""
     arrays = to_join(arrays)
+    if dtype is not None:
+        _castable(arrays, np.dtype(dtype), casting)
     parts = runs(arrays)
     if parts is not None:
         ones = [x.row if type(x) is Run else as_array_like(x) for x in parts]

@@ -21,7 +21,6 @@ from stager.ops import views
 from stager.ops.effects import check
 from stager.ops.families import full
 from stager.ops.indexed import gather, scatter
-from stager.ops.regions import dim_value
 from stager.ops.structural import iota
 from stager.symbols import decide, number
 
@@ -66,6 +65,7 @@ def argsort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stab
     a = handle(a)
     if axis is None:
         a, axis = ravel(a), 0
+    a = a if a.ndim else ravel(a)
     return wrap(sort_ops.argsort(a.raw(), axis=axis_of(axis, a.ndim)))
 
 
@@ -168,85 +168,6 @@ def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Array:
     )
     base = full((n,), 0, updates.type.dtype)
     return wrap(scatter(base, updates, position, axes=(0,), batch_dims=0, mode="check", combine="add"))
-
-
-@implements(np.histogram_bin_edges)
-def histogram_bin_edges(a: Any, bins: Any = 10, range: Any = None, weights: Any = None) -> Array:
-    """The edges that `histogram` uses."""
-    from stager.numpy.creation_ranges import constant, linspace
-
-    if isinstance(bins, str):
-        raise UnsupportedError(describe(f"histogram: bins={bins!r} picks their number from the data", remedy="give it"))
-    if np.ndim(bins):
-        return handle(bins)
-    bins = bins.__index__()
-    if bins < 1:
-        raise ValueError("`bins` must be positive, when an integer")
-    d = handle(a).type.dtype
-    d = d if d.is_float else f64
-    if range is not None:
-        low, high = float(range[0]), float(range[1])
-        if low > high:
-            raise ValueError("max must be larger than min in range parameter.")
-        return constant(np.histogram_bin_edges(np.empty(0, d.np), bins, (low, high)))
-    x = handle(a)
-    if x.type.size == 0:
-        return constant(np.histogram_bin_edges(np.empty(0, d.np), bins))
-    from stager.numpy.reductions import max as amax
-    from stager.numpy.reductions import min as amin
-    from stager.numpy.selection import where
-
-    low, high = amin(x).astype(d.np), amax(x).astype(d.np)  # type: ignore[attr-defined]
-    finite = op.and_(op.isfinite(low.raw()), op.isfinite(high.raw()))
-    check(finite, exception="ValueError", text="the range of the data is not finite")
-    flat = apply_ufunc(np.equal, low, high)
-    return linspace(where(flat, low - 0.5, low), where(flat, high + 0.5, high), bins + 1)  # type: ignore[no-any-return]
-
-
-@implements(np.histogram)
-def histogram(
-    a: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None
-) -> tuple[Array, Array]:
-    """(counts, edges)."""
-    x = ravel(a)
-    edges = histogram_bin_edges(x, bins, range)
-    n = edges.type.shape[0] - 1
-    d = result_dtype(x, edges) if np.ndim(bins) else edges.type.dtype
-    v, e = operand(x, d), operand(edges, d)
-    first = broadcast_raw(views.slice_axis(e, 0, 0, 1), v.type.shape)
-    last = broadcast_raw(views.slice_axis(e, 0, n, 1), v.type.shape)
-    inside = op.and_(op.ge(v, first), op.le(v, last))
-    if np.ndim(bins):
-        found = op.sub(sort_ops.searchsorted(e, v, side="right"), 1)
-        found = op.select(op.eq(v, last), broadcast_raw(dim_value(n - 1), v.type.shape), found)
-        found = op.select(inside, found, full(found.type.shape, 0, i64))
-    else:
-        assert isinstance(n, int)  # as `bins` is
-        found = _equal_bins(op.select(inside, v, first), e, first, last, n)
-    dtype = i64 if weights is None else (f64 if handle(weights).type.dtype.is_float else handle(weights).type.dtype)
-    amount = full(v.type.shape, 1, i64) if weights is None else operand(ravel(weights), dtype)
-    amount = op.select(inside, amount, full(v.type.shape, 0, dtype))
-    counts = wrap(scatter(full((n,), 0, dtype), amount, found, axes=(0,), batch_dims=0, mode="promise", combine="add"))
-    if density:
-        from stager.numpy.reductions import sum
-        from stager.numpy.scans import diff
-
-        counts = counts / diff(edges) / sum(counts)
-    return counts, edges
-
-
-def _equal_bins(v: Any, edges: Any, first: Any, last: Any, n: int) -> Any:
-    """The bin of each value between the first and the last of equally spaced edges: by arithmetic, whose rounding may
-    miss by one bin what the edges themselves say."""
-    shape = v.type.shape
-    count, top = full(shape, n, v.type.dtype), full(shape, n - 1, i64)
-    found = op.convert(op.mul(op.div(op.sub(v, first), op.sub(last, first)), count), dtype=i64)
-    found = op.minimum(op.maximum(found, full(shape, 0, i64)), top)
-    one, none = full(shape, 1, i64), full(shape, 0, i64)
-    at = {"axes": (0,), "batch_dims": 0, "mode": "promise"}
-    less = op.select(op.lt(v, gather(edges, found, **at)), one, none)
-    beyond = op.and_(op.ge(v, gather(edges, op.add(found, one), **at)), op.lt(found, top))
-    return op.add(op.sub(found, less), op.select(beyond, one, none))
 
 
 @implements(np.take_along_axis)

@@ -9,7 +9,6 @@ import numpy as np
 from stager.array import wrap
 from stager.errors import ConcretizationError
 from stager.ir.dims import dim_max, is_static, product
-from stager.ir.dtypes import f64
 from stager.numpy.comparisons import dynamic
 from stager.numpy.promotion import operand, result_dtype
 from stager.numpy.reductions import normalize_axes
@@ -167,16 +166,17 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
     j = np.clip(found - 1, 0, max(n - 2, 0) if isinstance(n, int) else None)
     k = np.minimum(j + 1, n - 1)
     x0, x1, y0, y1 = grid[j], grid[k], values[j], values[k]
-    slope = (y1 - y0) / np.where(x1 == x0, 1.0, x1 - x0) if n == 1 else (y1 - y0) / (x1 - x0)
+    given, at = at, np.where(np.isfinite(at), at, x0)  # nothing that is not finite meets a derivative
+    slope = (y1 - y0) / np.where(x1 == x0, 1.0, x1 - x0)  # none is asked for between equal points
     inner = slope * (at - x0) + y0
     second = slope * (at - x1) + y1
     inner = np.where(np.isnan(inner), np.where(np.isnan(second) & (y0 == y1), y0, second), inner)
     inner = np.where(at == x0, y0, inner)
     result = np.where(
-        at >= grid[-1], np.where(at == grid[-1], values[-1], values[-1] if right is None else right), inner
+        given >= grid[-1], np.where(given == grid[-1], values[-1], values[-1] if right is None else right), inner
     )
-    result = np.where(at < grid[0], values[0] if left is None else left, result)
-    return np.where(np.isnan(at), at, result)
+    result = np.where(given < grid[0], values[0] if left is None else left, result)
+    return np.where(np.isnan(given), given, result)
 
 
 def _windowed(a: Any, v: Any, low: int, high: int) -> Any:
@@ -276,42 +276,3 @@ def unwrap(p: Any, discont: Any = None, axis: int = -1, *, period: Any = 6.28318
     before = (slice(None),) * k
     first = x[(*before, slice(0, 1))].astype(d.np)
     return np.concatenate([first, (x[(*before, slice(1, None))] + correct.cumsum(k)).astype(d.np)], axis=k)
-
-
-@implements(np.histogram2d)
-def histogram2d(x: Any, y: Any, bins: Any = 10, range: Any = None, density: Any = None, weights: Any = None) -> Any:
-    """Counts in a grid of bins, and the edges of both axes."""
-    xs, ys = dynamic(x).ravel(), dynamic(y).ravel()
-    if isinstance(bins, int) or len(bins) != 2:
-        bins = (bins, bins)
-    ranges = (None, None) if range is None else range
-    from stager.numpy.sorting import histogram_bin_edges
-
-    edges: list[Any] = [
-        dynamic(histogram_bin_edges(v.astype(np.float64), b, r)).astype(np.float64)
-        for v, b, r in zip((xs, ys), bins, ranges, strict=True)
-    ]
-    shape = tuple([e.shape[0] - 1 for e in edges])
-    places: list[Any] = []
-    inside: Any = None
-    for v, e, n in zip((xs, ys), edges, shape, strict=True):
-        i = np.searchsorted(e, v, side="right") - 1
-        i = np.where(v == e[-1], n - 1, i)
-        good = (v >= e[0]) & (v <= e[-1])
-        inside = good if inside is None else inside & good
-        places.append(i)
-    amount = wrap(full(xs.type.shape, 1.0, f64)) if weights is None else dynamic(weights).astype(np.float64)
-    flat = np.where(inside, places[0] * shape[1] + places[1], 0)
-    from stager.ops.indexed import scatter
-
-    base = full((shape[0] * shape[1],), 0, edges[0].type.dtype)
-    updates = dynamic(np.where(inside, amount, 0.0)).raw()
-    counts: Any = wrap(
-        views.reshape(
-            scatter(base, updates, dynamic(flat).raw(), axes=(0,), batch_dims=0, mode="promise", combine="add"),
-            shape=shape,
-        )
-    )
-    if density:
-        counts = counts / np.diff(edges[0])[:, None] / np.diff(edges[1])[None, :] / counts.sum()
-    return counts, edges[0], edges[1]

@@ -12,14 +12,15 @@ import numpy as np
 from stager.array import Array, as_array, wrap
 from stager.errors import UnsupportedError, describe
 from stager.ir.dtypes import DType, dtype_of
-from stager.numpy.creation import concrete
+from stager.numpy.comparisons import dynamic
 from stager.numpy.indexing import combined_write, getitem
 from stager.numpy.promotion import broadcast_raw, operand, resolve
-from stager.numpy.reductions import deliver, kept, masked, normalize_axes, reduced_axes, sum_dtype
+from stager.numpy.reductions import deliver, kept, kept_dtype, masked, normalize_axes, reduced_axes, sum_dtype
 from stager.numpy.registry import FUNCTIONS
 from stager.numpy.ufuncs import apply_ufunc, as_array_like, writable
 from stager.ops import elementwise as op
 from stager.ops import views
+from stager.ops.effects import check
 from stager.ops.families import full
 
 _NO = np._NoValue
@@ -74,11 +75,17 @@ def apply_ufunc_method(ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> 
 
 def fold_dtype(ufunc: Any, a: Array, dtype: Any) -> DType:
     """The dtype in which NumPy folds."""
+    kind = a.type.dtype.np
     if dtype is not None:
-        return dtype_of(dtype)
+        d = np.dtype(dtype)
+        try:  # a fold goes on in what it has found
+            ufunc.resolve_dtypes((d, d, None), signature=(None, None, d))
+        except TypeError:
+            text = f"No loop matching the specified signature and casting was found for ufunc {ufunc.__name__}"
+            raise TypeError(text) from None
+        return dtype_of(d)
     if ufunc in (np.add, np.multiply):
         return sum_dtype(a.type.dtype)
-    kind = a.type.dtype.np
     return resolve(ufunc, (kind, kind), None)[1][0]
 
 
@@ -94,7 +101,11 @@ def reduce(
 ) -> Any:
     """Fold along axes."""
     a = as_array(as_array_like(array))
-    initial = _NO if initial is None else initial
+    identity = None if initial is None else ufunc.identity  # None says that there is none
+    initial = 0 if ufunc is np.hypot and initial is _NO else _NO if initial is None else initial  # as its loop has it
+    dtype = kept_dtype(a, dtype, out) if ufunc not in (np.logical_and, np.logical_or, np.logical_xor) else dtype
+    if dtype is not None:
+        fold_dtype(ufunc, a, dtype)
     if ufunc in REDUCE:
         if dtype is not None and ufunc in (np.maximum, np.minimum):
             a = a.astype(dtype)  # type: ignore[attr-defined]
@@ -111,7 +122,6 @@ def reduce(
             f"reduction operation '{ufunc.__name__}' is not reorderable, so at most one axis may be specified"
         )
     d = fold_dtype(ufunc, a, dtype)
-    identity = ufunc.identity
     if where is not _NO and where is not True:
         base = identity if initial is _NO else initial
         if base is None:
@@ -141,7 +151,7 @@ def reduce(
         if initial is not _NO:  # NumPy starts from it, so it stands on the left
             first = broadcast_raw(operand(as_array_like(initial), d), (1, *lines.type.shape[1:]))
             x = FUNCTIONS[np.concatenate]([wrap(first), x], axis=0)
-        halves = ufunc in ASSOCIATIVE and isinstance(n, int)
+        halves = ufunc in ASSOCIATIVE and isinstance(x.type.shape[0], int)
         found = _halved(ufunc, x) if halves else _left(ufunc, x, d)
         found = wrap(op.convert(found.raw(), dtype=d)) if dtype is not None else found
     if keepdims is True:
@@ -220,10 +230,12 @@ def accumulate(ufunc: Any, array: Any, axis: int = 0, dtype: Any = None, out: An
 
 
 def reduceat(ufunc: Any, array: Any, indices: Any, axis: int = 0, dtype: Any = None, out: Any = None) -> Any:
-    """Folds over segments that start at indices known while tracing."""
+    """Folds over segments that start at indices."""
     a = as_array(as_array_like(array))
     k = normalize_axes(axis, a.ndim)[0]
-    starts = np.asarray(concrete(indices, f"{ufunc.__name__}.reduceat", "indices"))
+    if type(given := as_array_like(indices)) is Array:
+        return deliver(_segments(ufunc, a, given, k, dtype), out, f"{ufunc.__name__}.reduceat")
+    starts = np.asarray(given)
     n = a.type.shape[k]
     for i in starts.tolist():
         if isinstance(n, int) and not 0 <= i < n:
@@ -234,9 +246,35 @@ def reduceat(ufunc: Any, array: Any, indices: Any, axis: int = 0, dtype: Any = N
     parts = []
     for lo, hi in zip(starts.tolist(), ends, strict=True):
         segment = getitem(a, (*before, slice(lo, hi if not isinstance(hi, int) or hi > lo else lo + 1)))
-        part = reduce(ufunc, segment, axis=k, dtype=dtype, keepdims=True)
+        part = reduce(ufunc, segment, axis=k, dtype=dtype, keepdims=True, initial=None)
         parts.append(wrap(op.convert(part.raw(), dtype=d)))
     return deliver(FUNCTIONS[np.concatenate](parts, axis=k), out, ufunc.__name__)
+
+
+def _segments(ufunc: Any, a: Array, starts: Any, k: int, dtype: Any) -> Array:
+    """Folds over segments whose bounds only the run knows: one turn of a loop each."""
+    import stager as st
+
+    if starts.ndim != 1 or not starts.type.dtype.is_integer:
+        raise TypeError(f"Cannot cast array data from {starts.dtype!r} to dtype('int64') according to the rule 'safe'")
+    d = fold_dtype(ufunc, a, dtype)
+    line = wrap(views.moveaxis(a.raw(), k, 0))
+    n, (count,) = dynamic(line.type.shape[0]), starts.type.shape
+    starts = starts.astype(np.int64)
+    inside: Any = np.all((starts >= 0) & (starts < n))
+    text = f"an index is out-of-bounds in {ufunc.__name__}.reduceat"
+    check(inside.raw(), exception="IndexError", text=text)
+    starts = np.clip(starts, 0, np.maximum(n - 1, 0))  # what follows reads nothing else, whatever the check finds
+    ends = np.maximum(np.concatenate([starts[1:], np.reshape(n, (1,))]), starts + 1)
+    found: Any = wrap(full((count, *line.type.shape[1:]), 0, d))
+
+    def turn(i: Any, found: Any) -> Any:
+        segment = getitem(line, slice(starts[i], ends[i]))
+        found[i] = wrap(op.convert(reduce(ufunc, segment, axis=0, dtype=dtype, initial=None).raw(), dtype=d))
+        return found
+
+    result = st.fori_loop(0, count, turn, found) if line.type.shape[0] != 0 else found
+    return wrap(views.moveaxis(result.raw(), 0, k))
 
 
 def outer(ufunc: Any, A: Any, B: Any, **kwargs: Any) -> Any:

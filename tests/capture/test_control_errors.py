@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import stager as st
-from stager.errors import ControlFlowError, MutationError, UnsupportedError
+from stager.errors import ConcretizationError, ControlFlowError, MutationError, UnsupportedError
 from stager.tracing import trace
 
 X = np.linspace(1.0, 2.0, 6)
@@ -316,3 +316,27 @@ def test_a_step_of_the_run_is_not_zero() -> None:
     assert g(np.ones(5)) == 1.0
     with pytest.raises(ValueError, match=r"range\(\) arg 3 must not be zero"):
         g(-np.ones(5))
+
+
+def test_handlers_do_not_catch_refusals() -> None:
+    """The program would go on as if NumPy had raised."""
+
+    def f(x: Any) -> Any:
+        found = {}
+        try:
+            found["a"] = x[0]
+            found["b"] = {x[1]: 1.0}
+        except Exception:
+            found["c"] = 1.0
+        return np.array(next(iter(found.values()))) + len(found)
+
+    with pytest.raises(ConcretizationError, match="hashed"):
+        st.compile(f)(np.arange(3.0))
+
+    def g(x: Any) -> Any:
+        try:
+            return x.reshape(5)
+        except ValueError:
+            return x * 2.0
+
+    np.testing.assert_array_equal(st.compile(g)(np.arange(3.0)), np.arange(3.0) * 2)

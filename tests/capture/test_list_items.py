@@ -59,3 +59,52 @@ def test_an_index_out_of_range() -> None:
     for k in (2.0, -3.0):
         with pytest.raises(IndexError, match="list assignment index out of range"):
             compiled(np.array([1.0, 2.0, k]))
+
+
+def names_of_an_item(x: Any, at: Any) -> Any:
+    out = [x * 1.0, x + 1.0, x + 2.0]
+    row = out[1]
+    for i in range(len(at)):
+        out[at[i]] *= 2.0
+        out[at[i]][i % 2] += x[1]
+    return np.stack([row, *out])
+
+
+def a_name_that_is_picked(x: Any, at: Any) -> Any:
+    out = (x * 1.0, x * 2.0, x * 3.0)
+    for i in range(len(at)):
+        row = out[at[i]]
+        row[1:] += i
+        row *= 1.5
+    return np.stack(out)
+
+
+def set_and_written(x: Any, at: Any) -> Any:
+    out = [x * 1.0, x * 2.0, x * 3.0]
+    for k in at:
+        out[k] = out[k] * 0.5 + x
+    out[0][1] = 3.0
+    return np.stack(out)
+
+
+@pytest.mark.parametrize("f", [names_of_an_item, a_name_that_is_picked, set_and_written])
+@pytest.mark.parametrize("at", [[0, 1, 1, 2], [2, -2, -1, 0]])
+def test_writes_into_a_picked_item(f: Any, at: Any) -> None:
+    x, at = X[:3], np.array(at)
+    np.testing.assert_allclose(st.compile(f)(x, at), f(x, at), rtol=1e-13)
+    lanes = np.stack([at, at[::-1]])
+    want = [f(x, a) for a in lanes]
+    np.testing.assert_allclose(st.compile(st.vmap(f, in_dims=(None, 0)))(x, lanes), want, rtol=1e-13)
+    st.testing.check_grads(lambda x: f(x, at), (x,), order=1)
+
+
+def test_older_names_of_an_item_that_was_set() -> None:
+    def f(x: Any, k: Any) -> Any:
+        out = [x * 1.0, x * 2.0]
+        row = out[1]
+        out[k] = x + 5.0
+        row[0] = 9.0
+        return out[1]
+
+    with pytest.raises(st.errors.MutationError, match="under another name"):
+        st.compile(f)(X, np.int64(0))

@@ -255,9 +255,10 @@ CHECKED = settings(
 in_parts = pytest.mark.parametrize("part", range(PARTS))
 
 
-def search(check: Callable[..., None], part: int, *strategies: Any) -> None:
-    """Run a check on many examples of its arguments."""
-    seed_of_part(part)(CHECKED(given(*strategies)(check)))()
+def search(check: Callable[..., None], part: int, *strategies: Any, least: int = 0) -> None:
+    """Run a check on many examples of its arguments, `least` or more."""
+    chosen = settings(CHECKED, max_examples=max(CHECKED.max_examples, least))
+    seed_of_part(part)(chosen(given(*strategies)(check)))()
 
 
 REFUSED = ("an array whose place is not known", "may have been written under another name")

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tests.numpy import counting_cases
+
 R = np.random.default_rng(0)
 NAN = float("nan")
 F = R.standard_normal((4, 5))
@@ -497,4 +499,4 @@ ROWS: list[tuple[Any, ...]] = [
     ("geomspace", lambda x: (np.geomspace(x[0], x[1], 5), np.geomspace(-x[:2], -8, 4, endpoint=False)), (P[0],)),
 ]
 
-CASES = [Case(*row) for row in ROWS]
+CASES = [Case(*row) for row in (*ROWS, *counting_cases.ROWS)]

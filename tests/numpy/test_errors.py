@@ -95,8 +95,6 @@ OURS: dict[str, tuple[Callable[..., Any], str]] = {
         lambda x: x + np.random.default_rng(0).normal(size=3),
         "np.random.default_rng would be drawn once, while tracing, and stay the same in every call",
     ),
-    "packbits": (lambda x: np.packbits(x > 1), "np.packbits and np.unpackbits are not supported on traced arrays"),
-    "unique axis": (lambda x: np.unique(x, axis=0), "np.unique: axis= is not supported on traced arrays"),
     "bincount": (lambda x: np.bincount(x.astype(int)[0]), "np.bincount: the length of the result depends on the data"),
 }
 

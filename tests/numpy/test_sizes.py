@@ -167,3 +167,11 @@ def test_shapes_beyond_every_memory_are_refused(shape: Any) -> None:
     for f in (lambda x: np.full(shape, x), lambda x: np.zeros(shape) + x, lambda x: np.broadcast_to(x, shape)):
         with pytest.raises(ValueError, match="array is too big"):
             st.compile(f)(1.0)
+
+
+def test_results_of_a_size_that_data_decides_and_no_elements() -> None:
+    f = st.compile(lambda x, c: (np.repeat(x, c, axis=0), np.argwhere(x.sum())))
+    for counts, rows in (([1, 2], 3), ([0, 0], 0)):
+        repeated, place = f(np.zeros((2, 0)), np.array(counts))
+        assert repeated.shape == (rows, 0)
+        assert place.shape == (0, 0)
