@@ -100,9 +100,10 @@ class AccessEmitter(LevelEmitter):
             if deeper and has_dynamic == dynamic:
                 self._pointer(storage, tuple(known))
 
-    def _pointer(self, storage: Storage, terms: tuple[tuple[int, Dim], ...]) -> Any:
-        """The address of a storage plus terms (scalars), without constant parts."""
-        key = (id(storage), terms)
+    def _pointer(self, storage: Storage, terms: tuple[tuple[int, Dim], ...], u: int = 0) -> Any:
+        """The address, for copy u, of a storage plus terms (scalars), without constant parts."""
+        u = u if any(v >= DYNAMIC and len(self.values[v - DYNAMIC]) > 1 for v, _ in terms) else 0
+        key = (id(storage), terms, u)
         found = self.pointers.get(key)
         if found is not None:
             return found
@@ -116,9 +117,9 @@ class AccessEmitter(LevelEmitter):
             )
             last = order[-1]
             rest = tuple(t for t in terms if t is not last)
-            p = self._pointer(storage, rest)
+            p = self._pointer(storage, rest, u)
             v, c = last
-            value = self.values[v - DYNAMIC][0].ir if v >= DYNAMIC else self.variables[v]
+            value = self._operand(v - DYNAMIC, u, 1).ir if v >= DYNAMIC else self.variables[v]
             if isinstance(value, int):
                 by = c * value
                 p = e.offset(p, e.dim(by)) if by != 0 else p
@@ -155,7 +156,7 @@ class AccessEmitter(LevelEmitter):
                 scalar_terms.append((v, c))
             if v < DYNAMIC:
                 const = const + c * self._apart(v, u)
-        p = self._pointer(storage, tuple(scalar_terms))
+        p = self._pointer(storage, tuple(scalar_terms), u)
         return (self.e.offset(p, self.e.dim(const)) if const != 0 else p), lanes
 
     def _load(self, i: Instr, u: int, width: int) -> Val:

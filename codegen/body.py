@@ -53,7 +53,7 @@ class BodyEmitter(AccessEmitter):
                 return out
             case "load":
                 if self.places is not None and width > 1 and self._dynamic_varies(i.data[1]):
-                    return self._load_places(self.places, i, sb)
+                    return self._load_places(self.places, i, u, sb)
                 return self._load(i, u, width)
             case "const":
                 return sb.const(i.dtype, i.data)
@@ -73,7 +73,7 @@ class BodyEmitter(AccessEmitter):
                 return before
         raise AssertionError(f"internal: no emission for {i.op}")
 
-    def _load_places(self, places: list[Lane], i: Instr, sb: ScalarBuilder) -> Val:
+    def _load_places(self, places: list[Lane], i: Instr, u: int, sb: ScalarBuilder) -> Val:
         """One load per lane, at an address that scalar code finds."""
         vector = self.leaf.vector
         assert vector is not None
@@ -97,7 +97,7 @@ class BodyEmitter(AccessEmitter):
             for n in sorted(chain - lane.values.keys()):
                 self._instr(n)
                 lane.values[n] = self.values[n]
-            p, _ = self._address(buffer.storage, at, 0, 1)
+            p, _ = self._address(buffer.storage, at, u, 1)
             lane.pointers = self.pointers
             x = self.e.b.load(p, typ=t, align=buffer.dtype.itemsize)
             out = self.e.b.insert_element(out, x, ir.Constant(ir.IntType(32), k))

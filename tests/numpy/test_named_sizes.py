@@ -109,3 +109,15 @@ def test_sizes_that_follow_from_others() -> None:
     np.testing.assert_array_equal(f(np.ones(4), np.arange(7.0)), 1.0 + np.arange(0.0, 7.0, 2.0))
     with pytest.raises(UnsupportedError, match=r"the dim 2\*n in the type f64\[2\*n\] of an argument must be a plain"):
         st.make_graph(np.sin)("f64[2*n]")
+
+
+def test_rows_looked_up_across_the_lanes() -> None:
+    """Copies of a step, one per row of the table, each with a place of its own, and a last step of few lanes."""
+    f = st.compile(lambda x, at: (np.take_along_axis(x, at.T, 0), np.take_along_axis(x, at.T, 0) * 2), dynamic=True)
+    rng = np.random.default_rng(0)
+    for n in (4, 8, 11, 16):
+        for m in (3, 8, 13):
+            x, at = rng.standard_normal((n, m)), rng.integers(0, n, (m, n))
+            want = np.take_along_axis(x, at.T, 0)
+            for got, k in zip(f(x, at), (1, 2), strict=True):
+                np.testing.assert_array_equal(got, want * k)
