@@ -35,13 +35,14 @@ CHANGES = 3  # of a capacity: what grows with itself has none
 class Extent:
     """One extent: what it is around the node, in the region, and at most."""
 
-    __slots__ = ("after", "capacity", "news", "now", "start")
+    __slots__ = ("after", "capacity", "first", "news", "now", "start")
 
     def __init__(self, start: Dim, capacity: Dim) -> None:
         self.start = start  # before the loop
         self.capacity = capacity
         self.now: Dim = start  # in the region, and when the node is bound: after it
         self.after: Dim | None = None  # what an iteration leaves
+        self.first: Dim = start  # what the first one left
         self.news = 0  # how often the capacity has changed
 
 
@@ -170,6 +171,7 @@ class Carried:
                 start = before if e is None else e.start
                 self._made[key] = Extent(start, start)
                 self._made[key].now, self._made[key].after = before, d
+                self._made[key].first = d if e is None else e.first
             axes[k] = self._made[key]
         self.extents += [e for e in self._made.values() if e not in self.extents]
         return leaf if axes == axes_of(leaf) else (Type(leaf[0].dtype, tuple(dims)), leaf[1], axes)
@@ -185,6 +187,8 @@ class Carried:
                 continue
             steady = e not in self._made.values() and e.after != e.now and not is_own(e.after, region)
             if steady and self.ahead:
+                return e
+            if e not in self._made.values() and _is_stretched(e, region):
                 return e
             capacity = self._most(e, region)
             if capacity is None or e.news > CHANGES:
@@ -209,6 +213,12 @@ class Carried:
         if step is not None and self.trips is not None:
             return e.start + step * self.trips
         return None if greatest is None else dim_max(e.start, greatest)
+
+
+def _is_stretched(e: Extent, region: UserRegion) -> bool:
+    """Whether it was 1 and the first turn alone made it another: NumPy stretches it. What grows goes on growing."""
+    assert e.after is not None
+    return e.start == 1 and e.first != 1 and not is_own(e.first, region) and at_most(e.after, e.now)
 
 
 class Merges:

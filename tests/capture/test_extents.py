@@ -181,3 +181,24 @@ def test_a_size_that_no_turn_changes() -> None:
 
     for x in (X, X + 0.2, X * 0.9 + 0.05, np.zeros(24)):
         assert_same(st.compile(f)(x), f(x))
+
+
+def test_an_extent_of_one_that_is_stretched() -> None:
+    """What the first turn alone changes is not carried as a length: NumPy stretches it."""
+
+    def stretched(x: Any) -> Any:
+        s = np.zeros(1)
+        for _ in range(5):
+            s = s * 0.5 + x
+        return s
+
+    def columns(x: Any) -> Any:
+        a, b = x[:1], x[:1] * 2.0
+        for i in range(3, 8):
+            a, b = x[i % 3] - b, a + b * x
+        return a + b
+
+    x = np.arange(4.0)
+    for f in (stretched, columns):
+        np.testing.assert_allclose(st.compile(f)(x), f(x))
+        np.testing.assert_allclose(st.compile(f, dynamic=True)(x), f(x))
