@@ -244,7 +244,9 @@ def getitem(x: Array, index: Any) -> Array:
     p = plan(index, x.type.shape)
     base = basic_view(x, p)
     if not p.arrays:
-        return wrap(base.raw(), x.weak) if not p.shape and not _has_ellipsis(index) else base
+        if not p.shape and not _has_ellipsis(index):
+            return wrap(base.raw(), x.weak)
+        return again(base) if base is x else base
     from stager.ops.indexed import gather
 
     axes, positions, index_shape = _aligned(p)
@@ -254,6 +256,13 @@ def getitem(x: Array, index: Any) -> Array:
         return Array(x.cell, (*base.path, step), Type(x.type.dtype, rest), x.weak)
     taken = gather(base.raw(), *positions, axes=axes, batch_dims=0, mode="check")
     return wrap(_place(taken, len(index_shape), axes, p.front), x.weak)
+
+
+def again(x: Array) -> Array:
+    """Another view of the same elements. An array of the caller is told from its view by a step of the path."""
+    if x.cell.origin is not None and not x.path:
+        return x.view_by(_reshape.op, shape=x.type.shape)
+    return Array(x.cell, x.path, x.type, x.weak)
 
 
 def _with_known_steps(x: Array, index: Any) -> tuple[Array, Any]:

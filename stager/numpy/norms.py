@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from stager.array import Array
+from stager.errors import ConcretizationError, describe
 from stager.numpy.comparisons import dynamic
 from stager.numpy.reductions import normalize_axes
 from stager.numpy.registry import implements
@@ -19,15 +21,19 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     a = dynamic(x)
     a = a if a.type.dtype.is_float else a.astype(float)
     n = a.ndim
-    if axis is None and (ord is None or (ord in ("f", "fro") and n == 2) or (ord == 2 and n == 1)):
+    traced = type(ord) is Array
+    if not traced and axis is None and (ord is None or (ord in ("f", "fro") and n == 2) or (ord == 2 and n == 1)):
         flat = a.ravel()
         found = _root(np.dot(flat, flat), np.sqrt)
         return found.reshape(n * [1]) if keepdims else found
     axes = tuple(range(n)) if axis is None else axis if isinstance(axis, tuple) else (int(axis),)
     if len(axes) == 1:
-        return _vector_norm(a, ord, axes, keepdims)
+        return (_norm_of_order if traced else _vector_norm)(a, ord, axes, keepdims)
     if len(axes) != 2:
         raise ValueError("Improper number of dimensions to norm.")
+    if traced:
+        text = f"np.linalg.norm: the order of a matrix norm must be known while tracing; a traced {ord.type} was given"
+        raise ConcretizationError(describe(text, remedy="call it with a number, or branch on the order"))
     row, col = [axis_of(k, n) for k in axes]
     if row == col:
         raise ValueError("Duplicate axes given.")
@@ -65,6 +71,26 @@ def _vector_norm(a: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any
     total = np.sum(np.abs(a) ** ord, axis=axes, keepdims=keepdims)
     power = np.reciprocal(ord, dtype=a.dtype)
     return total**power if ord < 0 else _root(total, lambda t: t**power)
+
+
+def _norm_of_order(a: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """The norm of vectors of an order that only the run knows."""
+    import stager as st
+
+    def of(order: float) -> Any:
+        return lambda a, _: dynamic(_vector_norm(a, order, axes, keepdims)).astype(a.dtype)
+
+    def power(a: Any, ord: Any) -> Any:
+        total = np.sum(np.abs(a) ** ord, axis=axes, keepdims=keepdims)
+        return _root(total, lambda t: t ** (1.0 / ord)).astype(a.dtype)
+
+    def endless(a: Any, ord: Any) -> Any:
+        return st.cond(ord > 0, of(np.inf), of(-np.inf), a, ord)
+
+    def finite(a: Any, ord: Any) -> Any:
+        return st.cond(ord == 0, of(0), power, a, ord)
+
+    return st.cond(np.isinf(ord), endless, finite, a, ord)
 
 
 def _root(total: Any, root: Any) -> Any:

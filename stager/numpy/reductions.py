@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stager.array import Array, as_array, wrap
+from stager.errors import ShapeError, describe
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, b1, dtype_of, f64
 from stager.numpy.registry import implements
@@ -67,6 +68,9 @@ def deliver(result: Array, out: Any, name: str, casting: str = "same_kind") -> A
         return result
     from stager.numpy.ufuncs import _deliver
 
+    shape, wanted = result.type.shape, as_array(as_array_like(out[0] if isinstance(out, tuple) else out)).type.shape
+    if casting == "unsafe" and shape != wanted and all(isinstance(d, int) for d in (*shape, *wanted)):
+        raise ShapeError(describe(f"{name}: the output has shape {wanted}, the result of the reduction {shape}"))
     return _deliver(name, result.raw(), out[0] if isinstance(out, tuple) else out, True, casting)
 
 

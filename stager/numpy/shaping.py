@@ -14,7 +14,7 @@ from stager.errors import ShapeError, describe
 from stager.ir.dims import Dim, Expr, dim_max, dim_min, floordiv, product
 from stager.ir.dtypes import DType, dtype_of
 from stager.layouts import Layout, follow
-from stager.numpy.indexing import getitem
+from stager.numpy.indexing import again, getitem
 from stager.numpy.promotion import broadcast_shapes, operand, result_dtype
 from stager.numpy.reductions import deliver, normalize_axes
 from stager.numpy.registry import array_property, implements
@@ -54,7 +54,7 @@ def axis_of(axis: Any, ndim: int) -> int:
 def permuted(a: Array, perm: Sequence[int]) -> Array:
     """A transpose as a view."""
     perm = tuple(perm)
-    return a if perm == tuple(range(a.ndim)) else a.view_by(views._transpose.op, perm=perm)
+    return again(a) if perm == tuple(range(a.ndim)) else a.view_by(views._transpose.op, perm=perm)
 
 
 def reshaped(a: Array, shape: Sequence[Dim]) -> Array:

@@ -66,10 +66,10 @@ ROWS: list[tuple[Any, ...]] = [
     ("sum into int", lambda x: np.sum(x, out=np.zeros((), int)), (F * 3,)),
     (
         "min into float",
-        lambda x: np.min(x, axis=1, initial=-7, out=np.zeros(2, np.float32)),
+        lambda x: np.min(x, axis=1, initial=-7, out=np.zeros(len(x), np.float32)),
         (K.astype(np.uint32) % 9,),
     ),
-    ("mean into int", lambda x: np.mean(x, axis=0, out=np.zeros(5, int)), (F * 9,)),
+    ("mean into int", lambda x: np.mean(x, axis=0, out=np.zeros(x.shape[1], int)), (F * 9,)),
     ("mean as int", lambda x: (np.mean(x, dtype=int), np.nanmean(x, axis=0, dtype=np.int32)), (K,)),
     ("var as float32", lambda x: np.var(x, axis=0, dtype=np.float32), (F,), 1e-6),
     (
@@ -111,6 +111,14 @@ ROWS: list[tuple[Any, ...]] = [
     ("histogramdd", lambda x: np.histogramdd(x, bins=(2, 3), density=True), (F[:, :2],)),
     ("histogramdd edges", lambda x, w: np.histogramdd(x, [[-1, 0, 1], [-2, 0, 2], 2], weights=w), (F[:, :3], F[:, 0])),
     ("histogram2d of two counts", lambda x, y: np.histogram2d(x, y, (3, 2), range=[(-1, 1), (-2, 2)]), (F[0], F[1])),
+    *[
+        (
+            f"norm of a given order {p}",
+            lambda x, p: (np.linalg.norm(x[0], p), np.linalg.norm(x, p, axis=0)),
+            (F, np.float64(p)),
+        )
+        for p in (np.inf, -np.inf, 0, 1, 2, 3.5)
+    ],
     # bits
     (
         "packbits",
@@ -126,7 +134,7 @@ ROWS: list[tuple[Any, ...]] = [
     # polynomials
     ("polydiv", lambda u, v: (np.polydiv(u, v), np.polydiv(v, u)), (V[:4], V[4:6])),
     ("polydiv exact", lambda u, v: np.polydiv(np.convolve(u, v), v), (V[:3], V[3:5]), 1e-12),
-    *[(name, lambda x, c, f=f: (f(x, c[:4]), f(x[0], c.reshape(7, 1), tensor=False)), (F, V)) for name, f in SERIES],
+    *[(name, lambda x, c, f=f: (f(x, c), f(x[0], c[:, None], tensor=False)), (F, V)) for name, f in SERIES],
     (
         "polyvander",
         lambda x: (np.polynomial.polynomial.polyvander(x, 3), np.polynomial.chebyshev.chebvander(x, 2)),

@@ -36,6 +36,10 @@ FIXED = {
     "pad reflect odd": "the number of turns back and forth",
     "pad symmetric odd": "the number of turns back and forth",
     "delete nothing": "constant positions",
+    "packbits": "whole bytes and a rest",
+    "unpackbits": "a count that may be more than there is",
+    "polydiv": "one step for each coefficient of the quotient",
+    "polydiv exact": "one step for each coefficient of the quotient",
 }
 # Rows that NumPy's own answer for nothing leaves open.
 OPEN_FOR_NOTHING = {

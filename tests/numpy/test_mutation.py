@@ -277,3 +277,20 @@ def test_arrays_of_no_dims_are_changed_in_place() -> None:
         st.compile(add)(np.ones(3), np.zeros((), np.int64))
     square = st.grad(lambda w: add(np.ones(3), w) * w)
     assert (square(np.array(2.0)), square(2.0)) == (10.0, 7.0)
+
+
+def test_a_view_of_everything_is_another_array() -> None:
+    def f(x: Any) -> Any:
+        y, z = x[...], x.T
+        y.shape = z.shape = (2, 2)
+        y[0, 1] = 9.0
+        return x.shape, z
+
+    x = np.arange(4.0)
+    shape, z = st.compile(f)(x)
+    assert shape == (4,)
+    np.testing.assert_array_equal(z, [[0.0, 9.0], [2.0, 3.0]])
+    for view in (lambda x: x[...], lambda x: x[:], lambda x: x.T):
+        y = st.compile(view)(x)
+        assert y is not x
+        assert np.shares_memory(y, x)
