@@ -37,6 +37,8 @@ def plain_arrays(bound: Bound) -> tuple[Bound, list[tuple[Any, Any]]]:
     leaves, structure = flatten(dict(bound.arguments))
     originals: list[tuple[Any, Any]] = []
     for i, x in enumerate(leaves):
+        if type(x) is int and not -(2**63) <= x < 2**63:
+            raise OverflowError(f"Python int {x} too large to convert to C long: pass a float, or a NumPy scalar")
         if isinstance(x, np.ndarray) and is_odd(x):
             if isinstance(x, np.ma.MaskedArray | np.matrix):
                 raise UnsupportedError(

@@ -646,3 +646,13 @@ def test_sizes_from_numpy_integers_serve_all_values() -> None:
     f = st.compile(zeros)
     assert [f(np.int64(n)).shape for n in (3, 5, 8)] == [(3,), (5,), (8,)]
     assert len(traces) == 1
+
+
+def test_arguments_that_no_dtype_holds() -> None:
+    f = st.compile(lambda x, k: x + k)
+    for k in (2**63, -(2**63) - 1, 2**200):
+        with pytest.raises(OverflowError, match="too large"):
+            f(np.arange(3), k)
+    assert f(np.arange(3), 2**63 - 1)[0] == 2**63 - 1
+    with pytest.raises(TypeError, match="iteration over a 0-d array"):
+        st.compile(lambda x: [v for v in x])(np.array(1.0))  # noqa: C416

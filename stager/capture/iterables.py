@@ -70,6 +70,8 @@ class Elements(Indexed):
 
     def __init__(self, x: Any) -> None:
         self.x = x
+        if type(x) in TRACERS and not x.ndim:
+            raise TypeError("iteration over a 0-d array")
         self.length = x.shape[0] if type(x) in TRACERS else len(x)
 
     def at(self, k: Any) -> Any:
