@@ -7,6 +7,7 @@ Under `compile` the same uses are an error.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -271,6 +272,24 @@ def _from_known(stage: Any, value: Value, scalars: bool = True) -> np.ndarray[An
     return values[value]
 
 
+def _as_it_is() -> str:
+    """Why the code of the user that is running has no traced control flow; "" where it has."""
+    import sys
+
+    from stager.capture.convert import refusal_of
+
+    frame: Any = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).split(".")[0] in ("stager", "numpy"):
+        frame = frame.f_back
+    if frame is None:
+        return ""
+    code = frame.f_code
+    if code.co_flags & inspect.CO_GENERATOR:
+        return f"{code.co_name} is a generator, which is traced as it is"
+    reason = refusal_of(code)
+    return f"{code.co_name} is traced as it is, because {reason}" if reason else ""
+
+
 def _no_value(x: Array, use: str, hidden: str) -> ConcretizationError:
     """The error for a use that needs a value which there is not."""
     value = x.raw()
@@ -282,6 +301,11 @@ def _no_value(x: Array, use: str, hidden: str) -> ConcretizationError:
         if hidden == "vmap"
         else "it has no value while the function is compiled"
     )
+    as_it_is = _as_it_is() if use == "bool()" else ""
+    if as_it_is:
+        text = f"{use} needs the value of a traced {x.type}, but {reason}{made}; {as_it_is}"
+        remedy = "use np.where or st.cond, or a plain function in a file, whose source can be read"
+        return ConcretizationError(describe(text, remedy=remedy))
     remedy = (
         "use np.where or st.cond so that both outcomes are traced"
         if use == "bool()"
@@ -290,6 +314,12 @@ def _no_value(x: Array, use: str, hidden: str) -> ConcretizationError:
     return ConcretizationError(
         describe(f"{use} needs the value of a traced {x.type}, but {reason}{made}", remedy=remedy)
     )
+
+
+def refuse_text(x: Array) -> ConcretizationError:
+    """The error for text made of a value that there is not."""
+    text = f"text is made of a traced {x.type}, whose value is only known when the compiled code runs"
+    return ConcretizationError(describe(text, remedy="print the value itself, or return it and format it outside"))
 
 
 def refuse_derivative(x: Array, use: str) -> None:

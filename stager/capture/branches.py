@@ -231,6 +231,9 @@ class Side:
         with inside(self.region):
             try:
                 self.signal = None if closure is None else settle(closure())
+            except RecursionError:
+                text = "a function calls itself under a traced condition, of which both sides are traced, without end"
+                raise ControlFlowError(describe(text, remedy="write it as a while loop")) from None
             except Exception as e:
                 if getattr(e, "__stager_raise__", None) is not self.region:
                     raise
@@ -324,9 +327,10 @@ class Merged:
         flat = [flatten(v) for v in known]
         self.structure: Structure = flat[0][1]
         if any(s != self.structure for _, s in flat):
-            both = " and ".join(dict.fromkeys(str(s) for _, s in flat))
-            raise MismatchError(describe(f"{what} has a different structure on each side of a traced condition: {both}",
-                                    remedy="give it the same structure on every path"))  # fmt: skip
+            kinds = [(_kind(v, s), s) for v, (_, s) in zip(known, flat, strict=True)]
+            one, other = kinds[0][0], next(k for k, s in kinds if s != self.structure)
+            text = f"{what} is {one} on one side of a traced condition and {other} on the other"
+            raise MismatchError(describe(text, remedy="give it the same structure on every path"))
         self.shared: set[int] = set()  # leaves that are an array from around on some side, which others hold too
         self.held: set[int] = set()  # leaves that a list holds a copy of
         self.older: dict[int, list[Cell]] = {}  # the cells of all leaves from around, by leaf
@@ -389,6 +393,10 @@ class Merged:
         """Writes into what a copy may be end it from here on: the node's own writes have been made."""
         for copy, cells in self.copies:
             copy.stand_for(cells)
+
+
+def _kind(x: Any, structure: Structure) -> str:
+    return str(structure) if structure.leaves != 1 or structure.children else shown(x)
 
 
 def shown(x: Any) -> str:

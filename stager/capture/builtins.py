@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import iterables
+from stager.capture import iterables, texts
 from stager.capture.buffers import Buffer
 from stager.capture.comprehensions import collected
 from stager.capture.growing import StandIn
@@ -185,7 +185,17 @@ def bool_(x: Any = False) -> Any:
 def str_(*args: Any, **kwargs: Any) -> Any:
     from stager.symbols import settled
 
-    return str(*[settled(a) for a in args], **kwargs)
+    return str(*[texts.plain(settled(a)) for a in args], **kwargs)
+
+
+@substitute(builtins.repr)
+def repr_(x: Any, /) -> str:
+    return repr(texts.plain(x))
+
+
+@substitute(builtins.format)
+def format_(x: Any, spec: str = "", /) -> str:
+    return format(texts.plain(x), spec)
 
 
 @substitute(builtins.complex)
@@ -275,14 +285,18 @@ def _is_known(x: Any) -> bool:
 
 def print_(*args: Any, sep: Any = None, end: Any = None, file: Any = None, flush: bool = False) -> None:
     """`print(…)` of values that only the run knows, or in a traced loop or branch, prints when the code runs."""
-    traced = [a for a in args if type(a) in TRACERS]
+    traced = [x for a in args for x in (a.values if type(a) is texts.Text else [a]) if type(x) in TRACERS]
     if file is not None or (region_in_force() is None and all(_is_known(a) for a in traced)):
         print(*args, sep=sep, end=end, file=file, flush=flush)
         return
     from stager.array import raw
     from stager.ops.effects import print_values
 
-    fields = ["{}" if type(a) in TRACERS else str(a).replace("{", "{{").replace("}", "}}") for a in args]
+    fields = [
+        a.format if type(a) is texts.Text else "{}" if type(a) in TRACERS
+        else str(texts.plain(a)).replace("{", "{{").replace("}", "}}")
+        for a in args
+    ]  # fmt: skip
     separator = (" " if sep is None else sep).replace("{", "{{").replace("}", "}}")
     print_values(*[raw(a) for a in traced], format=separator.join(fields), end="\n" if end is None else end)
 

@@ -98,6 +98,12 @@ def why_not(fn: Callable[..., Any]) -> str | None:
     return template.reason if isinstance(template, Refusal) else None
 
 
+def refusal_of(code: CodeType) -> str | None:
+    """Why a code object that has been met is not converted; None when it is, or has not been met."""
+    template = _TEMPLATES.get(code)
+    return template.reason if isinstance(template, Refusal) else None
+
+
 def is_converted(fn: Any) -> bool:
     """Whether a function's code came out of the converter."""
     return _CONVERTED_CODE.get(getattr(fn, "__code__", None)) is not None

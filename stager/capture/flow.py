@@ -29,6 +29,7 @@ from stager.capture.rewrite import (
     Expressions,
     UnconvertibleError,
     at,
+    binds_or_suspends,
     constant,
     first_parameter,
     hook,
@@ -382,6 +383,8 @@ class Statements(Expressions):
 
     def raise_(self, stmt: ast.Raise, c: Context) -> list[ast.stmt]:
         self.generic(stmt)
+        if self.flow and isinstance(stmt.exc, ast.Call) and not binds_or_suspends(stmt.exc):
+            stmt.exc = hook("described", [self.lazily(stmt.exc)], stmt.exc)
         if stmt.exc is not None and c.closure:
             stmt.exc = hook("raised", [stmt.exc], stmt)
         return [stmt]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import comprehensions, growing, objects, operators
+from stager.capture import comprehensions, growing, objects, operators, texts
 from stager.capture.resolve import convert_user, mirroring, property_of, resolve, still_stable
 from stager.capture.session import (
     _CURRENT,
@@ -218,6 +218,8 @@ class Hooks:
     contains = staticmethod(operators.contains)
     compare = staticmethod(operators.compare)
     shown = staticmethod(operators.shown)
+    text = staticmethod(texts.text)
+    described = staticmethod(texts.described)
     checked = staticmethod(operators.checked)
     raised = staticmethod(operators.raised)
     returned = staticmethod(operators.returned)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from stager.capture import texts
 from stager.capture.session import _CURRENT, CONTAINERS, TRACERS, Session
 from stager.capture.users import is_user_file
 from stager.ir.dims import Expr
@@ -79,6 +80,8 @@ def mirrored(s: Session, x: Any) -> Any:
 def binary(name: str, left: Any, right: Any) -> Any:
     """`left op right`, where `__name__` is the operator's method."""
     s = _CURRENT.get()
+    if s is not None and name == "mod" and type(left) is str:
+        return texts.modulo(left, right)
     if s is None or (plain(left) and plain(right)):
         return BINARY[name](left, right)
     left, right = mirrored(s, left), mirrored(s, right)

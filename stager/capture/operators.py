@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import objects
+from stager.capture import objects, texts
 from stager.capture.session import _CURRENT, TRACERS, holds_tracer
 from stager.ir.dims import Expr
 
@@ -189,7 +189,7 @@ def shown(x: Any) -> Any:
     if s is not None:
         x = objects.mirrored(s, x)
     if not _is_size(x):
-        return x
+        return texts.plain(x)
     from stager.symbols import settled
 
     return settled(x)
@@ -233,7 +233,7 @@ def checked(test: Any, text: Closure | None) -> Any:
     if type(test) in TRACERS:
         from stager.capture import staging
 
-        staging.check(test, AssertionError, "" if text is None else text())
+        staging.check(test, AssertionError, "" if text is None else texts.described(text))
         return True
     return test
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import objects
+from stager.capture import objects, texts
 from stager.capture.session import TRACERS, Session, holds_tracer
 from stager.capture.table import SUBSTITUTES
 from stager.capture.users import is_user_file
@@ -123,6 +123,8 @@ def _method(f: MethodType, s: Session) -> Any:
 
 def _builtin(f: Any, s: Session) -> Any:
     owner = f.__self__
+    if type(owner) is str and f.__name__ == "format":
+        return lambda *args, **kwargs: f(*map(texts.plain, args), **{k: texts.plain(v) for k, v in kwargs.items()})
     if isinstance(owner, np.ndarray):
         return _OnArray(f, owner)
     _refuse_randomness(f)

@@ -78,8 +78,19 @@ def surely_concrete(e: ast.expr) -> bool:
     return isinstance(e, ast.Constant)
 
 
-def _binds_or_suspends(e: ast.AST) -> bool:
+def binds_or_suspends(e: ast.AST) -> bool:
     return any(isinstance(n, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom) for n in ast.walk(e))
+
+
+def _is_part(v: Any) -> bool:
+    """Whether a part of an f-string is literal, or has a literal format."""
+    spec = None if type(v) is ast.Constant else v.format_spec
+    return spec is None or all(type(x) is ast.Constant for x in spec.values)
+
+
+def _spec_of(v: ast.FormattedValue) -> Any:
+    spec: Any = v.format_spec
+    return constant("" if spec is None else "".join(x.value for x in spec.values), v)
 
 
 def _is_loop(e: Any) -> bool:
@@ -88,7 +99,7 @@ def _is_loop(e: Any) -> bool:
     if any(g.is_async for g in e.generators) or any(map(_keeps_names, inside)):
         return False
     several = type(e) is ast.GeneratorExp and len(e.generators) > 1  # it would read its second iterable too early
-    return not several and not any(map(_binds_or_suspends, inside))
+    return not several and not any(map(binds_or_suspends, inside))
 
 
 _AT_ONCE = frozenset({"sum", "max", "min", "list", "tuple", "any", "all", "sorted", "set", "dict"})
@@ -264,15 +275,31 @@ class Expressions:
             e.func = hook("method", [self.visit(func.value), constant(func.attr, func)], func)
         else:
             e.func = hook("call", [self.visit(func)], func)
+        prints = type(func) is ast.Name and func.id == "print" and self.kind_of("print") == "global"
         e.args = [
             at(ast.Starred(hook("spread", [self.visit(a.value)], a), _LOAD), a)
             if type(a) is ast.Starred
+            else self._printed(a)
+            if prints and type(a) is ast.JoinedStr
             else self.visit(a)
             for a in e.args
         ]
         for k in e.keywords:
             k.value = self.visit(k.value) if k.arg is not None else hook("pairs", [self.visit(k.value)], k.value)
         return e
+
+    def _printed(self, a: ast.JoinedStr) -> Any:
+        """An f-string that is printed, in parts: it can be put together when the code runs."""
+        if not all(map(_is_part, a.values)):
+            return self.visit(a)
+        parts: list[Any] = []
+        for v in a.values:
+            if isinstance(v, ast.FormattedValue):
+                shown = [self.visit(v.value), constant(v.conversion, v), _spec_of(v)]
+                parts.append(at(ast.Tuple(shown, _LOAD), v))
+            else:
+                parts.append(v)
+        return hook("text", parts, a)
 
     def visit_formatted(self, e: ast.FormattedValue) -> Any:
         self.generic(e)
@@ -352,7 +379,7 @@ class Expressions:
 
     def visit_boolop(self, e: ast.BoolOp) -> Any:
         plain = not self.flow or all(surely_concrete(v) for v in e.values[:-1])
-        if plain or any(_binds_or_suspends(v) for v in e.values[1:]):
+        if plain or any(binds_or_suspends(v) for v in e.values[1:]):
             return self.generic(e)
         first, *others = self.visit_all(e.values)
         method = "and_" if type(e.op) is ast.And else "or_"
@@ -373,7 +400,7 @@ class Expressions:
         return hook("not_", [self.visit(e.operand)], e)
 
     def visit_ifexp(self, e: ast.IfExp) -> Any:
-        if not self.flow or surely_concrete(e.test) or _binds_or_suspends(e.body) or _binds_or_suspends(e.orelse):
+        if not self.flow or surely_concrete(e.test) or binds_or_suspends(e.body) or binds_or_suspends(e.orelse):
             return self.generic(e)
         return hook(
             "ifexp", [self.visit(e.test), self.lazily(self.visit(e.body)), self.lazily(self.visit(e.orelse))], e
@@ -394,7 +421,7 @@ class Expressions:
             if op is ast.In:
                 return test
             return hook("not_", [test], e) if self.flow else at(ast.UnaryOp(ast.Not(), test), e)
-        if not self.flow or surely_concrete(e) or any(_binds_or_suspends(c) for c in e.comparators[1:]):
+        if not self.flow or surely_concrete(e) or any(binds_or_suspends(c) for c in e.comparators[1:]):
             return self.generic(e)
         ops = at(ast.Tuple([constant(_COMPARE[type(op)], e) for op in e.ops], _LOAD), e)
         left, second, *others = self.visit_all([e.left, *e.comparators])
