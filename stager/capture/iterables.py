@@ -19,6 +19,7 @@ class Indexed:
     """Elements by position. `length` is an int, a dim or a traced integer; `at(k)` takes either kind of integer."""
 
     length: Any
+    is_plain = False  # made of Python numbers alone
 
     def at(self, k: Any) -> Any:
         raise NotImplementedError
@@ -138,6 +139,7 @@ class Picked(Indexed):
     def __init__(self, of: Indexed, positions: list[int]) -> None:
         self.of, self.positions = of, positions
         self.length = len(positions)
+        self.is_plain = type(of) is TracedRange and type(of.start) is int
 
     def at(self, k: Any) -> Any:
         if type(k) is int:

@@ -87,7 +87,7 @@ def plan_for(
         return None
     length = found.length
     if type(length) is int:
-        if length <= FEW:
+        if length <= FEW or (found.is_plain and not touches_traced(body)):
             return None
         return lambda orelse: _with_fallback(Course(0, length, 1, found.at), iterable, body, names, orelse, jumps)
     return lambda orelse: _with_fallback(of_traced(found), found, body, names, orelse, jumps)
