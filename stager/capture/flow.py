@@ -183,9 +183,20 @@ class Statements(Expressions):
         self.flow, self.first_parameter, self.inner, self.hoisted = saved
         return body
 
+    def _turns_off(self, e: Any) -> bool:
+        """Whether a decorator is `do_not_convert`."""
+        from stager.capture import do_not_convert
+
+        if isinstance(e, ast.Attribute):
+            module = self.plain_module(e.value)
+            return module is not None and getattr(module, e.attr, None) is do_not_convert
+        return isinstance(e, ast.Name) and self.globals.get(e.id) is do_not_convert
+
     def nested_function(self, stmt: Any, c: Context) -> list[ast.stmt]:
         if self.stored_elsewhere(stmt.name):
             raise UnconvertibleError(f"line {stmt.lineno}: a function defined as a global or outer variable")
+        if any(map(self._turns_off, stmt.decorator_list)):
+            return [stmt]  # it stays as it is written
         stmt.decorator_list = self.visit_all(stmt.decorator_list)
         stmt.args.defaults = self.visit_all(stmt.args.defaults)
         stmt.args.kw_defaults = self.visit_all(stmt.args.kw_defaults)

@@ -94,6 +94,19 @@ def test_source_that_cannot_be_read() -> None:
         st.compile(found["f"])(X)
 
 
+def test_conversion_turned_off_for_a_nested_function() -> None:
+    def f(x):
+        @st.do_not_convert
+        def inner(v):
+            return v * 2 if v[0] > 0 else v
+
+        return inner(x)
+
+    np.testing.assert_array_equal(st.functionalize(f)(X), X * 2)
+    with pytest.raises(ConcretizationError, match=r"bool\(\) needs the value"):
+        st.compile(f)(X)
+
+
 def test_recursion_without_end() -> None:
     def f(v, x):
         if v <= 0:
