@@ -134,7 +134,7 @@ ROWS: list[tuple[Any, ...]] = [
     # polynomials
     ("polydiv", lambda u, v: (np.polydiv(u, v), np.polydiv(v, u)), (V[:4], V[4:6])),
     ("polydiv exact", lambda u, v: np.polydiv(np.convolve(u, v), v), (V[:3], V[3:5]), 1e-12),
-    *[(name, lambda x, c, f=f: (f(x, c), f(x[0], c[:, None], tensor=False)), (F, V)) for name, f in SERIES],
+    *[(name, lambda x, f=f: (f(x, V), f(x[0], V[:, None], tensor=False)), (F,)) for name, f in SERIES],
     (
         "polyvander",
         lambda x: (np.polynomial.polynomial.polyvander(x, 3), np.polynomial.chebyshev.chebvander(x, 2)),
