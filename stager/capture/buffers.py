@@ -184,10 +184,11 @@ class Buffer:
         for x, column in zip(self.arrays, columns, strict=False):
             target = x
             traced = [k for k, leaf in enumerate(column) if type(leaf) is Array]
-            if len(traced) > MANY:
+            if len(traced) > MANY or (x.ndim > 1 and len(traced) < len(column)):
                 target[: self.before] = array(list(column))
                 continue
-            target[: self.before] = np.array([0 if type(leaf) is Array else leaf for leaf in column])
+            if len(traced) < len(column):  # numbers
+                target[: self.before] = np.array([0 if type(leaf) is Array else leaf for leaf in column])
             for k in traced:
                 target[k] = column[k]
 

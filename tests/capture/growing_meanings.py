@@ -263,6 +263,15 @@ def changed_otherwise(x, n):
 
 
 @meaning
+def a_window_that_moves(x, n):
+    held = [x] * 3
+    for _ in range(n):
+        held.append(step(held[-1]))
+        held.pop(0)
+    return np.stack(held), held[0]
+
+
+@meaning
 def indices(x, n):
     out, at = [], []
     for t in range(n):

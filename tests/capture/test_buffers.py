@@ -228,6 +228,15 @@ def grown_further(x, n):
 
 
 @staged
+def begun_with_arrays(x, n):
+    out = [x, x * 2, np.ones(5)]
+    for t in range(n):
+        if np.cos(t * 9 + x[0]) > 0:
+            out.append(out[-1] * 0.5 + out[-3])
+    return np.stack(out)
+
+
+@staged
 def a_stack(x, n):
     todo = [x[0], x[1]]
     total = 0.0
