@@ -20,5 +20,5 @@ class Everyday:
 
 
 def all_everyday() -> list[Everyday]:
-    modules = ("linalg", "search", "simulation", "learning", "signals", "forms", "models", "geometry")
+    modules = ("linalg", "search", "simulation", "learning", "signals", "forms", "models", "geometry", "notebooks")
     return [c for m in modules for c in importlib.import_module(f"tests.programs.everyday_{m}").CASES]
