@@ -405,16 +405,7 @@ def length(x: Any, n: int) -> Any:
     return np.stack(out)
 
 
-def pops(x: Any, n: int) -> Any:
-    out = [x]
-    for i in range(n):
-        out.append(x * i)
-        if i % 2:
-            out.pop()
-    return np.stack(out)
-
-
-def conditional(x: Any, n: int) -> Any:
+def known_length(x: Any, n: int) -> Any:
     out = [x]
     for i in range(n):
         if i % 2:
@@ -422,19 +413,61 @@ def conditional(x: Any, n: int) -> Any:
     return np.stack(out)
 
 
+def shapes_differ(x: Any, n: int) -> Any:
+    out = []
+    for i in range(n):
+        out.append(x[: 1 + i % 3])  # noqa: PERF401
+    return np.concatenate(out)
+
+
+def conditional(x: Any) -> Any:
+    out = []
+    for i in range(20):
+        if x[i] > 0:
+            out.append(x[i] * i)  # noqa: PERF401
+    total = 0.0
+    for v in out:
+        total = total + v
+    return np.stack(out), np.array(out), len(out), sum(out), max(out), out[1], total, out
+
+
 @corner("A list that a loop appends to")
-def test_a_plain_list_costs_the_same_for_any_number_of_turns() -> None:
-    sizes = [nodes(st.make_graph(lambda x, n=n: plain_list(x, n))(X)) for n in (20, 40)]
+@pytest.mark.parametrize("f", [plain_list, last_item, length])
+def test_lists_cost_the_same_for_any_number_of_turns(f: Function) -> None:
+    sizes = [nodes(st.make_graph(lambda x, n=n: f(x, n))(X)) for n in (20, 40)]
     assert sizes[0] == sizes[1]
-    np.testing.assert_allclose(st.compile(plain_list)(X, 5), plain_list(X, 5), rtol=1e-14)
+    np.testing.assert_allclose(st.compile(f)(X, 5), f(X, 5), rtol=1e-14)
 
 
 @corner("A list that a loop appends to")
-@pytest.mark.parametrize("f", [last_item, length, pops, conditional])
-def test_other_uses_run_in_python(f: Function) -> None:
-    small, large = (nodes(st.make_graph(lambda x, n=n: f(x, n))(X)) for n in (4, 40))
+@pytest.mark.parametrize("f", [known_length, shapes_differ])
+def test_a_copy_of_the_body_per_turn(f: Function) -> None:
+    small, large = (nodes(st.make_graph(lambda x, n=n: f(x, n))(X)) for n in (20, 40))
     assert large > small
     np.testing.assert_allclose(st.compile(f)(X, 5), f(X, 5), rtol=1e-14)
+
+
+@corner("A list that a loop appends to")
+def test_lengths_that_the_run_knows() -> None:
+    x = np.sin(np.arange(20.0))
+    got, want = st.compile(conditional)(x), conditional(x)
+    assert len(got) == len(want)
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_allclose(g, w, rtol=1e-14)
+
+
+@corner("A list that a loop appends to")
+def test_what_lists_of_traced_lengths_cannot() -> None:
+    def sorts(x: Any) -> Any:
+        out = []
+        for i in range(20):
+            if x[i] > 0:
+                out.append(x[i])  # noqa: PERF401
+        out.sort()
+        return out
+
+    with pytest.raises(StagerError):
+        st.compile(sorts)(np.sin(np.arange(20.0)))
 
 
 @corner("A list that a loop appends to")
