@@ -90,7 +90,10 @@ def test_backward_of_a_loop_touches_rows_only() -> None:
         return [scatter(c, row, i, combine="set", **AT)]
 
     graph = trace(pullback(lambda x: for_loop(1, 100, [x], body), [True]), *types("f64[100] f64[100]"))
-    assert largest_written(graph, "elementwise", "view", "structural", "reduction") <= 1
+    assert largest_written(graph, "elementwise", "structural", "reduction") <= 1
+    loops = [r for n in graph.nodes for r in n.regions]
+    assert len(loops) == 2
+    assert all(largest_written(r, "view") <= 1 for r in loops)  # around them: x[i] before the loop is read where it is
     assert not [t for n in nodes(graph) for t in n.types if t.size == 100 * 99]
 
 
