@@ -10,6 +10,7 @@ import functools
 import inspect
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, overload
@@ -23,7 +24,9 @@ from stager.dynamic import dynamic_types
 from stager.errors import StagerError
 from stager.interpreters.stack import active
 from stager.ir.abi import OutputAbi
+from stager.ir.core_ops import constant_op
 from stager.ir.dims import Dim, contiguous_strides, substitute, symbol
+from stager.ir.graph import Graph
 from stager.leaves import Leaf
 from stager.pipeline import BACKENDS, Executable, executable
 from stager.runtime import patterns as p
@@ -141,10 +144,25 @@ class Compiler:
         start = time.perf_counter()
         with uncollected:
             traced = self.trace(bound)
+            if not self.freeze:
+                _warn_of_constants(traced.graph)
             traced_at = time.perf_counter()
             code = executable(traced.graph, backend=self.backend)
         code.times["trace"] = traced_at - start
         return Compilation(self, traced, code, bound, reason)
+
+
+LARGE = 1 << 20  # bytes of a constant
+
+
+def _warn_of_constants(graph: Graph) -> None:
+    """Arrays that calls unseen by stager made while tracing are copied into the code, as they are now, for good."""
+    for node in graph.nodes:
+        if node.op is constant_op and node.params["value"].nbytes > LARGE:
+            size = f"{node.params['value'].nbytes / LARGE:.1f} MiB"
+            text = f"an array of {size} that was made while tracing is a constant of the compiled code\n  at {node.loc}"
+            remedy = "\n  remedy: make it outside of the function, or pass it as an argument; freeze=True allows it"
+            warnings.warn(text + remedy, RuntimeWarning, stacklevel=2)
 
 
 class Compilation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 from typing import Any
 
@@ -155,3 +156,14 @@ def test_pickles_of_odd_captured_arrays_and_of_two_names() -> None:
     f(Y)
     again = pickle.loads(pickle.dumps(f))
     np.testing.assert_array_equal(again(Y), X * Y + Z * Z)
+
+
+def test_a_large_array_made_while_tracing_is_told_of() -> None:
+    made = functools.partial(np.frombuffer, bytes(2 << 20), np.float64)  # stager does not see the call
+
+    def f(x):
+        return x[0] + made()
+
+    with pytest.warns(RuntimeWarning, match=r"an array of 2.0 MiB .* is a constant of the compiled code\n  at .*in f"):
+        st.compile(f)(np.ones(3))
+    assert st.compile(f, freeze=True)(np.ones(3)).shape == (2 << 17,)
