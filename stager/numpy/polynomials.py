@@ -130,6 +130,7 @@ def polymul(a1: Any, a2: Any) -> Any:
     """Product of two polynomials. ValueError where a leading coefficient is 0, which NumPy leaves out: the result would
     have as many coefficients as the data says."""
     a, b = np.atleast_1d(dynamic(a1)), np.atleast_1d(dynamic(a2))
+    a, b = [p if dynamic(p).type.shape[0] != 0 else dynamic(np.zeros(1)) for p in (a, b)]
     text = "np.polymul: a leading coefficient is 0; np.trim_zeros(p, 'f') leaves it out"
     for p in (a, b):
         if p.shape[0] != 1:
