@@ -47,7 +47,7 @@ def buffered(
     s = current()
     if s is None or not candidates:
         return run()
-    before = variables.snapshot()
+    before, items = variables.snapshot(), Contents(candidates)
     owner = Owner(candidates)
     plans: list[Plan] = []
     s.owners.append(owner)
@@ -58,10 +58,15 @@ def buffered(
                 return out
             plans.append(Plan(owner.needs))
         except NeedsBufferError as e:
+            items.restore()
             if e.owner is not owner:
                 raise
             plans.append(Plan(e.items))
+        except BaseException:
+            items.restore()
+            raise
         variables.restore(before)
+        items.restore()
         _learn(variables, owner, plans, run, data_defined)
         buffers = _install(variables, plans, False)
         try:
@@ -69,6 +74,7 @@ def buffered(
             holders = _take_out(variables, buffers)
         except BaseException:
             variables.restore(before)
+            items.restore()
             raise
         for cells, buffer in zip(holders, buffers, strict=True):
             items = buffer.finish()
@@ -77,6 +83,18 @@ def buffered(
         return out
     finally:
         s.owners.remove(owner)
+
+
+class Contents:
+    """What lists hold now: loops that are staged and then thrown away have appended to some of them."""
+
+    def __init__(self, lists: dict[int, Any]) -> None:
+        self.saved = [(x, list(x)) for x in lists.values() if type(x) is list]
+
+    def restore(self) -> None:
+        for x, items in self.saved:
+            if len(x) != len(items) or any(a is not b for a, b in zip(x, items, strict=True)):
+                x[:] = items
 
 
 def _install(variables: Variables, plans: Sequence[Plan], counting: bool) -> list[Buffer]:
@@ -134,7 +152,7 @@ def _attempt(variables: Variables, owner: Owner, plans: list[Plan], run: Callabl
     s = session_in_force()
     region = UserRegion("learnt", Captures())
     variables.mark(region, mutable_ids(variables.snapshot()))
-    before = variables.snapshot()
+    before, items = variables.snapshot(), Contents(owner.candidates)
     active, turns = list(s.buffers), list(s.turns)
     owner.needs = None
     for p in plans:
@@ -176,6 +194,7 @@ def _attempt(variables: Variables, owner: Owner, plans: list[Plan], run: Callabl
         s.buffers[:], s.turns[:] = active, turns
         discard_overlays(region)
         variables.restore(before)
+        items.restore()
 
 
 @contextlib.contextmanager

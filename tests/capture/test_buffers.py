@@ -370,3 +370,31 @@ def test_what_needs_the_length_says_so() -> None:
 
     with pytest.raises(ControlFlowError, match="list's length is decided by the data"):
         st.compile(printed)(X)
+
+
+def test_two_lists_of_which_one_needs_a_buffer() -> None:
+    def f(u, steps=30):
+        now_and_then, always = [], []
+        for t in range(steps):
+            u[1:-1] += 0.2 * (u[2:] - 2 * u[1:-1] + u[:-2])
+            always.append((u**2).sum())
+            if t % 10 == 0:
+                now_and_then.append(u.copy())
+        return np.array(always), np.stack(now_and_then), u
+
+    def g(u):
+        small, all_of_them = [], []
+        for x in u:
+            all_of_them.append(x * 2)
+            if x < 0.5:
+                small.append(x)
+            all_of_them.append(-x)
+        return np.array(small), np.array(all_of_them)
+
+    u = np.random.default_rng(0).random(40)
+    for h in (f, g):
+        for got, want in zip(st.compile(h)(u.copy()), h(u.copy()), strict=True):
+            np.testing.assert_allclose(got, want)
+    np.testing.assert_allclose(
+        st.compile(st.grad(lambda u: (g(u)[1] ** 2).sum() + g(u)[0].sum()))(u), 10 * u + (u < 0.5)
+    )
