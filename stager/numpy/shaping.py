@@ -278,9 +278,6 @@ def concatenate(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = Non
     parts = runs(arrays)
     if parts is not None and axis is not None and all(x.row.ndim > 0 for x in parts if type(x) is Run):
         arrays = [_beside(x, axis_of(axis, x.row.ndim)) if type(x) is Run else x for x in parts]
-    target = dtype if out is None else out
-    if target is not None:
-        _castable(arrays, np.dtype(getattr(target, "dtype", target)), casting)
     raws = _joined(arrays, dtype)
     if not raws:
         raise ValueError("need at least one array to concatenate")
@@ -289,7 +286,10 @@ def concatenate(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = Non
         axis = 0
     if any(not r.type.shape for r in raws):
         raise ValueError("zero-dimensional arrays cannot be concatenated")
-    joined = structural.concatenate(*raws, axis=axis_of(axis, len(raws[0].type.shape)))
+    axis = axis_of(axis, len(raws[0].type.shape))
+    if dtype is not None or out is not None:
+        _castable(arrays, np.dtype(dtype) if out is None else out.dtype, casting)
+    joined = structural.concatenate(*raws, axis=axis)
     return deliver(wrap(op.copy(joined) if len(raws) == 1 else joined), out, "concatenate")
 
 

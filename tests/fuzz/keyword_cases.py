@@ -206,7 +206,7 @@ def distinct(d: Draw) -> Drawn:
 
 def members(d: Draw) -> Drawn:
     x = d.array()
-    return (x, d.array(dtype=x.dtype)), d.keywords(invert=(0.3, True), assume_unique=(0.1, True))
+    return (x, d.array(dtype=x.dtype)), d.keywords(invert=(0.3, True))
 
 
 def two_sets(d: Draw) -> Drawn:

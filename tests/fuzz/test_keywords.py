@@ -86,7 +86,8 @@ def public(e: Exception) -> type:
 
 
 def refused(call: Call, e: Exception | None) -> bool:
-    return isinstance(e, StagerError) and any(call.name.startswith(n) and text in str(e) for n, text in REFUSALS)
+    said = any(call.name.startswith(name) and text in str(e) for name, text in REFUSALS)
+    return isinstance(e, StagerError | ValueError) and said
 
 
 def coarsest(call: Call, w: np.ndarray[Any, Any]) -> float:

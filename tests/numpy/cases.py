@@ -436,6 +436,7 @@ ROWS: list[tuple[Any, ...]] = [
     ("nbytes", lambda x: (x.nbytes, x.itemsize, x.ndim), (S,)),
     # empty and 0-d
     ("sum empty", lambda x: x.sum(axis=0), (Z,)),
+    ("concatenate of a dtype", lambda x: np.concatenate([x, x], axis=-1, dtype=np.float32), (Z,)),
     ("concatenate empty", lambda x: np.concatenate([x, x]), (Z,)),
     ("sort empty", lambda x: np.sort(x, axis=0), (Z,)),
     ("mean of 0-d", lambda x: np.mean(x[0]), (V,)),
