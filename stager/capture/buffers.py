@@ -37,7 +37,7 @@ from stager.ir.types import Type
 from stager.numpy.rows import rows_of
 from stager.ops.families import zeros_of
 from stager.ops.regions import dim_of, dim_value, known_dim
-from stager.ops.views import slice_
+from stager.ops.views import leading
 from stager.runtime.structure import Structure, flatten, unflatten
 from stager.staged import (
     CHOSEN,
@@ -362,11 +362,7 @@ ROWS.append(Buffer)
 
 
 def _first(x: Array, n: Dim) -> Raw:
-    shape = x.type.shape
-    if shape[0] == n:
-        return x.raw()
-    k = len(shape)
-    return slice_(x.raw(), starts=(0,) * k, sizes=(n, *shape[1:]), steps=(1,) * k)
+    return leading(x.raw(), (n, *x.type.shape[1:]))
 
 
 def session_in_force() -> Any:

@@ -163,13 +163,13 @@ class Spec:
 
     def __init__(
         self, variables: Variables, names: Names, fresh: frozenset[int] = frozenset(), count: int | None = None,
-        trips: Dim | None = None,
+        turns: Dim | None = None,
     ) -> None:  # fmt: skip
         self.variables = variables
         self.fresh = fresh  # ids of cells that nothing but a carried variable holds
         self.count = count
         self.traded: dict[str, str] | None = None
-        self.extents = Carried(trips, count is not None)
+        self.extents = Carried(turns, count is not None)
         self.carries: list[Carry] = []
         self.in_place: set[str] = set()  # names whose array is only written in place: carried as a cell
         self.declared: list[Cell] = []

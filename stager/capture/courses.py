@@ -29,22 +29,15 @@ class Course:
             return len(range(self.lower, self.upper, self.step))
         return None
 
-    def trips(self) -> Any:
-        """The number of iterations as a dim, at most; None where unknown."""
-        if self.count is not None:
-            return self.count
-        low, high = [_as_dim(x) for x in ((self.lower, self.upper) if self.step > 0 else (self.upper, self.lower))]
-        return None if low is None or high is None else dim_max(0, high - low)
-
     @property
     def turns(self) -> Any:
         """The number of iterations as a dim; None where only the run knows it."""
         if self.count is not None:
             return self.count
         ends = [_as_dim(x) for x in (self.lower, self.upper)]
-        if None in ends or any(type(x) is Array for x in ends):
-            return None
         low, high = ends if self.step > 0 else reversed(ends)
+        if low is None or high is None:
+            return None
         return dim_max(floordiv(high - low + (abs(self.step) - 1), abs(self.step)), 0)
 
     def goes_on(self, i: Any) -> Any:

@@ -143,9 +143,9 @@ def _short(d: Dim) -> Dim:
 class Carried:
     """The extents of what a loop carries, as far as the traces so far have shown."""
 
-    def __init__(self, trips: Dim | None, ahead: bool) -> None:
-        """`trips`: how many iterations there are at most. `ahead`: whether the first one can be run ahead for sure."""
-        self.trips = trips
+    def __init__(self, turns: Dim | None, ahead: bool) -> None:
+        """`turns`: how many iterations there are at most. `ahead`: whether the first one can be run ahead for sure."""
+        self.turns = turns
         self.ahead = ahead
         self.extents: list[Extent] = []
         self._made: dict[tuple[Any, Dim], Extent] = {}
@@ -158,7 +158,7 @@ class Carried:
 
     def widen(self, leaf: Leaf, shape: tuple[Dim, ...]) -> Leaf:
         """The leaf, with other extents where an iteration leaves another shape of as many axes."""
-        axes, dims = dict(axes_of(leaf)), list(leaf[0].shape)
+        axes = dict(axes_of(leaf))
         for k, (before, d) in enumerate(zip(shape_of(leaf), shape, strict=True)):
             e, d = axes.get(k), simplify(d)
             if e is None and before == d:
@@ -174,7 +174,7 @@ class Carried:
                 self._made[key].first = d if e is None else e.first
             axes[k] = self._made[key]
         self.extents += [e for e in self._made.values() if e not in self.extents]
-        return leaf if axes == axes_of(leaf) else (Type(leaf[0].dtype, tuple(dims)), leaf[1], axes)
+        return leaf if axes == axes_of(leaf) else (leaf[0], leaf[1], axes)
 
     def settle(self, region: UserRegion) -> Extent | bool:
         """Find what the extents are at most; the region is in force. True where that is news.
@@ -210,8 +210,8 @@ class Carried:
         if greatest is not None and at_most(greatest, e.capacity):
             return e.capacity
         step = upper(e.after - e.now)
-        if step is not None and self.trips is not None:
-            return e.start + step * self.trips
+        if step is not None and self.turns is not None:
+            return e.start + step * self.turns
         return None if greatest is None else dim_max(e.start, greatest)
 
 

@@ -302,7 +302,7 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
                     growth: Growth) -> None:  # fmt: skip
     from stager.ops.control import for_op
 
-    spec = Spec(variables, names, fresh, course.count, course.trips())
+    spec = Spec(variables, names, fresh, course.count, course.turns)
     spec.declared += counts()  # a count is never the number that it begins with
     start, rooms = variables.snapshot(), rooms_taken()
     bounds = course.bounds()

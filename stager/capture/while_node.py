@@ -115,7 +115,7 @@ class WhileNode:
     def __init__(self, variables: Variables, names: Names, test: Closure | None, body: Closure, course: Course | None,
                  jumps: bool, signal: Any, fresh: frozenset[int] = frozenset()) -> None:  # fmt: skip
         self.variables = variables
-        self.spec = Spec(variables, names, fresh, trips=None if course is None else course.trips())
+        self.spec = Spec(variables, names, fresh, turns=None if course is None else course.turns)
         self.spec.declared += counts()  # a count is never the number that it begins with
         self.test = test
         self.body = body
