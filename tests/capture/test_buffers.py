@@ -10,9 +10,9 @@ import pytest
 
 import stager as st
 from stager.errors import ControlFlowError, MutationError
-from stager.ir.graph import Graph
 from tests.capture.growing_corpus import step
 from tests.capture.test_staged import assert_same, evaluated
+from tests.graphs import size_of
 
 X = np.array([0.3, -0.4, 0.5, 0.1, 0.9])
 STAGED: list[Callable[..., Any]] = []
@@ -21,10 +21,6 @@ STAGED: list[Callable[..., Any]] = []
 def staged(f: Callable[..., Any]) -> Callable[..., Any]:
     STAGED.append(f)
     return f
-
-
-def nodes(graph: Graph) -> int:
-    return len(graph) + sum(nodes(r) for n in graph.nodes for r in n.regions)
 
 
 @staged
@@ -262,7 +258,7 @@ def returned(x, n):
 @pytest.mark.parametrize("f", STAGED, ids=lambda f: f.__name__)
 def test_staged(f: Callable[..., Any]) -> None:
     graphs = [st.make_graph(lambda x, n=n: f(x, n))(X) for n in (50, 90)]
-    assert nodes(graphs[0]) == nodes(graphs[1])
+    assert size_of(graphs[0]) == size_of(graphs[1])
     assert_same(evaluated(lambda x: f(x, 12), X.copy())[0], f(X.copy(), 12))
     compiled = st.compile(f)
     for n in (9, 13):

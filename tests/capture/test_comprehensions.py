@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import stager as st
-from stager.ir.graph import Graph
 from tests.capture.test_staged import assert_same, evaluated
+from tests.graphs import size_of
 
 X = np.linspace(-1.0, 1.0, 5)
 STAGED: list[Callable[..., Any]] = []
@@ -19,10 +19,6 @@ STAGED: list[Callable[..., Any]] = []
 def staged(f: Callable[..., Any]) -> Callable[..., Any]:
     STAGED.append(f)
     return f
-
-
-def nodes(graph: Graph) -> int:
-    return len(graph) + sum(nodes(r) for n in graph.nodes for r in n.regions)
 
 
 def table(x, n):
@@ -98,7 +94,7 @@ def in_a_loop(x, n):
 @pytest.mark.parametrize("f", STAGED, ids=lambda f: f.__name__)
 def test_staged(f: Callable[..., Any]) -> None:
     graphs = [st.make_graph(lambda x, n=n: f(x, n))(X) for n in (50, 90)]
-    assert nodes(graphs[0]) == nodes(graphs[1])
+    assert size_of(graphs[0]) == size_of(graphs[1])
     assert_same(evaluated(lambda x: f(x, 12), X.copy())[0], f(X.copy(), 12))
     assert_same(st.compile(lambda x: f(x, 12))(X.copy()), f(X.copy(), 12))
 
@@ -205,7 +201,7 @@ def test_transforms(f: Callable[..., Any]) -> None:
         per_lane = transform(st.vmap(st.grad(loss)))(batch)
         np.testing.assert_allclose(per_lane[1], st.grad(loss)(batch[1]), rtol=1e-10)
     graphs = [st.make_graph(st.grad(lambda x, n=n: np.sum(f(x, n)[0] ** 2)))(X) for n in (50, 90)]
-    assert nodes(graphs[0]) == nodes(graphs[1])
+    assert size_of(graphs[0]) == size_of(graphs[1])
 
 
 def test_errors_show_the_users_function() -> None:

@@ -10,17 +10,13 @@ import pytest
 
 import stager as st
 from stager.errors import ControlFlowError
-from stager.ir.graph import Graph
 from stager.tracing import trace
 from tests.capture.extents_corpus import STAGED, append, filtered, filtered_together
 from tests.capture.test_staged import assert_same, evaluated
+from tests.graphs import size_of
 
 X = np.random.default_rng(0).random(24)
 ROWS = np.stack([X, X[::-1], X**2])
-
-
-def nodes(graph: Graph) -> int:
-    return len(graph) + sum(nodes(r) for n in graph.nodes for r in n.regions)
 
 
 def slopes(f: Callable[..., Any], x: Any, h: float = 1e-6) -> Any:
@@ -30,7 +26,7 @@ def slopes(f: Callable[..., Any], x: Any, h: float = 1e-6) -> Any:
 @pytest.mark.parametrize("f", STAGED, ids=lambda f: f.__name__)
 def test_staged(f: Callable[..., Any]) -> None:
     graphs = [st.make_graph(lambda x, n=n: f(x, n))(X) for n in (50, 90)]
-    assert nodes(graphs[0]) == nodes(graphs[1])
+    assert size_of(graphs[0]) == size_of(graphs[1])
     assert_same(evaluated(lambda x: f(x, 9), X.copy())[0], f(X.copy(), 9))
     compiled = st.compile(lambda x: f(x, 9))
     for x in (X, X[::-1].copy(), X * 0.5):

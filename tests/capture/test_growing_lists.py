@@ -10,24 +10,20 @@ import pytest
 
 import stager as st
 from stager.errors import MutationError
-from stager.ir.graph import Graph
 from tests.capture.growing_corpus import STAGED, step, trajectory
 from tests.capture.growing_meanings import MEANINGS
 from tests.capture.test_staged import assert_same, evaluated
+from tests.graphs import size_of
 
 X = np.linspace(-1.0, 1.0, 5)
 A = np.random.default_rng(0).standard_normal((20, 5))
 TURNS = 20
 
 
-def nodes(graph: Graph) -> int:
-    return len(graph) + sum(nodes(r) for n in graph.nodes for r in n.regions)
-
-
 @pytest.mark.parametrize("f", STAGED, ids=lambda f: f.__name__)
 def test_staged(f: Callable[..., Any]) -> None:
     graphs = [st.make_graph(lambda x, n=n: f(x, n))(X) for n in (50, 90)]
-    assert nodes(graphs[0]) == nodes(graphs[1])
+    assert size_of(graphs[0]) == size_of(graphs[1])
     assert_same(evaluated(lambda x: f(x, TURNS), X.copy())[0], f(X.copy(), TURNS))
     assert_same(st.compile(lambda x: f(x, TURNS))(X.copy()), f(X.copy(), TURNS))
 
@@ -44,7 +40,7 @@ def test_meaning(f: Callable[..., Any]) -> None:
 @pytest.mark.parametrize("f", STAGED, ids=lambda f: f.__name__)
 def test_the_number_of_turns_is_an_argument(f: Callable[..., Any]) -> None:
     graphs = [st.make_graph(f)(X, n) for n in (50, 90)]
-    assert nodes(graphs[0]) == nodes(graphs[1])
+    assert size_of(graphs[0]) == size_of(graphs[1])
     g = st.compile(f)
     for n in (8, 11):
         assert_same(g(X.copy(), n), f(X.copy(), n))
@@ -110,7 +106,7 @@ def test_transforms(f: Callable[..., Any]) -> None:
     assert_same(st.compile(f)(A, X), want)
     assert_same(st.functionalize(f)(A, X), want)
     graphs = [st.make_graph(st.grad(lambda a, x: np.sum(f(a, x) ** 2)))(np.ones((n, 5)), X) for n in (50, 90)]
-    assert nodes(graphs[0]) == nodes(graphs[1])
+    assert size_of(graphs[0]) == size_of(graphs[1])
     batch = np.stack([A, A * 2, A - 1])
     mapped = np.stack([f(a, X) for a in batch])
     for transform in (lambda g: g, st.compile):

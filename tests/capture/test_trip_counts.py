@@ -10,8 +10,8 @@ import stager as st
 from stager.codegen.compile import compile_graph
 from stager.codegen.target import Target
 from stager.compiler import compiler_of
-from stager.ir.graph import Graph
 from stager.pipeline import optimize
+from tests.graphs import size_of
 
 
 def sweeps(u: Any, steps: Any) -> Any:
@@ -23,15 +23,11 @@ def sweeps(u: Any, steps: Any) -> Any:
     return u
 
 
-def nodes(graph: Graph) -> int:
-    return len(graph) + sum(nodes(r) for n in graph.nodes for r in n.regions)
-
-
 def test_graphs_and_code_have_one_size() -> None:
     graphs = [st.make_graph(sweeps)(np.zeros((n, n)), 3) for n in (600, 3000)]
-    assert nodes(graphs[0]) == nodes(graphs[1])
+    assert size_of(graphs[0]) == size_of(graphs[1])
     after = [optimize(g) for g in graphs]
-    assert nodes(after[0]) == nodes(after[1])
+    assert size_of(after[0]) == size_of(after[1])
     lines = [compile_graph(g, Target.host(), assemble=False).text.count("\n") for g in after]
     assert lines[0] == lines[1]
 
@@ -41,7 +37,7 @@ def test_gradients_too() -> None:
         return np.sum(sweeps(u, steps) ** 2)
 
     graphs = [st.make_graph(st.grad(loss))(np.zeros((n, n)), 3) for n in (20, 200)]
-    assert nodes(graphs[0]) == nodes(graphs[1])
+    assert size_of(graphs[0]) == size_of(graphs[1])
 
 
 def test_the_number_of_turns_is_an_argument() -> None:

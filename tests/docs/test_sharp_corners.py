@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import as_strided
 import stager as st
 from stager.compiler import compiler_of
 from stager.errors import ConcretizationError, MutationError, StagerError
-from stager.ir.graph import Graph
+from tests.graphs import size_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "sharp-corners.md"
 Function = Callable[..., Any]
@@ -49,11 +49,6 @@ def test_every_paragraph_has_its_tests() -> None:
 
 def traces(f: Any) -> int:
     return len(compiler_of(f).history)
-
-
-def nodes(graph: Graph) -> int:
-    """The nodes of a graph and of the regions inside."""
-    return sum(1 + sum(nodes(r) for r in n.params.values() if isinstance(r, Graph)) for n in graph.nodes)
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
@@ -434,7 +429,7 @@ def conditional(x: Any) -> Any:
 @corner("A list that a loop appends to")
 @pytest.mark.parametrize("f", [plain_list, last_item, length])
 def test_lists_cost_the_same_for_any_number_of_turns(f: Function) -> None:
-    sizes = [nodes(st.make_graph(lambda x, n=n: f(x, n))(X)) for n in (20, 40)]
+    sizes = [size_of(st.make_graph(lambda x, n=n: f(x, n))(X)) for n in (20, 40)]
     assert sizes[0] == sizes[1]
     np.testing.assert_allclose(st.compile(f)(X, 5), f(X, 5), rtol=1e-14)
 
@@ -442,7 +437,7 @@ def test_lists_cost_the_same_for_any_number_of_turns(f: Function) -> None:
 @corner("A list that a loop appends to")
 @pytest.mark.parametrize("f", [known_length, shapes_differ])
 def test_a_copy_of_the_body_per_turn(f: Function) -> None:
-    small, large = (nodes(st.make_graph(lambda x, n=n: f(x, n))(X)) for n in (20, 40))
+    small, large = (size_of(st.make_graph(lambda x, n=n: f(x, n))(X)) for n in (20, 40))
     assert large > small
     np.testing.assert_allclose(st.compile(f)(X, 5), f(X, 5), rtol=1e-14)
 

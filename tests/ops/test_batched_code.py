@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stager.ir.dtypes import i64
-from stager.ir.graph import Graph, Node
+from stager.ir.graph import Graph
 from stager.ir.types import Type, parse_type
 from stager.ops import elementwise as e
 from stager.ops.contract import dot
@@ -19,6 +19,7 @@ from stager.ops.indexed import gather, scatter
 from stager.ops.reductions import reduce_sum
 from stager.ops.scans import cumsum
 from stager.ops.sort import sort
+from tests.graphs import all_nodes
 from tests.ops.transforms import mapped, pullback, trace
 
 AT: dict[str, Any] = {"axes": (0,), "batch_dims": 0, "mode": "promise"}
@@ -32,11 +33,6 @@ def types(text: str) -> list[Type]:
 def ops(graph: Graph) -> Counter[str]:
     """How often each op stands in a graph, literals and inputs left out."""
     return Counter(n.op.name for n in graph.nodes if n.op.name not in ("input", "fill", "iota", "dim"))
-
-
-def nodes(graph: Graph) -> list[Node]:
-    """All nodes, those of regions too."""
-    return [m for n in graph.nodes for m in (n, *[k for region in n.regions for k in nodes(region)])]
 
 
 def matvec(a: Any, x: Any) -> Any:
@@ -79,7 +75,7 @@ def test_gradient_of_a_matvec_over_lanes_is_two_products() -> None:
 
 def largest_written(graph: Graph, *families: str) -> int:
     """The number of elements of the largest result of compute nodes of these families."""
-    return max([int(t.size) for n in nodes(graph) if n.op.family in families for t in n.types], default=0)  # type: ignore[call-overload]
+    return max([int(t.size) for n in all_nodes(graph) if n.op.family in families for t in n.types], default=0)  # type: ignore[call-overload]
 
 
 def test_backward_of_a_loop_touches_rows_only() -> None:
@@ -94,7 +90,7 @@ def test_backward_of_a_loop_touches_rows_only() -> None:
     loops = [r for n in graph.nodes for r in n.regions]
     assert len(loops) == 2
     assert all(largest_written(r, "view") <= 1 for r in loops)  # around them: x[i] before the loop is read where it is
-    assert not [t for n in nodes(graph) for t in n.types if t.size == 100 * 99]
+    assert not [t for n in all_nodes(graph) for t in n.types if t.size == 100 * 99]
 
 
 def test_cotangent_of_a_captured_array_is_summed_row_by_row() -> None:
@@ -123,7 +119,7 @@ def test_branches_and_inner_loops_add_to_the_cotangent_in_place() -> None:
 
     graph = trace(pullback(fn, [True]), *types("f64[100] f64[]"))
     assert largest_written(graph, "elementwise", "view", "structural") <= 1
-    zeros = [n for n in nodes(graph) if n.op.name == "fill" and n.types[0].shape == (100,)]
+    zeros = [n for n in all_nodes(graph) if n.op.name == "fill" and n.types[0].shape == (100,)]
     assert len([n for n in graph.nodes if n in zeros]) == len(zeros), "no zeros are made inside the loop"
 
 
@@ -133,7 +129,7 @@ def test_loop_invariants_are_not_taped() -> None:
         return for_loop(0, 10, [x], lambda i, c: [e.tanh(matvec(dot(w, w, **square), c))])
 
     graph = trace(pullback(fn, [True, True]), *types("f64[3,3] f64[3] f64[3]"))
-    shapes = {t.shape for n in nodes(graph) for t in n.types}
+    shapes = {t.shape for n in all_nodes(graph) for t in n.types}
     assert (10, 3) in shapes, "the carries are taped"
     assert (10, 3, 3) not in shapes, "w @ w is the same in every iteration"
 
@@ -144,7 +140,7 @@ def test_second_order_through_a_loop_stays_linear_in_memory() -> None:
 
     back = pullback(fn, [True])
     graph = trace(pullback(back, [True, False]), *types("f64[] f64[] f64[]"))
-    assert max(int(t.size) for n in nodes(graph) for t in n.types) == 50  # type: ignore[call-overload]
+    assert max(int(t.size) for n in all_nodes(graph) for t in n.types) == 50  # type: ignore[call-overload]
 
 
 def test_a_batched_condition_of_cheap_branches_is_a_select() -> None:
@@ -185,4 +181,4 @@ def test_loops_batch_without_repeating_what_lanes_share() -> None:
     graph = trace(mapped(fn, (None, 0), 5), *types("f64[4,4] f64[5,4]"))
     (loop,) = [n for n in graph.nodes if n.op.name == "for"]
     assert [n.op.name for n in loop.regions[0].nodes if n.op.name == "dot"] == ["dot"]
-    assert np.all([t.shape != (5, 4, 4) for n in nodes(graph) for t in n.types])
+    assert np.all([t.shape != (5, 4, 4) for n in all_nodes(graph) for t in n.types])
