@@ -6,6 +6,7 @@ views and transposes cost nothing. By size it is then
 - *stripes*, *dots*: few rows times a large matrix, a large matrix times a vector: it streams through once;
 - *direct*: register tiles that read the operands where they are (small and medium sizes, columns of b adjacent);
 - *half packed*: the same, of a small b that is copied into panels because its columns are not adjacent;
+- of direct and half packed ones that are symmetric, one half (`codegen/symmetric.py`, `halves.py`);
 - BLAS, when the caller allows it (large f32 and f64), one thread per piece, pieces on stager's pool;
 - *packed*: Goto's method in generated code, for all else.
 Symbolic sizes choose while running. Invariant: the choice and the order of every sum depend on shapes, layouts and
@@ -34,8 +35,10 @@ from stager.codegen.routines.gemm import (
     panels,
     tile_width,
 )
+from stager.codegen.routines.halves import half, half_tile, is_finite, mirror
 from stager.codegen.routines.lines import Lines, each_line, moved_by, smaller, walk, when
 from stager.codegen.routines.stripes import ROWS, STRIPE_BYTES, several_dots, stripe
+from stager.codegen.symmetric import Symmetry
 from stager.codegen.target import Target
 from stager.ir.dims import Dim, Expr, contiguous_strides, product
 from stager.ir.dtypes import DType, f32, f64
@@ -54,6 +57,8 @@ DIRECT_DEPTH = 4096
 """Terms of a sum that are added one after the other in a product of that size."""
 BLAS_LEAST = 8
 """BLAS is slow when an extent is less."""
+HALVED_DEPTH = 32
+"""Terms of the shortest sums that are dearer than a copy of their results."""
 STREAM_BYTES = 1 << 17
 """A matrix of at least this size is read in the order in which it lies."""
 STRIPE_ROWS = 4
@@ -144,6 +149,17 @@ def methods(node: Node, p: Matrices, target: Target, blas: bool) -> tuple[str, s
             large = small
         return (small, small) if work < direct_work(p, dtype, target) else (large, large)
     return small, large
+
+
+def symmetry(node: Node, p: Matrices, target: Target) -> Symmetry | None:
+    """What makes half of a product enough, where that is less work."""
+    dtype = node.types[0].dtype
+    if dtype not in (f32, f64) or not isinstance(p.m, int) or p.m != p.n:
+        return None
+    if p.m < 2 * half_tile(target, Ring(dtype), p)[1] or (isinstance(p.k, int) and p.k < HALVED_DEPTH):
+        return None
+    found = Symmetry(node)
+    return found if found.holds else None
 
 
 def direct_work(p: Matrices, dtype: DType, target: Target) -> int:
@@ -256,6 +272,7 @@ class _Product:
         self.a, self.b = (y, x) if p.swapped else (x, y)
         self.scratch = call.scratch
         self.ways = methods(call.node, p, e.target, e.m.blas)
+        self.symmetry = symmetry(call.node, p, e.target)
         a_axes, b_axes = [a for a, _ in g.batch], [b for _, b in g.batch]
         if p.swapped:
             a_axes, b_axes = b_axes, a_axes
@@ -304,6 +321,9 @@ class _Product:
         """`b`: which buffer holds the second operand."""
         p, ring = panels_of_b or self.p, self.ring
         operands = [0, b, 2]
+        if self.symmetry is not None:
+            self._halves(e, operands, p, self.symmetry.exactly)
+            return
         lines, buffers = self.batches(operands), [self.buffers[k] for k in operands]
         points = p.m * p.n * p.k
         rows = self._rows_of_unit(lines.count)
@@ -326,6 +346,41 @@ class _Product:
             direct(e, ring, p, at[0], at[1], at[2], smaller(e, left, i64(rows)))
 
         each_line(e, units, buffers, PRODUCT_NS, p.n * p.k * rows, unit)
+
+    def _halves(self, e: FunctionEmitter, operands: Sequence[int], p: Matrices, exactly: bool) -> None:
+        """A symmetric product: half of it, and the other half copied."""
+        ring = self.ring
+        assert isinstance(p.m, int)
+        rows, _ = half_tile(e.target, ring, p)
+        lines, buffers = self.batches(operands), [self.buffers[k] for k in operands]
+        steps = (p.a_row * rows, 0, p.c_row * rows)
+        blocks = [-(-p.m // rows)]
+        units = Lines(
+            [*lines.extents, *blocks],
+            [[*s, step] for s, step in zip(lines.strides, steps, strict=True)],
+            join=False,
+            keep=1,
+        )
+
+        def unit(e: FunctionEmitter, at: list[Any], index: list[Any]) -> None:
+            half(e, ring, p, at, index[-1], below=True)
+
+        def other(e: FunctionEmitter, at: list[Any], _: list[Any]) -> None:
+            if exactly:
+                mirror(e, ring, p, at[2])
+                return
+            finite = is_finite(e, ring, p, at[2])
+            with when(e, finite):
+                mirror(e, ring, p, at[2])
+            with when(e, e.b.not_(finite)):
+                walk(e, Lines(blocks, [[s] for s in steps], keep=1), at, [], above)
+
+        def above(e: FunctionEmitter, at: list[Any], index: list[Any]) -> None:
+            half(e, ring, p, at, index[-1], below=False)
+
+        each_line(e, units, buffers, PRODUCT_NS, p.n * p.k * rows, unit)
+        with e.scope():
+            walk(e, lines, [e.pointer(b) for b in buffers], [], other)
 
     def _rows_of_unit(self, count: Dim) -> int | None:
         """Rows of a piece for one thread; None to divide by batches only."""
