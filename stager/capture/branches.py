@@ -415,6 +415,8 @@ def _merge(
         values = [side.finals[n] for side in sides]
         if all(v is UNBOUND for v in values):
             continue
+        if any(v is UNBOUND for v in values):
+            variables.set_on_some_paths(n)
         kept = before[n]
         merged[n] = Merged(
             variables.text(n), values, merges, kept.cell if type(kept) is Array and id(kept.cell) in own else None

@@ -22,6 +22,7 @@ from stager.capture.extents import (
     cut,
     enter,
     fit,
+    is_own,
     settle,
     type_of,
 )
@@ -31,6 +32,7 @@ from stager.cells import Cell
 from stager.errors import ControlFlowError, describe
 from stager.ir.dims import Dim, Expr
 from stager.ir.types import Type
+from stager.ops.families import zeros_of
 from stager.ops.regions import dim_value
 from stager.runtime.structure import flatten, unflatten
 from stager.staged import CHOSEN, UserRegion, as_raw, handle, is_older, is_traceable, join, leaf_type
@@ -150,6 +152,14 @@ class Carry:
             cell.stand_for([c for c in older if c.owner is None or c.owner.alive])
 
 
+def _blank(x: Any, region: UserRegion) -> Array:
+    """What a variable holds before the first iteration that sets it to x: nobody reads it."""
+    t, weak = leaf_type(x)
+    shape = tuple([0 if is_own(d, region) else d for d in t.shape])
+    with region.lower():
+        return handle(zeros_of(Type(t.dtype, shape)), weak)
+
+
 class UnsteadyError(ControlFlowError):
     """A carried variable is of another kind after an iteration than before it."""
 
@@ -216,6 +226,17 @@ class Spec:
         return [
             (n, Merged(self.variables.text(n), [v], merges)) for n, v in found if v is not UNBOUND and holds_tracer(v)
         ]
+
+    def settle_bound(self, region: UserRegion) -> bool:
+        """Carry what only some iterations set: the others keep it. True when it has to be traced again."""
+        found = [n for n in self.unbound if self.variables.may_be_unbound(n) and holds_tracer(self.variables.get(n))]
+        for n in found:
+            leaves, structure = flatten(self.variables.get(n))
+            blank = [_blank(x, region) if is_traceable(x) and type(x) is not Expr else x for x in leaves]
+            self.fresh |= {id(x.cell) for x in blank if type(x) is Array}
+            self.unbound.remove(n)
+            self.carries.append(Carry(n, unflatten(structure, blank), self.variables.text(n)))
+        return bool(found)
 
     def settle_types(self, region: UserRegion) -> bool:
         """Widen the carries to what the traced iteration left. True when it has to be traced again."""

@@ -155,6 +155,7 @@ class Session:
         self.row_lists = False  # whether there are lists whose length only the run knows
         self.walked: list[Any] = []  # lists that staged loops run over: they do not change
         self.alone: dict[int, Any] = {}  # lists that only variables of the statement at hand reach, by id
+        self.maybe: dict[int, CellType] = {}  # cells of variables that traced control flow may have left unbound, by id
         self.turns: list[Any] = []  # how often the loops around are run at most, outermost first; None: unknown
         self.declined: list[tuple[str, int, str]] = []  # (file, line, reason): what was not staged, for `explain`
 

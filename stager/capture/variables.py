@@ -13,7 +13,7 @@ from typing import Any
 
 from stager.array import Array
 from stager.capture.places import Place, PlaceNeededError, check_store
-from stager.capture.session import CHANGEABLE, UNBOUND, cell_value
+from stager.capture.session import CHANGEABLE, UNBOUND, cell_value, current
 from stager.staged import UserRegion
 
 Closure = Callable[..., Any]
@@ -63,6 +63,16 @@ class Variables:
         if place is not None:
             check_store(place.session, place.obj, place.step, value)
         self.set(name, value)
+
+    def may_be_unbound(self, name: str) -> bool:
+        """Whether a value of the variable may stand for none: a path that was traced with others did not set it."""
+        s = current()
+        return s is not None and name in self.cells and id(self.cells[name]) in s.maybe
+
+    def set_on_some_paths(self, name: str) -> None:
+        s = current()
+        if s is not None and name in self.cells:
+            s.maybe[id(self.cells[name])] = self.cells[name]
 
     def snapshot(self) -> dict[str, Any]:
         values = {name: cell_value(cell) for name, cell in self.cells.items()}

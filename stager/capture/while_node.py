@@ -57,7 +57,7 @@ class OnceError(ControlFlowError):
 def retry(spec: Spec, regions: Sequence[UserRegion]) -> bool:
     """Whether the trace showed something that the regions have to be traced again with. Drops what it wrote then."""
     written = dict.fromkeys(c for r in regions for c in r.written())
-    again = spec.settle_types(regions[-1]) or spec.settle_writes(regions)
+    again = spec.settle_bound(regions[-1]) or spec.settle_types(regions[-1]) or spec.settle_writes(regions)
     conflicts = dict.fromkeys(c for r in regions for c in r.conflicts(list(written)))
     if conflicts:
         spec.declared += [c for c in conflicts if c not in spec.declared]
@@ -87,6 +87,8 @@ def assign(
     merges.settle(results)
     for n, m in late:
         variables.assign(n, m.rebuild(results))
+        if not spec.count:
+            variables.set_on_some_paths(n)
     for cell in carried:
         cell.write(next(results))
     spec.give_back(spec.count)
@@ -236,6 +238,8 @@ class WhileNode:
         merges.settle(results)
         for n, m in late:
             variables.assign(n, m.rebuild(results))
+            if course is None or not course.count:
+                variables.set_on_some_paths(n)
         for cell in carried:
             cell.write(next(results))
         follow(spec, [*[m for _, m in late], *([] if returned is None else [returned])], True)
