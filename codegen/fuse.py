@@ -36,10 +36,12 @@ from stager.codegen.program import (
     Switch,
     While,
 )
-from stager.ir.dims import Dim, Expr, mod
+from stager.ir.dims import Dim, Expr, mod, product
 
 MAX_BODY = 300
 """Operations in one fused leaf."""
+SHORT_ROW = 16
+"""Rows of fewer points have no sums riding along: points of many rows in lanes are better than a loop along each."""
 WINDOW = 24
 """How many nests back a stage looks for company."""
 
@@ -99,22 +101,56 @@ class _Fuser:
             self.put(s, groups)
 
     def put(self, s: Stage, groups: list[Group]) -> None:
-        """Puts a stage into the latest nest that takes it, or into a new one."""
-        if not s.sequential:
-            reads, writes = s.reads(), s.writes()
-            for g in reversed(groups[-WINDOW:]):
-                depends = bool(g.writes & reads or g.writes & writes or g.reads & writes)
-                if not g.leaves[-1].stage.sequential and self.join(s, g, depends):
-                    g.reads |= reads
-                    g.writes |= writes
-                    return
-                if not g.leaves[-1].stage.sequential and self.ride(s, g, groups):
-                    return
-                if depends:
-                    break
-        elif self.put_in_order(s, groups):
+        """Puts a stage into a nest that takes it, or into a new one: into one that made what it reads before one that
+        it only has something in common with."""
+        if s.sequential:
+            if not self.put_in_order(s, groups):
+                groups.append(Group(s))
+            return
+        free: list[Group] = []  # nests that the stage may stand before
+        maker: Group | None = None
+        for g in reversed(groups[-WINDOW:]):
+            if g.depends(s):
+                maker = g
+                break
+            free.append(g)
+        if maker is not None and self.put_behind(s, groups, maker, by_row=True):
+            return
+        if free and maker is not None and self.take(s, maker, True):
+            return
+        for g in free:
+            if self.take(s, g, False) or (not g.is_sequential and self.ride(s, g, groups)):
+                return
+        if maker is not None and (not free and self.take(s, maker, True)):
+            return
+        if maker is not None and not maker.is_sequential and self.ride(s, maker, groups):
+            return
+        if maker is not None and self.put_behind(s, groups, maker):
             return
         groups.append(Group(s))
+
+    def put_behind(self, s: Stage, groups: list[Group], maker: Group, *, by_row: bool = False) -> bool:
+        """Puts a stage into a nest that made what it reads and that could stand behind `maker` and those after it.
+        `by_row`: one that has a row for every point of `maker`."""
+        at = groups.index(maker)
+        later = groups[at:]
+        for n in range(at - 1, max(len(groups) - WINDOW, 0) - 1, -1):
+            g = groups[n]
+            if any(h.depends_on(g) for h in later):
+                return False
+            if g.depends(s) and (not by_row or maker.is_along(g)) and self.take(s, g, True):
+                groups.append(groups.pop(n))
+                return True
+            later = groups[n:]
+        return False
+
+    def take(self, s: Stage, g: Group, depends: bool) -> bool:
+        """Joins a stage to a nest, where that is legal and worth it."""
+        if g.is_sequential or not self.join(s, g, depends):
+            return False
+        g.reads |= s.reads()
+        g.writes |= s.writes()
+        return True
 
     def put_in_order(self, s: Stage, groups: list[Group]) -> bool:
         """Puts a scatter into the latest nest that takes it and that could stand behind those after it."""
@@ -318,7 +354,7 @@ class _Fuser:
         if not g.fixed:
             p = g.leaves[0]
             outer = [v for v in p.own if v not in p.reduced]
-            if not p.reduced:
+            if not p.reduced or self.is_short([g.axes[v].extent for v in p.own if v not in outer]):
                 return False
         if not outer or not set(outer) <= set(over):
             return False
@@ -340,6 +376,11 @@ class _Fuser:
         g.writes.add(id(partial.storage))
         groups.append(Group(partial.total))
         return True
+
+    def is_short(self, extents: list[Dim]) -> bool:
+        """Whether a row has too few points to be worth loops of its own."""
+        points = product(extents)
+        return isinstance(points, int) and points < SHORT_ROW
 
     def add_row(self, s: Stage, g: Group, shared: dict[int, int], mine: dict[int, int]) -> None:
         """Puts a stage into the leaf over the same points of a row that computes most of it already, else into one of

@@ -31,6 +31,26 @@ class Group:
         self.axes[v] = a
         return v
 
+    def depends(self, s: Stage) -> bool:
+        """Whether a stage must stay behind the nest."""
+        writes = s.writes()
+        return bool(self.writes & s.reads() or self.writes & writes or self.reads & writes)
+
+    def depends_on(self, g: Group) -> bool:
+        """Whether the nest must stay behind another."""
+        return bool(g.writes & self.reads or g.writes & self.writes or g.reads & self.writes)
+
+    def is_along(self, g: Group) -> bool:
+        """Whether it has nothing but one point for each row of another nest."""
+        rows = g.outer if g.fixed else [v for v in g.leaves[0].own if v not in g.leaves[0].reduced]
+        if self.outer or any(p.reduced for p in self.leaves) or not (g.fixed or g.leaves[0].reduced):
+            return False
+        return sorted(str(a.extent) for a in self.axes.values()) == sorted(str(g.axes[v].extent) for v in rows)
+
+    @property
+    def is_sequential(self) -> bool:
+        return self.leaves[-1].stage.sequential
+
     def nest(self) -> Nest:
         axes = self.axes
         outer = [LoopAxis(v, axes[v].extent) for v in self.outer]
