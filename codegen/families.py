@@ -13,6 +13,7 @@ import numpy as np
 
 from stager.codegen.around import take_around
 from stager.codegen.index import DYNAMIC, Ix
+from stager.codegen.joining import lower_concatenate
 from stager.codegen.lower import DEAR, LOWER, Walk
 from stager.codegen.placement import loads_of
 from stager.codegen.program import Buffer, Reduction, Store
@@ -110,49 +111,6 @@ def lower_diagonal_update(w: Walk, node: Node) -> None:
     w.write(
         w.origin(value), out, lambda index: diagonal_index(index, base.type.ndim, p["axis1"], p["axis2"], p["offset"])
     )
-
-
-def lower_concatenate(w: Walk, node: Node) -> None:
-    axis = node.params["axis"]
-    out = _concatenated(w, node)
-    start: Dim = 0
-    for x in node.args:
-
-        def at(index: tuple[Ix, ...], start: Dim = start) -> tuple[Ix, ...]:
-            return (*index[:axis], index[axis].shift(start), *index[axis + 1 :])
-
-        there = w.ctx.buffers.get(value_key(x))
-        if there is None or there.storage is not out.storage or _whole(w, x.node) is not node:
-            w.write(w.origin(x), out, at)
-        start = start + x.shape[axis]
-
-
-def _concatenated(w: Walk, node: Node) -> Buffer:
-    """Where a concatenation goes: to its place in the one that it is a part of, if in any."""
-    nodes = [node]
-    while value_key(Value(nodes[-1])) not in w.ctx.buffers and (whole := _whole(w, nodes[-1])) is not None:
-        nodes.append(whole)
-    outer = nodes.pop()
-    out = w.ctx.buffers.get(value_key(Value(outer))) or w.result(Value(outer))
-    while nodes:
-        inner, axis = nodes.pop(), outer.params["axis"]
-        start: Dim = 0
-        for x in outer.args[: outer.args.index(Value(inner))]:
-            start = start + x.shape[axis]
-        out = Buffer(out.storage, out.dtype, inner.types[0].shape, out.strides, out.offset + start * out.strides[axis])
-        w.ctx.buffers[value_key(Value(inner))] = out
-        outer = inner
-    return out
-
-
-def _whole(w: Walk, node: Node) -> Node | None:
-    """The concatenation that alone reads another one, once."""
-    key = value_key(Value(node))
-    users = w.users.get(key, [])
-    if node.op.name != "concatenate" or len(users) != 1 or key in w.output_keys or node.types[0].size == 0:
-        return None
-    whole: Node = w.nodes[users[0]]
-    return whole if whole.op.name == "concatenate" else None
 
 
 def lower_pad(w: Walk, node: Node) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stager.codegen.index import Facts
+from stager.codegen.joining import place_in_whole
 from stager.codegen.placement import Placement
 from stager.codegen.program import Buffer, Program, Read, Storage
 from stager.codegen.pull import StageBuilder, value_key
@@ -201,10 +202,17 @@ class Walk(Placement):
         dear = self.weight.get(xk, 0) >= (DEAR if xk in self.counted else REPEATED) and not self._is_memory(x)
         if xk in self.counted:
             self.counted.add(key)
-        if node.op.name in ("broadcast", "windows") and dear and x.type.size != node.types[0].size:
+        repeats = node.op.name == "broadcast" or (node.op.name == "windows" and not self._takes_each_once(node))
+        if repeats and dear and x.type.size != node.types[0].size:
             self.realise(x)
         self.ops[key] = self.ops.get(xk, 0)
         self.weight[key] = self.weight.get(xk, 0)
+
+    def _takes_each_once(self, windows: Node) -> bool:
+        """Whether of windows nothing but diagonals is read, one element of each: they repeat nothing."""
+        last = windows.types[0].ndim - 1
+        users = [self.nodes[i] for i in self.users.get(value_key(Value(windows)), ())]
+        return all(u.op.name == "diagonal" and last in (u.params["axis1"], u.params["axis2"]) for u in users)
 
     def _constant(self, node: Node) -> None:
         value = node.params["value"]
@@ -222,7 +230,7 @@ class Walk(Placement):
 
     def result(self, v: Value) -> Buffer:
         """The buffer that a node's result is written to; the value is in memory from here on."""
-        b = self.home_of(v) or self.ctx.temp(v.type)
+        b = place_in_whole(self, v) or self.home_of(v) or self.ctx.temp(v.type)
         self.ctx.buffers[value_key(v)] = b
         if id(b.storage) in self.ctx.occupants:
             self.ctx.occupants[id(b.storage)] = v

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from stager.codegen.emit import I32, PTR, FunctionEmitter, i64
 from stager.codegen.products import ARGUMENTS, PRODUCTS
 from stager.codegen.program import Buffer, Routine, Storage
+from stager.codegen.pull import value_key
 from stager.codegen.routines import RoutineSpec
 from stager.codegen.routines.gemm import (
     BLOCK_COLUMNS,
@@ -55,6 +56,8 @@ WIDE_DIRECT_WORK = 1 << 23
 second operand's panels stay in the second cache."""
 DIRECT_DEPTH = 4096
 """Terms of a sum that are added one after the other in a product of that size."""
+FEW = 4
+"""Rows or columns that are so few do not pay for laying out windows as a matrix."""
 BLAS_LEAST = 8
 """BLAS is slow when an extent is less."""
 HALVED_DEPTH = 32
@@ -198,6 +201,9 @@ def lower_dot(w: Walk, node: Node) -> bool:
     k = product(x.shape[a] for a, _ in g.inner)
     if any(d == 0 for d in (*x.shape, *y.shape)) or k == 1 or (m == 1 and n == 1):
         return False
+    few = min((d for d in (m, n) if isinstance(d, int)), default=FEW + 1)
+    if few <= FEW and any(_overlaps(w, v, groups) for v, groups in ((x, x_groups), (y, y_groups))):
+        return False  # windows are read where they are: as a matrix they are many times what they are made of
     if m == 1 or n == 1:
         guess = [_layout(w, x, x_groups), _layout(w, y, y_groups)]
         if any(
@@ -230,6 +236,19 @@ def lower_dot(w: Walk, node: Node) -> bool:
         scratch.append(w.ctx.temp(Type(x.type.dtype, (*batch, panels(extent, width) * width * p.k)), "w"))
     w.steps.append(Routine("dot", node, inputs, [result], scratch))
     return True
+
+
+def _overlaps(w: Walk, v: Value, groups: list[list[int]]) -> bool:
+    """Whether elements of an array in memory are elements of the operand several times, in no matrix."""
+    if not w.in_memory(v):
+        return False
+    at = w.origin(v)
+    while at.node.op.name != "windows":
+        if at.node.op.family != "view" or value_key(at) in w.ctx.buffers:
+            return False
+        at = w.origin(at.node.args[0])
+    b = w.as_buffer(v)
+    return any(joined(b, axes) is None for axes in groups[1:])
 
 
 def _layout(w: Walk, v: Value, groups: list[list[int]]) -> Buffer:
