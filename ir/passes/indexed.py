@@ -10,6 +10,7 @@ lane of what is computed anyway is a comparison with the index.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from stager.ir.core_ops import fill_op
 from stager.ir.dims import Dim, Expr
@@ -61,6 +62,9 @@ def _region(x: Type, axes: tuple[int, ...], positions: list[Dim]) -> dict[str, t
 def gather(rw: Rewriter, node: Node) -> Replacement:
     """gather at known positions -> slice; at every position of an axis -> transpose; checked and fine -> promised"""
     x, *indices = node.args
+    lanes = _row_by_row(node)
+    if lanes is not None:
+        return rw.emit("gather", x, *indices[1:], **lanes)
     if made_by(indices[0], "iota"):
         return _gathered_whole(rw, node)
     if _in_bounds(rw, x, indices, node):
@@ -90,6 +94,24 @@ def _in_bounds(rw: Rewriter, x: Value, indices: Sequence[Value], node: Node) -> 
     )
 
 
+def _row_by_row(node: Node) -> dict[str, Any] | None:
+    """x[0…n-1, i, …] of n rows: a position in every row, by the parameters of a gather or scatter of lanes."""
+    x, *rest = node.args
+    index = rest[1] if node.op.name == "scatter" else rest[0]
+    axes, lanes = node.params["axes"], node.params["batch_dims"]
+    if len(axes) < 2 or axes[0] != lanes:
+        return None
+    if made_by(index, "broadcast"):
+        if index.node.params["axes"] != (lanes,):
+            return None
+        (index,) = index.node.args
+    elif lanes:
+        return None
+    if not made_by(index, "iota") or index.node.params["size"] != x.type.shape[lanes]:
+        return None
+    return {**node.params, "axes": axes[1:], "batch_dims": lanes + 1}
+
+
 def _gathered_whole(rw: Rewriter, node: Node) -> Replacement:
     """gather(x, 0…n-1) of an axis with n positions -> that axis first"""
     x, *indices = node.args
@@ -103,6 +125,9 @@ def scatter(rw: Rewriter, node: Node) -> Replacement:
     """scatter to one known position -> slice_update"""
     x, updates, *indices = node.args
     combine = node.params["combine"]
+    lanes = _row_by_row(node)
+    if lanes is not None:
+        return rw.emit("scatter", x, updates, *indices[1:], **lanes)
     if _in_bounds(rw, x, tuple(indices), node):
         return rw.emit("scatter", *node.args, **{**node.params, "mode": "promise"})
     if combine not in ("set", "add"):
@@ -151,6 +176,65 @@ def _one_per_lane(rw: Rewriter, node: Node) -> Replacement:
     return rw.emit("select", here, value, x)
 
 
+def summed_lanes(rw: Rewriter, node: Node) -> Replacement:
+    """sum of select(iota == i, v or x + v, x) along the axis that i points into -> sum of x, plus v: no walk for v
+
+    The order of a float sum changes, which is the backward pass's to choose.
+    """
+    (chosen,), axes = node.args, node.params["axes"]
+    if not made_by(chosen, "select") or not node.in_backward or len(axes) != 1:
+        return None
+    here, hit, x = chosen.node.args
+    where = _lanes_hit(here, axes[0])
+    if where is None:
+        return None
+    nothing = x.node.op is fill_op and x.node.params["value"] == 0
+    value = hit if nothing else _what_is_added(hit, x)
+    value = None if value is None else _without(rw, value, axes[0])
+    if value is None:
+        return None
+    if made_by(where, "gather"):  # it is read where i points, which checks i
+        lanes = where.type.ndim
+        (_, index), mode = where.node.args, where.node.params["mode"]
+        kept = tuple([k for k in range(chosen.type.ndim) if k != axes[0]])
+        repeated = rw.emit("broadcast", value, shape=chosen.type.shape, axes=kept)
+        value = rw.emit("gather", repeated, index, axes=axes, batch_dims=lanes, mode=mode)
+    return value if nothing else rw.emit("add", rw.emit("reduce_sum", x, axes=axes), value)
+
+
+def _lanes_hit(here: Value, axis: int) -> Value | None:
+    """The positions i of iota == i, with the iota along `axis` and i for the axes before it."""
+    if not made_by(here, "eq") or not all(made_by(a, "broadcast") for a in here.node.args):
+        return None
+    count, at = (a.node for a in here.node.args)
+    if not made_by(count.args[0], "iota") or count.params["axes"] != (axis,):
+        return None
+    (where,) = at.args
+    if at.params["axes"] != tuple(range(where.type.ndim)) or where.type.ndim > axis:
+        return None
+    return where if where.type.shape == here.type.shape[: where.type.ndim] else None
+
+
+def _what_is_added(hit: Value, x: Value) -> Value | None:
+    """The v of x + v."""
+    if not made_by(hit, "add") or x not in hit.node.args:
+        return None
+    first, second = hit.node.args
+    return second if first == x else first
+
+
+def _without(rw: Rewriter, v: Value, axis: int) -> Value | None:
+    """v without an axis along which it does not vary; None where it may."""
+    shape = tuple([d for k, d in enumerate(v.type.shape) if k != axis])
+    if v.node.op is fill_op:
+        return rw.fill(v.node.params["value"], Type(v.type.dtype, shape))
+    if not made_by(v, "broadcast") or axis in v.node.params["axes"]:
+        return None
+    return rw.emit(
+        "broadcast", v.node.args[0], shape=shape, axes=tuple([k - (k > axis) for k in v.node.params["axes"]])
+    )
+
+
 def _scattered_around(rw: Rewriter, node: Node) -> Replacement:
     """scatter(x, v, (iota - s) mod n) over an axis of n positions -> gather(v, (iota + s) mod n), added to x or not"""
     x, updates, index = node.args
@@ -195,4 +279,4 @@ def _is_extent(v: Value, extent: Dim) -> bool:
     return made_by(scalar, "dim") and scalar.type.ndim == 0 and bool(scalar.node.params["dim"] == extent)
 
 
-INDEXED: Rules = {"gather": (gather,), "scatter": (scatter,)}
+INDEXED: Rules = {"gather": (gather,), "scatter": (scatter,), "reduce_sum": (summed_lanes,)}

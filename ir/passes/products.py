@@ -1,7 +1,8 @@
 """Products: views of operands become other axes of the same product, sums over nothing and identities vanish.
 
-All rows are exact but one: a product with the unit vectors that a Jacobian pushes through a function is what the unit
-vectors select, where zeros times infinity would add NaN (`unit_vectors`). It holds for derivative code only.
+All rows are exact but two: a product with the unit vectors that a Jacobian pushes through a function is what the unit
+vectors select, where zeros times infinity would add NaN (`unit_vectors`), and one with a diagonal matrix is rows that
+are scaled. They hold for derivative code only.
 """
 
 from __future__ import annotations
@@ -109,4 +110,75 @@ def unit_vectors(v: Value) -> bool:
     return axes == {(0,), (1,)}
 
 
-PRODUCTS: Rules = {"dot": (product_without_sum, of_transpose, of_unit_axes, with_unit_vectors)}
+def with_diagonal(rw: Rewriter, node: Node) -> Replacement:
+    """dot(diagonal matrix of v, x) -> v * x along the contracted axis, in derivative code"""
+    contract, batch = node.params["contract"], node.params["batch"]
+    if len(contract[0]) != 1 or not node.in_derivative:
+        return None
+    n, t = len(batch[0]), node.types[0]
+    for side, operand in enumerate(node.args):
+        if not _is_diagonal(operand) or operand.type.ndim != n + 2:
+            continue
+        if {operand.node.params["axis1"], operand.node.params["axis2"]} & set(batch[side]):
+            continue
+        v, x, (axis,) = operand.node.args[1], node.args[1 - side], contract[1 - side]
+        free = [k for k in range(x.type.ndim) if k != axis and k not in batch[1 - side]]
+        order = (axis, *free) if side == 0 else (*free, axis)
+        laid_out = rw.emit("transpose", x, perm=(*batch[1 - side], *order))
+        kept = sorted(batch[side])  # the axes of v, before the diagonal's
+        scale = rw.emit("transpose", v, perm=(*[kept.index(k) for k in batch[side]], n))
+        place = n if side == 0 else t.ndim - 1
+        scale = rw.emit("broadcast", scale, shape=t.shape, axes=(*range(n), place))
+        return rw.emit("mul", scale, laid_out)
+    return None
+
+
+def _is_diagonal(v: Value) -> bool:
+    """Whether a value is zero but for the diagonals of square matrices."""
+    if not made_by(v, "diagonal_update"):
+        return False
+    around, p = v.node.args[0].node, v.node.params
+    rows, cols = v.type.shape[p["axis1"]], v.type.shape[p["axis2"]]
+    return (
+        rows == cols == v.node.args[1].type.shape[-1]
+        and p["offset"] == 0
+        and around.op is fill_op
+        and around.params["value"] == 0
+    )
+
+
+def diagonal_of_product(rw: Rewriter, node: Node) -> Replacement:
+    """diagonal(dot(a, b)) of a's axes and b's -> the products of a's rows with b's columns alone"""
+    (x,), p = node.args, node.params
+    if not made_by(x, "dot"):
+        return None
+    contract, batch = x.node.params["contract"], x.node.params["batch"]
+    n, owner = len(batch[0]), []  # of the axes of the product: (operand, its axis)
+    for side, operand in enumerate(x.node.args):
+        bound = (*contract[side], *batch[side])
+        owner += [(side, k) for k in range(operand.type.ndim) if k not in bound]
+    at = [owner[p[name] - n] if p[name] >= n else None for name in ("axis1", "axis2")]
+    if None in at or {side for side, _ in filter(None, at)} != {0, 1}:
+        return None
+    starts = (max(-p["offset"], 0), max(p["offset"], 0))
+    size = node.types[0].shape[-1]
+    args, places = list(x.node.args), [0, 0]
+    for (side, k), start in zip(filter(None, at), starts, strict=True):
+        shape = args[side].type.shape
+        args[side] = rw.emit(
+            "slice",
+            args[side],
+            starts=tuple([start if d == k else 0 for d in range(len(shape))]),
+            sizes=tuple([size if d == k else extent for d, extent in enumerate(shape)]),
+            steps=(1,) * len(shape),
+        )
+        places[side] = k
+    lanes = tuple([(*batch[side], places[side]) for side in (0, 1)])
+    rows = rw.emit("dot", *args, contract=contract, batch=lanes)
+    return rw.emit("transpose", rows, perm=(*range(n), *range(n + 1, rows.type.ndim), n))
+
+
+PRODUCTS: Rules = {
+    "dot": (product_without_sum, of_transpose, of_unit_axes, with_unit_vectors, with_diagonal),
+    "diagonal": (diagonal_of_product,),
+}

@@ -26,7 +26,7 @@ STEPS = 32  # nodes looked at per sum
 WALKED_WITH = ("elementwise", "view", "source")  # families that cost no walk of their own
 
 
-def early_sums(graph: Graph, fast_math: bool = False) -> Graph:
+def split_sums(graph: Graph, fast_math: bool = False) -> Graph:
     """Sums of the backward pass without the factors and terms that come last."""
     splits = _splits(graph)
     if splits:
@@ -36,7 +36,7 @@ def early_sums(graph: Graph, fast_math: bool = False) -> Graph:
             return None if split is None else split.emit(rw, node.types[0])
 
         graph = rebuild(graph, replace, share=True)
-    return map_regions(graph, early_sums, fast_math)
+    return map_regions(graph, split_sums, fast_math)
 
 
 def _splits(graph: Graph) -> dict[Node, _Split]:

@@ -218,7 +218,9 @@ def _diagonal_type(x: Type, *, axis1: int, axis2: int, offset: int) -> Type:
 
     rest = [d for k, d in enumerate(x.shape) if k not in (axis1, axis2)]
     rows, cols = x.shape[axis1], x.shape[axis2]
-    n = dim_max(0, dim_min(rows, cols - offset) if offset >= 0 else dim_min(rows + offset, cols))
+    n = dim_min(rows, cols - offset) if offset >= 0 else dim_min(rows + offset, cols)
+    if offset != 0:  # no extent is negative
+        n = dim_max(0, n)
     return Type(x.dtype, (*rest, n))
 
 
@@ -262,10 +264,10 @@ def _windows_reference(x: Any, *, axis: int, size: int, step: int) -> Any:
 
 
 def _windows_transpose(ct: Any, x: Any, *, axis: int, size: Dim, step: int) -> Any:
-    # The sum over windows that hold an element, as views of the padded cotangent: with P its flip along the window
-    # axis, dilated and padded by size-1, element k is the sum over j of P[k + j, j], a diagonal of windows of P.
-    from stager.ops.reductions import reduce_sum
-    from stager.ops.structural import pad
+    # The sum over windows that hold an element. With P the cotangent flipped along the window axis, dilated, and padded
+    # by size-1, element k is the sum over j of P[k + j, j], a diagonal of windows of P. Where there are many windows
+    # only those at both ends see the padding: what is between is read where it is.
+    from stager.ops.structural import concatenate, pad
 
     last = len(ct.type.shape) - 1
     n, count = x.type.shape[axis], ct.type.shape[axis]
@@ -273,7 +275,28 @@ def _windows_transpose(ct: Any, x: Any, *, axis: int, size: Dim, step: int) -> A
     none: list[Dim] = [0] * (last + 1)
     low, high, interior = none.copy(), none.copy(), [0] * (last + 1)
     low[axis], high[axis], interior[axis] = size - 1, size - 1 + tail, step - 1
-    p = pad(flip(ct, [last]), zeros_like_scalar(ct), low=tuple(low), high=tuple(high), interior=tuple(interior))
+    zero, flipped = zeros_like_scalar(ct), flip(ct, [last])
+    many = is_static(count) and is_static(size) and size > 1 and count >= MANY * size
+    if not many or step != 1:
+        p = pad(flipped, zero, low=tuple(low), high=tuple(high), interior=tuple(interior))
+        return _diagonals(p, axis, size)
+    first = slice_axis(flipped, axis, 0, size - 1)
+    final = slice_axis(flipped, axis, count - size + 1, size - 1)
+    ends = [pad(first, zero, low=tuple(low), high=tuple(none), interior=tuple(interior))]
+    ends += [pad(final, zero, low=tuple(none), high=tuple(high), interior=tuple(interior))]
+    before, behind = (_diagonals(p, axis, size) for p in ends)
+    return concatenate(before, _diagonals(flipped, axis, size), behind, axis=axis)
+
+
+MANY = 4
+"""Windows on a place of one from where on the two ends are treated apart."""
+
+
+def _diagonals(p: Any, axis: int, size: Dim) -> Any:
+    """The sums over j of P[k + j, j], along `axis` and the last axis."""
+    from stager.ops.reductions import reduce_sum
+
+    last = len(p.type.shape) - 1
     w = windows(p, axis=axis, size=size, step=1)
     return reduce_sum(diagonal(w, axis1=last, axis2=last + 1, offset=0), axes=(last,))
 

@@ -13,7 +13,7 @@ from stager.ir.evaluate import evaluate_graph
 from stager.ir.graph import Graph, Value
 from stager.ir.op import op_named
 from stager.ir.passes.pipeline import run_pipeline
-from stager.ir.passes.sums import early_sums
+from stager.ir.passes.sums import split_sums
 from stager.ir.verify import verify
 from stager.transforms.shapes import trace_types
 from tests.ir.build import Build
@@ -68,10 +68,10 @@ def test_a_round_is_saved_and_the_values_stay(name: str, width: str, rng: Any) -
     f, specs, without, best = CASES[name]
     argnums = tuple(range(len(specs) - (name in ("batchnorm", "standardized"))))
     graph = before(st.grad(f, argnums=argnums), [s.replace("f64", width) for s in specs])
-    after = early_sums(graph)
+    after = split_sums(graph)
     verify(after)
     assert (rounds(graph), rounds(after)) == (without, best)
-    assert early_sums(after) is after
+    assert split_sums(after) is after
     args = arrays(graph, rng)
     tolerance = 1e-12 if width == "f64" else 1e-4
     for want, got in zip(evaluate_graph(graph, args), evaluate_graph(after, args), strict=True):
@@ -83,12 +83,12 @@ def test_what_the_user_wrote_stays(name: str) -> None:
     f, specs, _, _ = CASES[name]
     for g in (f, lambda *args: st.jvp(f, args, args)):
         graph = before(g, specs)
-        assert early_sums(graph) is graph
+        assert split_sums(graph) is graph
 
 
 def test_sizes_without_a_number() -> None:
     graph = before(st.grad(batchnorm), ["f64[n,6]", "f64[n,6]"])
-    assert rounds(early_sums(graph)) == 3
+    assert rounds(split_sums(graph)) == 3
 
 
 def test_a_walk_that_another_sum_needs_is_kept() -> None:
@@ -106,7 +106,7 @@ def test_a_walk_that_another_sum_needs_is_kept() -> None:
     first = total(x)
     split = total(b.mul(y, wide(first)))
     needed = total(b.exp(b.mul(y, wide(first))))
-    assert early_sums(graph := b.done(split, needed)) is graph
+    assert split_sums(graph := b.done(split, needed)) is graph
     b.g.outputs = [split]
     after = run_pipeline(b.g)
     assert rounds(after) == 1
@@ -118,7 +118,7 @@ def test_terms_that_are_alike_count_as_often_as_they_stand(rng: Any) -> None:
         return np.sum(np.mean(x * t) * x + np.mean(x) * t)
 
     graph = before(st.grad(lambda x, t: f(np.sum(x) + x, t)), ["f64[12]", "f64[12]"])
-    after = early_sums(graph)
+    after = split_sums(graph)
     args = arrays(graph, rng)
     np.testing.assert_allclose(evaluate_graph(after, args)[0], evaluate_graph(graph, args)[0], rtol=1e-12)
     st.testing.check_grads(lambda x: f(np.sum(x) + x, args[1]), (args[0],), order=2)
