@@ -24,8 +24,10 @@ from stager.ir.passes.latest import read_latest
 from stager.ir.passes.masks import MASKS
 from stager.ir.passes.order import reads_first
 from stager.ir.passes.padded import sum_padded
+from stager.ir.passes.parts import read_parts
+from stager.ir.passes.piecewise import cut_pieces
 from stager.ir.passes.products import PRODUCTS
-from stager.ir.passes.sums import early_sums
+from stager.ir.passes.sums import split_sums
 from stager.ir.passes.update_views import UPDATE_VIEWS
 from stager.ir.passes.updates import UPDATES, drop_overwritten, join_updates
 from stager.ir.passes.views import VIEWS
@@ -94,6 +96,24 @@ def trim_control(graph: Graph, fast_math: bool = False) -> Graph:
     return graph if trimmed is graph else simplify(trimmed, fast_math)
 
 
+def early_sums(graph: Graph, fast_math: bool = False) -> Graph:
+    """Sums of cotangents without the factors that come last; what that leaves, simplified."""
+    split = split_sums(graph, fast_math)
+    return graph if split is graph else simplify(split, fast_math)
+
+
+def parts_of_pieces(graph: Graph, fast_math: bool = False) -> Graph:
+    """Parts of what is computed from pieces, of the pieces; what that leaves, simplified."""
+    parts = read_parts(graph, fast_math)
+    return graph if parts is graph else simplify(parts, fast_math)
+
+
+def piece_by_piece(graph: Graph, fast_math: bool = False) -> Graph:
+    """Expressions of what is put together, of the pieces; what that leaves, simplified."""
+    cut = cut_pieces(graph, fast_math)
+    return graph if cut is graph else simplify(cut, fast_math)
+
+
 PIPELINE: tuple[Pass, ...] = (
     Pass("dead_code", dead_code, "drops what tracing left behind, so that nothing else looks at it"),
     Pass("simplify", simplify, "constants, algebra, views, updates, control, common subexpressions"),
@@ -101,7 +121,9 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("early_sums", early_sums, "sums of cotangents without the factors that come last: a walk less"),
     Pass("drop_overwritten", drop_overwritten, "updates that are written again unread"),
     Pass("join_updates", join_updates, "updates that cover their base become a concatenation"),
+    Pass("parts_of_pieces", parts_of_pieces, "parts of f(stack(x, y)) become f(x) and f(y)"),
     Pass("sum_padded", sum_padded, "sums of padded parts, without the padding in memory"),
+    Pass("piece_by_piece", piece_by_piece, "concatenate(a, b) * x becomes a * x[:n] and b * x[n:]"),
     Pass("read_latest", read_latest, "reads behind an update read its result, which lets it write in place"),
     Pass("reads_first", reads_first, "what reads an array comes before what may write over it"),
 )

@@ -412,12 +412,13 @@ def drop_overwritten(graph: Graph, fast_math: bool = False) -> Graph:
 
 
 def join_updates(graph: Graph, fast_math: bool = False) -> Graph:
-    """A chain of updates that cover their base along one axis -> concatenate of what they write.
+    """A chain of updates that cover their base along one axis -> concatenate of what they write, or of rows of each in
+    turn where every one writes each so many-th.
 
     Only where nothing else reads the arrays between, for then they need not exist.
     """
     chains = _Chains(graph)
-    replaced: dict[Node, tuple[int, list[Value]]] = {}
+    replaced: dict[Node, tuple[int, list[Value], bool]] = {}
     single = chains.single
     for end in chains.ends:
         pieces = _covering(end, single)
@@ -430,16 +431,23 @@ def join_updates(graph: Graph, fast_math: bool = False) -> Graph:
         found = replaced.get(rw.current) if rw.current is not None else None
         if found is None:
             return None
-        axis, values = found
-        return rw.emit("concatenate", *[rw.new(v) for v in values], axis=axis)
+        axis, values, in_turn = found
+        pieces = [rw.new(v) for v in values]
+        if not in_turn:
+            return rw.emit("concatenate", *pieces, axis=axis)
+        shape = pieces[0].type.shape
+        rows = [rw.emit("reshape", v, shape=(*shape[: axis + 1], 1, *shape[axis + 1 :])) for v in pieces]
+        return rw.emit("reshape", rw.emit("concatenate", *rows, axis=axis + 1), shape=node.types[0].shape)
 
     return map_regions(rebuild(graph, join), join_updates, fast_math)
 
 
-def _covering(end: Node, single: set[Node]) -> tuple[int, list[Value]] | None:
-    """The axis and the written values, in order of position, when the updates up to `end` cover their base."""
+def _covering(end: Node, single: set[Node]) -> tuple[int, list[Value], bool] | None:
+    """The axis and the written values, in order of position, when the updates up to `end` cover their base, and whether
+    they take turns along the axis."""
     shape = end.types[0].shape
     axis: int | None = None
+    step = 0
     pieces: dict[int, Value] = {}
     covered = 0
     node = end
@@ -450,7 +458,8 @@ def _covering(end: Node, single: set[Node]) -> tuple[int, list[Value]] | None:
             return None
         (axis,) = partial
         s, extent = region[axis], shape[axis]
-        if s.step != 1 or not isinstance(s.start, int) or not isinstance(s.size, int) or not isinstance(extent, int):
+        step = step or s.step
+        if s.step != step or not isinstance(s.start, int) or not isinstance(s.size, int) or not isinstance(extent, int):
             return None
         if s.start in pieces:
             return None
@@ -461,9 +470,13 @@ def _covering(end: Node, single: set[Node]) -> tuple[int, list[Value]] | None:
         if node.args[0].node not in single:
             return None
         node = node.args[0].node
+    values = [pieces[start] for start in sorted(pieces)]
+    if step != 1:
+        in_turn = sorted(pieces) == list(range(step)) and all(v.type.shape == values[0].type.shape for v in values)
+        return (axis, values, True) if in_turn and covered == extent else None
     position: Dim = 0
     for start in sorted(pieces):
         if start != position:
             return None  # a gap, so some were written twice
         position = position + pieces[start].type.shape[axis]
-    return (axis, [pieces[start] for start in sorted(pieces)]) if position == extent else None
+    return (axis, values, False) if position == extent else None

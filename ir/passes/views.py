@@ -281,6 +281,13 @@ def region_before_reshape(before: Shape, after: Shape, p: Mapping[str, Any]) -> 
             continue
         own = [k for k in mine if before[k] != 1]
         i = own[0] if own else (mine[0] if len(mine) else None)
+        if len(own) == 2 and len(cut) == 1:
+            turn = _each_so_many(before[own[1]], *(p[name][cut[0]] for name in ("starts", "sizes", "steps")))
+            if turn is None or after[cut[0]] != product(before[k] for k in mine):
+                return None
+            for k, (start, size) in zip(own, turn, strict=True):
+                starts[k], sizes[k] = start, size
+            continue
         if len(own) > 1 or i is None:
             return None
         if len(cut) == 1 and after[cut[0]] == product(before[k] for k in mine):
@@ -292,6 +299,13 @@ def region_before_reshape(before: Shape, after: Shape, p: Mapping[str, Any]) -> 
             return None
         starts[i], sizes[i] = run
     return {"starts": tuple(starts), "sizes": tuple(sizes), "steps": tuple(steps)}
+
+
+def _each_so_many(length: Dim, start: Dim, size: Dim, step: Dim) -> tuple[tuple[Dim, Dim], tuple[Dim, Dim]] | None:
+    """(start, size) in rows of `length` and in each row, of a part that is one position of every row."""
+    if step != length or not isinstance(start, int) or not isinstance(length, int):
+        return None
+    return (start // length, size), (start % length, 1)
 
 
 def _run(extents: list[Dim], starts: list[Dim], sizes: list[Dim], steps: list[Dim]) -> tuple[Dim, Dim] | None:

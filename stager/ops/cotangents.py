@@ -109,15 +109,18 @@ def _slice_summed(whole: Any, part: Value) -> Any:
         before = _large_part(whole)
         if before is not None:  # several: one sum of padded parts
             base, padded = before
-            return add(add(base, padded), part)
+            return add(base if padded is None else add(base, padded), part)
     return bind(op, whole, accumulate(slice_(whole, **params), value), **params)
 
 
 def _large_part(whole: Any) -> tuple[Any, Any] | None:
-    """(x, padded) for what is x with one large part added in place, or a sum with such a part."""
+    """(x, padded) for what is x with one large part added in place, or a sum with such a part; (part, None) for such a
+    part itself."""
     if type(whole) is not Value:
         return None
     node = whole.node
+    if _is_padded(whole) and not _is_small(node.params["sizes"], whole.type.shape):
+        return whole, None
     if node.op.name == "add" and any(_is_padded(a) for a in node.args):
         return node.args[0], node.args[1]
     if node.op.name != "slice_update" or node.args[1].node.op.name != "add":

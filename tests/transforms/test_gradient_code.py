@@ -119,9 +119,7 @@ def test_no_zeros_are_materialised(name: str) -> None:
     scattered = name == "embedding"
     for nest in (s for s in program.steps if isinstance(s, Nest)):
         for leaf in nest.leaves:
-            constant = [
-                s for s in leaf.stage.stores if leaf.stage.body[s.value].op == "const" and s.combine == "set"
-            ]
+            constant = [s for s in leaf.stage.stores if leaf.stage.body[s.value].op == "const" and s.combine == "set"]
             assert not constant or scattered, nest.name
 
 
@@ -238,3 +236,184 @@ def test_the_adjoint_of_going_round_an_axis_is_a_gather(n: Any) -> None:
     for shift in (0, 3, -2, 7, 16, -(2**62), 2**63 - 1):
         st.testing.check_grads(lambda x, s=shift: rolled(x, np.asarray(s)), (x,), order=2)
     st.testing.check_grads(neighbours, (x,), order=2)
+
+
+def written(program: Any) -> list[str]:
+    """The arrays that are filled with a literal, and those that only move."""
+    found = []
+    for nest in (s for s in program.steps if isinstance(s, Nest)):
+        for leaf in nest.leaves:
+            values = [leaf.stage.body[s.value].op for s in leaf.stage.stores if s.combine == "set"]
+            found += [nest.name for op in values if op == "const"]
+            if not leaf.stage.ops() and not leaf.stage.reductions and set(values) == {"load"}:
+                found.append(nest.name)
+    return found
+
+
+def temporaries(program: Any) -> list[int]:
+    return [s.nbytes for s in program.storages if s.kind == "temp"]
+
+
+def smoothed(x: Any, k: Any) -> Any:
+    windows = np.lib.stride_tricks.sliding_window_view(x, k.shape)
+    return np.sum(np.einsum("ijkl,kl->ij", windows, k) ** 2)
+
+
+def test_windows_are_read_where_they_are_there_and_back() -> None:
+    """No window is written to memory; but for the ends, which are padded, nothing is filled with zeros."""
+    image = 8 * 60 * 50
+    specs = ("f64[60,50]", "f64[3,4]")
+    assert max(temporaries(generate(optimized(smoothed, *specs)).program)) <= image
+    program = generate(optimized(st.grad(smoothed, argnums=(0, 1)), *specs)).program
+    assert not [s for s in program.steps if isinstance(s, Routine)]
+    assert max(temporaries(program)) <= 4 * image, "the cotangent along one axis, of the windows along the other"
+    average = st.grad(lambda x: np.sum(np.mean(np.lib.stride_tricks.sliding_window_view(x, 20), axis=-1) ** 2))
+    program = generate(optimized(average, "f64[5000]")).program
+    assert max(temporaries(program)) <= 8 * 5000
+    x, k = np.random.default_rng(0).standard_normal((17, 12)), np.arange(6.0).reshape(2, 3)
+    st.testing.check_grads(smoothed, (x, k), order=2)
+
+
+def test_reductions_are_written_into_what_they_are_joined_to() -> None:
+    def joined(x: Any) -> Any:
+        return np.concatenate([np.sum(x, axis=1), np.max(x, axis=0)])
+
+    program = generate(optimized(joined, "f64[30,40]")).program
+    assert not temporaries(program)
+    assert not written(program)
+
+
+def log_softmax(z: Any) -> Any:
+    s = z - np.max(z, axis=-1, keepdims=True)
+    return s - np.log(np.sum(np.exp(s), axis=-1, keepdims=True))
+
+
+def labelled(z: Any, labels: Any) -> Any:
+    return -np.mean(log_softmax(z)[np.arange(z.shape[0]), labels])
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_loss_with_labels_walks_its_rows_in_one_kernel(mapped: bool) -> None:
+    """No array of zeros with ones at the labels, no sum along the rows for a single element of each."""
+    f: Function = st.grad(labelled)
+    specs = ("f64[40,30]", "i64[40]")
+    if mapped:
+        f, specs = st.vmap(f), ("f64[3,40,30]", "i64[3,40]")
+    graph = optimized(f, *specs)
+    assert not count(graph)["scatter"]
+    program = generate(graph).program
+    rows = [s for s in program.steps if isinstance(s, Nest) and any(leaf.loops for leaf in s.leaves) and s.outer]
+    assert len(rows) == 1
+    assert max(temporaries(program), default=0) <= 8 * 3 * 40, "one number per row"
+    assert len([leaf for leaf in rows[0].leaves if leaf.loops]) == 3, "the maximum, the sum, the result"
+
+
+def test_a_loss_with_labels_checks_them() -> None:
+    z, labels = np.random.default_rng(0).standard_normal((6, 5)), np.array([0, -5, 4, -1, 2, 3])
+    f = st.compile(st.grad(labelled))
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    p[np.arange(6), labels] -= 1
+    np.testing.assert_allclose(f(z, labels), p / 6, rtol=1e-13, atol=1e-15)
+    for bad in (5, -6):
+        labels[3] = bad
+        with pytest.raises(IndexError):
+            f(z, labels)
+
+    def shared(b: Any, i: Any) -> Any:
+        return np.sum(np.broadcast_to(b[:, None], (6, 5))[np.arange(6), i] * 3)
+
+    with pytest.raises(IndexError):  # its gradient reads nothing where the labels point
+        st.compile(st.grad(shared))(z[:, 0], labels)
+
+
+def test_value_and_gradient_of_rows_share_the_kernel_of_the_rows() -> None:
+    """The loss is one number that waits for all rows: what is left to do of a row does not wait for it."""
+
+    def loss(x: Any) -> Any:
+        top = np.max(x, axis=1)
+        return np.sum(np.log(np.sum(np.exp(x - top[:, None]), axis=1)) + top)
+
+    program = generate(optimized(st.value_and_grad(loss), "f64[40,30]")).program
+    readers = [
+        s for s in program.steps if isinstance(s, Nest) and any(b.name == "x0" for t in s.stages() for b, _ in t.loads)
+    ]
+    assert len(readers) == 1
+    assert max(temporaries(program)) == 8 * 40
+
+
+def test_sums_over_both_axes_of_pairs_are_one_pass() -> None:
+    def energy(x: Any, y: Any) -> Any:
+        return np.sum(np.sqrt(np.sum((x[:, None] - y[None]) ** 2, axis=-1) + 1e-3))
+
+    for f in (st.grad(energy, argnums=(0, 1)), st.value_and_grad(energy, argnums=(0, 1))):
+        program = generate(optimized(f, "f64[200,3]", "f64[100,3]")).program
+        (pairs,) = [
+            s
+            for s in program.steps
+            if isinstance(s, Nest) and any(b.name == "x1" for t in s.stages() for b, _ in t.loads)
+        ]
+        assert pairs.rows, "sums over rows are added up row by row"
+
+    program = generate(
+        optimized(st.grad(lambda x, y: np.sum(np.sin(np.outer(x, y))), argnums=(0, 1)), "f64[200]", "f64[100]")
+    ).program
+    assert max(temporaries(program)) < 8 * 200 * 100 // 16, "no array of the pairs"
+
+
+def test_the_trace_of_a_product_has_no_identity_matrix() -> None:
+    specs = ("f64[30,20]", "f64[20,30]")
+    assert count(optimized(lambda a, b: np.trace(a @ b), *specs))["diagonal"] == 0
+    graph = optimized(st.grad(lambda a, b: np.trace(a @ b), argnums=(0, 1)), *specs)
+    assert count(graph) == {"input": 2, "transpose": 2}
+    squared = optimized(st.grad(lambda a: np.trace(a @ a.T)), "f64[30,20]")
+    assert count(squared)["dot"] == count(squared)["diagonal_update"] == 0
+    scaled = count(
+        optimized(st.grad(lambda x, a: np.sum(np.sin(np.diag(x) @ a)), argnums=(0, 1)), "f64[20]", "f64[20,9]")
+    )
+    assert scaled["dot"] == 2, "the user's own product, and one number for each row"
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((3, 5, 4)), rng.standard_normal((3, 4, 5))
+    for k in (0, 2, -1):
+        st.testing.check_grads(lambda a, b, k=k: np.sum(np.trace(a @ b, k, -2, -1) ** 2), (a, b), order=2)
+        np.testing.assert_allclose(
+            st.compile(lambda a, b, k=k: np.diagonal(a @ b, k))(a[0], b[0]), np.diagonal(a[0] @ b[0], k)
+        )
+    inf = np.array([[1.0, np.inf], [2.0, 3.0]])
+    assert np.isnan(st.compile(lambda v, a: np.diag(v) @ a)(np.ones(2), inf)[1, 1]), (
+        "a product that the user wrote is NumPy's"
+    )
+
+
+def pieces_stacked(x: Any, y: Any) -> Any:
+    return np.sum(np.sin(np.stack([x, 2.0 * y, x * y])))
+
+
+def pieces_joined(x: Any, y: Any) -> Any:
+    return np.sum(np.concatenate([x, y]) ** 3)
+
+
+def pieces_written(x: Any, y: Any) -> Any:
+    out = np.empty((3, x.shape[0]))
+    out[0], out[1], out[2] = x, np.sin(y), x * y
+    return np.sum(out**2)
+
+
+def pieces_in_turn(x: Any, y: Any) -> Any:
+    out = np.zeros(2 * x.shape[0])
+    out[::2], out[1::2] = x * y, x - y
+    return np.sum(np.exp(out))
+
+
+@pytest.mark.parametrize("f", [pieces_stacked, pieces_joined, pieces_written, pieces_in_turn])
+@pytest.mark.parametrize("second", [False, True])
+def test_gradients_of_what_is_put_together_come_from_the_pieces(f: Function, second: bool) -> None:
+    def hvp(x: Any, y: Any, u: Any, v: Any) -> Any:
+        return st.jvp(st.grad(f, argnums=(0, 1)), (x, y), (u, v))[1]
+
+    for n in (50,) if f is pieces_in_turn else (50, "n"):
+        spec = f"f64[{n}]"
+        graph = optimized(hvp, *[spec] * 4) if second else optimized(st.grad(f, argnums=(0, 1)), spec, spec)
+        assert not {"concatenate", "slice_update", "pad"} & count(graph).keys()
+    assert len([s for s in generate(graph).program.steps if isinstance(s, Nest)]) <= 2
+    x, y = np.random.default_rng(0).uniform(0.5, 1.5, (2, 6))
+    st.testing.check_grads(f, (x, y), order=2)
