@@ -18,6 +18,10 @@ from stager.ir.dtypes import b1
 COMBINE = {"sum": "sum", "prod": "mul", "min": "min", "max": "max"}
 LEAST_ROWS = 32
 """Rows of a piece: filling and reducing the partial results must stay a small part of the work."""
+LEAST_LANES = 4
+"""Sums of their own, which are all that threads can share."""
+LEAST_LINES = 8
+"""Rows of each of these."""
 MOST_PIECES = 64
 LEAST_POINTS = 1 << 12
 """Smaller reductions stay in the cache anyway."""
@@ -61,9 +65,13 @@ class Pieces:
     count: Dim
 
 
-def rows_of_piece(outer: list[Dim]) -> tuple[int, Dim] | None:
-    """(points of the first loop in a piece, number of pieces), or None when the rows are too few."""
+def pieces_of(outer: list[Dim], *, lanes: bool = False) -> tuple[int, Dim] | None:
+    """(points of the first loop in a piece, number of pieces), or None when the rows are too few. `lanes`: each point
+    of the first loop has sums of its own, of the rows that the other loops run over."""
     first, *inner = outer
+    if lanes:
+        enough = ((first, LEAST_LANES), (product(inner), LEAST_LINES))
+        return None if any(isinstance(d, int) and d < n for d, n in enough) else (1, first)
     inside = product(d for d in inner if isinstance(d, int))
     least = -(-LEAST_ROWS // max(inside, 1)) if isinstance(inside, int) else 1
     if isinstance(first, Expr):
@@ -77,12 +85,13 @@ def rows_of_piece(outer: list[Dim]) -> tuple[int, Dim] | None:
 class Partial:
     """A stage that adds rows up, what fills the partial results before, and what reduces them afterwards.
 
-    The axes of `stage` are those of the reduction, and one more: the piece."""
+    The axes of `stage` are those of the reduction, and one more: the piece. Where a piece is all that is summed there
+    is neither that nor a total."""
 
     stage: Stage
     storage: Storage
-    total: Stage
-    buffer: Buffer
+    total: Stage | None
+    buffer: Buffer  # its first axis is that of the pieces
     kind: str
 
 
@@ -113,16 +122,32 @@ def divided(s: Stage, outer: set[int], pieces: Pieces, name: str) -> Partial:
     return Partial(stage, storage, total, buffer, r.kind)
 
 
+def whole(s: Stage, outer: set[int], lane: int) -> Partial:
+    """The same of sums that are apart for each point of the axis `lane`, the first of the shared loops: nothing is left
+    to reduce, the results are written where they belong."""
+    (r,) = s.reductions
+    axes = [Axis(a.extent, a.reduce and n not in outer) for n, a in enumerate(s.axes)]
+    stage = Stage(axes, s.body, label=s.label)
+    if any(a.reduce for a in axes):
+        stage.reductions.append(Reduction(r.kind, r.buffer, r.at, r.value, combine=COMBINE[r.kind]))
+    else:
+        stage.stores.append(Store(r.buffer, r.at, r.value, COMBINE[r.kind]))
+    kept = [lane, *(n for n, a in enumerate(s.axes) if not a.reduce and n != lane)]
+    shape = tuple([s.axes[n].extent for n in kept])
+    place = Buffer(r.buffer.storage, r.buffer.dtype, shape, tuple([r.at.coef(n) for n in kept]), r.at.const)
+    return Partial(stage, r.buffer.storage, None, place, r.kind)
+
+
 def filling(p: Partial, piece: int, first_var: int) -> Leaf:
     """Fills the partial result of a piece with the neutral element. Loops have variables from `first_var` on."""
     from stager.codegen.families import identity
 
     dtype = p.buffer.dtype
-    # -0.0 is the neutral element of float sums: it keeps a sum of -0.0
-    value = -0.0 if p.kind == "sum" and dtype.kind == "f" else identity(p.kind, dtype)
+    # -0.0 is the neutral element of float sums: it keeps a sum of -0.0. A whole sum begins with 0
+    value = -0.0 if p.kind == "sum" and dtype.kind == "f" and p.total is not None else identity(p.kind, dtype)
     loops = [LoopAxis(first_var + k, d) for k, d in enumerate(p.buffer.shape[1:])]
     terms = [(piece, p.buffer.strides[0])]
     terms += [(a.var, c) for a, c in zip(loops, p.buffer.strides[1:], strict=True)]
-    at = Ix(0, tuple(sorted(terms)))
+    at = Ix(p.buffer.offset, tuple(sorted(terms)))
     stage = Stage([], [Instr("const", dtype, (), value)], [Store(p.buffer, at, 0)], label="fill")
     return Leaf(loops, stage)

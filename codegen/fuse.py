@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 from stager.codegen.bodies import added_weight, append_body, rename
-from stager.codegen.column_sums import Pieces, across_rows, divided, may_ride, rows_of_piece
+from stager.codegen.column_sums import Pieces, across_rows, divided, may_ride, pieces_of, whole
 from stager.codegen.contract import contract
 from stager.codegen.groups import Group, Piece
 from stager.codegen.index import DYNAMIC, Facts, Ix
@@ -349,17 +349,24 @@ class _Fuser:
         if not may_ride(s) or not s.reads() & (g.reads | g.writes):
             return False
         mapping = self.correspond(s, g.leaves, g)
-        over = {v: a for a, v in mapping.items() if s.axes[a].reduce}
+        back = {v: a for a, v in mapping.items()}
         outer = g.outer
         if not g.fixed:
             p = g.leaves[0]
             outer = [v for v in p.own if v not in p.reduced]
             if not p.reduced or self.is_short([g.axes[v].extent for v in p.own if v not in outer]):
                 return False
-        if not outer or not set(outer) <= set(over):
+        if not outer or not set(outer) <= set(back):
             return False
-        rows = (g.pieces.rows, g.pieces.count) if g.pieces else rows_of_piece([g.axes[v].extent for v in outer])
-        shared = {over[v]: v for v in outer}
+        lanes = len(outer) > 1 and not s.axes[back[outer[0]]].reduce  # the first loop is over independent sums
+        if not all(s.axes[back[v]].reduce for v in outer[lanes:]):
+            return False
+        rows = pieces_of([g.axes[v].extent for v in outer], lanes=lanes)
+        if g.pieces is not None:
+            if lanes and g.pieces.rows != 1:
+                return False
+            rows = g.pieces.rows, g.pieces.count
+        shared = {back[v]: v for v in outer}
         if rows is None or not self.aligned(replace(s, reductions=[]), g, g.leaves, shared, set(outer)):
             return False
         if g.pieces is None:
@@ -367,14 +374,18 @@ class _Fuser:
         if not g.fixed:
             g.outer, g.fixed = outer, True
             g.leaves[0].own = [v for v in g.leaves[0].own if v not in outer]
-        partial = divided(s, set(shared), g.pieces, f"p{next(self.names)}")
-        self.program.storages.append(partial.storage)
-        shared[len(s.axes)] = g.pieces.var
+        if lanes:
+            partial = whole(s, set(shared), back[outer[0]])
+        else:
+            partial = divided(s, set(shared), g.pieces, f"p{next(self.names)}")
+            self.program.storages.append(partial.storage)
+            shared[len(s.axes)] = g.pieces.var
         self.add_row(partial.stage, g, shared, {a: v for a, v in mapping.items() if v not in outer})
         g.partials.append(partial)
         g.reads |= s.reads()
         g.writes.add(id(partial.storage))
-        groups.append(Group(partial.total))
+        if partial.total is not None:
+            groups.append(Group(partial.total))
         return True
 
     def is_short(self, extents: list[Dim]) -> bool:

@@ -85,7 +85,7 @@ GRADIENTS: dict[str, tuple[Function, tuple[str, ...]]] = {
     "hessian": (st.hessian(logistic), ("f64[32]", "f64[256,32]", "f64[256]")),
     "embedding": (st.grad(embedding), ("f64[50,16]", "i64[20]", "f64[16]")),
     "lennard_jones": (st.grad(lennard_jones), ("f64[24,3]",)),
-    "batched lennard_jones": (st.vmap(st.grad(lennard_jones)), ("f64[5,24,3]",)),
+    "batched lennard_jones": (st.vmap(st.grad(lennard_jones)), ("f64[5,40,3]",)),
 }
 ALL = pytest.mark.parametrize("name", GRADIENTS)
 
@@ -163,8 +163,7 @@ def test_gradient_of_layernorm_walks_a_row_four_times() -> None:
 def test_masks_made_of_indices_are_computed_where_they_are_used() -> None:
     """An array of pairs that every configuration shares would keep their kernels apart."""
     program = generate(optimized(*_with_specs("batched lennard_jones"))).program
-    pairs = [s for s in program.storages if s.kind == "temp" and s.nbytes >= 8 * 5 * 24 * 24]
-    assert len(pairs) == 1, "the derivative of the pairs' energies, which is summed over both atoms"
+    assert max(temporaries(program)) < 8 * 5 * 40 * 40, "the pairs' energies are summed over both atoms row by row"
     assert len([s for s in program.steps if isinstance(s, Nest)]) == 2
 
 
