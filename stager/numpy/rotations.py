@@ -4,6 +4,9 @@ One matrix at a time; `spectra.py` has NumPy's functions. The loops touch two ro
 columns of m elements costs O(m n^2), and orthogonality and small singular values come out to working precision.
 Derivatives do not go through the iterations: they are those of the equations that the result solves.
 
+The steps of a loop give back copies, which cost nothing where the loop owns what it carries. Arrays that are written
+and then left for others would have each of the nested loops traced, and compiled, for its first turn and for the rest.
+
 Invariant: where eigenvalues or singular values coincide, vectors within their common space count as still. That is
 right for everything that does not depend on the choice of a basis there.
 """
@@ -81,6 +84,7 @@ def _rotated_symmetric(A: Any) -> tuple[Any, Any]:
         turn = np.abs(x) > small
 
         def turned(S: Any, V: Any) -> Any:
+            S, V = S.copy(), V.copy()
             a, b, x = S[p, p], S[q, q], S[p, q]
             t, c, s = _angle(b - a, 2 * x)
             first, second = c * S[p] - s * S[q], s * S[p] + c * S[q]
@@ -131,6 +135,7 @@ def _rotated(A: Any) -> tuple[Any, Any, Any]:
         turn = np.abs(g) > 2 * eps * np.sqrt(a) * np.sqrt(b)
 
         def turned(W: Any, V: Any) -> Any:
+            W, V = W.copy(), V.copy()
             _, c, s = _angle(b - a, 2 * g)
             x, y = c * W[p] - s * W[q], s * W[p] + c * W[q]
             W[p], W[q] = x, y
