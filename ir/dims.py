@@ -49,11 +49,12 @@ class Sym:
 class Apply:
     """A function of two dims that the polynomial form cannot express: floordiv, mod, max, min."""
 
-    __slots__ = ("_hash", "a", "b", "fn")
+    __slots__ = ("_hash", "_text", "a", "b", "fn")
 
     def __init__(self, fn: str, a: Dim, b: Dim) -> None:
         self.fn, self.a, self.b = fn, a, b
         self._hash = hash((fn, a, b))
+        self._text: str | None = None  # by which the canonical order sorts: made once, when it is asked for
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Apply) and (other.fn, other.a, other.b) == (self.fn, self.a, self.b)
@@ -62,7 +63,9 @@ class Apply:
         return self._hash
 
     def __str__(self) -> str:
-        return f"{self.fn}({self.a}, {self.b})"
+        if self._text is None:
+            self._text = f"{self.fn}({self.a}, {self.b})"
+        return self._text
 
     def key(self) -> tuple[Any, ...]:
         return (1, str(self))
@@ -101,7 +104,7 @@ class Expr:
     __radd__ = __add__
 
     def __neg__(self) -> Dim:
-        return _canonical({m: -c for m, c in self.terms})
+        return Expr(tuple([(m, -c) for m, c in self.terms]))  # the order is one of monomials
 
     def __sub__(self, other: Dim) -> Dim:
         return self + (-other)
@@ -112,9 +115,11 @@ class Expr:
     def __mul__(self, other: Dim) -> Dim:
         if not _is_dim(other):
             return _arithmetic(operator.mul, self, other)
+        if not isinstance(other, Expr):
+            return Expr(tuple([(m, c * int(other)) for m, c in self.terms])) if other else 0
         acc: dict[Monomial, int] = {}
         for m1, c1 in self.terms:
-            for m2, c2 in _terms(other):
+            for m2, c2 in other.terms:
                 m = _monomial_product(m1, m2)
                 acc[m] = acc.get(m, 0) + c1 * c2
         return _canonical(acc)
@@ -269,6 +274,8 @@ def _terms(d: Dim) -> Iterable[tuple[Monomial, int]]:
 
 
 def _monomial_product(a: Monomial, b: Monomial) -> Monomial:
+    if not a or not b:
+        return a or b
     powers = dict(a)
     for atom, p in b:
         powers[atom] = powers.get(atom, 0) + p
@@ -286,7 +293,9 @@ def _canonical(acc: Mapping[Monomial, int]) -> Dim:
         return 0
     if len(terms) == 1 and not terms[0][0]:
         return terms[0][1]
-    return Expr(tuple(sorted(terms, key=_term_order)))
+    if len(terms) > 1:
+        terms.sort(key=_term_order)
+    return Expr(tuple(terms))
 
 
 def _of_atom(atom: Atom) -> Expr:

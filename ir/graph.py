@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from stager.ir.dims import Dim, symbol
+from stager.ir.dims import Dim, symbol, symbols_of
 from stager.ir.op import Op
 from stager.ir.types import Type
 
@@ -61,7 +61,7 @@ class Node:
 
     @property
     def outputs(self) -> tuple[Value, ...]:
-        return tuple(Value(self, i) for i in range(len(self.types)))
+        return (Value(self),) if len(self.types) == 1 else tuple([Value(self, i) for i in range(len(self.types))])
 
     @property
     def ordered(self) -> bool:
@@ -82,8 +82,6 @@ class Node:
 
     def mentioned_symbols(self) -> set[str]:
         """The symbols in the node's types and params; a region's own are not among them."""
-        from stager.ir.dims import symbols_of
-
         mentioned: set[str] = set()
         for t in self.types:
             if not t.is_static:

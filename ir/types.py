@@ -35,7 +35,7 @@ class Type:
 
     @property
     def is_static(self) -> bool:
-        return not any(isinstance(d, Expr) for d in self.shape)
+        return Expr not in map(type, self.shape)
 
     def with_shape(self, shape: tuple[Dim, ...]) -> Type:
         return Type(self.dtype, shape)
