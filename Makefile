@@ -27,7 +27,7 @@ demo: $(VENV)/.stamp-dev  ## real NumPy functions compiled, checked and timed (u
 	$(PY) examples/demo.py $(ARGS)
 
 test: $(VENV)/.stamp-dev  ## the whole test suite (ARGS='tests/ir -k fold' for a part)
-	$(PY) -m pytest -q -n auto $(ARGS)
+	$(PY) -m pytest -q -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.stamp-dev  ## ruff
 	$(PY) -m ruff check .
