@@ -9,11 +9,12 @@ depend on threads. Which nest a reduction joins is `codegen/fuse.py`'s question.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.program import Axis, Buffer, Instr, Leaf, LoopAxis, Reduction, Stage, Storage, Store
 from stager.ir.dims import Dim, Expr, contiguous_strides, floordiv, product
-from stager.ir.dtypes import b1
+from stager.ir.dtypes import DType, b1
 
 COMBINE = {"sum": "sum", "prod": "mul", "min": "min", "max": "max"}
 LEAST_ROWS = 32
@@ -23,6 +24,8 @@ LEAST_LANES = 4
 LEAST_LINES = 8
 """Rows of each of these."""
 MOST_PIECES = 64
+SHORT_ROW = 8
+"""Rows of partial results of fewer elements are turned."""
 LEAST_POINTS = 1 << 12
 """Smaller reductions stay in the cache anyway."""
 MOST_BYTES = 1 << 17
@@ -85,69 +88,72 @@ def pieces_of(outer: list[Dim], *, lanes: bool = False) -> tuple[int, Dim] | Non
 class Partial:
     """A stage that adds rows up, what fills the partial results before, and what reduces them afterwards.
 
-    The axes of `stage` are those of the reduction, and one more: the piece. Where a piece is all that is summed there
-    is neither that nor a total."""
+    The axes of `stage` are those of the reduction, and one more: the piece, where that is not one of them."""
 
     stage: Stage
     storage: Storage
-    total: Stage | None
+    total: Stage
     buffer: Buffer  # its first axis is that of the pieces
-    kind: str
+    first: Any  # what the sums begin with
 
 
-def divided(s: Stage, outer: set[int], pieces: Pieces, name: str) -> Partial:
-    """A reduction whose axes `outer` are the shared loops of a nest."""
+def divided(s: Stage, outer: set[int], pieces: Pieces, name: str, lane: int | None = None) -> Partial:
+    """A reduction whose axes `outer` are the shared loops of a nest. `lane`: the one of them that is not reduced; then
+    a piece is one point of it, and the partial results are those that are wanted."""
     (r,) = s.reductions
     dtype = r.buffer.dtype
-    kept = [n for n, a in enumerate(s.axes) if not a.reduce]
-    shape = (pieces.count, *(s.axes[n].extent for n in kept))
+    kept = [n for n, a in enumerate(s.axes) if not a.reduce and n != lane]
+    order = _long_last(kept, [s.axes[n].extent for n in kept])
+    shape = (pieces.count, *(s.axes[n].extent for n in order))
     strides = contiguous_strides(shape, dtype.itemsize)
     storage = Storage("temp", name, product(shape) * dtype.itemsize)
     buffer = Buffer(storage, dtype, shape)
-    piece = len(s.axes)
-    at = Ix(0, (*((n, strides[k + 1]) for k, n in enumerate(kept)), (piece, strides[0])))
+    piece = len(s.axes) if lane is None else lane
+    at = Ix(0, tuple(sorted([(n, strides[k + 1]) for k, n in enumerate(order)] + [(piece, strides[0])])))
     axes = [Axis(a.extent, a.reduce and n not in outer) for n, a in enumerate(s.axes)]
-    stage = Stage([*axes, Axis(pieces.count)], s.body, label=s.label)
+    stage = Stage([*axes, Axis(pieces.count)] if lane is None else axes, s.body, label=s.label)
     if any(a.reduce for a in axes):
         stage.reductions.append(Reduction(r.kind, buffer, at, r.value, combine=COMBINE[r.kind]))
     else:
         stage.stores.append(Store(buffer, at, r.value, COMBINE[r.kind]))
     number = {n: k for k, n in enumerate(kept)} | {piece: len(kept)}
     total = Stage(
-        [*(Axis(s.axes[n].extent) for n in kept), Axis(pieces.count, reduce=True)],
+        [*(Axis(s.axes[n].extent) for n in kept), Axis(pieces.count, reduce=lane is None)],
         [Instr("load", dtype, (), (buffer, at.rename(number)))],
-        reductions=[Reduction(r.kind, r.buffer, r.at.rename(number), 0)],
         label=s.label,
     )
-    return Partial(stage, storage, total, buffer, r.kind)
-
-
-def whole(s: Stage, outer: set[int], lane: int) -> Partial:
-    """The same of sums that are apart for each point of the axis `lane`, the first of the shared loops: nothing is left
-    to reduce, the results are written where they belong."""
-    (r,) = s.reductions
-    axes = [Axis(a.extent, a.reduce and n not in outer) for n, a in enumerate(s.axes)]
-    stage = Stage(axes, s.body, label=s.label)
-    if any(a.reduce for a in axes):
-        stage.reductions.append(Reduction(r.kind, r.buffer, r.at, r.value, combine=COMBINE[r.kind]))
+    place = r.at.rename(number)
+    if lane is None:
+        total.reductions.append(Reduction(r.kind, r.buffer, place, 0))
     else:
-        stage.stores.append(Store(r.buffer, r.at, r.value, COMBINE[r.kind]))
-    kept = [lane, *(n for n, a in enumerate(s.axes) if not a.reduce and n != lane)]
-    shape = tuple([s.axes[n].extent for n in kept])
-    place = Buffer(r.buffer.storage, r.buffer.dtype, shape, tuple([r.at.coef(n) for n in kept]), r.at.const)
-    return Partial(stage, r.buffer.storage, None, place, r.kind)
+        total.stores.append(Store(r.buffer, place, 0))
+    first = neutral(r.kind, dtype)
+    if lane is not None and first == 0:
+        first = 0  # what is wanted is no sum of -0.0
+    return Partial(stage, storage, total, buffer, first)
 
 
-def filling(p: Partial, piece: int, first_var: int) -> Leaf:
-    """Fills the partial result of a piece with the neutral element. Loops have variables from `first_var` on."""
+def neutral(kind: str, dtype: DType) -> Any:
+    """What a partial result begins with: of float sums -0.0, which keeps a sum of -0.0."""
     from stager.codegen.families import identity
 
-    dtype = p.buffer.dtype
-    # -0.0 is the neutral element of float sums: it keeps a sum of -0.0. A whole sum begins with 0
-    value = -0.0 if p.kind == "sum" and dtype.kind == "f" and p.total is not None else identity(p.kind, dtype)
-    loops = [LoopAxis(first_var + k, d) for k, d in enumerate(p.buffer.shape[1:])]
-    terms = [(piece, p.buffer.strides[0])]
-    terms += [(a.var, c) for a, c in zip(loops, p.buffer.strides[1:], strict=True)]
-    at = Ix(p.buffer.offset, tuple(sorted(terms)))
-    stage = Stage([], [Instr("const", dtype, (), value)], [Store(p.buffer, at, 0)], label="fill")
+    return -0.0 if kind == "sum" and dtype.kind == "f" else identity(kind, dtype)
+
+
+def _long_last(kept: list[int], extents: list[Dim]) -> list[int]:
+    """The axes of a partial result in the order in which they lie in it: of short rows the longest axis is last, along
+    which lanes then lie side by side."""
+    if not kept or isinstance(extents[-1], Expr) or extents[-1] >= SHORT_ROW:
+        return kept
+    longest = max(range(len(kept)), key=lambda k: extents[k] if isinstance(extents[k], int) else SHORT_ROW)
+    return [*kept[:longest], *kept[longest + 1 :], kept[longest]]
+
+
+def filling(b: Buffer, value: Any, piece: int, first_var: int) -> Leaf:
+    """Fills the partial result of a piece with what it begins with. Loops have variables from `first_var` on."""
+    loops = [LoopAxis(first_var + k, d) for k, d in enumerate(b.shape[1:])]
+    terms = [(piece, b.strides[0])]
+    terms += [(a.var, c) for a, c in zip(loops, b.strides[1:], strict=True)]
+    at = Ix(0, tuple(sorted(terms)))
+    stage = Stage([], [Instr("const", b.dtype, (), value)], [Store(b, at, 0)], label="fill")
     return Leaf(loops, stage)

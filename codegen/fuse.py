@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 from stager.codegen.bodies import added_weight, append_body, rename
-from stager.codegen.column_sums import Pieces, across_rows, divided, may_ride, pieces_of, whole
+from stager.codegen.column_sums import Pieces, across_rows, divided, may_ride, pieces_of
 from stager.codegen.contract import contract
 from stager.codegen.groups import Group, Piece
 from stager.codegen.index import DYNAMIC, Facts, Ix
@@ -374,18 +374,16 @@ class _Fuser:
         if not g.fixed:
             g.outer, g.fixed = outer, True
             g.leaves[0].own = [v for v in g.leaves[0].own if v not in outer]
-        if lanes:
-            partial = whole(s, set(shared), back[outer[0]])
-        else:
-            partial = divided(s, set(shared), g.pieces, f"p{next(self.names)}")
-            self.program.storages.append(partial.storage)
+        lane = back[outer[0]] if lanes else None
+        partial = divided(s, set(shared), g.pieces, f"p{next(self.names)}", lane)
+        self.program.storages.append(partial.storage)
+        if lane is None:
             shared[len(s.axes)] = g.pieces.var
         self.add_row(partial.stage, g, shared, {a: v for a, v in mapping.items() if v not in outer})
         g.partials.append(partial)
         g.reads |= s.reads()
         g.writes.add(id(partial.storage))
-        if partial.total is not None:
-            groups.append(Group(partial.total))
+        groups.append(Group(partial.total))
         return True
 
     def is_short(self, extents: list[Dim]) -> bool:

@@ -62,7 +62,7 @@ class Group:
             return Nest(outer, leaves)
         first = []
         for x in self.partials:
-            first.append(filling(x, self.pieces.var, len(axes)))
+            first.append(filling(x.buffer, x.first, self.pieces.var, len(axes)))
             for loop in first[-1].loops:
                 self.add_axis(Axis(loop.extent))
         return Nest(outer, leaves, rows=self.pieces.rows, piece=self.pieces.var, first=first)

@@ -8,7 +8,7 @@ the number of threads.
 
 from __future__ import annotations
 
-from stager.codegen.column_sums import COMBINE, MOST_BYTES, Partial, filling
+from stager.codegen.column_sums import COMBINE, MOST_BYTES, filling, neutral
 from stager.codegen.index import Ix
 from stager.codegen.program import Buffer, Instr, Leaf, LoopAxis, Nest, Program, Reduction, Stage, Storage
 from stager.ir.dims import product
@@ -72,7 +72,7 @@ def stripes(program: Program, nest: Nest) -> Nest:
         partial.append(Reduction(r.kind, buffer, at, r.value, combine=COMBINE[r.kind]))
         body.append(Instr("load", dtype, (), (buffer, at)))
         final.reductions.append(Reduction(r.kind, r.buffer, r.at, len(body) - 1))
-        nest.first.append(filling(Partial(stage, storage, final, buffer, r.kind), piece, piece + 1))
+        nest.first.append(filling(buffer, neutral(r.kind, dtype), piece, piece + 1))
     stage.reductions[:] = partial
     leaf.loops = [*loops, LoopAxis(inner, few, True)]
     nest.outer = [LoopAxis(axis.var, rows)]
