@@ -91,9 +91,8 @@ class Partial:
     The axes of `stage` are those of the reduction, and one more: the piece, where that is not one of them."""
 
     stage: Stage
-    storage: Storage
-    total: Stage
     buffer: Buffer  # its first axis is that of the pieces
+    total: Stage | None  # None: the partial results are those that are wanted
     first: Any  # what the sums begin with
 
 
@@ -106,16 +105,25 @@ def divided(s: Stage, outer: set[int], pieces: Pieces, name: str, lane: int | No
     order = _long_last(kept, [s.axes[n].extent for n in kept])
     shape = (pieces.count, *(s.axes[n].extent for n in order))
     strides = contiguous_strides(shape, dtype.itemsize)
-    storage = Storage("temp", name, product(shape) * dtype.itemsize)
-    buffer = Buffer(storage, dtype, shape)
     piece = len(s.axes) if lane is None else lane
-    at = Ix(0, tuple(sorted([(n, strides[k + 1]) for k, n in enumerate(order)] + [(piece, strides[0])])))
+    there = lane is not None and order == kept  # where results lie as partial ones would, they are written at once
+    if there:
+        buffer = Buffer(r.buffer.storage, dtype, shape, tuple([r.at.coef(n) for n in (piece, *order)]), r.at.const)
+        at = r.at
+    else:
+        buffer = Buffer(Storage("temp", name, product(shape) * dtype.itemsize), dtype, shape)
+        at = Ix(0, tuple(sorted([(n, strides[k + 1]) for k, n in enumerate(order)] + [(piece, strides[0])])))
     axes = [Axis(a.extent, a.reduce and n not in outer) for n, a in enumerate(s.axes)]
     stage = Stage([*axes, Axis(pieces.count)] if lane is None else axes, s.body, label=s.label)
     if any(a.reduce for a in axes):
         stage.reductions.append(Reduction(r.kind, buffer, at, r.value, combine=COMBINE[r.kind]))
     else:
         stage.stores.append(Store(buffer, at, r.value, COMBINE[r.kind]))
+    first = neutral(r.kind, dtype)
+    if lane is not None and first == 0:
+        first = 0  # what is wanted is no sum of -0.0
+    if there:
+        return Partial(stage, buffer, None, first)
     number = {n: k for k, n in enumerate(kept)} | {piece: len(kept)}
     total = Stage(
         [*(Axis(s.axes[n].extent) for n in kept), Axis(pieces.count, reduce=lane is None)],
@@ -127,10 +135,7 @@ def divided(s: Stage, outer: set[int], pieces: Pieces, name: str, lane: int | No
         total.reductions.append(Reduction(r.kind, r.buffer, place, 0))
     else:
         total.stores.append(Store(r.buffer, place, 0))
-    first = neutral(r.kind, dtype)
-    if lane is not None and first == 0:
-        first = 0  # what is wanted is no sum of -0.0
-    return Partial(stage, storage, total, buffer, first)
+    return Partial(stage, buffer, total, first)
 
 
 def neutral(kind: str, dtype: DType) -> Any:
@@ -154,6 +159,6 @@ def filling(b: Buffer, value: Any, piece: int, first_var: int) -> Leaf:
     loops = [LoopAxis(first_var + k, d) for k, d in enumerate(b.shape[1:])]
     terms = [(piece, b.strides[0])]
     terms += [(a.var, c) for a, c in zip(loops, b.strides[1:], strict=True)]
-    at = Ix(0, tuple(sorted(terms)))
+    at = Ix(b.offset, tuple(sorted(terms)))
     stage = Stage([], [Instr("const", b.dtype, (), value)], [Store(b, at, 0)], label="fill")
     return Leaf(loops, stage)

@@ -376,14 +376,16 @@ class _Fuser:
             g.leaves[0].own = [v for v in g.leaves[0].own if v not in outer]
         lane = back[outer[0]] if lanes else None
         partial = divided(s, set(shared), g.pieces, f"p{next(self.names)}", lane)
-        self.program.storages.append(partial.storage)
+        if partial.total is not None:
+            self.program.storages.append(partial.buffer.storage)
         if lane is None:
             shared[len(s.axes)] = g.pieces.var
         self.add_row(partial.stage, g, shared, {a: v for a, v in mapping.items() if v not in outer})
         g.partials.append(partial)
         g.reads |= s.reads()
-        g.writes.add(id(partial.storage))
-        groups.append(Group(partial.total))
+        g.writes.add(id(partial.buffer.storage))
+        if partial.total is not None:
+            groups.append(Group(partial.total))
         return True
 
     def is_short(self, extents: list[Dim]) -> bool:
