@@ -66,8 +66,12 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Ar
                 if kwargs.get("reflect_type", "even") == "odd" and mode in ("reflect", "symmetric"):
                     a = _pad_odd(a, k, (lo, hi), mode)
                     continue
-                order = _padded(n, lo, hi, mode) if isinstance(n, Expr) else np.pad(np.arange(n), (lo, hi), mode=mode)
-                a = take(a, order, axis=k)
+                if isinstance(n, Expr):
+                    a = take(a, _padded(n, lo, hi, mode), axis=k)
+                    continue
+                order = np.pad(np.arange(n), (lo, hi), mode=mode)
+                joined = _in_runs(a, k, order[:lo], order[lo + n :])
+                a = take(a, order, axis=k) if joined is None else joined
         return a if any(lo or hi for lo, hi in widths) else wrap(op.copy(a.raw()))
     if mode in ("mean", "maximum", "minimum", "median"):
         return _pad_statistic(a, widths, mode, kwargs.get("stat_length"))
@@ -79,6 +83,42 @@ def pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Ar
             remedy="near: 'constant', 'edge', 'reflect', 'wrap'",
         )
     )
+
+
+def _in_runs(a: Array, k: int, low: np.ndarray[Any, Any], high: np.ndarray[Any, Any]) -> Array | None:
+    """An axis between its elements `low` and `high`, joined from parts of it; None where these are many."""
+    before, behind = _runs(low), _runs(high)
+    if len(before) + len(behind) > MOST_RUNS:
+        return None
+    parts = [[_run(a, k, *run) for run in runs] for runs in (before, behind)]
+    return concatenate([*parts[0], a, *parts[1]], axis=k)
+
+
+MOST_RUNS = 8
+"""Parts beside a padded axis; more are gathered."""
+
+
+def _runs(order: np.ndarray[Any, Any]) -> list[list[int]]:
+    """(start, step, count) of runs upwards, downwards, and of one element."""
+    runs: list[list[int]] = []
+    for at in order.tolist():
+        if runs:
+            start, step, count = runs[-1]
+            if count == 1 and -1 <= at - start <= 1:
+                runs[-1] = [start, at - start, 2]
+                continue
+            if count > 1 and at == start + step * count:
+                runs[-1][2] += 1
+                continue
+        runs.append([at, 1, 1])
+    return runs
+
+
+def _run(a: Array, k: int, start: int, step: int, count: int) -> Array:
+    last = start + step * (count - 1)
+    cut = slice(start, (last if step else start) + 1) if step >= 0 else slice(start, last - 1 if last else None, -1)
+    part = getitem(a, (slice(None),) * k + (cut,))
+    return part if step else broadcast_to(part, (*a.shape[:k], count, *a.shape[k + 1 :]))
 
 
 def _padded(n: Dim, low: int, high: int, mode: str) -> Any:

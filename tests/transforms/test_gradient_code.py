@@ -273,6 +273,17 @@ def test_windows_are_read_where_they_are_there_and_back() -> None:
     st.testing.check_grads(smoothed, (x, k), order=2)
 
 
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "symmetric", "wrap"])
+def test_padding_joins_parts(mode: Any) -> None:
+    def padded(x: Any) -> Any:
+        return np.sum(np.pad(x, ((2, 1), (0, 3)), mode=mode) ** 3)
+
+    for f in (padded, st.grad(padded)):
+        assert not {"gather", "scatter"} & count(optimized(f, "f64[30,20]")).keys()
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    st.testing.check_grads(padded, (x,), order=2)
+
+
 def test_reductions_are_written_into_what_they_are_joined_to() -> None:
     def joined(x: Any) -> Any:
         return np.concatenate([np.sum(x, axis=1), np.max(x, axis=0)])
