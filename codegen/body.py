@@ -16,12 +16,17 @@ from stager.codegen.access import AccessEmitter
 from stager.codegen.emit import i64
 from stager.codegen.index import DYNAMIC
 from stager.codegen.levels import Lane
+from stager.codegen.modes import is_dear
 from stager.codegen.program import Instr
 from stager.codegen.registers import Val, element_type, memory_type
 from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import i64 as dtype_i64
 
+AT_ONCE = {4: 4, 8: 2}
+"""Vectors that a function is computed for together, by the bytes of an element: LLVM takes turns with them, operation
+by operation. Each operation waits for the one before it, and a processor does not look far enough ahead to find those
+of the next vector. Functions of f64 have twice as many constants; none has room for two vectors in 16 registers."""
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
@@ -36,7 +41,18 @@ class BodyEmitter(AccessEmitter):
         if copies > 1 and width > 1 and i.op == "load" and self._is_transposed(i.data):
             self.values[n] = self._load_transposed(*i.data)
             return
+        if is_dear(i) and copies > 1 and width > 1 and self.e.target.vector_registers == 32:
+            at_once = min(copies, AT_ONCE.get(i.dtype.itemsize, 1))
+            self.values[n] = [x for u in range(0, copies, at_once) for x in self._several(i, u, at_once, width)]
+            return
         self.values[n] = [self._emit(n, i, u, width) for u in range(copies)]
+
+    def _several(self, i: Instr, first: int, count: int, width: int) -> list[Val]:
+        """A function of some copies, as one vector of all their lanes."""
+        sb = self.e.scalars(count * width)
+        sb.inline = self.inline
+        args = [sb.joined([self._operand(a, first + u, width) for u in range(count)]) for a in i.args]
+        return sb.parts(i.data.op.lower(sb, *args, **i.data.params), count)
 
     def _emit(self, n: int, i: Instr, u: int, width: int) -> Val:
         sb = self.e.scalars(width)

@@ -153,6 +153,20 @@ class RegisterBuilder:
             return x
         return Val(self.builder.extract_element(x.ir, ir.Constant(INT_TYPES[32], lane)), x.dtype)
 
+    def joined(self, parts: Sequence[Val]) -> Val:
+        """Vectors, a power of two of them, as one of all their lanes."""
+        while len(parts) > 1:
+            pairs = list(zip(parts[::2], parts[1::2], strict=True))
+            numbers = _lane_numbers(range(2 * pairs[0][0].ir.type.count))
+            parts = [Val(self.builder.shuffle_vector(x.ir, y.ir, numbers), x.dtype) for x, y in pairs]
+        return parts[0]
+
+    def parts(self, x: Val, count: int) -> list[Val]:
+        """What `joined` joined."""
+        width, undefined = self.width // count, ir.Constant(x.ir.type, ir.Undefined)
+        lanes = (_lane_numbers(range(k * width, (k + 1) * width)) for k in range(count))
+        return [Val(self.builder.shuffle_vector(x.ir, undefined, numbers), x.dtype) for numbers in lanes]
+
     def insert(self, x: Val, lane: int, value: Val) -> Val:
         """`x` with one lane replaced by a scalar."""
         if self.width == 1:
@@ -198,3 +212,9 @@ class RegisterBuilder:
         if function is None:
             function = ir.Function(module, ir.FunctionType(self.type(result), [v.type for v in values]), full)
         return Val(self.builder.call(function, values), result)
+
+
+def _lane_numbers(lanes: Sequence[int]) -> Any:
+    """The mask of a shuffle."""
+    t = INT_TYPES[32]
+    return ir.Constant(ir.VectorType(t, len(lanes)), [ir.Constant(t, k) for k in lanes])

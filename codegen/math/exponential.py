@@ -64,13 +64,16 @@ def reduce_exp(x: Expr) -> tuple[Expr, Expr]:
 
 
 def power_and_rest(x: Expr) -> tuple[Expr, Expr]:
-    """2**k and r = x - k*ln2 for a k that gives a normal number, in as few operations as it takes: the low bits of
-    `shifted` are the power's exponent as it stands in a float, and ln2 is off by k/5 of its last place."""
+    """s = 2**k and p/2 with exp(2x) = s + s*p, for a k that gives a normal number, in as few operations as it takes:
+    the low bits of `shifted` are the power's exponent as it stands in a float, ln2 is off by k/5 of its last place,
+    and the factor 2 is in the constants, where it changes no bit."""
     fmt = exp_format(x.dtype)
     magic = fmt.magic + float(fmt.one >> fmt.mantissa)
-    shifted = fma(x, LOG2E, magic)
+    shifted = fma(x, 2 * LOG2E, magic)
     power = (shifted.bits() << fmt.mantissa).as_float(x.dtype)
-    return power, fma(shifted - magic, -LN2, x)
+    r = fma(shifted - magic, -LN2 / 2, x)
+    tail = even_odd(r, [c * 2.0 ** (n + 1) for n, c in enumerate(fits("EXP", r))])
+    return power, fma(r * r, tail, r)
 
 
 def reduce_exp_pair(x: Expr, lo: Expr | None = None) -> tuple[Expr, Expr, Expr]:
@@ -87,11 +90,6 @@ def reduce_exp_pair(x: Expr, lo: Expr | None = None) -> tuple[Expr, Expr, Expr]:
 def exp_tail(r: Expr) -> Expr:
     """(exp(r) - 1 - r) / r**2."""
     return by_fours(r, fits("EXP", r))
-
-
-def exp_tail_evenly(r: Expr) -> Expr:
-    """The same in one operation less that takes longer: for functions with enough else to do meanwhile."""
-    return even_odd(r, fits("EXP", r))
 
 
 def power_of_two(k_bits: Expr, dtype: DType) -> Expr:

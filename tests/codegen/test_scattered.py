@@ -180,3 +180,19 @@ def test_what_a_turn_wrote_at_a_position_of_data_is_read_after_it() -> None:
 
     x = np.random.default_rng(3).standard_normal((4, 3))
     np.testing.assert_allclose(st.compile(f)(x), f(x), rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_functions_of_several_vectors_at_once(dtype: str, rng: np.random.Generator) -> None:
+    """What is computed for some vectors together is what each element gives alone."""
+
+    @st.compile
+    def f(table: Any, w: Any, i: Any) -> Any:
+        total = np.zeros_like(table)
+        np.add.at(total, i, np.tanh(table[i]) * np.exp(w))
+        return total
+
+    table, w, i = rng.normal(size=(9, 83)).astype(dtype), rng.random(83).astype(dtype), np.arange(9)
+    one = st.compile(lambda x, y: np.tanh(x) * np.exp(y))
+    want = [[one(x, y) for x, y in zip(row, w, strict=True)] for row in table]
+    np.testing.assert_array_equal(f(table, w, i), np.asarray(want, dtype))
