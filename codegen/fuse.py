@@ -42,6 +42,8 @@ MAX_BODY = 300
 """Operations in one fused leaf."""
 SHORT_ROW = 16
 """Rows of fewer points have no sums riding along: points of many rows in lanes are better than a loop along each."""
+SPREAD_BYTES = 1 << 18
+"""Of a larger array rows are filled one after the other."""
 WINDOW = 24
 """How many nests back a stage looks for company."""
 
@@ -316,6 +318,8 @@ class _Fuser:
             shared = [v for v in p.own if v in mapping.values() and v not in p.reduced]
         candidates = list(shared)
         back = {v: a for a, v in mapping.items()}
+        if self.is_spread(s, {back[v] for v in shared}, g):
+            return False
         while candidates:
             outer = {back[v]: v for v in candidates}
             if self.worth(s, g, candidates) and self.aligned(s, g, g.leaves, outer, set(candidates)):
@@ -341,6 +345,20 @@ class _Fuser:
         piece.reduced = {full[a] for a, axis in enumerate(s.axes) if axis.reduce}
         g.leaves.append(piece)
         return True
+
+    def is_spread(self, s: Stage, outer: set[int], g: Group) -> bool:
+        """Whether a stage would fill columns of a large array, and reads nothing of them that the nest has in the
+        cache."""
+        columns = any(
+            not (isinstance(x.buffer.storage.nbytes, int) and x.buffer.storage.nbytes < SPREAD_BYTES)
+            and any(v not in outer for v, _ in x.at.terms)
+            and any(v in outer and c == x.buffer.dtype.itemsize for v, c in x.at.terms)
+            for x in s.stores
+        )
+        there = g.reads | g.writes
+        return columns and not any(
+            id(b.storage) in there and any(v not in outer for v, _ in at.terms) for b, at in s.loads
+        )
 
     # -- reductions over the shared loops ----------------------------------------------------------------------------
 

@@ -133,6 +133,36 @@ def with_diagonal(rw: Rewriter, node: Node) -> Replacement:
     return None
 
 
+WIDE = 16
+"""Columns of each matrix of a batch from where on a product for each is as good as one of all of them."""
+
+
+def of_batch_in_front(rw: Rewriter, node: Node) -> Replacement:
+    """transpose(dot(a, x)) that brings x's first axis to the front -> products of a with each matrix of x
+
+    One product of all would need x with its contracted axis in front, in memory, and the result turned around.
+    """
+    (product,), perm = node.args, node.params["perm"]
+    if not made_by(product, "dot"):
+        return None
+    (a, x), contract, batch = product.node.args, product.node.params["contract"], product.node.params["batch"]
+    n, total = len(batch[0]), product.type.ndim
+    free = [k for k in range(x.type.ndim) if k not in contract[1] and k not in batch[1]]
+    place = total - len(free)
+    if not n < place < total - 1 or list(perm) != [*range(n), place, *range(n, place), *range(place + 1, total)]:
+        return None
+    if not free[0] < min(contract[1]) or not max(contract[1]) < free[1]:
+        return None
+    columns = x.type.shape[free[-1]]
+    if isinstance(columns, int) and columns < WIDE:
+        return None
+    extent = x.type.shape[free[0]]
+    repeated = rw.emit("broadcast", a, shape=(extent, *a.type.shape), axes=tuple(range(1, a.type.ndim + 1)))
+    there = (tuple([k + 1 for k in contract[0]]), contract[1])
+    lanes = ((*[k + 1 for k in batch[0]], 0), (*batch[1], free[0]))
+    return rw.emit("dot", repeated, x, contract=there, batch=lanes)
+
+
 def _is_diagonal(v: Value) -> bool:
     """Whether a value is zero but for the diagonals of square matrices."""
     if not made_by(v, "diagonal_update"):
@@ -181,4 +211,5 @@ def diagonal_of_product(rw: Rewriter, node: Node) -> Replacement:
 PRODUCTS: Rules = {
     "dot": (product_without_sum, of_transpose, of_unit_axes, with_unit_vectors, with_diagonal),
     "diagonal": (diagonal_of_product,),
+    "transpose": (of_batch_in_front,),
 }

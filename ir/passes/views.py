@@ -409,6 +409,8 @@ def reduction(rw: Rewriter, node: Node) -> Replacement:
         return x
     if x.node.op is node.op:
         return _reduced_twice(rw, node, x)
+    if made_by(x, "broadcast") and (once := _reduced_once(rw, node, x)) is not None:
+        return once
     if made_by(x, "broadcast") and node.op.name in ("reduce_max", "reduce_min", "reduce_or", "reduce_and"):
         return _reduced_broadcast(rw, node, x, None)
     if made_by(x, "broadcast") and node.op.name == "reduce_sum" and (rw.fast_math or x.type.dtype.is_integer):
@@ -421,6 +423,21 @@ def reduction(rw: Rewriter, node: Node) -> Replacement:
     kept = [k for k in range(x.type.ndim) if k not in units]
     y = rw.emit("reshape", x, shape=tuple([x.type.shape[k] for k in kept]))
     return rw.emit(node.op, y, axes=tuple([kept.index(k) for k in axes if k not in units]))
+
+
+def _reduced_once(rw: Rewriter, node: Node, x: Value) -> Replacement:
+    """reduce(broadcast y) -> broadcast(reduce y) over axes that are only repeated"""
+    (y,), axes = x.node.args, x.node.params["axes"]
+    shape, reduced = x.type.shape, node.params["axes"]
+    repeated = [k for k in range(len(shape)) if k not in axes and k not in reduced]
+    if not repeated:
+        return None
+    kept = [k for k in range(len(shape)) if k not in repeated]
+    smaller = rw.emit("broadcast", y, shape=tuple([shape[k] for k in kept]), axes=tuple([kept.index(k) for k in axes]))
+    result = rw.emit(node.op, smaller, axes=tuple([kept.index(k) for k in reduced]))
+    left = [k for k in range(len(shape)) if k not in reduced]
+    places = tuple([n for n, k in enumerate(left) if k not in repeated])
+    return rw.emit("broadcast", result, shape=node.types[0].shape, axes=places)
 
 
 def _reduced_twice(rw: Rewriter, node: Node, x: Value) -> Replacement:

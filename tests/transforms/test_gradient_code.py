@@ -214,6 +214,15 @@ def test_batched_ops_are_one_kernel(f: Function, specs: tuple[str, ...], routine
     assert len(made) == max(len(routines), 1)
 
 
+@pytest.mark.parametrize("f", [lambda a, x: a @ x, lambda a, x: np.tensordot(a, x, 1)], ids=["matmul", "tensordot"])
+def test_a_shared_matrix_times_many_moves_none_of_them(f: Function) -> None:
+    mapped = st.vmap(f, in_dims=(None, 0))
+    (made,) = steps(mapped, "f64[40,30]", "f64[9,30,20]")
+    assert isinstance(made, Routine)
+    a, x = np.random.default_rng(0).standard_normal((4, 3)), np.random.default_rng(1).standard_normal((2, 3, 16))
+    np.testing.assert_allclose(st.compile(mapped)(a, x), a @ x)
+
+
 def test_batched_matvec_is_one_matmul() -> None:
     found = count(optimized(st.vmap(lambda a, x: a @ x, in_dims=(None, 0)), "f64[40,30]", "f64[50,30]"))
     assert found["dot"] == 1
@@ -392,6 +401,22 @@ def test_the_trace_of_a_product_has_no_identity_matrix() -> None:
     assert np.isnan(st.compile(lambda v, a: np.diag(v) @ a)(np.ones(2), inf)[1, 1]), (
         "a product that the user wrote is NumPy's"
     )
+
+
+def test_sums_of_what_is_repeated_are_taken_once() -> None:
+    graph = optimized(st.grad(lambda x, y: np.sum(np.outer(x, y)), argnums=(0, 1)), "f64[300]", "f64[200]")
+    assert max(n.args[0].type.ndim for n in graph.nodes if n.op.name == "reduce_sum") == 1
+
+
+def test_columns_of_a_large_array_are_not_filled_one_by_one() -> None:
+    made = steps(st.grad(lambda x: np.sum(np.mean(x, axis=0) ** 2)), "f64[3000,400]")
+    (fill,) = [s for s in made if isinstance(s, Nest) and any(b.name == "out0" for t in s.stages() for b in _stored(t))]
+    assert len(fill.leaves) == 1
+    assert [a.extent for a in (*fill.outer, *fill.leaves[0].loops)] == [3000, 400]
+
+
+def _stored(stage: Any) -> list[Any]:
+    return [s.buffer for s in stage.stores]
 
 
 def pieces_stacked(x: Any, y: Any) -> Any:
