@@ -269,6 +269,17 @@ def make_function(
     return function
 
 
+def set_signature(function: Any, signature: inspect.Signature) -> None:
+    """Other defaults from the next call on. A call that is under way keeps the table that it reads."""
+    table = SignatureTable(signature)
+    with _lock:
+        owner = _owner(function)
+        owner.append(owner[0])
+        owner[0] = table
+        function.__dict__["__signature__"] = signature
+        _field(function, "signature").value = table.address
+
+
 class SignatureTable:
     """How arguments are bound: `address` is its SIGNATURE record. A later `__signature__` changes nothing of it."""
 

@@ -20,6 +20,12 @@ def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
         return inspect.Signature([inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)])
 
 
+def parts_of(fn: Callable[..., Any]) -> list[Any]:
+    """The code of a function and its defaults: all can be assigned."""
+    named = getattr(fn, "__kwdefaults__", None) or {}
+    return [getattr(fn, "__code__", None), *(getattr(fn, "__defaults__", None) or ()), *named.values()]
+
+
 class Bound(inspect.BoundArguments):
     """The arguments of a call by parameter. `positional` is how many of them were given by position, or None where a
     parameter is the same thing however its argument came.

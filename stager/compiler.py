@@ -18,7 +18,7 @@ from typing import Any, overload
 import numpy as np
 
 from stager import guards
-from stager.binding import Bound, bind, signature_of
+from stager.binding import Bound, bind, parts_of, signature_of
 from stager.collector import uncollected
 from stager.dynamic import dynamic_types
 from stager.errors import StagerError
@@ -61,6 +61,7 @@ class Compiler:
         self.freeze = freeze
         self.threads = threads
         self.signature = signature_of(fn)
+        self.parts = parts_of(fn)
         self.lock = threading.RLock()
         self.history: list[Compilation] = []
         self.writes = False  # whether a specialisation writes into its arguments
@@ -75,6 +76,7 @@ class Compiler:
             from stager.transforms.calling import call_user
 
             return call_user(self.fn, args, kwargs)
+        self._follow(function)
         bound = self.bind(args, kwargs)
         plain, originals = plain_arrays(bound)
         if not originals and self.writes:
@@ -88,6 +90,23 @@ class Compiler:
             raise trimmed(e) from e.__cause__
         plain, originals = disentangled(bound) if self.writes else (bound, [])
         return through_copies(function, plain, originals) if originals else RETRY
+
+    def _follow(self, function: Any) -> None:
+        """The signature of the function as it is now: defaults and code may have been assigned."""
+        from stager.runtime.function import clear_entries, set_signature
+
+        parts = parts_of(self.fn)
+        if len(parts) == len(self.parts) and all(a is b for a, b in zip(parts, self.parts, strict=True)):
+            return
+        with self.lock:
+            before, now = self.signature, signature_of(self.fn)
+            if [(q.name, q.kind) for q in before.parameters.values()] != [
+                (q.name, q.kind) for q in now.parameters.values()
+            ]:
+                clear_entries(function)
+                self.history.clear()
+            self.signature, self.parts = now, parts
+            set_signature(function, now)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Bound:
         """A call's arguments by parameter. TypeError when they do not fit."""

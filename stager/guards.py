@@ -5,7 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
+
 from stager.capture.session import Guard, Path
+from stager.capture.unseen import content_of
 from stager.leaves import Leaf
 from stager.runtime import patterns as p
 from stager.stand_ins import plain_array
@@ -63,6 +66,10 @@ def pattern_of(guard: Guard) -> p.Pattern:
             return p.Check(lambda x: type(x) is kind and bool(x == content), f"equals {content!r}")
         case "len":
             return p.Length(guard.value)
+        case "array":
+            content = guard.value
+            kinds = np.ndarray | memoryview
+            return p.Check(lambda x: isinstance(x, kinds) and content_of(x) == content, "an array of this content")
         case "keys":
             keys = guard.value
             return p.Check(lambda x: tuple(x) == keys, f"has the keys {keys}")

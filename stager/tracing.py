@@ -83,6 +83,7 @@ def trace(
     """
     import stager.numpy.methods  # noqa: F401  (attaches NumPy's surface to Array)
     from stager.capture import convert, use
+    from stager.capture.copies import result
     from stager.sessions import TraceSession
 
     flat, structure = flatten((args, kwargs))
@@ -104,7 +105,7 @@ def trace(
             structure, [leaf.value if leaf.array is None else leaf.array for leaf in leaves]
         )
         out = convert(fn, session)(*call_args, **call_kwargs)
-        results, result_structure = flatten(out)
+        results, result_structure = flatten(result(session, out))
         session.finish()
         count = len(leaves)
         leaves.extend([leaf for _, leaf in session.hidden])

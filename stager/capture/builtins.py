@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import iterables, texts
+from stager.capture import copies, iterables, texts
 from stager.capture.buffers import Buffer
 from stager.capture.comprehensions import collected
 from stager.capture.growing import StandIn
@@ -50,6 +50,7 @@ def install() -> None:
     for scalar in _SCALAR_TYPES:
         SUBSTITUTES[scalar] = _of_tracers(scalar, _cast(scalar))
     SUBSTITUTES[print] = print_
+    copies.install()
 
 
 def _of_tracers(original: Callable[..., Any], traced: Callable[..., Any]) -> Callable[..., Any]:
@@ -493,13 +494,19 @@ def type_(x: Any, /, *namespace: Any, **keywords: Any) -> Any:
     return type(x, *namespace, **keywords)
 
 
+def class_like(x: Any) -> type:
+    """The class of what a traced value stands for."""
+    if getattr(x, "weak", False):  # a Python int, float or bool
+        return {"b": bool, "i": int, "u": int, "f": float, "c": complex}[x.dtype.kind]
+    return np.ndarray
+
+
 def _is_a(x: Any, cls: Any) -> bool:
     if not isinstance(cls, type):
         return isinstance(x, cls)
     kind = x.dtype.type
-    if getattr(x, "weak", False):  # stands for a Python int, float or bool
-        python = {"b": bool, "i": int, "u": int, "f": float, "c": complex}[x.dtype.kind]
-        return issubclass(python, cls)
+    if getattr(x, "weak", False):
+        return issubclass(class_like(x), cls)
     if issubclass(np.ndarray, cls):
         return True
     if x.ndim:

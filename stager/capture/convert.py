@@ -78,8 +78,8 @@ def convert(fn: Callable[..., Any]) -> Callable[..., Any]:
         if made is None:
             return fn
         _FUNCTIONS.set(fn, made)
-    elif made.__defaults__ is not fn.__defaults__:
-        made.__defaults__ = fn.__defaults__
+    elif made.__defaults__ is not fn.__defaults__ or made.__kwdefaults__ is not fn.__kwdefaults__:
+        made.__defaults__, made.__kwdefaults__ = fn.__defaults__, fn.__kwdefaults__
     return made
 
 

@@ -436,8 +436,6 @@ class Statements(Expressions):
         """with, try and match stay; their blocks are rewritten in place. Jumps out of them: `guarded`."""
         handles = type(stmt) in (ast.Try, ast.TryStar)
         inner = c._replace(tail=False, after=None if handles else self.inner.facts[stmt].live)
-        if type(stmt) is ast.Match:
-            stmt.subject = hook("pairs", [stmt.subject], stmt.subject)
         for field in stmt._fields:
             value = getattr(stmt, field)
             if isinstance(value, ast.expr):
@@ -448,11 +446,13 @@ class Statements(Expressions):
                 else:
                     for part in value:
                         self.part(part, inner)
+        if type(stmt) is ast.Match:
+            stmt.subject = hook("key", [stmt.subject], stmt.subject)
         return [stmt]
 
     def part(self, part: Any, c: Context) -> None:
         if isinstance(part, ast.withitem):
-            part.context_expr = self.visit(part.context_expr)
+            part.context_expr = hook("context", [self.visit(part.context_expr)], part.context_expr)
             if part.optional_vars is not None:
                 part.optional_vars = self.visit(part.optional_vars)
             return

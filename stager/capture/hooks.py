@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import comprehensions, growing, objects, operators, texts
+from stager.capture import comprehensions, growing, objects, operators, texts, unseen
 from stager.capture.resolve import convert_user, mirroring, property_of, resolve, still_stable
 from stager.capture.session import (
     _CURRENT,
@@ -28,6 +28,7 @@ from stager.capture.session import (
     holds_tracer,
 )
 from stager.capture.table import SUBSTITUTES
+from stager.capture.unseen import guard_names, guard_parts
 from stager.capture.users import is_user_module
 from stager.cells import REGIONS
 from stager.errors import REFUSALS
@@ -65,6 +66,9 @@ class Hooks:
                 return False
         s.entered.add(id(self))
         s.kept.append(self)
+        fn = self.fn()
+        if fn is not None:
+            guard_parts(s, fn)
         for name in self.stable:
             value = namespace[name]
             path: Path = (("global", namespace, name),)
@@ -131,7 +135,7 @@ class Hooks:
         if objects.subscripts(obj):
             return objects.Items(s, obj)
         stand_in: Any = SUBSTITUTES.get(obj)  # `np.r_`, `np.c_`
-        return obj if stand_in is None else stand_in
+        return objects.watched(s, obj) if stand_in is None else stand_in
 
     def item_place(self, obj: Any) -> Any:
         """The object whose item is written or deleted."""
@@ -168,6 +172,22 @@ class Hooks:
         """A value that is unpacked as it is: `f(**obj)`."""
         s = _CURRENT.get()
         return obj if s is None else objects.mirrored(s, obj)
+
+    def key(self, obj: Any) -> Any:
+        """What stands between brackets, or after `match`: code without hooks looks into it."""
+        s = _CURRENT.get()
+        return obj if s is None else objects.watched(s, objects.mirrored(s, obj))
+
+    def context(self, obj: Any) -> Any:
+        """What a `with` enters and leaves, as it is written: it may change Python state, once, while tracing."""
+        s = _CURRENT.get()
+        if s is None or objects.plain(obj):
+            return obj
+        for name in ("__enter__", "__exit__"):
+            own = objects.special(objects.class_of(obj), name)
+            if own is not None:
+                guard_names(s, own)
+        return objects.watched(s, obj)
 
     # -- operators: objects.py -------------------------------------------------------------------------------------
 
@@ -217,6 +237,7 @@ class Hooks:
     chain = staticmethod(operators.chain)
     contains = staticmethod(operators.contains)
     compare = staticmethod(operators.compare)
+    identical = staticmethod(unseen.identical)
     shown = staticmethod(operators.shown)
     text = staticmethod(texts.text)
     described = staticmethod(texts.described)

@@ -37,7 +37,7 @@ COMPARISONS: dict[str, tuple[str, str]] = {  # the method of the left operand, t
 }  # fmt: skip
 BUILTINS: dict[int, str] = {  # id of a builtin -> the special method of its first argument that it calls
     id(f): f"__{f.__name__}__"
-    for f in (len, abs, float, int, complex, round, divmod, reversed, iter, next, str, repr, bool)
+    for f in (len, abs, float, int, complex, round, divmod, reversed, iter, next, str, repr, bool, hash)
 }
 ITERATING = frozenset(map(id, (list, tuple, set, frozenset, sum, min, max, any, all, sorted, enumerate, zip, filter)))
 _NUMBERS = frozenset({int, float, bool, complex, Expr, np.ndarray, np.float64, np.int64, str, type(None)})
@@ -67,9 +67,13 @@ def special(cls: Any, name: str) -> FunctionType | None:
 def method(s: Session, x: Any, name: str) -> Callable[..., Any] | None:
     """The user's special method of an object, converted, or None."""
     from stager.capture.resolve import convert_user
+    from stager.capture.unseen import watching
 
     own = None if plain(x) else special(class_of(x), name)
-    return None if own is None else functools.partial(convert_user(own, s), x)
+    if own is None:
+        return None
+    converted = convert_user(own, s)
+    return functools.partial(watching(own, s) if converted is own else converted, x)
 
 
 def mirrored(s: Session, x: Any) -> Any:
@@ -107,17 +111,33 @@ def operated(s: Session, op: Callable[[Any, Any], Any], names: tuple[str, str], 
     """An operator of two operands by Python's protocol, with the user's methods converted."""
     tries = [(left, names[0], right), (right, names[1], left)]
     if all(plain(x) or special(class_of(x), name) is None for x, name, _ in tries):
-        return op(left, right)
+        return _unseen(s, op, left, right)
     if type(left) is type(right):
         del tries[1:]
     elif issubclass(type(right), type(left)):
         tries.reverse()
     for x, name, other in tries:
         f = method(s, x, name)
-        out = f(other) if f is not None else getattr(type(x), name, lambda x, y: NotImplemented)(x, other)
+        if f is None:
+            watched(s, x)
+            watched(s, other)
+            f = functools.partial(getattr(type(x), name, lambda x, y: NotImplemented), x)
+        out = f(other)
         if out is not NotImplemented:
             return out
     return op(left, right)  # raises what Python raises
+
+
+def _unseen(s: Session, op: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+    """An operator that reads its operands where no hook stands. Lists are joined without a look at their items."""
+    from stager.capture.unseen import watch
+
+    if op in _COMPARES or not isinstance(left, _SEQUENCES) or not isinstance(right, _SEQUENCES):
+        watch(s, left, right)
+    return op(left, right)
+
+
+_COMPARES = frozenset({operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge})
 
 
 def unary(name: str, x: Any) -> Any:
@@ -136,7 +156,13 @@ def truth(x: Any) -> Any:
         s.look_at_shape(x)
         return x
     f = method(s, x, "__bool__")
-    return length(x) if f is None and special(class_of(x), "__len__") else x if f is None else f()
+    if f is not None:
+        return f()
+    if special(class_of(x), "__len__"):
+        return length(x)
+    if hasattr(x, "__len__") or hasattr(x, "__bool__"):
+        watched(s, x)
+    return x
 
 
 def length(x: Any) -> Any:
@@ -156,7 +182,16 @@ def iterated(s: Session, x: Any) -> Any:
     if f is not None:
         return f()
     at = method(s, x, "__getitem__")
-    return x if at is None or hasattr(type(x), "__iter__") else _items(at)
+    return watched(s, x) if at is None or hasattr(type(x), "__iter__") else _items(at)
+
+
+def watched(s: Session, x: Any) -> Any:
+    """A value that code without hooks reads, as it is."""
+    from stager.capture.unseen import watch
+
+    if not plain(x):
+        watch(s, x)
+    return x
 
 
 def _items(at: Callable[[int], Any]) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import objects, texts
+from stager.capture import objects, texts, unseen
 from stager.capture.session import _CURRENT, TRACERS, holds_tracer
 from stager.ir.dims import Expr
 
@@ -49,8 +49,8 @@ returned = Return
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-    "is": operator.is_, "is not": operator.is_not,
 }  # fmt: skip
+_SAME = ("is", "is not")
 
 _ORDERED = ("==", "!=", "<", "<=", ">", ">=")
 
@@ -143,6 +143,8 @@ def compare(op: str, left: Any, right: Any) -> Any:
         return not_(contains(left, right))
     if op in _ORDERED and (_is_size(left) or _is_size(right)):
         return _compare_sizes(op, left, right)
+    if op in _SAME:
+        return unseen.identical(left, right) is (op == "is")
     s = _CURRENT.get()
     if s is None or op not in _ORDERED or (objects.plain(left) and objects.plain(right)):
         return _COMPARE[op](left, right)
@@ -155,6 +157,7 @@ def compare(op: str, left: Any, right: Any) -> Any:
 def _unequal(s: Any, left: Any, right: Any) -> Any:
     """`left != right` where it is `not left == right`: the user's class says what is equal."""
     if all(objects.plain(x) or objects.special(objects.class_of(x), "__eq__") is None for x in (left, right)):
+        unseen.watch(s, left, right)
         return left != right
     return not_(objects.operated(s, operator.eq, objects.COMPARISONS["=="], left, right))
 
@@ -183,11 +186,17 @@ def _compare_sizes(op: str, left: Any, right: Any) -> Any:
     return _COMPARE[op](settled(left), settled(right))
 
 
+_PLACE_ONLY: Any = (object.__repr__, object.__str__, object.__format__)
+
+
 def shown(x: Any) -> Any:
     """A value that an f-string formats: sizes with their value."""
     s = _CURRENT.get()
     if s is not None:
         x = objects.mirrored(s, x)
+        cls: Any = type(x)
+        if not objects.plain(x) and (cls.__repr__, cls.__str__, cls.__format__) != _PLACE_ONLY:
+            unseen.watch(s, x)
     if not _is_size(x):
         return texts.plain(x)
     from stager.symbols import settled
@@ -221,6 +230,7 @@ def contains(item: Any, container: Any) -> Any:
                 return True
             found = equal if found is False else found | equal
         return found
+    unseen.watch(s, item, container)
     return item in container
 
 

@@ -8,9 +8,10 @@ Randomness that NumPy or Python would draw while tracing, and so freeze, is an e
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from stager.capture import objects, texts
 from stager.capture.session import TRACERS, Session, holds_tracer
 from stager.capture.table import SUBSTITUTES
+from stager.capture.unseen import SHOWING, converted, guard_names, watching
 from stager.capture.users import is_user_file
 from stager.numpy.scipy_functions import scipy_function
 
@@ -40,7 +42,7 @@ def resolve(f: Any, s: Session) -> Any:
     """The callable that stands in for `f` while `s` traces."""
     replacement = SUBSTITUTES.get(f)
     if replacement is not None:
-        stand_in = mirroring(replacement, s, f)
+        stand_in = mirroring(watching(replacement, s, f) if id(f) in SHOWING else replacement, s, f)
         return joining(f, stand_in, s) if getattr(f, "__module__", None) == "numpy" else stand_in
     t = type(f)
     if t is np.ufunc or t is _DISPATCHED:
@@ -48,7 +50,7 @@ def resolve(f: Any, s: Session) -> Any:
     if t is FunctionType:
         if is_user_file(f.__code__.co_filename):
             return convert_user(f, s)
-        return scipy_function(f) or _foreign(f, s)
+        return scipy_function(f) or _wrapper(f, s) or _foreign(f, s)
     if t is MethodType:
         return _method(f, s)
     if t is BuiltinFunctionType or t is _METHOD_WRAPPER:
@@ -81,12 +83,16 @@ def resolve(f: Any, s: Session) -> Any:
 
 def convert_user(f: Any, s: Session) -> Any:
     """A user's function, converted, with its module-level names guarded in this session."""
-    from stager.capture.convert import convert, hooks_of, restale
+    from stager.capture.convert import convert, hooks_of, is_converted, restale
 
     if type(f) is not FunctionType:
         return f
     made: Any = convert(f)
     if made is f:
+        if not is_converted(f) and id(f) not in s.entered:
+            s.entered.add(id(f))
+            s.kept.append(f)
+            guard_names(s, f)
         return f
     hooks = hooks_of(made)
     if hooks is not None and id(hooks) not in s.entered and not hooks.enter(s):
@@ -111,6 +117,33 @@ def convert_root(f: Any, s: Session) -> Any:
     if not isinstance(f, type) and type(f) not in (BuiltinFunctionType, np.ufunc):
         s.add_root(f)
     return resolve(f, s)
+
+
+def _wrapper(f: FunctionType, s: Session) -> Any:
+    """What a decorator of the standard library made of a function of the user, around the converted one; else None."""
+    if f.__code__ is _CONTEXT.__code__ and type(f.__wrapped__) is FunctionType:  # type: ignore[attr-defined]
+        return contextlib.contextmanager(convert_user(f.__wrapped__, s))  # type: ignore[attr-defined]
+    if f.__code__ is not _SINGLE.__code__:
+        return None
+    dispatch: Any = f.dispatch  # type: ignore[attr-defined]
+
+    def call(x: Any, *args: Any, **kwargs: Any) -> Any:
+        cls = type(x)
+        if cls in TRACERS:
+            from stager.capture.builtins import class_like
+
+            cls = class_like(x)
+        return resolve(dispatch(cls), s)(x, *args, **kwargs)
+
+    return call
+
+
+def _enter_nothing() -> Iterator[None]:
+    yield
+
+
+_CONTEXT: Any = contextlib.contextmanager(_enter_nothing)
+_SINGLE: Any = functools.singledispatch(lambda x: x)
 
 
 def _method(f: MethodType, s: Session) -> Any:
@@ -142,6 +175,12 @@ def _class(cls: type, s: Session) -> Any:
     )
     if not plain:
         return _foreign(cls, s)
+    if "__dataclass_fields__" in cls.__dict__ and init.__qualname__ == f"{cls.__qualname__}.__init__":
+        from stager.capture.copies import dataclass_maker
+
+        maker = dataclass_maker(cls, init, s)
+        if maker is not None:
+            return maker
     converted = convert_user(init, s)
 
     def construct(*args: Any, **kwargs: Any) -> Any:
@@ -177,7 +216,7 @@ _OURS = frozenset({"uniform", "normal", "integers", "permutation", "choice", "bi
 
 def _foreign(f: Any, s: Session) -> Any:
     """Code that is not converted: it reads captured containers through mirrors, because it reads them unseen."""
-    return mirroring(f, s, f)
+    return mirroring(watching(f, s), s, f)
 
 
 def mirroring(f: Callable[..., Any], s: Session, original: Any = None) -> Callable[..., Any]:
@@ -215,7 +254,7 @@ def _numpy(f: Any, s: Session) -> Any:
     """A ufunc or another public NumPy function: traced values inside lists are seen too."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        args = tuple([objects.mirrored(s, a) for a in args])
+        args = tuple([converted(objects.mirrored(s, a), s) for a in args])
         if s.owners and args and type(args[0]) is list and not args[0]:
             from stager.capture.growing import reads
 

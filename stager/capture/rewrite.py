@@ -256,7 +256,7 @@ class Expressions:
             e.elts = [self.key(x) for x in e.elts]
             return e
         seen = self.visit(e)
-        return hook("pairs", [seen], e) if type(e) in (ast.Name, ast.Attribute, ast.Subscript, ast.Call) else seen
+        return hook("key", [seen], e) if type(e) in (ast.Name, ast.Attribute, ast.Subscript, ast.Call) else seen
 
     def visit_call(self, e: ast.Call) -> Any:
         func = e.func
@@ -410,11 +410,13 @@ class Expressions:
         if len(e.ops) == 1:
             op = type(e.ops[0])
             if op is not ast.In and op is not ast.NotIn:
-                if (
-                    op is ast.Is
-                    or op is ast.IsNot
-                    or (isinstance(e.left, ast.Constant) and isinstance(e.comparators[0], ast.Constant))
-                ):
+                sides = [isinstance(x, ast.Constant) for x in (e.left, e.comparators[0])]
+                if op is ast.Is or op is ast.IsNot:
+                    if any(sides):
+                        return self.generic(e)
+                    same = hook("identical", [self.visit(e.left), self.visit(e.comparators[0])], e)
+                    return same if op is ast.Is else at(ast.UnaryOp(ast.Not(), same), e)
+                if all(sides):
                     return self.generic(e)
                 return hook("compare", [constant(_COMPARE[op], e), self.visit(e.left), self.visit(e.comparators[0])], e)
             test = hook("contains", [self.visit(e.left), self.visit(e.comparators[0])], e)

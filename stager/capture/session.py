@@ -52,7 +52,8 @@ class Guard(NamedTuple):
 
     kind "is": the object `value` itself. "eq": equal to `value`, of the same type, floats by bits. "type": an instance
     of exactly `value`. "content": equal to `value`, a copy. "len": so many items. "keys": a dict with exactly these
-    keys in this order. "same": the array that the tracer `value` stands for. "absent": nothing stands there.
+    keys in this order. "same": the array that the tracer `value` stands for. "array": an ndarray of the content
+    `value`. "absent": nothing stands there.
     """
 
     path: Path
@@ -132,7 +133,7 @@ def _is_value(t: Any) -> bool:
     return module is not None and not is_user_module(module) and not issubclass(t, _NO_VALUES)
 
 
-_NO_VALUES = (MethodType, weakref.ref, type(functools.partial), type("".join), type("".__add__))
+_NO_VALUES = (memoryview, MethodType, weakref.ref, type(functools.partial), type("".join), type("".__add__))
 
 
 class Session:
@@ -242,7 +243,12 @@ class Session:
         """`obj.name`, whose value is `value`: recorded when the path of `obj` is known."""
         origin = self.origins.get(id(obj))
         if origin is None or origin[0] is not obj:
-            return value
+            if not isinstance(obj, type) or (module := sys.modules.get(obj.__module__)) is None:
+                return value
+            if not is_user_module(module):
+                return value
+            self.add_root(obj)  # a class that guards name already: that of a guarded object
+            origin = self.origins[id(obj)]
         step = ("attr", name)
         return self.load(obj, step, (*origin[1], step), value)
 

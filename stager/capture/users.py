@@ -6,6 +6,7 @@ Not here: functions given to a transform by name, which are converted wherever t
 
 from __future__ import annotations
 
+import functools
 import os
 import sysconfig
 from types import ModuleType
@@ -39,6 +40,12 @@ def is_user_file(filename: str) -> bool:
         known = known or path.startswith(_POLYNOMIALS)
         _FILES[filename] = known
     return known
+
+
+@functools.lru_cache(maxsize=4096)
+def is_own_file(filename: str) -> bool:
+    """Whether code of this file is stager's."""
+    return os.path.abspath(filename).startswith(_PACKAGE + os.sep)
 
 
 def is_user_module(module: ModuleType) -> bool:
