@@ -14,7 +14,7 @@ import numpy as np
 
 from stager.cells import REGIONS, Cell, ViewStep, replay, write_through
 from stager.errors import ConcretizationError, EscapedTracerError, MutationError, ShapeError, describe
-from stager.interpreters.stack import Interpreter, Tracer, nearest_stage, stack
+from stager.interpreters.stack import Interpreter, Tracer, made_at, nearest_stage, stack
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import DType, dtype_of
 from stager.ir.graph import Value
@@ -41,9 +41,7 @@ class Array:
     def raw(self) -> Raw:
         """The raw value at the level in force."""
         cell = self.cell
-        owner = cell.owner
-        if owner is not None and not owner.alive:
-            _escaped(self)
+        self.refuse_escaped()
         if cell.may_be:
             cell.refuse_ended(self)
         if not self.path:
@@ -54,6 +52,12 @@ class Array:
             self._cached = replay(cell.read(self), self.path)
             self._cached_key = key
         return self._cached
+
+    def refuse_escaped(self) -> None:
+        """Raise where the level that made this has ended, or is another thread's."""
+        owner = self.cell.owner
+        if owner is not None and (not owner.alive or not stack().depth):
+            _escaped(self)
 
     def write(self, value: Raw) -> None:
         """Replace all elements (through the views) by a raw value of this type."""
@@ -179,6 +183,11 @@ class Array:
             known = settled_value(self)
         return repr(self) if known is None else str(known)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickled as its value, which only plain calls know."""
+        self.refuse_escaped()
+        return np.asarray(self.__array__()).__reduce_ex__(protocol)
+
     def item(self, *index: Any) -> Any:
         """The element as a Python scalar (outside compile)."""
         _refuse_derivative(self, ".item()")
@@ -196,9 +205,13 @@ class Array:
 
 
 def _escaped(x: Array) -> NoReturn:
+    owner = x.cell.owner
+    made = made_at(x.cell.value)
+    elsewhere = owner is not None and owner.alive
+    when = f"in another thread than its {owner!r}" if elsewhere else f"after its {owner!r} had ended"
     raise EscapedTracerError(
         describe(
-            f"a traced array {x.type} is used after the {x.cell.owner!r} that made it had ended",
+            f"a traced array {x.type}{made} is used {when}",
             remedy="return the value from the traced function; do not keep it in a global, an attribute or a list",
         )
     )

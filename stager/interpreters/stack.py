@@ -244,6 +244,14 @@ def nearest_stage() -> Any:
     raise EscapedTracerError("no trace is active (a traced value is used outside the call that made it)")
 
 
+def made_at(value: Any) -> str:
+    """Where the user's code made a raw value, as a part of a sentence: " made at model.py:12 in loss"."""
+    while isinstance(value, Tracer):
+        value = value.value
+    loc = getattr(getattr(value, "node", None), "loc", None)
+    return "" if loc is None else f" made at {loc}"
+
+
 def active() -> bool:
     """True while anything is being traced."""
     return stack().depth > 0

@@ -7,11 +7,11 @@ trace carries its concrete inputs (`Trace.concrete`), so that any value can be c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from stager.interpreters.stack import Interpreter, Stack, Tracer, stack, user_location
+from stager.interpreters.stack import Interpreter, Stack, Tracer, made_at, stack, user_location
 from stager.ir.core_ops import constant_op, fill_op
 from stager.ir.dims import symbol
 from stager.ir.dtypes import DType, dtype_of
@@ -88,7 +88,7 @@ class StageInterpreter(Interpreter):
     def lift(self, x: Any, dtype: DType | None = None) -> Value:
         """The constant node for an untraced value."""
         if isinstance(x, Tracer):
-            raise _internal(f"a tracer of a higher level reached level 0: {x!r}")
+            _out_of_level(x)
         if isinstance(x, bool | int | float) and dtype is not None:
             return self.scalar(x, dtype)
         array = np.asarray(x, dtype=None if dtype is None else dtype.np)
@@ -126,17 +126,24 @@ def _path(s: Stack) -> tuple[str, ...]:
     return (*path, "backward") if s.backward else path
 
 
-def _foreign_value(op: Op, value: Value) -> None:
+def _foreign_value(op: Op, value: Value) -> NoReturn:
     from stager.errors import EscapedTracerError, describe
 
-    made = f" (made at {value.node.loc})" if value.node.loc else ""
     raise EscapedTracerError(
         describe(
-            f"{op.name}: an operand {value.type} belongs to another trace{made}",
+            f"{op.name}: an operand {value.type}{made_at(value)} belongs to another trace",
             remedy="return the value from the traced function; do not keep it in a global, an attribute or a list",
         )
     )
 
 
-def _internal(text: str) -> Exception:
-    return AssertionError(f"internal error in stager: {text}")
+def _out_of_level(x: Tracer) -> NoReturn:
+    from stager.errors import EscapedTracerError, describe
+
+    raise EscapedTracerError(
+        describe(
+            f"a traced array {x.type}{made_at(x)} is used where its {x.interp!r} is not in force",
+            remedy="use it outside the context that pops or clears the level, or bring the level back with "
+            "temporarily_restore_interpreter_stack",
+        )
+    )
