@@ -30,7 +30,8 @@ class Cell:
     """One storage. `origin` is the caller's ndarray that it stands for, if any; `label` names it in errors."""
 
     __slots__ = (
-        "label", "lent", "may_be", "origin", "overlays", "owner", "read_only", "type", "value", "version", "written",
+        "label", "lane", "lent", "may_be", "origin", "overlays", "owner", "read_only", "type", "value", "version",
+        "written",
     )  # fmt: skip
 
     def __init__(self, value: Any, owner: Interpreter | None, label: str = "") -> None:
@@ -45,6 +46,7 @@ class Cell:
         self.written = 0  # when last, counted in writes
         self.may_be: tuple[tuple[Cell, int, Any], ...] = ()
         self.lent: Any = None  # of an argument inside a level: the handle outside
+        self.lane: int | None = None  # the axis of that handle which this has not: the level maps over it
 
     def stand_for(self, cells: Sequence[Cell]) -> None:
         """This is a copy of one of the cells, which traced control flow chose: a write into one of them ends it."""

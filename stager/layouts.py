@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.cells import ViewStep
+from stager.cells import RETURNED, ViewStep
 from stager.ir.dims import Dim, contiguous_strides
 from stager.ir.types import Type
 
@@ -123,3 +123,34 @@ def follow(layout: Layout, path: Sequence[ViewStep]) -> Layout | None:
             return None
         layout = Layout(step.op.type_rule(layout.type, **step.params), *found)
     return layout
+
+
+def layout_of(x: Any) -> Layout | None:
+    """Where the elements of a handle stand in the memory of the caller's array, or of the one that its cell is.
+
+    An argument of a level stands where the handle outside stands, without the axis that the level maps over.
+    """
+    cell = x.cell
+    if cell.origin is not None:
+        start: Layout | None = Layout.of_input(cell.origin, cell.type)
+    elif cell.lent is not None and cell.lent is not RETURNED:
+        start = layout_of(cell.lent)
+        if start is not None and cell.lane is not None:
+            k = cell.lane
+            start = Layout(cell.type, start.offset, start.strides[:k] + start.strides[k + 1 :])
+    else:
+        start = Layout.contiguous(cell.type)
+    return None if start is None else follow(start, list(x.path))
+
+
+def compact(layout: Layout) -> bool:
+    """Whether the elements stand side by side in the order of C."""
+    shape, strides = layout.type.shape, contiguous_strides(layout.type.shape, layout.type.dtype.itemsize)
+    rows = zip(shape, layout.strides, strides, strict=True)
+    return layout.type.size == 0 or all(d == 1 or s == p for d, s, p in rows)
+
+
+def is_contiguous(x: Any) -> bool:
+    """Whether NumPy's array would be C-contiguous."""
+    found = layout_of(x)
+    return found is not None and compact(found)

@@ -10,7 +10,7 @@ import numpy as np
 from stager.array import Array, wrap
 from stager.errors import UnsupportedError, describe
 from stager.ir.dims import contiguous_strides
-from stager.layouts import Layout, follow
+from stager.layouts import is_contiguous, layout_of
 from stager.numpy.indexing import getitem, setitem
 from stager.numpy.registry import METHODS, array_property, implements, method
 from stager.numpy.shaping import axis_of, handle, reshape
@@ -170,23 +170,6 @@ def strides(self: Array) -> tuple[Any, ...]:
     """Byte strides, as NumPy's array would have them when its base is C-contiguous."""
     layout = layout_of(self)
     return layout.strides if layout is not None else contiguous_strides(self.type.shape, self.itemsize)
-
-
-def layout_of(x: Array) -> Layout | None:
-    """Where x's elements stand within its base's memory."""
-    start = Layout.of_input(x.cell.origin, x.cell.type) if x.cell.origin is not None else Layout.contiguous(x.cell.type)
-    return follow(start, list(x.path))
-
-
-def is_contiguous(x: Array) -> bool:
-    """Whether NumPy's array would be C-contiguous."""
-    found = layout_of(x)
-    return found is not None and (x.type.size == 0 or _compact(found))
-
-
-def _compact(layout: Layout) -> bool:
-    plain = contiguous_strides(layout.type.shape, layout.type.dtype.itemsize)
-    return all(d == 1 or s == p for d, s, p in zip(layout.type.shape, layout.strides, plain, strict=True))
 
 
 class Flags:

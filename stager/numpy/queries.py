@@ -10,7 +10,7 @@ from stager.array import Array, wrap
 from stager.capture.table import substitute
 from stager.errors import UnsupportedError, describe
 from stager.ir.dtypes import dtype_of
-from stager.numpy.array_methods import is_contiguous
+from stager.layouts import is_contiguous
 from stager.numpy.comparisons import dynamic
 from stager.numpy.creation import asarray, concrete
 from stager.numpy.creation_ranges import constant

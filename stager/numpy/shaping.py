@@ -13,7 +13,7 @@ from stager.cells import ViewStep
 from stager.errors import ShapeError, describe
 from stager.ir.dims import Dim, Expr, dim_max, dim_min, floordiv, product
 from stager.ir.dtypes import DType, dtype_of
-from stager.layouts import Layout, follow
+from stager.layouts import compact, follow, is_contiguous, layout_of
 from stager.numpy.indexing import again, getitem
 from stager.numpy.promotion import broadcast_shapes, operand, result_dtype
 from stager.numpy.reductions import deliver, normalize_axes
@@ -64,7 +64,8 @@ def reshaped(a: Array, shape: Sequence[Dim]) -> Array:
         return a.view_by(views._reshape.op, shape=shape)
     if product(shape) != a.type.size:
         a = _of_size(a, shape)
-    if not a.path or _shown_by_strides(a, shape):
+    own = not a.path and a.cell.origin is None and a.cell.lent is None
+    if own or _shown_by_strides(a, shape):
         return a.view_by(views._reshape.op, shape=shape)
     return wrap(op.copy(views.reshape(a.raw(), shape=shape)), a.weak)
 
@@ -86,7 +87,8 @@ def _of_size(a: Array, shape: tuple[Dim, ...]) -> Array:
 
 
 def _shown_by_strides(a: Array, shape: Sequence[Dim]) -> bool:
-    return follow(Layout.contiguous(a.cell.type), [*a.path, ViewStep(views._reshape.op, {"shape": shape})]) is not None
+    layout = layout_of(a)
+    return layout is not None and follow(layout, [ViewStep(views._reshape.op, {"shape": shape})]) is not None
 
 
 def resolve_shape(shape: Any, size: Dim) -> tuple[Dim, ...]:
@@ -109,10 +111,12 @@ def reshape(a: Any, /, shape: Any = None, order: str = "C", *, copy: bool | None
     """The same elements in another shape."""
     a = handle(a)
     target = resolve_shape(shape, a.type.size)
+    if order == "A":
+        order = "F" if not is_contiguous(a) and is_contiguous(permuted(a, range(a.ndim)[::-1])) else "C"
     if order == "F":
         out = reshaped(permuted(a, range(a.ndim)[::-1]), target[::-1])
         out = permuted(out, range(out.ndim)[::-1])
-    elif order in "CA":
+    elif order == "C":
         out = reshaped(a, target)
     else:
         raise ValueError(f"order must be one of 'C', 'F', 'A', not {order!r}")
@@ -129,14 +133,14 @@ def reshape_method(self: Array, *shape: Any, order: str = "C", copy: bool | None
 def ravel(a: Any, order: str = "C") -> Array:
     """One axis; a view where it can be."""
     a = handle(a)
-    if order == "K":
-        return reshaped(_in_memory_order(a), [a.type.size])
-    return reshape(a, -1, order=order)
+    flat = reshaped(_in_memory_order(a), [a.type.size]) if order == "K" else reshape(a, -1, order=order)
+    shown = layout_of(flat)  # elements with gaps between them are copied
+    return flat if shown is None or compact(shown) else wrap(op.copy(flat.raw()), a.weak)
 
 
 def _in_memory_order(a: Array) -> Array:
     """The axes by falling stride, so that the elements come as they stand in memory."""
-    found = follow(Layout.contiguous(a.cell.type), list(a.path))
+    found = layout_of(a)
     if found is None or not all(isinstance(s, int) and s > 0 for s in found.strides):
         return a
     steps: list[Any] = [-s for s in found.strides]

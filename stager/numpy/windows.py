@@ -13,7 +13,7 @@ from stager.cells import PickStep, ViewStep
 from stager.errors import UnsupportedError, describe
 from stager.ir.dtypes import i64
 from stager.ir.types import Type
-from stager.layouts import Layout, follow
+from stager.layouts import Layout, follow, is_contiguous
 from stager.numpy.array_methods import strides as strides_of
 from stager.numpy.registry import implements
 from stager.numpy.shaping import axis_of, handle, locked
@@ -89,11 +89,11 @@ _as_strided = np.lib.stride_tricks.as_strided
 
 def _memory(x: Array) -> tuple[Array, Any]:
     """(an array whose memory x shows, C-contiguous; at which byte of it x begins)."""
-    origin = x.cell.origin
-    if origin is not None and not origin.flags.c_contiguous:
+    base = Array(x.cell, (), x.cell.type)
+    if not is_contiguous(base):
         text = f"as_strided: the array {x.type} is a view of the caller's array, whose memory around it is not known"
         raise UnsupportedError(describe(text, remedy="make an array of its own: np.ascontiguousarray(x)"))
     found = follow(Layout.contiguous(x.cell.type), list(x.path))
     if found is None:
         return wrap(op.copy(x.raw())), 0
-    return Array(x.cell, (), x.cell.type), found.offset
+    return base, found.offset

@@ -105,13 +105,13 @@ def outer_handle(x: Any) -> Array:
     return as_array(x)
 
 
-def enter(interp: Interpreter, outer: Array, value: Any) -> Entered:
-    """A handle of `interp` (which has been pushed) on its own cell holding `value`."""
+def enter(interp: Interpreter, outer: Array, value: Any, lane: int | None = None) -> Entered:
+    """A handle of `interp` (which has been pushed) on its own cell holding `value`. lane: the axis that is mapped."""
     cell = cells.Cell(value, interp, outer.cell.label)
     cell.read_only = outer.cell.read_only
     if not outer.type.shape and not outer.path:
         cell.origin = outer.cell.origin  # a 0-d array stays one: it is changed in place where a number is bound anew
-    cell.lent = outer
+    cell.lent, cell.lane = outer, lane
     for other in (outer.cell, *[c for c, _, _ in outer.cell.may_be if not c.is_returned()]):
         if other.lent is None or other is outer.cell or not cells.apart(outer, other.lent):
             cell.stand_beside(other)

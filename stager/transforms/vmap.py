@@ -50,8 +50,8 @@ def vmap(
     >>> st.vmap(lambda x, w: (x * w).sum(), in_dims=(0, None))(np.ones((3, 2)), np.array([1.0, 2.0]))
     array([3., 3., 3.])
     """
-    in_dims = in_dims if in_axes is ... else in_axes
-    out_dims = out_dims if out_axes is ... else out_axes
+    in_dims = _spelled("in", in_dims, in_axes)
+    out_dims = _spelled("out", out_dims, out_axes)
     if randomness not in ("error", "same", "different"):
         raise ValueError(f"vmap: randomness is 'error', 'same' or 'different', not {randomness!r}")
     if chunk_size is not None and chunk_size < 1:
@@ -68,6 +68,14 @@ def vmap(
         return _in_chunks(one, flat, dims, size, chunk_size, out_dims)
 
     return batched
+
+
+def _spelled(which: str, dims: Any, axes: Any) -> Any:
+    if axes is ...:
+        return dims
+    if not (isinstance(dims, int) and dims == 0):
+        raise ValueError(f"vmap: {which}_dims and {which}_axes are two spellings of one argument; give one of them")
+    return axes
 
 
 def _mapped(args: tuple[Any, ...], kwargs: dict[str, Any], in_dims: Any) -> tuple[list[Any], list[int | None], Any]:
@@ -168,7 +176,7 @@ class _Once:
                     if d is None:
                         inner.append(x)
                         continue
-                    e = enter(interp, x, interp.wrap(r, d))
+                    e = enter(interp, x, interp.wrap(r, d), d)
                     entered.append((e, d))
                     inner.append(e.inner)
                 args, kwargs = unflatten(self.structure, inner)

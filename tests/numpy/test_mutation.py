@@ -294,3 +294,48 @@ def test_a_view_of_everything_is_another_array() -> None:
         y = st.compile(view)(x)
         assert y is not x
         assert np.shares_memory(y, x)
+
+
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "C": lambda x: x,
+    "reversed": lambda x: x[::-1],
+    "Fortran": np.asfortranarray,
+    "gaps": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+}
+MAYBE_VIEWS: dict[str, Callable[[Any], Any]] = {
+    "reshape": lambda x: x.reshape(-1),
+    "reshape to a column": lambda x: x.reshape(-1, 1),
+    "reshape F": lambda x: x.reshape(-1, order="F"),
+    "reshape A": lambda x: np.reshape(x, -1, order="A"),
+    "reshape of T": lambda x: x.T.reshape(-1),
+    "ravel": lambda x: x.ravel(),
+    "ravel F": lambda x: np.ravel(x, order="F"),
+    "ravel A": lambda x: x.ravel(order="A"),
+    "ravel K": lambda x: np.ravel(x, order="K"),
+    "ravel of a step": lambda x: x[0, ::2].ravel(),
+    "of a copy": lambda x: x.copy()[:, ::2].ravel(),
+}
+
+
+@pytest.mark.parametrize("name", MAYBE_VIEWS)
+def test_what_is_a_view_depends_on_the_layout_of_the_argument(name: str) -> None:
+    def f(x: Any) -> Any:
+        y = MAYBE_VIEWS[name](x)
+        y[2:3] = 70.0
+        return x.sum() + (y * y).sum()
+
+    compiled = st.compile(f)
+    for make in LAYOUTS.values():
+        theirs, ours = make(np.arange(9.0).reshape(3, 3)), make(np.arange(9.0).reshape(3, 3))
+        want = f(theirs)
+        np.testing.assert_array_equal(compiled(ours), want)
+        np.testing.assert_array_equal(ours, theirs)
+        for transformed in (
+            st.grad(f),
+            lambda x: st.vmap(f)(x[None]),
+            lambda x: st.vmap(f, in_dims=2)(x[..., None]),
+            lambda x: st.grad(lambda y: st.vmap(f)(y[None]).sum())(x),
+        ):
+            ours = make(np.arange(9.0).reshape(3, 3))
+            transformed(ours)
+            np.testing.assert_array_equal(ours, theirs)
