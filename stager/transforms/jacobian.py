@@ -102,7 +102,9 @@ def _part(x: Array, start: Any, size: Any, t: Type) -> Array:
 
 
 def _last_axis(x: Array, t: Type) -> Array:
-    return _grown(x, x.type.shape[:-1] + t.shape)
+    """The columns in the shape of the part. Integer outputs do not vary: zeros of the part's dtype, as in `jacrev`."""
+    shape = x.type.shape[:-1] + t.shape
+    return _grown(x, shape) if x.type.dtype.is_inexact else wrap(full(shape, 0, t.dtype))
 
 
 def _grown(x: Array, shape: Any) -> Array:

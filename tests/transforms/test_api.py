@@ -351,3 +351,25 @@ def test_tangents_of_linearize_are_nested_as_the_primals() -> None:
 def test_no_argnums() -> None:
     for transform in (st.grad, st.jacfwd, st.jacrev, st.hessian):
         assert transform(lambda a: (a**2).sum(), ())(X) == ()
+
+
+@pytest.mark.parametrize("chunk_size", [None, 3])
+def test_jacobians_of_integer_outputs_are_zeros_of_the_arguments_dtype(chunk_size: Any) -> None:
+    def f(x: Any, y: Any) -> Any:
+        return np.argmax(x), x > 0, np.floor(y).astype(np.int32), x * y[0]
+
+    x, y = np.arange(3.0), np.arange(2.0, dtype=np.float32)
+    forward, reverse = (j(f, (0, 1), chunk_size=chunk_size)(x, y) for j in (st.jacfwd, st.jacrev))
+    for rows in zip(forward[:3], reverse[:3], strict=True):
+        for got, want, dtype in zip(*rows, (np.float64, np.float32), strict=True):
+            assert got.dtype == want.dtype == dtype
+            assert got.shape == want.shape
+            assert not got.any()
+            assert not want.any()
+    np.testing.assert_allclose(forward[3][0], reverse[3][0])
+
+
+def test_two_spellings_of_one_argument_are_refused() -> None:
+    for keywords in ({"in_dims": 1, "in_axes": 0}, {"out_dims": 1, "out_axes": 1}):
+        with pytest.raises(ValueError, match="two spellings of one argument"):
+            st.vmap(np.sin, **keywords)
