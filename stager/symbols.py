@@ -9,8 +9,9 @@ from stager.array import Array, wrap
 from stager.bounds import lower, simplify, upper
 from stager.errors import ConcretizationError, ShapeError, describe
 from stager.ir.dims import Dim, Expr, Meaning, dim_max, dim_min, evaluate, give_meaning, symbols_of
-from stager.ir.dtypes import i64
-from stager.ops.elementwise import convert, eq, ge
+from stager.ir.dtypes import i64, u64
+from stager.ops.elementwise import convert, eq, ge, minimum
+from stager.ops.families import full
 from stager.ops.regions import dim_of as dim_of_raw
 from stager.ops.regions import dim_value
 
@@ -19,8 +20,15 @@ def dim_of(x: Array) -> Dim:
     """The dim whose run-time value is the traced integer scalar x."""
     if x.type.dtype.kind not in "iu" or x.type.shape:
         raise TypeError("only integer scalar arrays can be converted to a scalar index")
-    value: Any = x.raw()
+    value: Any = within_i64(x).raw()
     return dim_of_raw(value if value.type.dtype is i64 else convert(value, dtype=i64))
+
+
+def within_i64(x: Array) -> Array:
+    """An integer scalar as an index or a bound: one beyond int64 is beyond every axis, as int64's greatest is."""
+    if x.type.dtype is not u64 or x.type.shape:
+        return x
+    return wrap(minimum(x.raw(), full((), (1 << 63) - 1, u64)), x.weak)
 
 
 def hinted() -> dict[str, int]:

@@ -198,7 +198,12 @@ SPECULATED_OPS = 12  # so many cheap scalar ops are dearer to jump around than t
 
 def _speculated(rest: Closure, sharing: Sequence[Closure]) -> Array | None:
     """The rest of an `and` or `or` computed unconditionally, when that is cheap and cannot fail; else None."""
-    side = Side(lambda: operators.Return(rest()), Captures(), "rest", Variables(*sharing), ())
+    try:
+        side = Side(lambda: operators.Return(rest()), Captures(), "rest", Variables(*sharing), ())
+    except (ControlFlowError, ConcretizationError):
+        if region_in_force() is not None:
+            raise
+        return None
     try:
         value = value_of(side.signal)
         if (

@@ -22,7 +22,7 @@ from stager.numpy.promotion import broadcast_raw, broadcast_shapes, operand, rec
 from stager.numpy.ufuncs import as_array_like
 from stager.ops import elementwise as op
 from stager.ops.views import _reshape, _slice, reshape, transpose
-from stager.symbols import agreed_extent, decide, hinted, number, size_of
+from stager.symbols import agreed_extent, decide, hinted, number, size_of, within_i64
 
 
 class Plan(NamedTuple):
@@ -147,7 +147,8 @@ def plan(index: Any, shape: tuple[Dim, ...]) -> Plan:
             out.append(size)
         elif _is_position(item) or (advanced and not isinstance(item, Expr)) or not _promised(item, n, axis):
             basic(0, n, 1)
-            arrays.append((len(out), number(item) if isinstance(item, Expr) else item))
+            position = number(item) if isinstance(item, Expr) else item
+            arrays.append((len(out), within_i64(position) if type(position) is Array else position))
             places.append(place)
             out.append(n)
         else:
@@ -315,6 +316,7 @@ def _place(taken: Any, k: int, axes: tuple[int, ...], front: bool) -> Any:
 
 def setitem(x: Array, index: Any, value: Any) -> None:
     """`x[index] = value`."""
+    x.refuse_escaped()
     mask = _sole_mask(index)
     if mask is not None and _masked_write(x, mask, value):
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from typing import Any
 
 import numpy as np
@@ -115,3 +117,22 @@ def test_recursion_without_end() -> None:
 
     with pytest.raises(ControlFlowError, match=r"calls itself under a traced condition(.|\n)*while loop"):
         st.compile(lambda x: f(x[1], x))(X)
+
+
+def test_recursion_with_known_values_runs_in_python() -> None:
+    def either(n):
+        return n <= 0 or either(n - 1)
+
+    def both(n):
+        return n > 1 and (n == 2 or both(n - 1))
+
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 120)  # each turn is traced up to there before it is given up
+    try:
+        for f in (either, both):
+            assert st.functionalize(f)(np.int64(3)) == f(3)
+            assert st.compile(f)(3) == f(3)
+            with pytest.raises(ControlFlowError, match="calls itself under a traced condition"):
+                st.compile(f)(np.array(3))
+    finally:
+        sys.setrecursionlimit(limit)

@@ -182,3 +182,18 @@ def test_errors_of_the_user_keep_their_class() -> None:
 @pytest.mark.parametrize("f", [lambda A: np.linalg.qr(A)[0], lambda A: np.linalg.qr(A)[1], np.linalg.pinv])
 def test_derivatives_of_orthogonal_factors(f: Any) -> None:
     st.testing.check_grads(f, (np.random.default_rng(3).standard_normal((4, 3)),))
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, 2**63])
+def test_an_unsigned_number_beyond_int64_is_beyond_every_axis(number: int) -> None:
+    x, i = np.arange(4.0), np.uint64(number)
+
+    def write(x: Any, i: Any) -> None:
+        x[i] = 1.0
+
+    for f in (lambda x, i: x[i], lambda x, i: x.reshape(2, 2)[[0, 1], i], write):
+        for call in (st.compile(f), st.functionalize(f)):
+            with pytest.raises(IndexError, match="is out of bounds for axis"):
+                call(x, i)
+    np.testing.assert_array_equal(st.compile(lambda x, i: (x[i:].size, x[:i].sum()))(x, i), (0, 6.0))
+    np.testing.assert_array_equal(st.compile(lambda x, i: x[i])(x, np.array([2**64 - 1], np.uint64)), x[-1:])
