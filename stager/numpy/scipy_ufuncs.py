@@ -26,10 +26,11 @@ def _expit(x: Any) -> Any:
 
 
 def _xlogy(x: Any, y: Any) -> Any:
-    """x log y, and 0 where x is 0 and y no NaN."""
+    """x log y, and 0 where x is 0 and y no NaN. Its derivative by x is log y there too, where that is a number."""
     zero = full_like(x, 0)
-    nothing = op.and_(op.eq(x, zero), op.eq(y, y))
-    return op.select(nothing, zero, op.mul(x, op.log(op.select(nothing, full_like(y, 1), y))))
+    finite = op.and_(op.gt(y, zero), op.lt(y, full_like(y, math.inf)))
+    nothing = op.and_(op.and_(op.eq(x, zero), op.eq(y, y)), op.not_(finite))
+    return op.add(op.mul(x, op.log(op.select(nothing, full_like(y, 1), y))), zero)
 
 
 def _ndtr(x: Any) -> Any:

@@ -66,13 +66,14 @@ def trace_types(
     freeze: bool = False,
     copies: bool = False,
     any_int: bool = False,
+    static: frozenset[int] = frozenset(),
 ) -> Any:
-    """A trace of f on arrays or on types given as text. any_int: the ints stand for any."""
+    """A trace of f on arrays or on types given as text. any_int: the ints stand for any. static: leaves that do not."""
     import numpy as np
 
     leaves, structure = flatten((args, kwargs))
     types: list[Any] = []
-    known = frozenset([i for i, x in enumerate(leaves) if isinstance(x, Known)])
+    known = static | {i for i, x in enumerate(leaves) if isinstance(x, Known)}
     leaves = [x.value if isinstance(x, Known) else x for x in leaves]
     for i, x in enumerate(leaves):
         t = x if isinstance(x, Type) else parse_type(x) if isinstance(x, str) and "[" in x else None
@@ -88,6 +89,8 @@ def trace_types(
 def make_graph(f: Callable[..., Any]) -> Callable[..., Graph]:
     """`make_graph(f)(*args)` is the graph that f traces to, before any pass. Arguments as for `eval_shape`.
 
+    An int whose value the code needs (a size, the turns of a Python loop) is no input: the graph is made for it.
+
     >>> import numpy as np, stager as st
     >>> print(st.make_graph(lambda x: x * x)(np.ones(3)))
     graph <lambda>(%0: f64[3]) {
@@ -97,7 +100,13 @@ def make_graph(f: Callable[..., Any]) -> Callable[..., Graph]:
     """
 
     def graph_of(*args: Any, **kwargs: Any) -> Graph:
-        graph: Graph = trace_types(f, args, kwargs).graph
-        return graph
+        static: frozenset[int] = frozenset()
+        while True:
+            traced = trace_types(f, args, kwargs, static=static)
+            needed = {i for i, leaf in enumerate(traced.leaves) if leaf.specialized}
+            if not needed:
+                graph: Graph = traced.graph
+                return graph
+            static |= needed
 
     return graph_of

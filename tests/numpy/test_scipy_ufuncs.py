@@ -47,6 +47,12 @@ def test_extremes() -> None:
     np.testing.assert_array_equal(st.compile(lambda a, b: special.xlogy(a, b))(z, y), special.xlogy(z, y))
 
 
+def test_the_slope_of_xlogy_at_zero() -> None:
+    y = np.array([2.0, 0.5, 0.0, np.inf])
+    for slope in (st.grad(lambda x: special.xlogy(x, y).sum()), st.jacfwd(lambda x: special.xlogy(x, y).sum())):
+        np.testing.assert_allclose(slope(np.zeros(4)), [np.log(2.0), np.log(0.5), 0.0, 0.0])
+
+
 def test_another_ufunc_of_that_name_is_not_taken() -> None:
     odd = np.frompyfunc(lambda v: v, 1, 1)
     with pytest.raises(UnsupportedError):

@@ -373,3 +373,14 @@ def test_two_spellings_of_one_argument_are_refused() -> None:
     for keywords in ({"in_dims": 1, "in_axes": 0}, {"out_dims": 1, "out_axes": 1}):
         with pytest.raises(ValueError, match="two spellings of one argument"):
             st.vmap(np.sin, **keywords)
+
+
+def test_a_graph_is_made_for_the_ints_that_it_needs() -> None:
+    def f(x: Any, n: Any, k: Any) -> Any:
+        return np.concatenate([x] * n) + np.zeros(2 * n) + k
+
+    x = np.array([1.0, 2.0])
+    graph = st.make_graph(f)(x, 2, 3)
+    np.testing.assert_array_equal(graph(x, 5), f(x, 2, 5))
+    with pytest.raises(TypeError, match="takes 2 arrays, not 3"):
+        graph(x, 4, 5)
