@@ -129,25 +129,26 @@ class Compiler:
         add_entry(function, made.spec)
         self.history.append(made)
 
-    def trace(self, bound: Bound) -> Traced:
-        """The trace of a call."""
+    def trace(self, bound: Bound, called: bool = False) -> Traced:
+        """The trace of a call. called: it is under way, and what it writes before an exception stays."""
         types: Any = dynamic_types(self.dynamic, bound) if self.dynamic else None
         if types is None:
-            return self._trace(bound, None)
+            return self._trace(bound, None, called)
         try:
             return self._trace(bound, types)
         except (StagerError, TypeError, ValueError, IndexError) as e:  # it may need sizes that symbols do not have
-            traced = self._trace(bound, None)
+            traced = self._trace(bound, None, called)
             code = getattr(inspect.unwrap(self.fn), "__code__", None)
             place = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
             traced.session.declined.append((*place, f"sizes stay those of the call: {' '.join(str(e).split())}"))
             return traced
 
-    def _trace(self, bound: Bound, types: Any) -> Traced:
+    def _trace(self, bound: Bound, types: Any, called: bool = False) -> Traced:
         name = getattr(self.fn, "__name__", "main")
         static: frozenset[int] = frozenset()
         while True:
-            traced = trace(self.fn, bound.args, bound.kwargs, name=name, static=static, freeze=self.freeze, types=types)
+            traced = trace(self.fn, bound.args, bound.kwargs, name=name, static=static, freeze=self.freeze, types=types,
+                           called=called)  # fmt: skip
             needed = {i for i, leaf in enumerate(traced.leaves) if leaf.specialized}
             if not needed:
                 break
@@ -162,7 +163,7 @@ class Compiler:
         """Trace and compile a call."""
         start = time.perf_counter()
         with uncollected:
-            traced = self.trace(bound)
+            traced = self.trace(bound, called=True)
             if not self.freeze:
                 _warn_of_constants(traced.graph)
             traced_at = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -62,22 +63,37 @@ def pattern_of(guard: Guard) -> p.Pattern:
         case "type":
             return p.TypeIs(guard.value)
         case "content":
-            kind, content = type(guard.value), guard.value
-            return p.Check(lambda x: type(x) is kind and bool(x == content), f"equals {content!r}")
+            return p.Check(functools.partial(_equals, guard.value), f"equals {guard.value!r}")
         case "len":
             return p.Length(guard.value)
         case "array":
-            content = guard.value
-            kinds = np.ndarray | memoryview
-            return p.Check(lambda x: isinstance(x, kinds) and content_of(x) == content, "an array of this content")
+            return p.Check(functools.partial(_holds, guard.value), "an array of this content")
         case "keys":
-            keys = guard.value
-            return p.Check(lambda x: tuple(x) == keys, f"has the keys {keys}")
+            return p.Check(functools.partial(_has_keys, guard.value), f"has the keys {guard.value}")
     raise AssertionError(f"internal error in stager: a guard has the kind {guard.kind!r}")
 
 
+# tests of patterns, which are pickled with the compiled function
+
+
+def _equals(content: Any, x: Any) -> bool:
+    return type(x) is type(content) and bool(x == content)
+
+
+def _holds(content: Any, x: Any) -> bool:
+    return isinstance(x, np.ndarray | memoryview) and content_of(x) == content
+
+
+def _has_keys(keys: tuple[Any, ...], x: Any) -> bool:
+    return tuple(x) == keys
+
+
+def _lacks(name: str, x: Any) -> bool:
+    return not hasattr(x, name)
+
+
 def _without(name: str) -> p.Pattern:
-    return p.Check(lambda x: not hasattr(x, name), f"has no attribute {name}")
+    return p.Check(functools.partial(_lacks, name), f"has no attribute {name}")
 
 
 def hidden(

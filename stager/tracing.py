@@ -17,7 +17,7 @@ import numpy as np
 from stager import cells
 from stager.array import Array, raw
 from stager.concrete import Concrete
-from stager.errors import UnsupportedError, describe
+from stager.errors import REFUSALS, UnsupportedError, describe
 from stager.interpreters.modes import modes_kept
 from stager.interpreters.stack import push
 from stager.interpreters.stage import StageInterpreter
@@ -73,6 +73,7 @@ def trace(
     copies: bool = False,
     by_type: bool = False,
     any_int: bool = False,
+    called: bool = False,
 ) -> Traced:
     """Run `fn` once on tracers. With `concrete`, values ride along (plain calls of transforms).
 
@@ -80,6 +81,7 @@ def trace(
     freeze: captured arrays are constants instead of hidden arguments. copies: results have memory of their own, where
     NumPy would return a view. by_type: the arrays stand for types, so that code cannot be made for their sizes.
     any_int: nor for the value of an int: where the code needs one, ConcretizationError.
+    called: this is a call under way: what `fn` wrote into the arrays before it raised stays, as in NumPy.
     """
     import stager.numpy.methods  # noqa: F401  (attaches NumPy's surface to Array)
     from stager.capture import convert, use
@@ -104,7 +106,14 @@ def trace(
         call_args, call_kwargs = unflatten(
             structure, [leaf.value if leaf.array is None else leaf.array for leaf in leaves]
         )
-        out = convert(fn, session)(*call_args, **call_kwargs)
+        try:
+            out = convert(fn, session)(*call_args, **call_kwargs)
+        except REFUSALS:
+            raise
+        except Exception:
+            if called:
+                _keep_writes(stage, [*leaves, *[leaf for _, leaf in session.hidden]])
+            raise
         results, result_structure = flatten(result(session, out))
         session.finish()
         count = len(leaves)
@@ -134,6 +143,20 @@ def _enter(stage: StageInterpreter, x: Any, static: bool, type: Type | None) -> 
         cell.origin = x
         cell.read_only = not x.flags.writeable
     return Leaf(kind, x, value, Array(cell, (), value.type, weak=kind != "array"))
+
+
+def _keep_writes(stage: StageInterpreter, leaves: Sequence[Leaf]) -> None:
+    """The caller's arrays as the function left them. A check that fails before raises, as it would have."""
+    from stager.ir.evaluate import evaluate_graph
+
+    arrays = [leaf for leaf in leaves if leaf.array is not None]
+    written = [x for x in arrays if x.array.cell.written and isinstance(x.value, np.ndarray)]  # type: ignore[union-attr]
+    if written:
+        stage.graph.outputs = [leaf.array.cell.read() for leaf in written]  # type: ignore[union-attr]
+        values = {leaf.input: np.asarray(leaf.value) for leaf in arrays}
+        results = evaluate_graph(stage.graph, [values[v] for v in stage.graph.inputs])
+        for leaf, result in zip(written, results, strict=True):
+            np.copyto(leaf.value, result)
 
 
 def _define_symbols(stage: StageInterpreter, value: Value, x: Any) -> None:

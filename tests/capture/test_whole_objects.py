@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import functools
 import operator
+import pickle
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -308,3 +309,20 @@ def test_a_traced_value_in_an_object_that_is_read_unseen_is_refused() -> None:
 
     with pytest.raises(UnsupportedError, match=r"reads layer\.n, which was set to a traced value before"):
         st.compile(f)(X)
+
+
+KEPT = Point()
+
+
+def shown(x: Any) -> Any:
+    return x + len(repr(KEPT)) + (KEPT == Point())
+
+
+def test_guards_of_whole_objects_are_pickled() -> None:
+    compiled = st.compile(shown)
+    compiled(X)
+    again = pickle.loads(pickle.dumps(compiled))
+    np.testing.assert_array_equal(again(X), shown(X))
+    KEPT.a = 13.0
+    np.testing.assert_array_equal(again(X), shown(X))
+    KEPT.a = 1.0

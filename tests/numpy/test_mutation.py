@@ -339,3 +339,41 @@ def test_what_is_a_view_depends_on_the_layout_of_the_argument(name: str) -> None
             ours = make(np.arange(9.0).reshape(3, 3))
             transformed(ours)
             np.testing.assert_array_equal(ours, theirs)
+
+
+def raises(x: Any) -> None:
+    x[0] = 7.0
+    np.negative(x[1:], out=x[1:])
+    raise KeyError("stop")
+
+
+def asserts(x: Any) -> Any:
+    x[0] = 7.0
+    assert x[1] > 0
+    x[2] = 9.0
+    return x.sum()
+
+
+def raises_under_a_condition(x: Any) -> Any:
+    x[0] = 7.0
+    if x[1] < 0:
+        raise KeyError("stop")
+    x[2] = 9.0
+    return x.sum()
+
+
+def leaves_the_array(x: Any) -> None:
+    for i in range(x.shape[0]):
+        x[i] = x[(i + 40) % 70]
+
+
+@pytest.mark.parametrize("f", [raises, asserts, raises_under_a_condition, leaves_the_array], ids=lambda f: f.__name__)
+def test_writes_before_an_exception_stay(f: Callable[[Any], Any]) -> None:
+    theirs, ours = np.arange(60.0), np.arange(60.0)
+    theirs[1] = ours[1] = -2.0
+    with pytest.raises(Exception) as expected:  # noqa: PT011
+        f(theirs)
+    with pytest.raises(expected.type):
+        st.compile(f)(ours)
+    assert ours[0] != 0.0
+    np.testing.assert_array_equal(ours, theirs)
