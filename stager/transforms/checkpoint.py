@@ -126,12 +126,14 @@ def _keeps(policy: Policy) -> Callable[[Node], bool]:
         return lambda node: node.op.family == "contract"
     if callable(policy):
         return policy
-    if isinstance(policy, str | int) or not all(isinstance(name, str) for name in policy):
+    given: Any = policy  # what a caller passes may be anything
+    names_only = isinstance(given, Collection) and all(isinstance(name, str) for name in given)
+    if isinstance(given, str) or not names_only:
         raise ValueError(
             "checkpoint: policy is 'nothing', 'everything', 'dots', a collection of names or a function, or what loops "
             f"keep: 'sqrt', 'binomial' or a positive number of states; not {policy!r}"
         )
-    names = frozenset(policy)
+    names = frozenset(given)
     return lambda node: node.op.name == "checkpoint_name" and node.params["name"] in names
 
 

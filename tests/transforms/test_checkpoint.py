@@ -65,7 +65,7 @@ def test_what_is_kept_is_not_computed_again() -> None:
 
 
 def test_policies_that_do_not_exist() -> None:
-    for odd in ("dot", [1, 2]):
+    for odd in ("dot", [1, 2], None, 1.5, 0):
         with pytest.raises(ValueError, match="policy is 'nothing', 'everything', 'dots'"):
             st.checkpoint(layers, policy=odd)
 
