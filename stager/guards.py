@@ -81,7 +81,7 @@ def _equals(content: Any, x: Any) -> bool:
 
 
 def _holds(content: Any, x: Any) -> bool:
-    return isinstance(x, np.ndarray | memoryview) and content_of(x) == content
+    return isinstance(x, np.ndarray | memoryview | list | tuple) and content_of(x) == content
 
 
 def _has_keys(keys: tuple[Any, ...], x: Any) -> bool:

@@ -52,8 +52,8 @@ class Guard(NamedTuple):
 
     kind "is": the object `value` itself. "eq": equal to `value`, of the same type, floats by bits. "type": an instance
     of exactly `value`. "content": equal to `value`, a copy. "len": so many items. "keys": a dict with exactly these
-    keys in this order. "same": the array that the tracer `value` stands for. "array": an ndarray of the content
-    `value`. "absent": nothing stands there.
+    keys in this order. "same": the array that the tracer `value` stands for. "array": an ndarray or a long
+    list of the content `value`. "absent": nothing stands there.
     """
 
     path: Path

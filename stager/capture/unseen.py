@@ -100,6 +100,9 @@ def _items(s: Session, path: Path | None, x: Any, work: list[tuple[Path | None, 
     if isinstance(x, set | frozenset):
         work.extend([(None, v) for v in x])
         return
+    if path is not None and type(x) in (list, tuple) and len(x) > MANY and all(type(v) in _PLAIN for v in x):
+        s.guard(path, "array", content_of(x))
+        return
     if path is not None:
         s.look_at_shape(x)
     if isinstance(x, dict):
@@ -189,10 +192,19 @@ def _array(s: Session, path: Path, x: Any) -> None:
     s.guard(path, "array", content_of(x))
 
 
-def content_of(x: Any) -> tuple[Any, ...]:
-    """What two arrays of one content have in common: they may be large, so it is a digest."""
-    import hashlib
+MANY = 64  # a list of more numbers or texts is one guard instead of one per item
+_PLAIN = frozenset({int, float, bool, str, complex, type(None)})
 
+
+def content_of(x: Any) -> tuple[Any, ...]:
+    """What two arrays or lists of one content have in common: they may be large, so it is a digest."""
+    import hashlib
+    import marshal
+
+    if isinstance(x, list | tuple):
+        if not all(type(v) in _PLAIN for v in x):
+            return (type(x), len(x), id(x))
+        return (type(x), len(x), hashlib.blake2b(marshal.dumps(list(x), 2)).digest())  # version 2 has no references
     x = np.asarray(x)
     if x.dtype.hasobject:
         return (x.dtype.str, x.shape, id(x))

@@ -203,6 +203,7 @@ TABLE: dict[str, Row] = {
     "with": (Thing, A3, entered),
     "classmethod": (Thing, lambda d: setattr(Thing, "K", Thing.K + 1.0), lambda d, x: x + d.of_class()),
     "dir": (lambda: SAME(a=1), setting("b", 1), lambda d, x: x + 1 if "b" in dir(d) else x),
+    "long list": (lambda: SAME(a=[1.0] * 100), lambda d: d.a.__setitem__(99, True), lambda d, x: x + len(repr(d))),
     "is": (lambda: SAME(a=Thing(), b=Thing()), lambda d: setattr(d, "b", d.a), lambda d, x: x + (d.a is d.b)),
     "is not": (lambda: SAME(a=Thing(), b=Thing()), lambda d: setattr(d, "b", d.a), lambda d, x: x + (d.a is not d.b)),
     "match": (Point, A3, matched),
