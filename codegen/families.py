@@ -156,12 +156,19 @@ def _takes_few(w: Walk, x: Value) -> bool:
     return static and taken * max(w.weight[value_key(x)], FEW) <= x.type.size
 
 
+def _unrepeated(w: Walk, x: Value) -> Value:
+    """What an array repeats, or the array."""
+    while x.node.op.name == "broadcast" and value_key(x) not in w.ctx.buffers:
+        x = w.origin(x.node.args[0])
+    return x
+
+
 def lower_gather(w: Walk, node: Node) -> None:
     """Stays lazy; what it reads much of is in memory."""
     x = w.origin(node.args[0])
     key = id(node) << 20
     if value_key(x) not in w.ctx.buffers and w.weight.get(value_key(x), 0) > 2 and not _takes_few(w, x):
-        w.realise(x)
+        w.realise(_unrepeated(w, x))
     for i in node.args[1:]:
         if w.weight.get(value_key(i), 0) >= DEAR:
             w.realise(i)

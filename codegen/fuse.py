@@ -134,16 +134,13 @@ class _Fuser:
     def put_behind(self, s: Stage, groups: list[Group], maker: Group, *, by_row: bool = False) -> bool:
         """Puts a stage into a nest that made what it reads and that could stand behind `maker` and those after it.
         `by_row`: one that has a row for every point of `maker`."""
-        at = groups.index(maker)
-        later = groups[at:]
-        for n in range(at - 1, max(len(groups) - WINDOW, 0) - 1, -1):
+        for n in range(groups.index(maker) - 1, max(len(groups) - WINDOW, 0) - 1, -1):
             g = groups[n]
-            if any(h.depends_on(g) for h in later):
-                return False
+            if any(h.depends_on(g) for h in groups[n + 1 :]):
+                continue
             if g.depends(s) and (not by_row or maker.is_along(g)) and self.take(s, g, True):
                 groups.append(groups.pop(n))
                 return True
-            later = groups[n:]
         return False
 
     def take(self, s: Stage, g: Group, depends: bool) -> bool:

@@ -15,6 +15,7 @@ from stager.ir.dims import Dim, is_static, product
 from stager.ir.graph import Node, Value
 from stager.ops.families import zeros_like
 
+PARTS = 16  # looked at
 UPDATES = ("scatter", "slice_update", "diagonal_update")
 
 
@@ -105,12 +106,30 @@ def _slice_summed(whole: Any, part: Value) -> Any:
     op, params, value = part.node.op, part.node.params, part.node.args[1]
     if _same_place(whole, part):  # zero there
         return bind(op, whole.node.args[0], value, **params)
+    if _is_apart(whole, part):
+        return bind(op, whole, value, **params)
     if not _is_update_of_zeros(value) and not _is_small(params["sizes"], part.type.shape):
         before = _large_part(whole)
         if before is not None:  # several: one sum of padded parts
             base, padded = before
             return add(base if padded is None else add(base, padded), part)
     return bind(op, whole, accumulate(slice_(whole, **params), value), **params)
+
+
+def _is_apart(whole: Any, part: Value) -> bool:
+    """Whether `whole` is zeros but for parts that are known to share nothing with `part`."""
+    from stager.ir.passes.updates import regions_apart, spans
+
+    here = spans(part.node, part.type.shape)
+    for _ in range(PARTS):
+        if is_zeros(whole):
+            return True
+        if type(whole) is not Value or whole.node.op.name != "slice_update":
+            return False
+        if not regions_apart(here, spans(whole.node, whole.type.shape)):
+            return False
+        whole = whole.node.args[0]
+    return False
 
 
 def _large_part(whole: Any) -> tuple[Any, Any] | None:
