@@ -1,7 +1,8 @@
 """`compile_graph`: graph -> program -> LLVM module -> object, and the record of what came out.
 
-The pipeline is the list in `compile_graph`, top to bottom: lower, fuse (then share buffers), schedule, plan, emit,
-optimise, assemble. Nothing here executes code or knows addresses; the same object serves the JIT and a built library.
+The pipeline is the lists in `plan_program` and `compile_graph`, top to bottom: lower, fuse (then share buffers),
+schedule, plan; emit, optimise, assemble. Nothing here executes code or knows addresses; the same object serves the JIT
+and a built library.
 """
 
 from __future__ import annotations
@@ -58,43 +59,10 @@ def compile_graph(
     """Compiles a verified graph. The ABI's names are those of `stager/ir/abi.py`. `blas`: the functions of
     `runtime/blas.py` are there where the code will run; without them large products are generated too. `assemble`:
     False leaves it at LLVM text, for what links it with more."""
-    from stager.codegen.abreast import abreast
-    from stager.codegen.arena import plan
-    from stager.codegen.blocks import blocks
-    from stager.codegen.fills import hoist_fills
-    from stager.codegen.fuse import fuse
-    from stager.codegen.inplace import share
-    from stager.codegen.inward import inward
-    from stager.codegen.join import join
-    from stager.codegen.late import mark_late
-    from stager.codegen.lower import lower
     from stager.codegen.module import emit_program
-    from stager.codegen.overwritten import drop_overwritten
-    from stager.codegen.rotate import rotate
-    from stager.codegen.schedule import schedule
-    from stager.codegen.sideways import sideways
-    from stager.codegen.usual import mark_usual
 
     clock = _Clock()
-    program = lower(graph, name, target, blas=blas)
-    drop_overwritten(program)
-    clock("lower")
-    fuse(program)
-    join(program)
-    rotate(program)
-    share(program)
-    hoist_fills(program)
-    inward(program)
-    sideways(program, target)
-    blocks(program)
-    mark_late(program)
-    mark_usual(program)
-    clock("fuse")
-    schedule(program, target, threads=threads)
-    abreast(program)
-    clock("schedule")
-    plan(program)
-    clock("plan")
+    program = plan_program(graph, target, name=name, threads=threads, blas=blas, clock=clock)
     emitted = emit_program(program, target, threads=threads, blas=blas)
     clock("emit")
     text = str(emitted.module)
@@ -114,6 +82,49 @@ def compile_graph(
 
     stats = describe(program) | {"phases": clock.times, "arena": program.arena_bytes, "object": len(code)}
     return Compiled(name, code, abi, program, stats, target, text)
+
+
+def plan_program(
+    graph: Graph, target: Target, *, name: str, threads: bool, blas: bool, clock: _Clock | None = None
+) -> Program:
+    """The loop nests of a graph, with memory, as they are emitted."""
+    from stager.codegen.abreast import abreast
+    from stager.codegen.arena import plan
+    from stager.codegen.blocks import blocks
+    from stager.codegen.fills import hoist_fills
+    from stager.codegen.fuse import fuse
+    from stager.codegen.inplace import share
+    from stager.codegen.inward import inward
+    from stager.codegen.join import join
+    from stager.codegen.late import mark_late
+    from stager.codegen.lower import lower
+    from stager.codegen.overwritten import drop_overwritten
+    from stager.codegen.rotate import rotate
+    from stager.codegen.schedule import schedule
+    from stager.codegen.sideways import sideways
+    from stager.codegen.usual import mark_usual
+
+    clock = clock or _Clock()
+    program = lower(graph, name, target, blas=blas)
+    drop_overwritten(program)
+    clock("lower")
+    fuse(program)
+    join(program)
+    rotate(program)
+    share(program)
+    hoist_fills(program)
+    inward(program)
+    sideways(program, target)
+    blocks(program)
+    mark_late(program)
+    mark_usual(program)
+    clock("fuse")
+    schedule(program, target, threads=threads)
+    abreast(program)
+    clock("schedule")
+    plan(program)
+    clock("plan")
+    return program
 
 
 class _Clock:
