@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from stager.codegen.program import Program
-from stager.codegen.target import Target, kept_selects
+from stager.codegen.target import Target, kernel_options
 from stager.ir.abi import Abi, InputAbi, OutputAbi, StatusAbi, SymbolAbi
 from stager.ir.dims import Dim, contiguous_strides, substitute, symbols_of
 from stager.ir.graph import Graph
@@ -43,7 +43,7 @@ class Compiled:
     def assembly(self) -> str:
         """The machine code as text."""
         module = _optimised(self.text, self.target, loops=self.program.has_loops)
-        with kept_selects():
+        with kernel_options(plain_addresses=self.program.walks_by_named_sizes):
             return str(_machine(self.target).emit_assembly(module))
 
 
@@ -71,7 +71,7 @@ def compile_graph(
     if assemble:
         module = _optimised(text, target, loops=program.has_loops)
         clock("optimise")
-        with kept_selects():
+        with kernel_options(plain_addresses=program.walks_by_named_sizes):
             code = bytes(_machine(target).emit_object(module))
         clock("assemble")
     from stager.codegen.foreign import symbols_from_outside

@@ -201,24 +201,33 @@ def _initialize() -> None:
 
 
 @contextmanager
-def kept_selects() -> Iterator[None]:
-    """Around code generation of kernels: what was decided to be a select becomes no branch.
+def kernel_options(*, plain_addresses: bool) -> Iterator[None]:
+    """Around code generation of kernels: what was decided to be a select becomes no branch; `plain_addresses` stay as
+    they were written.
 
     LLVM's x86 back end makes branches of conditional moves that a loop waits for. Of the minimum of data, as dynamic
-    programming takes it, every second such branch is guessed wrong. The option is one of the whole process, which other
-    users of LLVM share: it is put back. LLVM leaves the process at an option that it does not know, so versions that
-    nobody has tried are left alone.
+    programming takes it, every second such branch is guessed wrong. And LLVM looks for the cheapest way to step through
+    all the arrays that a loop walks (loop strength reduction). Among polynomials of named sizes that takes half of the
+    time of code generation; vector code is as fast without it, loops that go element by element are not.
+
+    The options are of the whole process, which other users of LLVM share: they are put back. LLVM leaves the process at
+    an option that it does not know, so versions that nobody has tried are left alone.
     """
     import llvmlite.binding as llvm
 
-    known = llvm.llvm_version_info[0] <= LAST_TRIED_LLVM and "x86" in llvm.get_process_triple()
-    if known:
-        llvm.set_option("", "-x86-cmov-converter=false")
+    options: list[tuple[str, str, str]] = []  # name, value here, value elsewhere
+    if llvm.llvm_version_info[0] <= LAST_TRIED_LLVM:
+        if "x86" in llvm.get_process_triple():
+            options.append(("x86-cmov-converter", "false", "true"))
+        if plain_addresses:
+            options.append(("disable-lsr", "true", "false"))
+    for name, here, _ in options:
+        llvm.set_option("", f"-{name}={here}")
     try:
         yield
     finally:
-        if known:
-            llvm.set_option("", "-x86-cmov-converter=true")
+        for name, _, elsewhere in options:
+            llvm.set_option("", f"-{name}={elsewhere}")
 
 
 @cache

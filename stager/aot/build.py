@@ -90,7 +90,7 @@ def build(
     from stager.codegen.cpu import cpu_targets
     from stager.codegen.header import header
     from stager.codegen.library import emit_library, exported_cpu
-    from stager.codegen.target import Target, kept_selects
+    from stager.codegen.target import Target, kernel_options
     from stager.support import kept
 
     start = time.perf_counter()
@@ -127,7 +127,8 @@ def build(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files = {"object": folder / f"{library}.o", "header": folder / f"{library}.h"}
-    with kept_selects():
+    plain = all(k.abi.symbols and not k.loops for f in made for k in f.kernels)
+    with kernel_options(plain_addresses=plain):
         write(files["object"], bytes(machine.emit_object(module)))
     write(files["header"], header(library, made, stager.__version__, targets).encode())
     if llvm:
@@ -135,7 +136,7 @@ def build(
         write(files["llvm"], str(module).encode())
     if assembly:
         files["assembly"] = folder / f"{library}.s"
-        with kept_selects():
+        with kernel_options(plain_addresses=plain):
             write(files["assembly"], machine.emit_assembly(module).encode())
     if mlir:
         files["mlir"] = folder / f"{library}.mlir"

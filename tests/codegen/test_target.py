@@ -10,7 +10,7 @@ import pytest
 
 from stager.codegen.math.functions import MathFunctions
 from stager.codegen.scalar import ScalarBuilder
-from stager.codegen.target import TARGETS, Target
+from stager.codegen.target import TARGETS, Target, kernel_options
 from stager.ir.dtypes import f32, f64, i64
 
 LIBRARY = re.compile(
@@ -52,6 +52,38 @@ def test_a_library_call_would_be_seen(name: str) -> None:
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     builder.ret(builder.frem(*function.args))
     assert LIBRARY.search(assembly(module, target))
+
+
+def test_options_of_the_process_are_put_back() -> None:
+    text = """
+define void @f(ptr %x, i64 %n, i64 %stride) {
+entry:
+  br label %row
+row:
+  %i = phi i64 [0, %entry], [%next, %row]
+  %at = mul i64 %i, %stride
+  %p = getelementptr inbounds i8, ptr %x, i64 %at
+  store double 1.0, ptr %p
+  %next = add nsw i64 %i, 1
+  %again = icmp slt i64 %next, %n
+  br i1 %again, label %row, label %end
+end:
+  ret void
+}
+"""
+    machine = Target.host().machine(opt=2)
+
+    def multiplies() -> bool:
+        return "imul" in str(machine.emit_assembly(llvm.parse_assembly(text)))
+
+    if Target.host().arch != "x86_64":
+        pytest.skip("reads x86 assembly")
+    assert not multiplies()
+    with kernel_options(plain_addresses=True):
+        assert multiplies()
+    with kernel_options(plain_addresses=False):
+        assert not multiplies()
+    assert not multiplies()
 
 
 def test_rows_are_reached_by_name_and_know_their_lanes() -> None:
