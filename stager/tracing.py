@@ -74,6 +74,7 @@ def trace(
     by_type: bool = False,
     any_int: bool = False,
     called: bool = False,
+    packs: bool = False,
 ) -> Traced:
     """Run `fn` once on tracers. With `concrete`, values ride along (plain calls of transforms).
 
@@ -82,10 +83,12 @@ def trace(
     NumPy would return a view. by_type: the arrays stand for types, so that code cannot be made for their sizes.
     any_int: nor for the value of an int: where the code needs one, ConcretizationError.
     called: this is a call under way: what `fn` wrote into the arrays before it raised stays, as in NumPy.
+    packs: lists of rows among what is returned are arrays, and lists again for the caller.
     """
     import stager.numpy.methods  # noqa: F401  (attaches NumPy's surface to Array)
     from stager.capture import convert, use
     from stager.capture.copies import result
+    from stager.capture.packing import delivered
     from stager.sessions import TraceSession
 
     flat, structure = flatten((args, kwargs))
@@ -114,7 +117,8 @@ def trace(
             if called:
                 _keep_writes(stage, [*leaves, *[leaf for _, leaf in session.hidden]])
             raise
-        results, result_structure = flatten(result(session, out))
+        out = result(session, out)
+        results, result_structure = flatten(delivered(out) if packs else out)
         session.finish()
         count = len(leaves)
         leaves.extend([leaf for _, leaf in session.hidden])

@@ -24,13 +24,15 @@ from stager.capture.buffers import (
     Plan,
     session_in_force,
 )
+from stager.capture.row_lists import RowList
 from stager.capture.session import cell_value, current
+from stager.capture.sharing import changeable_in
 from stager.capture.variables import Variables, mutable_ids, with_places
 from stager.cells import discard_overlays
 from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import stack
 from stager.ir.dims import symbols_of
-from stager.ops.regions import Captures, dim_of, known_dim, replay
+from stager.ops.regions import Captures, dim_of, replay
 from stager.ops.silence import silenced
 from stager.staged import UserRegion, close_regions, decline, inside
 
@@ -47,8 +49,8 @@ def buffered(
     s = current()
     if s is None or not candidates:
         return run()
+    owner = Owner(candidates)  # counts references: before anything else takes hold of lists
     before, items = variables.snapshot(), Contents(candidates)
-    owner = Owner(candidates)
     plans: list[Plan] = []
     s.owners.append(owner)
     try:
@@ -118,6 +120,11 @@ def _take_out(variables: Variables, buffers: Sequence[Buffer]) -> list[list[Cell
     return holders
 
 
+def _is_row_of(cell: CellType, buffers: Sequence[Buffer]) -> bool:
+    value = cell_value(cell)
+    return type(value) is RowList and any(value.home is b for b in buffers)
+
+
 def _is_reached(buffers: Sequence[Buffer], k: int) -> bool:
     """Whether anything but the list of buffers holds one."""
     return sys.getrefcount(buffers[k]) > 2
@@ -168,14 +175,20 @@ def _attempt(variables: Variables, owner: Owner, plans: list[Plan], run: Callabl
             if any(b.spoiled for b in buffers):
                 decline("list.append")
             if not counting:
-                ends = [known_dim(b.count.raw()) for b in buffers]
+                ends = [b.end() for b in buffers]
                 _take_out(variables, buffers)
+                for cell in variables.cells.values():
+                    if _is_row_of(cell, buffers):
+                        cell.cell_contents = None  # a row, which the variable is given again if anybody reads it later
                 if any(_is_reached(buffers, k) for k in range(len(buffers))):
                     gc.collect()
                 if any(_is_reached(buffers, k) for k in range(len(buffers))):
                     decline("keeping a list that is appended to")
                 for buffer in buffers:
                     buffer.check_held()
+                    held = {i for c in buffer.lists for i in c.ids()}
+                    if held and any(id(c) in held for v in variables.snapshot().values() for c in changeable_in(v)):
+                        decline("keeping a list that another one holds")
                 levels: list[Any] = [x for x in stack().levels[: region.position] if x.key == "Stage"]
                 around = {name for level in levels for name in level.graph.symbols}
                 bounded = not any(b.unknown for b in buffers) and all(

@@ -21,7 +21,10 @@ from stager.capture.counts import counts, held_cells, hold, moved_by, step_of
 from stager.capture.extents import Merges, cut, fit, type_of
 from stager.capture.growing import growing_lists
 from stager.capture.operators import BREAK, CONTINUE, Jump, Return
+from stager.capture.packing import packed, unpacked
+from stager.capture.row_lists import bound
 from stager.capture.session import UNBOUND
+from stager.capture.sharing import changeable_in, is_frozen, refuse_rows
 from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
 from stager.cells import Cell
 from stager.errors import ConcretizationError, ControlFlowError, describe
@@ -324,7 +327,13 @@ class Merged:
         self.merges = merges
         self.own = own  # the cell that only this variable holds: a side that keeps it shares it with nobody
         known = [v for v in values if v is not UNBOUND]
-        flat = [flatten(v) for v in known]
+        for value in known:
+            refuse_rows(value)
+        self.frozen = any(is_frozen(c) for v in known for c in changeable_in(v))
+        flat = [flatten(packed(v)) for v in known]
+        self.packs = all(s == flat[0][1] for _, s in flat)
+        if not self.packs:
+            flat = [flatten(v) for v in known]
         self.structure: Structure = flat[0][1]
         if any(s != self.structure for _, s in flat):
             kinds = [(_kind(v, s), s) for v, (_, s) in zip(known, flat, strict=True)]
@@ -364,7 +373,7 @@ class Merged:
         """The raw outputs of one side, in its region."""
         if value is UNBOUND:
             return [zeros_of(t) for t in self.types()]
-        leaves = flatten(value)[0]
+        leaves = flatten(packed(value) if self.packs else value)[0]
         held = held_cells()
         for k, x in enumerate(leaves):
             if type(x) is Array and id(x.cell) in held:
@@ -387,7 +396,8 @@ class Merged:
                 self.copies.append((leaves[k].cell, cells))
                 if k in self.shared:
                     leaves[k].cell.read_only = CHOSEN
-        return unflatten(self.structure, leaves)
+        value = unpacked(unflatten(self.structure, leaves))
+        return bound(value, ()) if self.frozen else value
 
     def follow(self) -> None:
         """Writes into what a copy may be end it from here on: the node's own writes have been made."""

@@ -20,15 +20,19 @@ Invariant: nothing but the statement's own variables can reach the list or the b
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from stager.array import Array, as_array, wrap
 from stager.bounds import learn
-from stager.capture.row_lists import ROWS, RowList
+from stager.capture.iterables import Elements, Indexed
+from stager.capture.packing import packed, rows_in_list, unpacked
+from stager.capture.row_lists import ROWS, RowList, bound, position
 from stager.capture.session import current
+from stager.capture.sharing import Contents, alone, is_frozen
 from stager.cells import Cell, _versions
 from stager.errors import ControlFlowError, describe
 from stager.interpreters.stack import stack
@@ -88,6 +92,14 @@ class Owner:
     def __init__(self, candidates: dict[int, Any]) -> None:
         self.candidates = candidates
         self.needs: Any = None
+        # lists of lists that nobody else holds, by the ids of these
+        self.inner = {
+            id(part): items
+            for items in candidates.values()
+            if type(items) is list and all(alone(items[k], 1) for k in range(len(items)) if type(items[k]) is list)
+            for part in items
+            if type(part) is list
+        }
 
 
 BARRIER = Owner({})  # what stands behind it has run in part
@@ -101,9 +113,10 @@ def need_buffer(items: Any) -> None:
     for owner in reversed(s.owners):
         if owner is BARRIER:
             return
-        if id(items) in owner.candidates:
-            owner.needs = items
-            raise NeedsBufferError(owner, items)
+        found = items if id(items) in owner.candidates else owner.inner.get(id(items))
+        if found is not None:
+            owner.needs = found
+            raise NeedsBufferError(owner, found)
 
 
 class Plan:
@@ -117,6 +130,9 @@ class Plan:
         self.known = False  # whether `room` is a bound
         self.rates: dict[Any, int] = {}  # code of a loop -> how many each of its turns appends
         self.learnt = False  # something new, for which it has to be traced again
+        self.rows: RowList | None = None  # what the list holds now
+        self.length: int | None = session_in_force().lengths.get(id(items))  # in the end, where that is known before
+        self.grows = False  # items are appended, or taken away
         self.changes = False  # items that were there before are set or taken away
         if type(items) is RowList:
             self.structure = items.structure
@@ -124,8 +140,18 @@ class Plan:
                 (Type(x.type.dtype, x.type.shape[1:]), w) for x, w in zip(items.arrays, items.weak, strict=True)
             ]
             return
+        s = current()
+        if s is not None and any(type(x) is list and all(id(x) not in o.inner for o in s.owners) for x in items):
+            decline("a list of lists that others may hold")
+        self.rows = rows_in_list(items, True)
+        if self.rows is not None:
+            self.structure = self.rows.structure
+            self.leaves = [
+                (Type(x.type.dtype, x.type.shape[1:]), w) for x, w in zip(self.rows.arrays, self.rows.weak, strict=True)
+            ]
+            return
         for item in items:
-            leaves, structure = flatten(item)
+            leaves, structure = flatten(packed(item, True))
             if not leaves or not all(map(is_traceable, leaves)):
                 decline("appending to a list that holds what is no array")
             with contextlib.suppress(LearntError):
@@ -143,6 +169,11 @@ class Plan:
             self.leaves = joined
             self._trace_again()
 
+    def grow(self) -> None:
+        if not self.grows:
+            self.grows = True
+            self._trace_again()
+
     def _trace_again(self) -> None:
         self.learnt = True
         raise LearntError
@@ -152,8 +183,8 @@ class Buffer:
     """What takes the place of a list: room for its items, of which there are `count`."""
 
     __stager_stand_in__ = True
-    __slots__ = ("arrays", "before", "begun", "count", "counting", "depth", "held", "older", "plan", "room", "spoiled",
-                 "unknown")  # fmt: skip
+    __slots__ = ("arrays", "before", "begun", "borrowed", "count", "counting", "depth", "held", "lists", "older",
+                 "plan", "room", "rows_lent", "spoiled", "unknown")  # fmt: skip
 
     def __init__(self, plan: Plan, counting: bool) -> None:
         self.plan = plan
@@ -165,13 +196,17 @@ class Buffer:
         self.spoiled = False  # something was refused, which the user's code may have caught
         self.held: list[tuple[Cell, int]] = []  # what was appended, and when it had been written last
         self.older: list[Cell] = []  # of these, what is older than the statement
+        self.borrowed: list[Contents] = []  # items of other lists, or lists with other names
+        self.lists: list[Contents] = []  # lists and dicts that were appended
+        self.rows_lent: list[weakref.ref[RowList]] = []  # items that are lists themselves, as they stand here
         self.begun = next(_versions)
         self.count = wrap(dim_value(self.before), weak=True)
         session_in_force().row_lists = True
         self.arrays: list[Array] = []
         if counting:
             return
-        room = plan.room if plan.known else self.before + 1
+        room = plan.room if plan.known else self.before + plan.grows
+        room = room if plan.length is None or not plan.known else plan.length
         self.arrays = [wrap(zeros_of(Type(t.dtype, (room, *t.shape)))) for t, _ in plan.leaves]
         if type(plan.items) is RowList:
             for x, old in zip(self.arrays, plan.items.arrays, strict=True):
@@ -180,7 +215,12 @@ class Buffer:
             return
         from stager.numpy.creation import array
 
-        columns = zip(*[flatten(value)[0] for value in plan.items], strict=True)
+        if plan.rows is not None:
+            for x, old in zip(self.arrays, plan.rows.arrays, strict=True):
+                target = x
+                target[: self.before] = old
+            return
+        columns = zip(*[flatten(packed(value, True))[0] for value in plan.items], strict=True)
         for x, column in zip(self.arrays, columns, strict=False):
             target = x
             traced = [k for k, leaf in enumerate(column) if type(leaf) is Array]
@@ -195,7 +235,9 @@ class Buffer:
     # -- what the loop does with its list --------------------------------------------------------------------------
 
     def append(self, value: Any) -> None:
-        leaves, structure = flatten(value)
+        self.plan.grow()
+        self._hold(value)
+        leaves, structure = flatten(packed(value, True))
         if not leaves or not all(map(is_traceable, leaves)):
             self._refuse("appending what is no array to a list")
         self._take(structure, leaves)
@@ -217,6 +259,23 @@ class Buffer:
                         self.older.append(leaf.cell)
         self._move(1)
 
+    def _hold(self, value: Any) -> None:
+        """The lists and dicts in an item are copied here: others must not change, nor be, what is held."""
+        found = Contents(value)
+        s = stack()
+        regions = [level for level in s.levels[: s.depth] if type(level) is UserRegion]
+        older = {i for i in found.ids() if any(i in region.older for region in regions)}
+        if any(key[0] in older for region in regions for key in region.places):
+            self._refuse("putting a list that changes into another one")
+        if older or any(is_frozen(c) for c, _ in found.saved):
+            self.borrowed.append(found)
+            session_in_force().homes.update(found.ids())
+            return
+        if found.ids() & {i for c in self.lists for i in c.ids()}:
+            self._refuse("putting a list into another one twice")
+        if found.saved:
+            self.lists.append(found)
+
     def _take(self, structure: Structure, leaves: Sequence[Any]) -> None:
         try:
             self.plan.take(structure, [leaf_type(x) for x in leaves])
@@ -235,6 +294,7 @@ class Buffer:
     def pop(self, *k: Any) -> Any:
         if k not in ((), (-1,)):
             self._refuse("list.pop")
+        self.plan.grow()
         self.plan.changes = True
         out = self[-1]
         self._move(-1)
@@ -251,29 +311,62 @@ class Buffer:
         place = self._place(k)
         arrays: list[Any] = self._read()
         rows = [x[place] for x in arrays]
-        fresh = [Array(r.cell, r.path, r.type, w) for r, (_, w) in zip(rows, self.plan.leaves, strict=True)]
-        assert self.plan.structure is not None
-        return unflatten(self.plan.structure, [x if not x.ndim else x.copy() for x in fresh])  # type: ignore[attr-defined]
+        fresh: list[Any] = [Array(r.cell, r.path, r.type, w) for r, (_, w) in zip(rows, self.plan.leaves, strict=True)]
+        structure = self.plan.structure
+        assert structure is not None
+        if structure.cls is RowList:  # as it stands here: what is written into it is written here
+            row = bound(unflatten(structure, fresh), self)
+            self.rows_lent = [*[r for r in self.rows_lent if r() is not None], weakref.ref(row)]
+            return row
+        item = unflatten(structure, [x if not x.ndim else x.copy() for x in fresh])
+        return item if structure.kind == "leaf" else bound(item, ())
 
     def __setitem__(self, k: Any, value: Any) -> None:
-        leaves, structure = flatten(value)
+        if any(r() is not None for r in self.rows_lent):
+            self._refuse("setting items of a list of lists, one of which has a name,")
+        self._hold(value)
+        leaves, structure = flatten(packed(value, True))
+        if not leaves or not all(map(is_traceable, leaves)):
+            self._refuse("setting items of a list to what is no array")
         self._take(structure, leaves)
         self.plan.changes = True
-        place = self._place(k)
+        place = self._place(k, "list assignment index out of range")
         for x, leaf in zip(self._read(), leaves, strict=True):
             target: Any = x
             target[place] = leaf
 
-    def _place(self, k: Any) -> Any:
+    def take_part(self, row: RowList, leaves: Sequence[Any]) -> None:
+        """An item of one of the lists in this list is about to be set. Raises where types have to be learnt first."""
+        plan = self.plan
+        if len(leaves) != len(plan.leaves) or not all(map(is_traceable, leaves)):
+            self._refuse("setting items of a list in a list to what is no array")
+        types = []
+        for x, (t, _), leaf in zip(row.arrays, plan.leaves, leaves, strict=True):
+            part, weak = leaf_type(leaf)
+            if part.shape != x.type.shape[1:]:
+                self._refuse("setting items of a list in a list to arrays of another shape")
+            types.append((Type(part.dtype, t.shape), weak))
+        assert plan.structure is not None
+        try:
+            plan.take(plan.structure, types)
+        except ControlFlowError:
+            self.spoiled = True
+            raise
+        plan.changes = True
+
+    def _place(self, k: Any, text: str = "list index out of range") -> Any:
         """A place in the arrays. IndexError, when the code runs, where the list has none such."""
         count: Any = Array(self.count.cell, (), self.count.type, True)
-        if type(k) is int and not self.plan.changes and type(self.before) is int and -self.before <= k < self.before:
-            return count + k if k < 0 else k
+        settled = not (self.plan.changes and self.plan.grows)
+        if type(k) is int and settled and type(self.before) is int and -self.before <= k < self.before:
+            return k if k >= 0 else k + (count if self.plan.grows else self.before)
         from stager.capture.branches import as_bool, check, wrapped_where
 
+        if not self.plan.grows and type(self.before) is int:
+            return position(k, self.before, text)
         k = as_array(k)
         place: Any = wrapped_where(k < 0, k + count, k)
-        check(as_bool((place >= 0) & (place < count)), IndexError("list index out of range"))
+        check(as_bool((place >= 0) & (place < count)), IndexError(text))
         return Array(place.cell, place.path, place.type, True)
 
     def _read(self) -> list[Array]:
@@ -291,7 +384,9 @@ class Buffer:
         return self.arrays
 
     def length(self) -> Any:
-        """`len` of the list, a traced number."""
+        """`len` of the list, a traced number where that changes."""
+        if not self.plan.grows:
+            return self.before
         return Array(self.count.cell, (), self.count.type, True).copy()  # type: ignore[attr-defined]
 
     def __stager_tested__(self) -> Any:
@@ -302,7 +397,7 @@ class Buffer:
         """The list as it is now."""
         arrays = self._read()
         assert self.plan.structure is not None
-        n = dim_of(self.count.raw())
+        n = dim_of(self.count.raw()) if self.plan.grows else self.before
         room = self.plan.room if self.plan.known else UNKNOWN
         learn(n, (0, room))
         for level in stack().levels[: stack().depth]:
@@ -311,6 +406,16 @@ class Buffer:
         return RowList(
             self.plan.structure, [wrap(_first(x, n)) for x in arrays], [w for _, w in self.plan.leaves], n
         )
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.indexed())
+
+    def indexed(self) -> Indexed:
+        """The items by position."""
+        if self.plan.grows or type(self.before) is not int:
+            return self.rows()
+        self._read()
+        return Elements(self, self.before)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -326,13 +431,17 @@ class Buffer:
     def check_held(self) -> None:
         """What was appended is a copy: nobody may have written into the array since."""
         rewritten = any(cell.written != written for cell, written in self.held)
+        if self.borrowed and type(self.end()) is int:
+            self._refuse("putting a list with several names into another one")
+        if any(c.changed() for c in [*self.lists, *self.borrowed]):
+            self._refuse("changing a list that another one holds")
         if rewritten or any(cell.written > self.begun for cell in self.older):
             self._refuse("writing into an array that a list holds")
 
     def finish(self) -> Any:
         """The list after the statement: the same one with its new items, or a `RowList`."""
         plan = self.plan
-        n = known_dim(self.count.raw())
+        n = self.end()
         arrays = self.arrays
         if type(n) is int and type(plan.items) is list:
             assert plan.structure is not None
@@ -340,17 +449,24 @@ class Buffer:
             for column in columns:
                 if n and self.held:
                     self._share(column[0].cell)
-            items = [unflatten(plan.structure, list(row)) for row in zip(*columns, strict=True)]
+            items = [unpacked(unflatten(plan.structure, list(row))) for row in zip(*columns, strict=True)]
             if plan.changes:
                 plan.items[:] = items
             else:
                 plan.items += items[len(plan.items) :]
             return plan.items
         out = self.rows()
+        session_in_force().filtered |= bool(self.borrowed)
         for x in out.arrays:
             if self.held:
                 self._share(x.cell)
         return out
+
+    def end(self) -> Dim | None:
+        """How many items there are in the end, where that is known."""
+        if self.plan.length is not None:
+            return self.plan.length
+        return known_dim(self.count.raw()) if self.plan.grows else self.before
 
     def _share(self, cell: Cell) -> None:
         """The items are copies of arrays that others may hold: no writes here, and none there from now on."""

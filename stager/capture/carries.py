@@ -11,6 +11,7 @@ from typing import Any
 
 from stager.array import Array, raw
 from stager.capture.branches import Merged, shown
+from stager.capture.counts import held_lists
 from stager.capture.extents import (
     I64,
     Carried,
@@ -26,7 +27,10 @@ from stager.capture.extents import (
     settle,
     type_of,
 )
+from stager.capture.packing import packed, unpacked
+from stager.capture.row_lists import bound
 from stager.capture.session import UNBOUND, holds_tracer
+from stager.capture.sharing import Contents, changeable_in, is_frozen, refuse_rows, refuse_shared, shared_among
 from stager.capture.variables import Names, Variables, mutable_ids
 from stager.cells import Cell
 from stager.errors import ControlFlowError, describe
@@ -34,7 +38,7 @@ from stager.ir.dims import Dim, Expr
 from stager.ir.types import Type
 from stager.ops.families import zeros_of
 from stager.ops.regions import dim_value
-from stager.runtime.structure import flatten, unflatten
+from stager.runtime.structure import Structure, flatten, unflatten
 from stager.staged import CHOSEN, UserRegion, as_raw, handle, is_older, is_traceable, join, leaf_type
 
 
@@ -45,13 +49,22 @@ class Carry:
         self.name = name
         self.text = text
         self.initial = value
-        leaves, self.structure = flatten(value)
-        self.leaves: list[Any] = [leaf_type(x) if is_traceable(x) and type(x) is not Expr else [x] for x in leaves]
+        self.packs = True  # whether its lists of rows are carried as the arrays of the rows
+        self._begin()
         self.buffers: list[Any] = []  # per traced leaf: the region's input for it
         self.starts_as: list[Cell] = []  # per traced leaf: the region's cell for it at the start of an iteration
         self.shared: list[bool] = []  # per handle: the iteration left an array that is older than the loop
         self.entered: list[Cell] = []  # `starts_as` of the iteration that left these
         self.left: list[Cell | None] = []  # per handle: the cell that the iteration left
+        self.frozen = any(map(is_frozen, changeable_in(value)))  # an item of another list, on some turn
+        self.contents = Contents(None)  # of the lists and dicts at the start of an iteration
+
+    def _begin(self) -> None:
+        leaves, self.structure = self._flat(self.initial)
+        self.leaves: list[Any] = [leaf_type(x) if is_traceable(x) and type(x) is not Expr else [x] for x in leaves]
+
+    def _flat(self, value: Any) -> tuple[list[Any], Structure]:
+        return flatten(packed(value) if self.packs else value)
 
     def types(self) -> list[Type]:
         return [type_of(leaf) for leaf in self.leaves if type(leaf) is tuple]
@@ -65,7 +78,11 @@ class Carry:
         ]
         self.buffers = [r for r in raws if r is not None]
         self.starts_as = [x.cell for x in made if type(x) is Array]
-        return unflatten(self.structure, made)
+        value = unpacked(unflatten(self.structure, made))
+        if self.frozen:
+            bound(value, ())
+        self.contents = Contents(value)
+        return value
 
     def start(self) -> list[Any]:
         """The raw values before the loop."""
@@ -73,13 +90,13 @@ class Carry:
 
     def _raws(self, value: Any) -> list[tuple[Any, Any]]:
         """(raw value, leaf) of the traced leaves."""
-        leaves = flatten(value)[0]
+        leaves = self._flat(value)[0]
         pairs = [(x, leaf) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
         return [(as_raw(x, leaf[0].dtype), leaf) for x, leaf in pairs]
 
     def outputs(self, value: Any) -> list[Any]:
         """The raw values after an iteration, in the region."""
-        leaves = [x for x, leaf in zip(flatten(value)[0], self.leaves, strict=True) if type(leaf) is tuple]
+        leaves = [x for x, leaf in zip(self._flat(value)[0], self.leaves, strict=True) if type(leaf) is tuple]
         self.shared = [type(x) is Array and is_older(x) for x in leaves]
         self.left = [x.cell if type(x) is Array else None for x in leaves]
         self.entered = list(self.starts_as)
@@ -87,8 +104,13 @@ class Carry:
 
     def widen(self, value: Any, extents: Carried) -> bool:
         """Take in the type that an iteration leaves. True when that changed something."""
-        leaves, structure = flatten(value)
+        leaves, structure = self._flat(value)
+        self.frozen |= any(map(is_frozen, changeable_in(value)))
         what = self.text
+        if structure != self.structure and self.packs and flatten(self.initial)[1] == flatten(value)[1]:
+            self.packs = False
+            self._begin()
+            return True
         if structure != self.structure:
             raise UnsteadyError(what, f"{self.structure} before an iteration and {structure} after it")
         changed = False
@@ -133,12 +155,12 @@ class Carry:
 
     def first_cells(self) -> list[Cell | None]:
         """Per handle: the cell before the loop; None where that was a number."""
-        starts = [x for x, leaf in zip(flatten(self.initial)[0], self.leaves, strict=True) if type(leaf) is tuple]
+        starts = [x for x, leaf in zip(self._flat(self.initial)[0], self.leaves, strict=True) if type(leaf) is tuple]
         return [x.cell if type(x) is Array else None for x in starts]
 
     def origins(self) -> dict[int, Cell]:
         """The cell before the loop of what the iteration began with, by id of the region's cell."""
-        starts = [x for x, leaf in zip(flatten(self.initial)[0], self.leaves, strict=True) if type(leaf) is tuple]
+        starts = [x for x, leaf in zip(self._flat(self.initial)[0], self.leaves, strict=True) if type(leaf) is tuple]
         return {id(c): x.cell for c, x in zip(self.entered, starts, strict=True) if type(x) is Array}
 
     def follow(self, origins: dict[int, Cell], may_not_run: bool) -> None:
@@ -176,7 +198,8 @@ class Spec:
         turns: Dim | None = None,
     ) -> None:  # fmt: skip
         self.variables = variables
-        self.fresh = fresh  # ids of cells that nothing but a carried variable holds
+        self.fresh = fresh  # ids of cells and lists that nothing but a carried variable holds
+        self.same: dict[str, str] = {}  # names that hold one list after an iteration: the other name
         self.count = count
         self.traded: dict[str, str] | None = None
         self.extents = Carried(turns, count is not None)
@@ -219,6 +242,8 @@ class Spec:
         settle(self.extents.extents, results)
         for c in self.carries:
             self.variables.assign(c.name, c.leave(results))
+        for name, other in self.same.items():
+            self.variables.set(name, self.variables.get(other))
 
     def late(self, merges: Merges) -> list[tuple[str, Merged]]:
         """Variables that the loop makes: (name, its value's kind) after an iteration."""
@@ -259,6 +284,7 @@ class Spec:
         when the name keeps that array (it is carried as a cell then), when the names trade their arrays (they are given
         back afterwards), or when nobody else can hold it (an iteration ahead of the loop made it).
         """
+        self._settle_lists()
         written = [c for c in self.carries if any(cell.written for cell in c.starts_as)]
         for c in written:
             value = self.variables.get(c.name)
@@ -278,6 +304,29 @@ class Spec:
             if self.traded is None or any(x.cell in touched for x in initial):
                 raise SharedError(written[0].name)
         return False
+
+    def _settle_lists(self) -> None:
+        """Each carried list is one of the loop's own. Declines where that would be seen."""
+        changed = [c for c in self.carries if c.contents.changed()]
+        if any(not {id(x) for x in changeable_in(c.initial)} <= self.fresh for c in changed):
+            refuse_shared("changing a list")
+        values = {c.name: self.variables.get(c.name) for c in self.carries}
+        for value in [*values.values(), *[self.variables.get(n) for n in self.unbound]]:
+            refuse_rows(value)
+        held = held_lists() if changed else ()
+        if any(id(x) in held for value in values.values() for x in changeable_in(value)):
+            refuse_shared("changing a list")
+        self.same = {}
+        if not shared_among(values.values()):
+            return
+        if changed or not self.count:
+            refuse_shared("carrying a list")
+        first: dict[int, str] = {}
+        for name, value in values.items():
+            if first.setdefault(id(value), name) != name and any(True for _ in changeable_in(value)):
+                self.same[name] = first[id(value)]
+        if shared_among([value for name, value in values.items() if name not in self.same]):
+            refuse_shared("carrying a list")
 
     def _trade(self, written: Sequence[Carry]) -> dict[str, str] | None:
         """For every name whose array goes round in a cycle of names, the name whose array it takes over; or None."""

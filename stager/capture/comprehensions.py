@@ -2,10 +2,12 @@
 
     [element for target in iterable if test]    ->    @.listed(iterable, element, test)
     (element for target in iterable if test)    ->    @.generated(iterable, element, test)
+    [element for a in one for b in another]     ->    @.listed(one, generated, None, True)
 
-with `element` and `test` as functions of one item. A list is staged as a `for` statement that appends is
-(`growing.py`), and runs in Python where that runs in Python. A generator expression is lazy as ever, item by item;
-what would read all of it at once (`sum`, `max`, `list`, `np.stack`, …) asks for the list instead.
+with `element` and `test` as functions of one item, `generated` one that gives what `another` gives. A list is staged
+as a `for` statement that appends is (`growing.py`), and runs in Python where that runs in Python. A generator
+expression is lazy as ever, item by item; what would read all of it at once (`sum`, `max`, `list`, `np.stack`, …) asks
+for the list instead.
 """
 
 from __future__ import annotations
@@ -15,48 +17,142 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from stager.capture import operators
-from stager.capture.iterables import Picked, TracedRange, indexed
-from stager.capture.session import _CURRENT, TRACERS
-from stager.staged import refuse_change
+from stager.capture.buffers import Buffer, session_in_force
+from stager.capture.iterables import Indexed, Picked, TracedRange, indexed
+from stager.capture.session import _CURRENT, TRACERS, Session
+from stager.capture.variables import Variables, mutable_ids
+from stager.cells import discard_overlays
+from stager.errors import ConcretizationError, ControlFlowError
+from stager.numpy.rows import LEAST
+from stager.ops.regions import Captures
+from stager.staged import UserRegion, inside, refuse_change
 
 Function = Callable[[Any], Any]
 
 
-def listed(iterable: Any, element: Function, test: Function | None = None) -> list[Any]:
-    """`[element(item) for item in iterable if test(item)]`."""
+def listed(iterable: Any, element: Function, test: Function | None = None, nested: bool = False) -> list[Any]:
+    """`[element(item) for item in iterable if test(item)]`.
+
+    nested: each element is a generator expression, and the list has what they give.
+    """
     s = _CURRENT.get()
-    if s is not None:
-        from stager.capture import staging
+    if s is None:
+        return list(_plain(iterable, element, test, nested))
+    if test is not None and not nested:
+        iterable, test = _picked(iterable, test)
+    known = _length(iterable, element, test) if nested else None
+    out: list[Any] = _append_each(s, [], iterable, element, test, nested, known)
+    return out
 
-        out: list[Any] = []
-        if test is not None:
-            iterable, test = _picked(iterable, test)
 
-        def body(item: Any) -> None:
-            def append() -> None:
-                value = element(item)
+def _plain(iterable: Any, element: Function, test: Function | None, nested: bool) -> Iterator[Any]:
+    """What a generator expression gives, as Python runs it."""
+    for item in iterable:
+        if test is None or test(item):
+            if nested:
+                yield from element(item)
+            else:
+                yield element(item)
+
+
+def _append_each(
+    s: Session, out: Any, iterable: Any, element: Function, test: Function | None, nested: bool,
+    known: int | None = None,
+) -> Any:  # fmt: skip
+    """`out` with what a generator expression gives. Only the cell of this function holds it: a staged loop puts
+    something else there while it is traced. known: how much it gives.
+    """
+    from stager.capture import staging
+
+    def body(item: Any) -> None:
+        def append() -> None:
+            value = element(item)
+            if type(out) is list:
                 staging.appends(out)
                 refuse_change(out, "list.append")
+            elif nested and not value.is_even(out):
+                _append_each(session_in_force(), out, *value.parts())
+                return
+            if nested:
+                out.extend(value.listed())
+            else:
                 out.append(value)
 
-            if test is None:
-                append()
-            else:
-                operators.if_(test(item), append, None, ())
+        if test is None:
+            append()
+        else:
+            operators.if_(test(item), append, None, ())
 
+    if known is not None:
+        s.lengths[id(out)] = known
+    try:
         plan = staging.plan_for(s, iterable, body, (), False)
         if plan is not None:
             plan(None)
             return out
-    return [element(item) for item in iterable if test is None or test(item)]
+        for item in iterable:
+            body(item)
+        return out
+    finally:
+        s.lengths.pop(id(out), None)
+
+
+def _length(iterable: Any, element: Function, test: Function | None) -> int | None:
+    """`_counted` of a nesting. What it does besides counting is thrown away, or declines it."""
+    variables = Variables(element, test)
+    region = UserRegion("counted", Captures())
+    before = variables.snapshot()
+    variables.mark(region, mutable_ids(before))
+    try:
+        with inside(region):
+            return _counted(iterable, element, test, True)
+    except (ControlFlowError, ConcretizationError):
+        return None
+    finally:
+        discard_overlays(region)
+        variables.restore(before)
+
+
+def _counted(iterable: Any, element: Function, test: Function | None, nested: bool) -> int | None:
+    """How many elements there are, where that is known without any of them."""
+    from stager.capture import staging
+
+    found, n = _indexed(iterable)
+    if found is None or type(n) is not int or n > staging.MOST:
+        return None
+    if test is None and not nested:
+        return n
+    if type(iterable) is not range and not found.is_plain:
+        return None
+    count = 0
+    for k in range(n):
+        item = found.at(k)
+        passes = True if test is None else test(item)
+        if type(passes) in TRACERS:
+            return None
+        if passes and nested:
+            more = _counted(*element(item).parts())
+            if more is None:
+                return None
+            count += more
+        elif passes:
+            count += 1
+    return count
+
+
+def _indexed(iterable: Any) -> tuple[Indexed | None, Any]:
+    """An iterable by position, and its length."""
+    if type(iterable) is range:
+        return TracedRange(iterable.start, iterable.stop, iterable.step), len(iterable)
+    found = indexed(iterable)
+    return found, None if found is None else found.length
 
 
 def _picked(iterable: Any, test: Function) -> tuple[Any, Function | None]:
     """Only the elements that pass the test, and no test, where it can be answered now for each of them."""
     from stager.capture import staging
 
-    found = TracedRange(iterable.start, iterable.stop, iterable.step) if type(iterable) is range else indexed(iterable)
-    n = len(iterable) if type(iterable) is range else None if found is None else found.length
+    found, n = _indexed(iterable)
     if found is None or type(n) is not int or n > staging.MOST:
         return iterable, test
     kept = []
@@ -72,29 +168,34 @@ def _picked(iterable: Any, test: Function) -> tuple[Any, Function | None]:
     return Picked(found, kept), None
 
 
-def flat(lists: list[Any]) -> list[Any]:
-    """The items of lists one after the other."""
-    return [x for items in lists for x in items]
-
-
 class Generated:
-    """A generator expression. It runs as it is read, unless somebody asks for all of it before."""
+    """A generator expression. It runs as it is read, unless somebody asks for all of it before.
 
-    __slots__ = ("_element", "_iterable", "_running", "_test")
+    nested: each element is a generator expression, and this gives what they give.
+    """
 
-    def __init__(self, iterable: Any, element: Function, test: Function | None = None) -> None:
+    __slots__ = ("_element", "_iterable", "_nested", "_running", "_test")
+
+    def __init__(self, iterable: Any, element: Function, test: Function | None = None, nested: bool = False) -> None:
         self._iterable = iterable
         self._element = element
         self._test = test
+        self._nested = nested
         self._running: Iterator[Any] | None = None
 
-    def _items(self) -> Iterator[Any]:
-        element, test = self._element, self._test
-        return (element(item) for item in self._iterable if test is None or test(item))
+    def parts(self) -> tuple[Any, Function, Function | None, bool]:
+        return self._iterable, self._element, self._test, self._nested
+
+    def is_even(self, out: Any) -> bool:
+        """Whether it gives many, and a known number of them: a list takes them in one piece."""
+        if self._test is not None or self._nested or type(out) is Buffer:
+            return False
+        n = _indexed(self._iterable)[1]
+        return type(n) is int and n > LEAST
 
     def __iter__(self) -> Iterator[Any]:
         if self._running is None:
-            self._running = self._items()
+            self._running = _plain(self._iterable, self._element, self._test, self._nested)
         return self._running
 
     def __next__(self) -> Any:
@@ -105,12 +206,12 @@ class Generated:
         if self._running is not None:
             return list(self._running)
         self._running = iter(())
-        return listed(self._iterable, self._element, self._test)
+        return listed(self._iterable, self._element, self._test, self._nested)
 
 
-def generated(iterable: Any, element: Function, test: Function | None = None) -> Any:
+def generated(iterable: Any, element: Function, test: Function | None = None, nested: bool = False) -> Any:
     """`(element(item) for item in iterable if test(item))`."""
-    made = Generated(iterable, element, test)
+    made = Generated(iterable, element, test, nested)
     return made if _CURRENT.get() is not None else iter(made)
 
 

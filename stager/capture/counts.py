@@ -53,6 +53,12 @@ def held_cells() -> set[int]:
     return set() if s is None else {id(cell) for b in s.buffers for cell, _ in b.held}
 
 
+def held_lists() -> set[int]:
+    """The ids of the lists and dicts of which they hold copies."""
+    s = current()
+    return set() if s is None else {i for b in s.buffers for c in [*b.lists, *b.borrowed] for i in c.ids()}
+
+
 def hold(cell: Cell) -> None:
     """A variable's array is one that a list holds a copy of: it takes no writes."""
     cell.read_only = CHOSEN
@@ -115,7 +121,7 @@ def total(step: Dim | None, course: Course, index: Raw) -> Dim | None:
 def counts() -> list[Cell]:
     """The cells of the counts of the buffers in use."""
     s = current()
-    return [] if s is None else [b.count.cell for b in s.buffers]
+    return [] if s is None else [b.count.cell for b in s.buffers if b.plan.grows]
 
 
 def moved_by(value: Raw, by: Dim) -> Raw:

@@ -27,17 +27,20 @@ import numpy as np
 from stager.array import Array
 from stager.capture.buffers import need_buffer
 from stager.capture.courses import Course
+from stager.capture.packing import packed, unpacked
 from stager.capture.row_lists import RowList
 from stager.capture.session import cell_value, current
+from stager.capture.sharing import changeable_in, is_frozen, refuse_shared
 from stager.capture.variables import Names, Variables
 from stager.cells import Cell
 from stager.errors import ControlFlowError
 from stager.interpreters.stack import stack
 from stager.ir.dims import Expr, evaluate, symbols_of
 from stager.ir.types import Type
-from stager.numpy.rows import rows_of
+from stager.numpy.rows import rows_of, whole
 from stager.ops.families import zeros_of
 from stager.ops.regions import known_dim
+from stager.ops.views import reshape
 from stager.runtime.structure import flatten, unflatten
 from stager.staged import CHOSEN, UserRegion, decline, handle, is_older
 
@@ -178,8 +181,9 @@ for _name in ("getitem", "setitem", "delitem", "len", "iter", "bool", "contains"
 class _Rows:
     """An array of the rows that each turn adds `len(leaves)` of."""
 
-    def __init__(self, leaves: Sequence[Array], count: int) -> None:
+    def __init__(self, leaves: Sequence[Array], count: int, each: int = 0) -> None:
         self.leaves = leaves
+        self.each = each  # so many rows are one array
         t = leaves[0].type
         self.type = Type(t.dtype, (count * len(leaves), *t.shape))
         self.array: Any = None  # after the loop
@@ -207,6 +211,8 @@ class Growth:
         self.stand_ins: list[StandIn] = []
         self.arrays: dict[Key, _Rows] = {}
         self.grown: list[tuple[list[Any], list[Any], list[list[Any]], bool]] = []  # structures, leaves, in front
+        self.places: dict[int, tuple[list[Any], int] | None] = {}  # an appended list or dict -> where it will be
+        self.namesakes: list[tuple[str, list[Any], int]] = []  # variables that hold such an item after the loop
         self.ages: dict[int, tuple[_Rows | None, int]] = {}  # cell -> where an appended array is, and since when
         self.aliases: list[tuple[str, int, _Rows, int]] = []  # variable, leaf, array, turns ago
         self.first: list[tuple[_Rows, Cell]] = []  # the first row is this array from before the loop
@@ -237,7 +243,7 @@ class Growth:
         """The lists again, after an iteration in the region, which is in force. Declines what was done with them."""
         if region.grows is not None:  # the user's code has caught it
             raise GrowsError(*region.grows)
-        self.arrays, self.grown = {}, []
+        self.arrays, self.grown, self.places = {}, [], {}
         for k, items in enumerate(self.lists):
             for cell in self.variables.cells.values():
                 if cell_value(cell) is self.stand_ins[k]:
@@ -257,17 +263,42 @@ class Growth:
         for appended, in_front in ((stand_in.appended, False), (stand_in.inserted, True)):
             if not appended:
                 continue
-            flat = [flatten(v) for v in appended]
+            self._place(items, appended, in_front, region)
+            flat = [flatten(packed(v)) for v in appended]
             kinds = [[self._kind(x, region, index) for x in leaves] for leaves, _ in flat]
             alike = all(s == flat[0][1] and k == kinds[0] for (_, s), k in zip(flat, kinds, strict=True))
             if alike and all(type(k) is tuple for k in kinds[0]):
-                columns = [[self._array(c) for c in zip(*[leaves for leaves, _ in flat], strict=True)]]
+                columns = [[self._column(c) for c in zip(*[leaves for leaves, _ in flat], strict=True)]]
             else:
                 columns = [
                     [self._array((x,)) if type(k) is tuple else k for x, k in zip(leaves, ks, strict=True)]
                     for (leaves, _), ks in zip(flat, kinds, strict=True)
                 ]
             self.grown.append((items, [s for _, s in flat], columns, in_front))
+
+    def _place(self, items: list[Any], appended: Sequence[Any], in_front: bool, region: UserRegion) -> None:
+        """Note which lists and dicts are appended. Declines those that somebody else may hold."""
+        for k, value in enumerate(appended):
+            for c in changeable_in(value):
+                if id(c) in self.places or id(c) in region.older or is_frozen(c):
+                    need_buffer(items)
+                    refuse_shared("appending a list")
+                self.places[id(c)] = (items, k - len(appended)) if c is value and not in_front else None
+
+    def _settle_lists(self, carries: Sequence[Any], finals: dict[str, Any]) -> None:
+        """Find the variables that hold an appended list or dict at the end of a turn."""
+        self.namesakes = []
+        begun: set[int] = set()
+        for name, value in finals.items():
+            if not any(id(c) in self.places for c in changeable_in(value)):
+                continue
+            place = self.places.get(id(value))
+            if place is None or any(c.contents.changed() for c in carries):
+                refuse_shared("appending a list")
+            self.namesakes.append((name, place[0], place[1]))
+            begun |= {i for c in carries if c.name == name for i in c.contents.ids()}
+        if any(id(c) in begun for value in finals.values() for c in changeable_in(value)):
+            refuse_shared("appending a list")
 
     def _kind(self, x: Any, region: UserRegion, index: Any) -> Any:
         """What is appended, leaf by leaf: (type, weak) of an array, or the numbers of all turns in a list."""
@@ -283,10 +314,14 @@ class Growth:
             decline("list.append")
         return x.type, x.weak
 
-    def _array(self, leaves: tuple[Array, ...]) -> _Rows:
+    def _column(self, leaves: tuple[Array, ...]) -> _Rows:
+        block = whole(list(leaves))
+        return self._array(leaves) if block is None else self._array((block,), len(leaves))
+
+    def _array(self, leaves: tuple[Array, ...], each: int = 0) -> _Rows:
         key = tuple([(id(x.cell), x.weak, *[id(step) for step in x.path]) for x in leaves])
         if key not in self.arrays:
-            self.arrays[key] = _Rows(leaves, self.count)
+            self.arrays[key] = _Rows(leaves, self.count, each)
         return self.arrays[key]
 
     # -- what the node carries -------------------------------------------------------------------------------------
@@ -306,6 +341,7 @@ class Growth:
 
         `carries` have given their outputs. An appended array that a later turn writes through a name declines.
         """
+        self._settle_lists(carries, finals)
         if not self.arrays:
             return
         ages = self.ages = {}
@@ -316,7 +352,7 @@ class Growth:
                     continue
                 if id(x.cell) in ages:
                     self._lock()  # one array in several places
-                ages[id(x.cell)] = (a if not x.path and len(a.leaves) == 1 else None, 0)
+                ages[id(x.cell)] = (a if not x.path and len(a.leaves) == 1 and not a.each else None, 0)
         pairs = [
             (begun, left, first)
             for c in carries
@@ -366,7 +402,10 @@ class Growth:
     def rebuild(self, results: Any) -> None:
         """Take the arrays from the node's results."""
         for a in self.arrays.values():
-            a.array = handle(next(results), False)
+            rows = next(results)
+            if a.each:
+                rows = reshape(rows, shape=(self.count * a.each, *a.type.shape[2:]))
+            a.array = handle(rows, False)
             if a.locked:
                 a.array.cell.read_only = CHOSEN
 
@@ -388,11 +427,14 @@ class Growth:
             for turn in range(self.count):
                 for j, structure in enumerate(structures):
                     at, column = (turn * each + j, columns[0]) if len(columns) == 1 else (turn, columns[j])
-                    new.append(unflatten(structure, [made[id(c)][at] if type(c) is _Rows else c[turn] for c in column]))
+                    leaves = [made[id(c)][at] if type(c) is _Rows else c[turn] for c in column]
+                    new.append(unpacked(unflatten(structure, leaves)))
             if in_front:
                 items[:0] = reversed(new)
             else:
                 items += new
+        for name, items, k in self.namesakes:
+            self.variables.set(name, items[k])
 
 
 def _known(x: Array, index: Any) -> tuple[Any, set[str]] | None:

@@ -27,6 +27,7 @@ from stager.capture.session import (
     cell_value,
     holds_tracer,
 )
+from stager.capture.sharing import changes
 from stager.capture.table import SUBSTITUTES
 from stager.capture.unseen import guard_names, guard_parts
 from stager.capture.users import is_user_module
@@ -144,7 +145,8 @@ class Hooks:
             return obj
         if type(obj) in TRACERS:
             return _ArrayPlace(s, obj) if s.containers else obj
-        if isinstance(obj, list | dict) and (type(obj) is list or REGIONS or (s.containers and s.path_of(obj))):
+        seen = type(obj) is list or REGIONS or s.row_lists or (s.containers and s.path_of(obj))
+        if isinstance(obj, list | dict) and seen:
             return _ItemPlace(s, obj)
         if isinstance(obj, np.ndarray):
             return operators.ForeignArray(obj)
@@ -219,8 +221,8 @@ class Hooks:
             return getattr(obj, name)
         if type(obj) in TRACERS:
             return mirroring(getattr(obj, name), s)
-        if REGIONS and name in _CHANGING and isinstance(obj, CHANGEABLE):
-            if name in growing.GROWS or name == "pop":
+        if name in _CHANGING and isinstance(obj, CHANGEABLE) and (REGIONS or s.row_lists):
+            if REGIONS and (name in growing.GROWS or name == "pop"):
                 growing.appends(obj)
             _refuse(s, obj, f"{type(obj).__name__}.{name}")
         if s.containers and isinstance(obj, CONTAINERS) and s.path_of(obj) is not None:
@@ -253,7 +255,6 @@ class Hooks:
     while_ = staticmethod(operators.while_)
     listed = staticmethod(comprehensions.listed)
     generated = staticmethod(comprehensions.generated)
-    flat = staticmethod(comprehensions.flat)
 
 
 def attribute(obj: Any, name: str, *default: Any) -> Any:
@@ -293,7 +294,8 @@ _NOTHING: Any = object()
 
 
 def _refuse(s: Session, obj: Any, what: str) -> None:
-    """Python state from around a traced branch or loop does not change inside it."""
+    """Python state from around a traced branch or loop does not change inside it; nor do items of a list of arrays."""
+    changes(s, obj, what)
     if s.path_of(obj) is not None and region_in_force() is not None:
         decline(what)
     refuse_change(obj, what)
@@ -302,8 +304,9 @@ def _refuse(s: Session, obj: Any, what: str) -> None:
 def refuse_growth(obj: Any) -> None:
     """`obj += …` changes a container; anything else is replaced."""
     s = _CURRENT.get()
-    if s is not None and REGIONS and isinstance(obj, CHANGEABLE):
-        growing.appends(obj)
+    if s is not None and (REGIONS or s.row_lists) and isinstance(obj, CHANGEABLE):
+        if REGIONS:
+            growing.appends(obj)
         _refuse(s, obj, f"changing a {type(obj).__name__}")
 
 
@@ -476,6 +479,7 @@ class _Item:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         s, obj = self._session, self._obj
+        changes(s, obj, "setting items")
         if s.walked and any(obj is x for x in s.walked):
             decline("setting items of a list that a loop runs over")
         if type(key) in TRACERS and type(obj) is list:

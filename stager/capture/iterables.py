@@ -69,11 +69,11 @@ class SteppedRange(Indexed):
 class Elements(Indexed):
     """The leading axis of a traced array, or the items of a plain sequence."""
 
-    def __init__(self, x: Any) -> None:
+    def __init__(self, x: Any, length: Any = None) -> None:
         self.x = x
         if type(x) in TRACERS and not x.ndim:
             raise TypeError("iteration over a 0-d array")
-        self.length = x.shape[0] if type(x) in TRACERS else len(x)
+        self.length = length if length is not None else x.shape[0] if type(x) in TRACERS else len(x)
 
     def at(self, k: Any) -> Any:
         return self.x[k]
@@ -152,20 +152,14 @@ class Picked(Indexed):
 
 
 class ListedRows(Indexed):
-    """A list whose items are rows of one array."""
+    """A list whose items are rows of arrays: `rows`, which are bound to the list."""
 
-    def __init__(self, items: list[Any], block: Any) -> None:
-        self.items, self.block = items, block
-        self.weak = items[0].weak
+    def __init__(self, items: list[Any], rows: Any) -> None:
+        self.items, self.rows = items, rows
         self.length = len(items)
 
     def at(self, k: Any) -> Any:
-        if type(k) is int:
-            return self.items[k]
-        from stager.array import Array
-
-        row = self.block[k]
-        return Array(row.cell, row.path, row.type, self.weak)
+        return self.items[k] if type(k) is int else self.rows.at(k)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.items)
@@ -185,8 +179,10 @@ def indexed(x: Any) -> Indexed | None:
     if isinstance(x, Indexed):
         return x
     if type(x) is list:
-        from stager.numpy.rows import whole
+        from stager.capture.packing import rows_in_list
 
-        block = whole(x)
-        return None if block is None else ListedRows(x, block)
+        rows = rows_in_list(x)
+        return None if rows is None or rows.is_changeable() else ListedRows(x, rows)
+    if getattr(type(x), "__stager_stand_in__", False):
+        return x.indexed()  # type: ignore[no-any-return]
     return Elements(x) if type(x) in TRACERS else None

@@ -77,6 +77,12 @@ def select_item(items: Sequence[Any], key: Any) -> Any:
     """`items[key]` of a plain sequence and a traced integer."""
     from stager.staged import is_traceable, leaf_type
 
+    if type(items) is list and items and type(items[0]) in (list, tuple, dict):
+        from stager.capture.packing import rows_in_list
+
+        rows = rows_in_list(items, True)
+        if rows is not None:
+            return rows.at(key)
     if not items or any(not is_traceable(x) for x in items) or len({leaf_type(x)[0] for x in items}) > 1:
         return items[key]
     arrays = [as_array(x) for x in items]

@@ -98,8 +98,7 @@ def _is_loop(e: Any) -> bool:
     inside = [e.elt, *[part for g in e.generators for part in (g.target, *g.ifs)], *[g.iter for g in e.generators[1:]]]
     if any(g.is_async for g in e.generators) or any(map(_keeps_names, inside)):
         return False
-    several = type(e) is ast.GeneratorExp and len(e.generators) > 1  # it would read its second iterable too early
-    return not several and not any(map(binds_or_suspends, inside))
+    return not any(map(binds_or_suspends, inside))
 
 
 _AT_ONCE = frozenset({"sum", "max", "min", "list", "tuple", "any", "all", "sorted", "set", "dict"})
@@ -357,20 +356,21 @@ class Expressions:
         return e
 
     def _loop(self, e: Any, generators: list[ast.comprehension], method: str) -> Any:
-        """`@.listed(iterable, element, test)`; the `for`s behind the first give lists, which are joined."""
+        """`@.listed(iterable, element, test)`; the `for`s behind the first are generators of their own."""
         first, *others = generators
         args = [hook("iter", [self.visit(first.iter)], first.iter)]
         self.scopes.append(bound_by_comprehension(e))
         target = self.visit(first.target)
-        element = self._loop(e, others, "listed") if others else self.visit(e.elt)
+        element = self._loop(e, others, "generated") if others else self.visit(e.elt)
         args.append(_of_item(target, element))
         if first.ifs:
             tests = self.visit_all(first.ifs)
             test = tests[0] if len(tests) == 1 else hook("and_", [tests[0], *map(self.lazily, tests[1:])], tests[0])
             args.append(_of_item(target, test))
+        elif others:
+            args.append(constant(None, e))
         self.scopes.pop()
-        made = hook(method if not others else "listed", args, e)
-        return hook("flat", [made], e) if others else made
+        return hook(method, [*args, constant(True, e)] if others else args, e)
 
     # -- expressions that decide ---------------------------------------------------------------------------------
 

@@ -8,53 +8,65 @@ What needs to know its length while tracing is an error that says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from stager.array import Array, as_array, wrap
+from stager.bounds import lower, upper
 from stager.capture.iterables import Indexed
 from stager.capture.session import current
+from stager.capture.sharing import changeable_in, freeze
 from stager.errors import ControlFlowError, describe
 from stager.ir.dims import Expr
 from stager.ir.dtypes import dtype_of
 from stager.ir.types import Type
 from stager.numpy.rows import Run
 from stager.ops import structural, views
-from stager.runtime.structure import Structure, flatten, register_container, unflatten
-from stager.staged import as_raw, refuse_change
+from stager.ops.regions import known_dim
+from stager.runtime.structure import Structure, flatten, rebuild_one, register_container, unflatten
+from stager.staged import as_raw, decline, refuse_change
 
 
 class RowList(Indexed):
     """Item k is `structure` around row k of each of the arrays."""
 
-    __slots__ = ("arrays", "length", "structure", "weak")
+    __slots__ = ("arrays", "home", "length", "seen", "structure", "weak")
+    __stager_item__ = True
 
-    def __init__(self, structure: Structure, arrays: Sequence[Array], weak: Sequence[bool], length: Any) -> None:
+    def __init__(
+        self, structure: Structure, arrays: Sequence[Array], weak: Sequence[bool], length: Any, home: Any = None
+    ) -> None:
         self.structure = structure
+        self.home = home  # what this is an item of: a list, which is not seen to change, or a buffer, which is
         self.arrays = list(arrays)
         self.weak = tuple(weak)
         self.length = length
         s = current()
+        self.seen = 0 if s is None else s.changes
         if s is not None:
             s.row_lists = True
 
     def at(self, k: Any) -> Any:
+        self._look()
+        if type(self.length) is int:
+            k = position(k, self.length, "list index out of range")
         arrays: list[Any] = self.arrays
         rows = [x[k] for x in arrays]
-        return unflatten(
+        item = unflatten(
             self.structure, [Array(r.cell, r.path, r.type, w) for r, w in zip(rows, self.weak, strict=True)]
         )
+        return item if self.structure.kind == "leaf" else bound(item, self if self.home is None else self.home)
+
+    def is_changeable(self) -> bool:
+        """Whether there are dicts or short lists in an item, which users change in place."""
+        return _changeable(self.structure)
 
     def joined(self) -> Any:
         """All items as one array."""
-        if len(self.arrays) == 1 and self.structure.leaves == 1 and self.structure.kind == "leaf":
-            return self.arrays[0]
-        columns: list[Any] = self.arrays
-        if self.structure.kind not in ("list", "tuple") or any(c.kind != "leaf" for c in self.structure.children):
-            unknown("joining items that are no arrays")
-        return np.stack(columns, axis=1)
+        self._look()
+        return _joined(self.structure, iter(self.arrays), 1)
 
     def check_filled(self, error: Exception) -> None:
         """Raise, when the code runs, where there is no item."""
@@ -72,9 +84,11 @@ class RowList(Indexed):
 
     def __getitem__(self, k: Any) -> Any:
         if isinstance(k, slice):
+            self._look()
             arrays: list[Any] = self.arrays
             cut = [x[k] for x in arrays]
-            return RowList(self.structure, cut, self.weak, cut[0].shape[0])
+            found = RowList(self.structure, cut, self.weak, cut[0].shape[0])
+            return found if self.home is None else found.copy()
         return self.at(k)
 
     def __iter__(self) -> Any:
@@ -83,9 +97,15 @@ class RowList(Indexed):
         return super().__iter__()
 
     def __setitem__(self, k: Any, value: Any) -> None:
+        if self.home is not None and not hasattr(self.home, "take_part"):
+            self._refuse("setting items of a list")
         leaves, structure = flatten(value)
         if structure != self.structure or isinstance(k, slice):
             unknown("setting items of another kind")
+        if type(self.length) is int:
+            k = position(k, self.length, "list assignment index out of range")
+        if self.home is not None:
+            self.home.take_part(self, leaves)
         for x, leaf in zip(self.arrays, leaves, strict=True):
             target: Any = x
             target[k] = leaf
@@ -96,6 +116,8 @@ class RowList(Indexed):
     def extend(self, values: Any) -> None:
         from stager.capture.growing import appends
 
+        if self.home is not None:
+            self._refuse("list.append")
         appends(self)
         refuse_change(self, "list.append")
         for value in values:
@@ -111,8 +133,52 @@ class RowList(Indexed):
         self.extend(values)
         return self
 
-    def copy(self) -> RowList:
+    def copy(self) -> Any:
+        if type(self.length) is int:
+            return self.plain()
         return RowList(self.structure, self.arrays, self.weak, self.length)
+
+    def plain(self) -> list[Any]:
+        """The items now, in a plain list. The length is known."""
+        from stager.capture.packing import listed_rows
+
+        self._look()
+        arrays: list[Any] = self.arrays
+        return listed_rows(RowList(self.structure, [x.copy() for x in arrays], self.weak, self.length))
+
+    def _known(self, what: str) -> list[Any]:
+        if type(self.length) is not int:
+            unknown(what)
+        return self.plain()
+
+    def __add__(self, other: Any) -> Any:
+        return self._known("adding a list to it") + (other.plain() if type(other) is RowList else other)
+
+    def __radd__(self, other: Any) -> Any:
+        return other + self._known("adding it to a list")
+
+    def __mul__(self, n: Any) -> Any:
+        return self._known("repeating it") * n
+
+    __rmul__ = __mul__
+
+    def __eq__(self, other: object) -> Any:
+        return self is other or self._known("comparing it") == (other.plain() if type(other) is RowList else other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _look(self) -> None:
+        """Declines to read an item that a plain list may have changed since."""
+        s = current()
+        if self.home is not None and s is not None and s.changes != self.seen and not hasattr(self.home, "take_part"):
+            decline("reading an item that a traced index picked, after lists were changed,")
+
+    def _refuse(self, what: str) -> NoReturn:
+        """A change that the list which this is an item of would have to see."""
+        from stager.capture.buffers import need_buffer
+
+        need_buffer(self.home)
+        decline(f"{what} that is an item of another one, which a traced index picked,")
 
     def __stager_tested__(self) -> Any:
         """What decides where the list is a test."""
@@ -124,7 +190,76 @@ class RowList(Indexed):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        unknown(f"list.{name}")
+        if name in ("index", "count") and type(self.length) is int:
+            return getattr(self.plain(), name)
+        if self.home is None:
+            return unknown(f"list.{name}")
+        return self._refuse(f"list.{name}")
+
+
+def _changeable(s: Structure) -> bool:
+    inner: Any = s.keys
+    return s.kind in ("list", "dict") or any(map(_changeable, (inner,) if s.cls is RowList else s.children))
+
+
+def _joined(structure: Structure, arrays: Iterator[Any], depth: int) -> Any:
+    """Items of a structure, side by side; they stand behind so many axes."""
+    if structure.kind == "leaf":
+        return next(arrays)
+    if structure.cls is RowList:
+        inner: Any = structure.keys
+        return _joined(inner, arrays, depth + 1)
+    if structure.kind not in ("list", "tuple"):
+        unknown("joining items that are no arrays")
+    return np.stack([_joined(c, arrays, depth) for c in structure.children], axis=depth)
+
+
+def position(k: Any, n: int, text: str) -> Any:
+    """A place in a list of n items. IndexError, when the code runs where only that knows, if there is none such."""
+    if type(k) is int:
+        if not -n <= k < n:
+            raise IndexError(text)
+        return k
+    from stager.capture.branches import as_bool, check, wrapped_where
+
+    k = as_array(k)
+    if k.ndim or k.dtype.kind not in "iu":
+        raise TypeError("list indices must be integers or slices, not " + ("ndarray" if k.ndim else f"{k.dtype}"))
+    d = known_dim(k.raw())
+    least, most = (None, None) if d is None else (lower(d), upper(d))
+    if least is not None and most is not None and least >= 0 and most < n:
+        return k
+    place: Any = wrapped_where(k < 0, k + n, k)
+    check(as_bool((place >= 0) & (place < n)), IndexError(text))
+    return Array(place.cell, place.path, place.type, True)
+
+
+def bound(item: Any, home: Any) -> Any:
+    """An item that was made of its arrays, with the lists and dicts in it bound to where they come from."""
+    if type(item) is RowList:
+        item.home = home
+        return item
+    for c in changeable_in(item):
+        if type(c) is RowList:
+            c.home = home
+        else:
+            freeze(c)
+    return item
+
+
+def _flatten(x: RowList) -> tuple[Sequence[Any], Any]:
+    return [Array(a.cell, a.path, a.type, w) for a, w in zip(x.arrays, x.weak, strict=True)], x.structure
+
+
+def _unflatten(structure: Any, arrays: Sequence[Any]) -> Any:
+    if all(type(a) is Array for a in arrays):
+        return RowList(structure, arrays, [a.weak for a in arrays], arrays[0].type.shape[0])
+    if not all(isinstance(a, np.ndarray) for a in arrays):  # types, dims, positions in a result
+        return unflatten(structure, list(arrays))
+    return [unflatten(structure, row) for row in zip(*arrays, strict=True)]
+
+
+register_container(RowList, _flatten, _unflatten)
 
 
 ROWS: list[type] = [RowList]  # and what stands for one while its loop is traced; `buffers.py` adds it
@@ -177,18 +312,41 @@ def unknown(what: str) -> NoReturn:
     )
 
 
-def _flatten(x: RowList) -> tuple[Sequence[Any], Any]:
-    return x.arrays, (x.structure, x.weak)
+class Delivered:
+    """A `RowList` as a result of what is traced: it comes back as a list, with Python numbers where these are weak."""
+
+    def __init__(self, rows: RowList) -> None:
+        self.rows = rows
 
 
-def _unflatten(aux: Any, arrays: Sequence[Any]) -> Any:
+def _deliver(x: Delivered) -> tuple[Sequence[Any], Any]:
+    return x.rows.arrays, (x.rows.structure, x.rows.weak)
+
+
+def _delivered(aux: Any, arrays: Sequence[Any]) -> Any:
     structure, weak = aux
-    if all(type(a) is Array for a in arrays):
-        return RowList(structure, arrays, weak, arrays[0].type.shape[0])
     if not all(isinstance(a, np.ndarray) for a in arrays):  # types, dims, positions in a result
         return unflatten(structure, list(arrays))
-    python: list[Any] = [list(a) if not w else a.tolist() for a, w in zip(arrays, weak, strict=True)]
-    return [unflatten(structure, row) for row in zip(*python, strict=True)]
+    return listed(structure, [(a, w) for a, w in zip(arrays, weak, strict=True)])
 
 
-register_container(RowList, _flatten, _unflatten)
+def listed(structure: Structure, columns: Sequence[tuple[Any, bool]]) -> list[Any]:
+    """The items, of ndarrays."""
+    if structure.kind == "leaf":
+        (a, weak), = columns
+        return list(a) if not weak or a.ndim > 1 else a.tolist()
+    rows = zip(*[a if a.ndim > 1 or not w else a.tolist() for a, w in columns], strict=True)
+    weak_of = [w for _, w in columns]
+    return [_item_of(structure, iter(list(zip(row, weak_of, strict=True)))) for row in rows]
+
+
+def _item_of(s: Structure, leaves: Iterator[tuple[Any, bool]]) -> Any:
+    if s.kind == "leaf":
+        return next(leaves)[0]
+    if s.cls is RowList:
+        inner: Any = s.keys
+        return listed(inner, [next(leaves) for _ in range(s.leaves)])
+    return rebuild_one(s, *[_item_of(c, leaves) for c in s.children])
+
+
+register_container(Delivered, _deliver, _delivered)

@@ -78,7 +78,7 @@ def is_tracer(x: Any) -> bool:
 def holds_tracer(x: Any, depth: int = 4) -> bool:
     """Whether a value is traced or is a nesting of plain containers that holds a traced value."""
     t = type(x)
-    if t in TRACERS:
+    if t in TRACERS or getattr(t, "__stager_item__", False):
         return True
     if depth and (t is list or t is tuple or (isinstance(x, tuple) and hasattr(x, "_fields"))):
         return any(holds_tracer(v, depth - 1) for v in x)
@@ -153,6 +153,11 @@ class Session:
         self.changed: list[tuple[Any, Step, Path | None]] = []  # places that were read, then set to plain Python values
         self.owners: list[Any] = []  # statements that can put lists into buffers, innermost last (`buffers.py`)
         self.buffers: list[Any] = []
+        self.lengths: dict[int, int] = {}  # of lists that are being made, where they are known, by id
+        self.homes: set[int] = set()  # lists and dicts that have been taken as arrays, by id
+        self.filtered = False  # whether a list whose length only the run knows has items of them
+        self.changes = 0  # how often one of them has been changed since
+        self.frozen: dict[int, Any] = {}  # lists and dicts made of the arrays of others: they do not change
         self.row_lists = False  # whether there are lists whose length only the run knows
         self.walked: list[Any] = []  # lists that staged loops run over: they do not change
         self.alone: dict[int, Any] = {}  # lists that only variables of the statement at hand reach, by id

@@ -7,6 +7,7 @@ carries of them (`carries.py`).
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
 from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from stager.array import Array
 from stager.capture.places import Place, PlaceNeededError, check_store
 from stager.capture.session import CHANGEABLE, UNBOUND, cell_value, current
+from stager.capture.sharing import alone, changeable_in, is_frozen
 from stager.staged import UserRegion
 
 Closure = Callable[..., Any]
@@ -111,7 +113,8 @@ def with_places(variables: Variables, names: Names, attempt: Callable[[Names], A
 
 
 def unshared(variables: Variables, names: Names) -> frozenset[int]:
-    """Ids of the cells of arrays that nothing but one of these variables holds, through views neither.
+    """Ids of the cells of arrays that nothing but one of these variables holds, through views neither; and of lists
+    that nothing else holds, with nothing but such lists in them.
 
     Counts references, so it must run before anything takes a snapshot of the variables.
     """
@@ -119,6 +122,8 @@ def unshared(variables: Variables, names: Names) -> frozenset[int]:
     for n in names:
         cell = variables.cells.get(n.lstrip("+"))
         value = UNBOUND if cell is None else cell_value(cell)
+        if type(value) is list and alone(value, 2):
+            found |= {id(x) for x in changeable_in(value)}
         if type(value) is not Array or value.cell.origin is not None or sys.getrefcount(value) > 3:
             continue
         if sys.getrefcount(value.cell) <= 2:
@@ -129,16 +134,16 @@ def unshared(variables: Variables, names: Names) -> frozenset[int]:
 def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
     """The lists, dicts and their kin that a region can reach in older variables, by id: it must not change them."""
     found: dict[int, Any] = {}
-    todo: list[Any] = list(values.values())
+    todo: deque[Any] = deque(values.values())
     for _ in range(5000):
         if not todo:
             break
-        x = todo.pop()
+        x = todo.popleft()  # what is near comes first
         t = type(x)
         if t is tuple:
             todo += x
-        elif getattr(t, "__stager_stand_in__", False) or id(x) in found:  # of a list that the region may append to
-            continue
+        elif getattr(t, "__stager_stand_in__", False) or id(x) in found or _is_item(x):
+            continue  # of a list that the region may append to
         elif isinstance(x, CHANGEABLE):
             found[id(x)] = x
             todo += x.values() if isinstance(x, dict) else x
@@ -152,3 +157,7 @@ def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
                 todo += x.__dict__.values()
             todo += [getattr(x, n) for c in t.__mro__ for n in c.__dict__.get("__slots__", ()) if hasattr(x, n)]
     return found
+
+
+def _is_item(x: Any) -> bool:
+    return getattr(type(x), "__stager_item__", False) and is_frozen(x)

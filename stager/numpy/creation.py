@@ -140,6 +140,12 @@ def _leaves(x: Any, out: list[Any]) -> None:
 
 
 def _stacked(x: Any, dtype: DType) -> Any:
+    if type(x) is list and x and isinstance(x[0], list | tuple):
+        from stager.capture.packing import rows_in_list
+
+        rows = rows_in_list(x)
+        if rows is not None:
+            return op.copy(operand(rows.joined(), dtype))
     if isinstance(x, list | tuple):
         found = runs(x)
         if found is not None:

@@ -25,19 +25,24 @@ def rows_of(x: Array, weak: bool) -> list[Array]:
     last = (ViewStep if shape else Element)(_reshape.op, {"shape": tuple(shape)})
     row = Type(x.type.dtype, tuple(shape))
     zeros, sizes, steps = (0,) * len(shape), (1, *shape), (1,) * (1 + len(shape))
+    cell, path, op = x.cell, x.path, _slice.op
     return [
-        Array(x.cell, (ViewStep(_slice.op, {"starts": (k, *zeros), "sizes": sizes, "steps": steps}), last), row, weak)
+        Array(cell, (*path, ViewStep(op, {"starts": (k, *zeros), "sizes": sizes, "steps": steps}), last), row, weak)
         for k in range(int(n))
     ]
 
 
 def _place(x: Any) -> int | None:
-    """k where x is row k of all that its cell holds."""
-    if type(x) is not Array or len(x.path) != 2:
+    """k where x is row k of all that its cell holds, or of a row of it."""
+    if type(x) is not Array or len(x.path) < 2:
         return None
-    shape, base = x.type.shape, x.cell.type.shape
-    first, last = x.path
-    if first.op is not _slice.op or last.op is not _reshape.op or base[1:] != shape or len(base) != 1 + len(shape):
+    *around, first, last = x.path
+    if first.op is not _slice.op or last.op is not _reshape.op:
+        return None
+    if around and around[-1].op is not _reshape.op:
+        return None
+    shape, base = x.type.shape, around[-1].params["shape"] if around else x.cell.type.shape
+    if base[1:] != shape or len(base) != 1 + len(shape):
         return None
     starts = first.params["starts"]
     if first.params["sizes"] != (1, *shape) or type(starts[0]) is not int or any(d != 0 for d in starts[1:]):
@@ -74,7 +79,7 @@ def runs(items: Sequence[Any]) -> list[Any] | None:
         second = places[end] if end < n else None
         if first is not None and second is not None and second != first:
             step = second - first
-            while end < n and places[end] == first + (end - k) * step and _alike(items[k], items[end]):
+            while end < n and places[end] == first + (end - k) * step and _of_one(items[k], items[end]):
                 end += 1
             if end - k >= LEAST:
                 out.append(Run(_block(items[k], int(first), end - k, step), items[k]))
@@ -167,8 +172,18 @@ def _alike(x: Array, y: Array) -> bool:
     return x.cell is y.cell and x.weak == y.weak
 
 
+def _of_one(x: Array, y: Array) -> bool:
+    """Whether two rows are rows of one array."""
+    if x.cell is not y.cell or x.weak != y.weak or len(x.path) != len(y.path):
+        return False
+    around = zip(x.path[:-2], y.path[:-2], strict=True)
+    return all(a is b or (type(a) is type(b) is ViewStep and a.op is b.op and a.params == b.params) for a, b in around)
+
+
 def _block(row: Array, start: int, count: int, step: int) -> Array:
-    base = Array(row.cell, (), row.cell.type)
+    around = row.path[:-2]
+    t = Type(row.cell.type.dtype, around[-1].params["shape"]) if around else row.cell.type
+    base = Array(row.cell, around, t)
     if start == 0 and step == 1 and base.type.shape[0] == count:
         return base
     shape = row.type.shape

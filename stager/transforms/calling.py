@@ -32,7 +32,7 @@ def plainly(body: Callable[..., Any]) -> Callable[..., Any]:
         if active():
             return body(*args, **kwargs)
         try:
-            traced = trace(body, args, kwargs, concrete=True)
+            traced = trace(body, args, kwargs, concrete=True, packs=True)
         except StagerError as e:
             raise trimmed(e) from e.__cause__
         refuse_overlap(traced)

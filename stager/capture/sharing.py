@@ -1,0 +1,124 @@
+"""Who holds a list or dict: what a loop carries or appends is copied, so nobody may change it under another name.
+
+In Python a name, an item of another list and an appended value can be one list. A loop that is staged makes lists of
+its own for each of them. That is the same as long as a list which has several holders does not change; where it does,
+the loop declines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
+
+from stager.capture.session import Session, current
+from stager.runtime.structure import one_level
+from stager.staged import decline
+
+
+def changeable_in(x: Any) -> Iterator[Any]:
+    """The containers in a nesting that can change, from the outside in."""
+    level = one_level(x)
+    if level is None:
+        return
+    kind, _, children = level
+    if getattr(type(x), "__stager_item__", False):
+        yield x
+        return
+    if kind in ("list", "dict") or (kind == "dataclass" and dataclasses.is_dataclass(x)):
+        yield x
+    for child in children:
+        yield from changeable_in(child)
+
+
+def shared_among(values: Iterable[Any]) -> set[int]:
+    """The ids of the containers that stand in several places of these values."""
+    seen: set[int] = set()
+    twice: set[int] = set()
+    for value in values:
+        for c in changeable_in(value):
+            (twice if id(c) in seen else seen).add(id(c))
+    return twice
+
+
+class Contents:
+    """The containers of a value, and what they hold now."""
+
+    def __init__(self, value: Any) -> None:
+        self.saved = [(c, _items(c)) for c in changeable_in(value)]
+
+    def ids(self) -> set[int]:
+        return {id(c) for c, _ in self.saved}
+
+    def changed(self) -> bool:
+        """Whether one of them holds something else now."""
+        for c, before in self.saved:
+            now = _items(c)
+            if len(now) != len(before) or any(a is not b for a, b in zip(now, before, strict=True)):
+                return True
+        return False
+
+
+def _items(c: Any) -> list[Any]:
+    if isinstance(c, list):
+        return list(c)
+    return list(c.values()) if isinstance(c, dict) else list(vars(c).values())
+
+
+def alone(items: list[Any], holders: int) -> bool:
+    """Whether so many references are all there are to a list, and its own to each of the lists in it.
+
+    `holders` counts those that the caller has besides the ones of the call.
+    """
+    if sys.getrefcount(items) > holders + 2:
+        return False
+    return all(alone(items[k], 1) for k in range(len(items)) if type(items[k]) is list)
+
+
+def freeze(c: Any) -> None:
+    """A list or dict that was made of arrays, in which nobody would see it change."""
+    s = current()
+    if s is not None:
+        s.frozen[id(c)] = c
+
+
+def is_frozen(c: Any) -> bool:
+    """Whether a container is an item of another one, as its arrays."""
+    s = current()
+    if getattr(type(c), "__stager_item__", False):
+        return c.home is not None
+    return s is not None and id(c) in s.frozen
+
+
+def changes(s: Session, obj: Any, what: str) -> None:
+    """A list or dict is about to change. Declines where items are left that are made of its arrays."""
+    if id(obj) in s.frozen:
+        decline(f"{what} of an item that a traced index picked")
+    if id(obj) not in s.homes:
+        return
+    s.changes += 1
+    _forget_unused(s)
+    if s.frozen:
+        gc.collect()  # traces that were given up have left cycles of frames
+        _forget_unused(s)
+    if s.frozen or s.filtered:
+        decline(f"{what} of which a traced index has picked an item")
+
+
+def _forget_unused(s: Session) -> None:
+    for key in list(s.frozen):
+        if sys.getrefcount(s.frozen[key]) <= 2:
+            del s.frozen[key]
+
+
+def refuse_rows(value: Any) -> None:
+    """Declines to keep a row of a buffer, which is one only while the buffer stands for its list."""
+    for c in changeable_in(value):
+        if getattr(type(c), "__stager_item__", False) and hasattr(c.home, "take_part"):
+            refuse_shared("keeping an item of a list")
+
+
+def refuse_shared(what: str) -> NoReturn:
+    decline(f"{what} that has several names")
