@@ -26,7 +26,8 @@ from stager.ir.dtypes import i64 as dtype_i64
 AT_ONCE = {4: 4, 8: 2}
 """Vectors that a function is computed for together, by the bytes of an element: LLVM takes turns with them, operation
 by operation. Each operation waits for the one before it, and a processor does not look far enough ahead to find those
-of the next vector. Functions of f64 have twice as many constants; none has room for two vectors in 16 registers."""
+of the next vector. Functions of f64 have twice as many constants; none has room for two vectors in 16 registers. Few
+points, as one step of a recurrence has, are slower so."""
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
@@ -41,7 +42,8 @@ class BodyEmitter(AccessEmitter):
         if copies > 1 and width > 1 and i.op == "load" and self._is_transposed(i.data):
             self.values[n] = self._load_transposed(*i.data)
             return
-        if is_dear(i) and copies > 1 and width > 1 and self.e.target.vector_registers == 32:
+        together = self.leaf.long and copies > 1 and width > 1 and self.e.target.vector_registers == 32
+        if together and is_dear(i):
             at_once = min(copies, AT_ONCE.get(i.dtype.itemsize, 1))
             self.values[n] = [x for u in range(0, copies, at_once) for x in self._several(i, u, at_once, width)]
             return

@@ -261,6 +261,7 @@ class Leaf:
     narrow: bool = False  # `vector` is a loop whose elements are taken one by one, `unroll` of them side by side
     late: bool = False  # the last points read what was written just before: they run one by one, at the end
     adds: bool = False  # its reductions go over the last shared loop too, and add to what is there
+    long: bool = False  # its points are many, so that what one vector waits for is filled with others
 
 
 @dataclass(slots=True, eq=False)

@@ -143,6 +143,8 @@ class _Scheduler:
     def nest(self, nest: Nest, nested: bool) -> list[Nest]:
         nest.name = f"k{self.count}"
         self.count += 1
+        for leaf in nest.leaves:
+            leaf.long = not _few_points(nest, leaf)
         if nest.leaves[0].stage.sequential:
             if nest.leaves[0].stage.in_order:
                 collapse(nest)
