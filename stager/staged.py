@@ -187,6 +187,7 @@ def inside(region: UserRegion) -> Iterator[UserRegion]:
         cells.discard_overlays(region)
         raise
     finally:
+        region.older = {}  # no user code runs here any more, and an array may keep the region alive
         cells.REGIONS.discard(region)
         s.grad_enabled, s.fwd_grad_enabled = modes
 

@@ -1,8 +1,9 @@
 """Statements that append to lists: traced once to learn what and how much, then with buffers in the place of the lists.
 
 The trace that learns runs in a region that is thrown away, so that nothing has happened when the statement itself is
-traced. Where the number of turns is not known, a second one gives the numbers of appended items and nothing else: it
-becomes part of the graph, in front of the statement.
+traced. What it computes for the lengths alone is run at once where that depends on no data (`if step % 100 == 0:`): the
+lengths are known then. Where the number of turns is not known either, a second trace gives the numbers of appended
+items and nothing else: it becomes part of the graph, in front of the statement.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from stager.capture.buffers import (
     Plan,
     session_in_force,
 )
+from stager.capture.counts import known_lengths
 from stager.capture.row_lists import RowList
 from stager.capture.session import cell_value, current
 from stager.capture.sharing import changeable_in
 from stager.capture.variables import Variables, mutable_ids, with_places
 from stager.cells import discard_overlays
-from stager.errors import ConcretizationError, ControlFlowError, describe
+from stager.errors import ControlFlowError, describe
 from stager.interpreters.stack import stack
 from stager.ir.dims import symbols_of
 from stager.ops.regions import Captures, dim_of, replay
@@ -134,9 +136,7 @@ def _learn(variables: Variables, owner: Owner, plans: list[Plan], run: Callable[
     """Trace the statement for what it appends, in regions that are thrown away."""
     for _ in range(PASSES):
         try:
-            known, static = with_places(
-                variables, (), lambda names: _attempt(variables, owner, plans, run, False)
-            )
+            known, lengths = with_places(variables, (), lambda names: _attempt(variables, owner, plans, run, False))
         except LearntError:
             continue
         except NeedsBufferError as e:
@@ -144,7 +144,13 @@ def _learn(variables: Variables, owner: Owner, plans: list[Plan], run: Callable[
                 raise
             plans.append(Plan(e.items))
             continue
-        if not data_defined and not static:
+        if lengths is not None:
+            for p, n in zip(plans, lengths, strict=True):
+                p.known = True
+                if not p.changes:  # else there may be more items on the way
+                    p.room = p.length = n
+            return
+        if not data_defined:
             raise DataDefinedError
         if not known:
             counts = with_places(variables, (), lambda names: _attempt(variables, owner, plans, run, True))
@@ -155,7 +161,7 @@ def _learn(variables: Variables, owner: Owner, plans: list[Plan], run: Callable[
 
 
 def _attempt(variables: Variables, owner: Owner, plans: list[Plan], run: Callable[[], Any], counting: bool) -> Any:
-    """(whether the room is known, whether the lengths are), or the lengths when counting."""
+    """(whether the room is known, the lengths if they are), or the lengths as traced numbers when counting."""
     s = session_in_force()
     region = UserRegion("learnt", Captures())
     variables.mark(region, mutable_ids(variables.snapshot()))
@@ -198,11 +204,16 @@ def _attempt(variables: Variables, owner: Owner, plans: list[Plan], run: Callabl
                 )
                 for p, b in zip(plans, buffers, strict=True):
                     p.room, p.known = b.room, bounded
-                return bounded, all(type(n) is int for n in ends)
+                if all(type(n) is int for n in ends):
+                    return True, ends
+                if all(n is not None for n in ends):  # sizes and int arguments decide
+                    return bounded, None
             region.graph.outputs = [region.local(b.count.raw()) for b in buffers]
             region.close()
         (graph,), _, captured = close_regions([region], [()], ())
-        return replay(silenced(graph), captured)
+        if counting:
+            return replay(silenced(graph), captured)
+        return bounded, None if any(p.changes for p in plans) else known_lengths(graph, captured)
     finally:
         s.buffers[:], s.turns[:] = active, turns
         discard_overlays(region)
@@ -224,25 +235,3 @@ def partly(lists: dict[int, Any], at_once: bool) -> Iterator[None]:
     finally:
         s.alone = alone
         s.owners.pop()
-
-
-def unrolls(variables: Variables, run: Callable[[], Any]) -> bool:
-    """Whether a loop runs in Python without appending where only the data know whether it does. It is thrown away."""
-    s = session_in_force()
-    region = UserRegion("unrolled", Captures())
-    before = variables.snapshot()
-    s.owners.append(BARRIER)
-    try:
-        with inside(region):
-            copies = {id(x): list(x) for x in before.values() if type(x) is list}
-            for cell in variables.cells.values():
-                if id(cell_value(cell)) in copies:
-                    cell.cell_contents = copies[id(cell_value(cell))]
-            run()
-        return True
-    except (ControlFlowError, ConcretizationError):
-        return False
-    finally:
-        s.owners.pop()
-        discard_overlays(region)
-        variables.restore(before)

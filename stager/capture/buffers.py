@@ -205,7 +205,7 @@ class Buffer:
         self.arrays: list[Array] = []
         if counting:
             return
-        room = plan.room if plan.known else self.before + plan.grows
+        room = plan.room if plan.known else UNKNOWN if plan.grows else self.before
         room = room if plan.length is None or not plan.known else plan.length
         self.arrays = [wrap(zeros_of(Type(t.dtype, (room, *t.shape)))) for t, _ in plan.leaves]
         if type(plan.items) is RowList:

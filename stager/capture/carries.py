@@ -190,6 +190,10 @@ class UnsteadyError(ControlFlowError):
                                   remedy="give it its final shape and dtype before the loop"))  # fmt: skip
 
 
+class UnboundedError(UnsteadyError):
+    """A carried array grows in a loop whose number of turns is not known."""
+
+
 class Spec:
     """What a loop carries, as far as the traces so far have shown."""
 
@@ -274,7 +278,8 @@ class Spec:
             leaves = [(c, x) for c in self.carries for x in c.leaves if type(x) is tuple]
             c, leaf = next((c, x) for c, x in leaves if settled in axes_of(x).values())
             before, after = before_and_after(leaf)
-            raise UnsteadyError(c.text, f"{before} before an iteration and {after} after it")
+            kind = UnboundedError if self.extents.grows_without_end(settled, region) else UnsteadyError
+            raise kind(c.text, f"{before} before an iteration and {after} after it")
         return changed or settled
 
     def settle_writes(self, regions: Sequence[UserRegion]) -> bool:

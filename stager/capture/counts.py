@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from stager.capture.buffers import Buffer, session_in_force
+from stager.array import wrap
+from stager.capture.buffers import UNKNOWN, Buffer, session_in_force
 from stager.capture.courses import Course
 from stager.capture.session import current
 from stager.cells import Cell
+from stager.concrete import run_segment, settled_value
 from stager.ir.dims import Dim, Expr, evaluate, symbols_of
+from stager.ir.graph import Graph
+from stager.ir.passes.dead import dead_code, dead_results, needed_inputs
+from stager.ir.regions import edit_region
 from stager.ops.regions import dim_value, known_dim
+from stager.ops.silence import silenced
 from stager.staged import CHOSEN, UserRegion, decline
 
 Raw = Any
@@ -130,3 +136,56 @@ def moved_by(value: Raw, by: Dim) -> Raw:
 
     known = known_dim(value)
     return add(value, dim_value(by)) if known is None else dim_value(known + by)
+
+
+class Part(NamedTuple):
+    """What some outputs of a graph need: a graph, and which of the captured values go into it."""
+
+    graph: Graph
+    captured: list[Raw]
+
+
+def part_for(graph: Graph, captured: Sequence[Raw], outputs: Sequence[int]) -> Part | None:
+    """What gives these outputs of a graph that is thrown away. None where it needs what has no size yet.
+
+    Checks in the graph do not count: they are made where it really runs.
+    """
+    quiet = silenced(graph, checks=True)
+    quiet.outputs = [quiet.outputs[k] for k in outputs]
+    quiet = dead_code(dead_results(quiet))
+    found = needed_inputs(quiet, range(len(outputs)))
+    named = {name for node in quiet.nodes for name in node.mentioned_symbols()}  # by operands that nothing needs, too
+    found |= {d.source for name, d in quiet.symbols.items() if name in named and d.kind != "data"}
+    needed = sorted(found)
+    quiet = edit_region(quiet, needed, quiet.outputs, unneeded=True)
+    return None if _is_endless(quiet) else Part(quiet, [captured[k] for k in needed])
+
+
+def _is_endless(graph: Graph) -> bool:
+    """Whether arrays in a graph have room for an unknown number of items."""
+    return any(
+        any(map(_is_endless, node.regions)) or any(_constant(d) >= UNKNOWN for t in node.types for d in t.shape)
+        for node in graph.nodes
+    )
+
+
+def _constant(d: Dim) -> int:
+    return max([abs(c) for _, c in d.terms], default=0) if isinstance(d, Expr) else d
+
+
+def settled(part: Part | None) -> list[Any] | None:
+    """The values that go into it where they follow from constants and int arguments; None where data decide.
+
+    The code is specialised on these arguments.
+    """
+    if part is None or any(x.type.shape or x.type.dtype.kind not in "iub" for x in part.captured):
+        return None
+    values = [settled_value(wrap(x)) for x in part.captured]
+    return None if any(x is None for x in values) else values
+
+
+def known_lengths(graph: Graph, captured: Sequence[Raw]) -> list[int] | None:
+    """The outputs of a graph, which are integers, where no data decide about them."""
+    part = part_for(graph, captured, range(len(graph.outputs)))
+    values = settled(part)
+    return None if part is None or values is None else [int(n) for n in run_segment(part.graph, values)]

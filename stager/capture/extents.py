@@ -200,6 +200,10 @@ class Carried:
         self.extents = [e for e in self.extents if e.after is not None]
         return news
 
+    def grows_without_end(self, e: Extent, region: UserRegion) -> bool:
+        """Whether it would have a bound if the number of turns were known."""
+        return self.turns is None and e.after is not None and upper(e.after - e.now) is not None
+
     def _most(self, e: Extent, region: UserRegion) -> Dim | None:
         assert e.after is not None
         if at_most(e.after, e.now):

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from stager.array import Array
+from stager.array import Array, wrap
 from stager.capture import operators
-from stager.capture.appending import buffered, partly, unrolls
+from stager.capture.appending import buffered, partly
 from stager.capture.branches import (
     CONTINUED,
     FELL,
@@ -35,13 +35,14 @@ from stager.capture.branches import (
     stage_branches,
     wrapped_where,
 )
-from stager.capture.buffers import DataDefinedError, need_buffer
-from stager.capture.carries import Spec, UnsteadyError
+from stager.capture.buffers import UNKNOWN, DataDefinedError, need_buffer
+from stager.capture.carries import Spec, UnboundedError, UnsteadyError
 from stager.capture.counts import (
     counts,
     held_over_turns,
     hold_left,
     moved_by,
+    part_for,
     rooms_taken,
     running,
     step_of,
@@ -54,13 +55,16 @@ from stager.capture.growing import GrowsError, Growth, growing_lists, unchanged
 from stager.capture.iterables import Indexed, TracedRange, indexed, listed_in
 from stager.capture.operators import BREAK, CONTINUE, Return
 from stager.capture.session import UNBOUND, Session, current
-from stager.capture.variables import Names, Variables, unshared, with_places
+from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
 from stager.capture.while_node import ATTEMPTS, OnceError, WhileNode, assign, late_types, retry, zeros
-from stager.errors import ConcretizationError, ControlFlowError, describe
+from stager.cells import discard_overlays
+from stager.errors import ConcretizationError, ControlFlowError, MutationError, describe
 from stager.interpreters.stack import bind
+from stager.ir.dims import Dim
 from stager.ir.dtypes import i64
 from stager.ops.checkpoints import checkpointing, loop_params
-from stager.ops.regions import Captures
+from stager.ops.elementwise import add
+from stager.ops.regions import Captures, dim_of, dim_value, replay
 from stager.runtime.structure import flatten
 from stager.staged import DeclinedError, UserRegion, as_raw, close_regions, handle, inside
 
@@ -114,14 +118,10 @@ def _with_fallback(
 
     try:
         return buffered(variables, lists, staged, data_defined=False)
-    except (ControlFlowError, ConcretizationError) as e:
+    except (ControlFlowError, ConcretizationError, MutationError) as e:  # the last: an array that is one of several
         variables.restore(before)
         known = _known_range(iterable)
-        if isinstance(e, DataDefinedError) and not (
-            known is not None
-            and len(known) <= MOST
-            and unrolls(variables, lambda: operators.plain_for(iter(known), body, names, orelse))
-        ):
+        if isinstance(e, DataDefinedError) and (known is None or course.count is not None or len(known) <= FEW):
             return buffered(variables, lists, staged)
         if known is not None and course.count is None and lists:
             # as many rows as turns: what a list grows by needs a known number
@@ -367,19 +367,28 @@ def stage_while(
     signal: Any,
     ahead_by: int = 0,
     fresh: frozenset[int] = frozenset(),
+    turns: Dim | None = None,
 ) -> Any:
-    """Stage a `while` statement, of which an iteration may have run already with a traced signal; its signal."""
+    """Stage a `while` statement, of which an iteration may have run already with a traced signal; its signal.
+
+    `turns`: how many there are at most, where that is known.
+    """
     variables = Variables(test, body, orelse)
     fresh = fresh or unshared(variables, names)
     before = variables.snapshot()
 
     def attempt(names: Names) -> Any:
-        return WhileNode(variables, names, test, body, None, jumps, signal, fresh).stage()
+        return WhileNode(variables, names, test, body, None, jumps, signal, fresh, turns).stage()
 
     try:
         return _after_loop(with_places(variables, names, attempt), orelse, names)
     except (UnsteadyError, OnceError) as e:
         variables.restore(before)
+        if isinstance(e, UnboundedError) and turns is None:
+            found = turns_of(variables, test, body, names, jumps, signal)
+            if found is None:
+                raise
+            return stage_while(test, body, names, orelse, jumps, signal, ahead_by, fresh, dim_of(found))
         if signal is not None or ahead_by >= 3:
             raise
         first_error = e.with_traceback(None)
@@ -402,6 +411,44 @@ def stage_while(
         return stage_branches(as_bool(test()), (None, ahead), names, [test, body])
     except UnsteadyError:
         raise first_error from None
+
+
+class Counting:
+    """A loop's body that counts its turns."""
+
+    def __init__(self, body: Closure) -> None:
+        self.body = body
+        self.__closure__, self.__code__, self.__globals__ = body.__closure__, body.__code__, body.__globals__
+        self.turns: Any = wrap(dim_value(0), weak=True)
+
+    def __call__(self) -> Any:
+        signal = settle(self.body())
+        self.turns.write(add(self.turns.raw(), dim_value(1)))
+        return signal
+
+
+def turns_of(
+    variables: Variables, test: Closure, body: Closure, names: Names, jumps: bool, signal: Any
+) -> Any:
+    """How many turns a `while` takes, computed in front of it by what decides about them alone.
+
+    None where what grows in it decides.
+    """
+    region = UserRegion("counted", Captures())
+    variables.mark(region, mutable_ids(variables.snapshot()))
+    before = variables.snapshot()
+    try:
+        with inside(region):
+            counting = Counting(body)
+            stage_while(test, counting, names, None, jumps, signal, turns=UNKNOWN)
+            region.graph.outputs = [region.local(counting.turns.raw())]
+            region.close()
+        (graph,), _, captured = close_regions([region], [()], ())
+    finally:
+        discard_overlays(region)
+        variables.restore(before)
+    part = part_for(graph, captured, [0])
+    return None if part is None else replay(part.graph, part.captured)[0]
 
 
 def _after_loop(signal: Any, orelse: Closure | None, names: Names) -> Any:

@@ -357,21 +357,18 @@ def plain_for(iterator: Any, body: Closure, names: Names, orelse: Closure | None
     return None if orelse is None else orelse()
 
 
-LONG = 33  # so many turns of a `while` on Python numbers, and the rest is tried as a loop
-
-
 def while_(test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
     """A `while` statement: its signal."""
-    turns = 0
+    began = _CURRENT.get() is None
     while True:
         value = tested(test())
-        turns += 1
-        if turns == LONG and value and type(value) not in TRACERS:
+        if not began and type(value) not in TRACERS and value:
             from stager.capture import staging
 
-            staged, signal = staging.long_while(test, body, names, orelse, jumps)
+            staged, signal = staging.counted_while(test, body, names, orelse, jumps)
             if staged:
                 return signal
+        began = True
         if type(value) in TRACERS:
             from stager.capture import staging
 

@@ -24,9 +24,10 @@ from stager.capture.branches import (
     value_of,
 )
 from stager.capture.branches import check as check_error
+from stager.capture.counted import counted_while
 from stager.capture.growing import appends, growing_lists
 from stager.capture.iterables import Indexed, SteppedRange, TracedRange
-from stager.capture.loops import MOST, plan_for, stage_while, touches_traced
+from stager.capture.loops import MOST, plan_for, stage_while
 from stager.capture.session import current
 from stager.capture.variables import Variables
 from stager.cells import discard_overlays
@@ -83,29 +84,6 @@ def while_(value: Any, test: Closure, body: Closure, names: Names, orelse: Closu
         if known is None:
             return stage_while(test, body, names, orelse, jumps, None)
     raise first
-
-
-def long_while(test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> tuple[bool, Any]:
-    """The rest of a `while` that has run for long on Python numbers, as a loop of the graph: (whether it is, signal).
-
-    The numbers that an iteration rebinds become traced ones. Where that fails, the loop goes on in Python.
-    """
-    if not touches_traced(body):
-        return False, None
-    variables = Variables(test, body, orelse)
-    lists = growing_lists(variables, names)
-    before = variables.snapshot()
-    bare = dict.fromkeys(n.lstrip("+") for n in names)
-    counters = [n for n in bare if type(variables.get(n)) is int]
-    if not counters:
-        return False, None
-    try:
-        for n in counters:
-            variables.set(n, weakened(as_array(variables.get(n))))
-        return True, buffered(variables, lists, lambda: stage_while(test, body, names, orelse, jumps, None))
-    except (ControlFlowError, ConcretizationError):
-        variables.restore(before)
-        return False, None
 
 
 def _known_truth(value: Any) -> bool | None:
@@ -303,7 +281,7 @@ def shortest(lengths: Sequence[Any]) -> Any:
 
 
 __all__ = [
-    "MOST", "Indexed", "Pending", "Variables", "and_", "appends", "check", "finish", "if_", "ifexp", "leave", "not_",
-    "or_", "plan_for", "raised", "rest_of_loop", "rest_of_while", "settle", "shortest",
+    "MOST", "Indexed", "Pending", "Variables", "and_", "appends", "check", "counted_while", "finish", "if_", "ifexp",
+    "leave", "not_", "or_", "plan_for", "raised", "rest_of_loop", "rest_of_while", "settle", "shortest",
     "then", "traced_range", "weakened", "while_",
 ]  # fmt: skip

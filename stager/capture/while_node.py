@@ -34,6 +34,7 @@ from stager.capture.variables import Names, Variables
 from stager.cells import Cell
 from stager.errors import ControlFlowError, describe
 from stager.interpreters.stack import bind
+from stager.ir.dims import Dim
 from stager.ir.dtypes import b1, i64
 from stager.ir.types import Type
 from stager.ops.checkpoints import checkpointing, loop_params
@@ -115,9 +116,11 @@ class WhileNode:
     """
 
     def __init__(self, variables: Variables, names: Names, test: Closure | None, body: Closure, course: Course | None,
-                 jumps: bool, signal: Any, fresh: frozenset[int] = frozenset()) -> None:  # fmt: skip
+                 jumps: bool, signal: Any, fresh: frozenset[int] = frozenset(),
+                 turns: Dim | None = None) -> None:  # fmt: skip
+        """`turns`: of a loop without a course, how many there are at most."""
         self.variables = variables
-        self.spec = Spec(variables, names, fresh, turns=None if course is None else course.turns)
+        self.spec = Spec(variables, names, fresh, turns=turns if course is None else course.turns)
         self.spec.declared += counts()  # a count is never the number that it begins with
         self.test = test
         self.body = body
@@ -125,7 +128,7 @@ class WhileNode:
         self.coded = jumps or signal is not None
         self.signal = signal
         self.flagged = False
-        self.never_falls = False
+        self.never_falls = self.endless = False
         self.bounds = None if course is None else course.bounds()
 
     def stage(self) -> Any:
@@ -194,6 +197,8 @@ class WhileNode:
             if retry(spec, [cond, main]):
                 variables.restore(start)
                 return False, None
+            if self.endless:
+                raise ControlFlowError(describe("a traced loop that never ends"))
             merges, ends = Merges([main]), Merges([main, None])
             late = spec.late(merges)
             values = [value_of(ended), value_of(self.signal)]
@@ -265,9 +270,8 @@ class WhileNode:
             going = as_bool(asked) if going is None else going & as_bool(asked)
         elif not asked:
             raise ControlFlowError(describe("the test of a traced loop turns into a constant that is false"))
-        if going is None:
-            raise ControlFlowError(describe("a traced loop that never ends"))
-        region.graph.outputs = [region.local(as_raw(going, b1))]
+        self.endless = going is None  # as far as it is known what the loop carries
+        region.graph.outputs = [region.local(as_raw(True if going is None else going, b1))]
         region.close()
         return own
 
