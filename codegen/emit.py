@@ -25,6 +25,7 @@ from stager.ir.abi import (
     CONTEXT_DETAIL,
     CONTEXT_INTERRUPTED,
     CONTEXT_POLL,
+    PARALLEL_BRIEF,
     PARALLEL_FOR,
     STATUS_INTERRUPTED,
     STATUS_NO_MEMORY,
@@ -434,8 +435,10 @@ class FunctionEmitter:
         self.m.bodies += 1
         return FunctionEmitter(self.m, f"{self.m.name}.{self.m.bodies}", self)
 
-    def call_body(self, body: FunctionEmitter, n: Any, grain: Any, parallel: Any = True) -> None:
-        """Runs a finished body over [0, n): by the pool, or here when `parallel` (bool or i1) is false."""
+    def call_body(self, body: FunctionEmitter, n: Any, grain: Any, parallel: Any = True, brief: bool = False) -> None:
+        """Runs a finished body over [0, n): by the pool, or here when `parallel` (bool or i1) is false.
+
+        `brief`: the pool runs it serially while other programs have the processors."""
         b = self.b
         env = self.alloca(ir.ArrayType(I64, max(1, len(body.captures))), "env", 8)
         for k, (_, get) in enumerate(body.captures):
@@ -444,7 +447,7 @@ class FunctionEmitter:
         if parallel is False or not self.m.threads:
             status = b.call(body.fn, [self.context, i64(0), n, env])
         else:
-            f = self.external(PARALLEL_FOR, I32, [PTR, PTR, I64, I64, PTR])
+            f = self.external(PARALLEL_BRIEF if brief else PARALLEL_FOR, I32, [PTR, PTR, I64, I64, PTR])
             if parallel is True:
                 status = b.call(f, [self.context, body.fn, n, grain, env])
             else:

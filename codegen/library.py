@@ -19,7 +19,7 @@ from stager.codegen.pool_state import POOL_SET_THREADS, POOL_STOP
 from stager.codegen.products import PRODUCTS
 from stager.codegen.target import Target
 from stager.codegen.variants import emit_chosen
-from stager.ir.abi import PARALLEL_FOR
+from stager.ir.abi import PARALLEL_BRIEF, PARALLEL_FOR
 
 METADATA, METADATA_BYTES = "stager_metadata", "stager_metadata_bytes"
 
@@ -27,7 +27,7 @@ METADATA, METADATA_BYTES = "stager_metadata", "stager_metadata_bytes"
 def uses_pool(functions: Sequence[Function]) -> bool:
     """Whether any kernel has parallel regions, or products by BLAS, which are divided among threads."""
     needed = {e for f in functions for k in f.kernels for e in k.abi.externals}
-    return bool(needed & {PARALLEL_FOR, *PRODUCTS.values()})
+    return bool(needed & {PARALLEL_FOR, PARALLEL_BRIEF, *PRODUCTS.values()})
 
 
 def exported_pool(library: str) -> dict[str, str]:

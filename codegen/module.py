@@ -355,7 +355,7 @@ def _map(e: FunctionEmitter, s: MapLanes) -> None:
         _define_lane(body, s, i)
         emit_steps(body, s.body)
     body.finish()
-    e.call_body(body, s.size, s.grain)
+    e.call_body(body, s.size, s.grain, brief=s.brief)
 
 
 def _define_lane(e: FunctionEmitter, s: MapLanes, lane: Any) -> None:

@@ -27,7 +27,7 @@ def emit_nest(e: FunctionEmitter, nest: Nest) -> None:
         if nest.threshold is not None:
             points, enough = nest.threshold
             many = e.b.icmp_signed(">=", e.dim(points), i64(enough))
-        e.call_body(body, floordiv(first.extent + (unit - 1), unit), nest.grain, many)
+        e.call_body(body, floordiv(first.extent + (unit - 1), unit), nest.grain, many, brief=nest.brief)
         return
     with e.scope():
         _NestEmitter(e, nest).run(None, None, 1)

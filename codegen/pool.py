@@ -1,6 +1,7 @@
 """The thread pool, as an LLVM module: one per process (JIT) or per built library, over pthreads and libc alone.
 
     i32  stager_parallel_for(Context *, body, i64 n, i64 grain, void *env)   as ir/abi.py says
+    i32  stager_parallel_brief(...)       the same for short regions
     i32  stager_pool_threads(void)        how many threads a region uses when the context does not say
     void stager_pool_set_threads(i32 n)   sets that; 0: ask the environment again
     void stager_pool_stop(void)           joins the workers; the next region starts new ones
@@ -30,7 +31,9 @@ from stager.codegen.pool_state import (
     CLAIMED,
     CLOSING,
     CONTEXT,
+    CROWDED_NS,
     FREE,
+    LATE_NS,
     LOOKS,
     LOOKS_BYTES,
     MAX_THREADS,
@@ -45,7 +48,7 @@ from stager.codegen.pool_state import (
 from stager.codegen.pool_workers import PoolWorkers
 from stager.codegen.structured import Code
 from stager.codegen.target import Target
-from stager.ir.abi import CONTEXT_BYTES, PARALLEL_FOR, STATUS_INTERRUPTED
+from stager.ir.abi import CONTEXT_BYTES, PARALLEL_BRIEF, PARALLEL_FOR, STATUS_INTERRUPTED
 
 # What tells a core that it spins: an intrinsic and its arguments (aarch64 makes a no-op of `yield`, `isb` waits).
 PAUSE: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -53,9 +56,11 @@ PAUSE: dict[str, tuple[str, tuple[int, ...]]] = {
     "aarch64": ("llvm.aarch64.isb", (15,)),
 }
 
+ARGUMENTS = ("ctx", "body", "n", "grain", "env")
+
 
 def emit_pool(target: Target) -> Any:
-    """The module with the four functions of `EXPORTS` for a target."""
+    """The module with the functions of `EXPORTS` for a target."""
     module = ir.Module("stager_pool")
     module.triple = target.triple
     module.data_layout = target.data_layout
@@ -69,9 +74,10 @@ def emit_pool(target: Target) -> Any:
 
 def _emit_serial_pool(module: Any) -> None:
     run_serially = _emit_run_serially(module, None)
-    c = _parallel_for(module)
-    c.ret(c.call(run_serially, args=[c.arg(name) for name in ("ctx", "body", "n", "grain", "env")]))
-    c.finish()
+    for name in (PARALLEL_FOR, PARALLEL_BRIEF):
+        c = _parallel_for(module, name)
+        c.ret(c.call(run_serially, args=[c.arg(x) for x in ARGUMENTS]))
+        c.finish()
     c = Code(module, POOL_THREADS, I32, [])
     c.ret(1)
     c.finish()
@@ -79,8 +85,8 @@ def _emit_serial_pool(module: Any) -> None:
     Code(module, POOL_STOP, VOID, []).finish()
 
 
-def _parallel_for(module: Any) -> Code:
-    return Code(module, PARALLEL_FOR, I32, [("ctx", PTR), ("body", PTR), ("n", I64), ("grain", I64), ("env", PTR)])
+def _parallel_for(module: Any, name: str = PARALLEL_FOR) -> Code:
+    return Code(module, name, I32, [("ctx", PTR), ("body", PTR), ("n", I64), ("grain", I64), ("env", PTR)])
 
 
 def _emit_run_serially(module: Any, poll_due: Any) -> Any:
@@ -119,6 +125,7 @@ class _Pool(PoolWorkers):
         self._emit_stop()
         self.wait_for_workers = self._emit_wait_for_workers()
         self._emit_parallel_for()
+        self._emit_parallel_brief()
 
     def _emit_wait_for_workers(self) -> Any:
         """Until no worker is inside the slot: spin, then sleep, polling for signals where the context can."""
@@ -184,6 +191,25 @@ class _Pool(PoolWorkers):
 
         c.place(serial)
         c.ret(c.call(self.run_serially, args=[ctx, body, n, grain, env]))
+        c.finish()
+
+    def _emit_parallel_brief(self) -> None:
+        """A worker that another program keeps from its piece holds the caller up for a slice of the scheduler, a
+        hundred times what a brief region takes. One such wait tells that the processors are not free, for a while."""
+        c = _parallel_for(self.module, PARALLEL_BRIEF)
+        arguments = [c.arg(name) for name in ARGUMENTS]
+        run = self.module.globals[PARALLEL_FOR]
+        with c.if_(c.eq(c.get(CONTEXT, c.arg("ctx"), "threads"), 1)):
+            c.ret(c.call(run, args=arguments))
+        crowded = self._at(c, "crowded")
+        until, start = c.atomic_load(crowded, I64, "monotonic"), c.call(self.now)
+        with c.if_(c.gt(until, start), likely=False):
+            c.ret(c.call(self.run_serially, args=arguments))
+        status = c.call(run, args=arguments)
+        end = c.call(self.now)
+        with c.if_(c.gt(c.sub(end, start), LATE_NS), likely=False):
+            c.atomic_store(c.add(end, CROWDED_NS), crowded, I64, "monotonic")
+        c.ret(status)
         c.finish()
 
     def _run_region(self, c: Code, slot: Any, participants: Any, pieces: Any, grain: Any) -> None:

@@ -9,18 +9,20 @@ from typing import Any
 from stager.codegen.declarations import I32, I64, PTR, RARE, VOID, Struct, array, const, global_data
 from stager.codegen.structured import Code
 from stager.codegen.target import Pthreads
-from stager.ir.abi import PARALLEL_FOR
+from stager.ir.abi import PARALLEL_BRIEF, PARALLEL_FOR
 
 MAX_THREADS = 128  # participants of one region
 SLOTS = 4  # regions that run at the same time on workers; further callers run serially
 SHORT_NS = 2_000  # pieces that take less than this are not each followed by a look at the clock
 MOST_SKIPPED = 7
 SPIN_NS = 100_000  # how long a worker that has run dry looks for work before it sleeps
+LATE_NS = 1_000_000  # a brief region that takes longer waits for a worker whose processor another program has
+CROWDED_NS = 50_000_000  # for so long brief regions do without workers then
 POLL_NS = 5_000_000  # how often a caller asks ctx->poll between pieces
 STACK_BYTES = 8 << 20  # musl's default is too small for kernels with big frames
 
 POOL_THREADS, POOL_SET_THREADS, POOL_STOP = "stager_pool_threads", "stager_pool_set_threads", "stager_pool_stop"
-EXPORTS = (PARALLEL_FOR, POOL_THREADS, POOL_SET_THREADS, POOL_STOP)
+EXPORTS = (PARALLEL_FOR, PARALLEL_BRIEF, POOL_THREADS, POOL_SET_THREADS, POOL_STOP)
 
 FREE, CLAIMED, ACTIVE, CLOSING = range(4)
 
@@ -66,7 +68,8 @@ POOL = Struct(
     detected=I32,
     start_lock=I32,  # the pid of its holder
     kept_off=I32,  # one more than the CPU that sleeping workers do not wake on; 0: none yet
-    pad=array(I32, 7),
+    pad=array(I32, 5),
+    crowded=I64,  # until when brief regions run serially; 0: they do not
     mutex=OPAQUE,
     wake=OPAQUE,
     done=OPAQUE,

@@ -272,6 +272,7 @@ class Nest:
     leaves: list[Leaf]
     name: str = ""
     parallel: bool = False
+    brief: bool = False  # a parallel run is so short that it is worth its threads only while they are awake
     grain: Dim = 0
     block: int = 0  # shared lanes: the last outer loop runs over blocks of this many points
     block_var: int | None = None  # the variable that counts the blocks
@@ -378,6 +379,7 @@ class MapLanes:
     private: list[Storage] = field(default_factory=list)
     own: list[Storage] = field(default_factory=list)
     parallel: bool = False
+    brief: bool = False  # as of a nest
     grain: int = 1
     first: Dim = 0
     step: int = 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stager.codegen import pieces
 from stager.codegen.collapse import collapse
 from stager.codegen.independent import independent
 from stager.codegen.index import DYNAMIC, Ix
@@ -20,12 +21,9 @@ from stager.codegen.program import (
     Loop,
     LoopAxis,
     MapLanes,
-    Move,
     Nest,
     Program,
-    Read,
     Reduction,
-    Routine,
     Stage,
     Storage,
     Switch,
@@ -38,10 +36,6 @@ from stager.codegen.work import accesses, body_work, cost_of, guess, points_of, 
 from stager.ir.dims import Dim, Expr, dim_max, floordiv, product
 from stager.ir.dtypes import b1
 
-PARALLEL_NS = 60_000
-"""A nest of less work than this is not worth waking threads for."""
-PIECE_NS = 16_000
-"""The work of one piece of a parallel loop."""
 COLUMN_BYTES = 1 << 18
 """What one block of columns may touch of one array, so that all leaves find it in the cache."""
 WIDE_BYTES = 1 << 20
@@ -83,6 +77,7 @@ class _Scheduler:
         self.count = 0
         self.in_loop = 0  # how many loops run one after the other stand around
         self.little = False  # the innermost of them does little per turn
+        self.awake = False  # the innermost of them may come to a nest again before the workers sleep
 
     def steps(self, steps: list[Any], nested: bool) -> list[Any]:
         out: list[Any] = []
@@ -100,22 +95,27 @@ class _Scheduler:
                     out.append(lanes)
                     continue
                 case Loop():
-                    s.body = self._turn(s.body, nested)
+                    s.body = self._turn(s.body, nested, pieces.turns(s, self.program.facts))
                     s.period = _period(body_work(s.body, self.program.facts))
                 case While():
-                    s.test, s.body = self._turn(s.test, nested), self._turn(s.body, nested)
+                    s.test, s.body = (self._turn(steps, nested, 100.0) for steps in (s.test, s.body))
                 case Switch():
                     s.branches = [self.steps(b, nested) for b in s.branches]
             out.append(s)
         return out
 
-    def _turn(self, steps: list[Any], nested: bool) -> list[Any]:
+    def _turn(self, steps: list[Any], nested: bool, turns: float) -> list[Any]:
         """What a loop does in one turn."""
-        around, self.little = self.little, _is_little(steps)
+        around = self.little, self.awake
+        self.little = _is_little(steps)
+        self.awake = turns * body_work(steps, self.program.facts) >= pieces.MANY_NS
         self.in_loop += 1
         out = self.steps(steps, nested)
         self.in_loop -= 1
-        self.little = around
+        self.little, self.awake = around
+        alone = [s for s in out if not (isinstance(s, Nest | MapLanes) and s.parallel)]
+        if body_work(alone, self.program.facts) > pieces.AWAKE_NS:
+            pieces.leave_whole(out)
         return out
 
     def _as_map(self, s: Loop, nested: bool) -> MapLanes | None:
@@ -124,10 +124,10 @@ class _Scheduler:
             return None
         span = s.upper - s.lower if s.step > 0 else s.lower - s.upper
         size = floordiv(dim_max(0, span + (abs(s.step) - 1)), abs(s.step))
-        if self.in_loop and not (isinstance(size, int) and _is_steady(s.body)):
+        if self.in_loop and not (isinstance(size, int) and pieces.is_steady(s.body)):
             return None
         most = self.program.facts.maximum(size)
-        if isinstance(most, int) and most * body_work(s.body, self.program.facts) < PARALLEL_NS:
+        if isinstance(most, int) and most * body_work(s.body, self.program.facts) < pieces.least(self.awake):
             return None
         if not independent(s, self.program):
             return None
@@ -135,10 +135,13 @@ class _Scheduler:
 
     def _map(self, s: MapLanes, nested: bool, lane: float) -> None:
         total = guess(s.size) * lane
-        if nested or not self.threads or (isinstance(s.size, int) and total < PARALLEL_NS) or _has_effects(s.body):
+        if nested or not self.threads or pieces.has_effects(s.body):
+            return
+        if isinstance(s.size, int) and total < pieces.least(self.awake):
             return
         s.parallel = True
-        s.grain = max(1, int(PIECE_NS / lane))
+        s.brief = isinstance(s.size, int) and total < pieces.PARALLEL_NS
+        s.grain = pieces.grain(s.size, lane)
 
     def nest(self, nest: Nest, nested: bool) -> list[Nest]:
         nest.name = f"k{self.count}"
@@ -285,7 +288,7 @@ class _Scheduler:
         if first is None:
             return [nest]
         most = self.program.facts.maximum(points)
-        if (isinstance(most, int) and most * cost < PARALLEL_NS) or any(leaf.adds for leaf in nest.leaves):
+        if (isinstance(most, int) and most * cost < pieces.least(self.awake)) or any(leaf.adds for leaf in nest.leaves):
             return [nest]
         if not nested and striped(nest):
             return self._stripes(nest)
@@ -302,15 +305,16 @@ class _Scheduler:
             nest.chunk = 4096
         unit = max(nest.chunk, nest.block if nest.outer and first is nest.outer[-1] else 0, nest.rows, 1)
         if isinstance(inner, int):
-            nest.grain = max(1, int(PIECE_NS / (cost * inner * unit)))
+            nest.grain = pieces.grain(floordiv(first.extent + (unit - 1), unit), cost * inner * unit)
         else:
-            nest.grain = dim_max(1, floordiv(max(1, int(PIECE_NS / (cost * unit))), dim_max(inner, 1)))
+            nest.grain = dim_max(1, floordiv(max(1, int(pieces.PIECE_NS / (cost * unit))), dim_max(inner, 1)))
         if isinstance(first.extent, int) and isinstance(nest.grain, int) and first.extent <= nest.grain * unit:
             nest.chunk = 0
             nest.grain = 0
             return [nest]
         nest.parallel = True
-        nest.threshold = None if isinstance(points, int) else (points, max(1, int(PARALLEL_NS / cost)))
+        nest.brief = isinstance(points, int) and points * cost < pieces.PARALLEL_NS
+        nest.threshold = None if isinstance(points, int) else (points, max(1, int(pieces.PARALLEL_NS / cost)))
         return [nest]
 
     def _stripes(self, nest: Nest) -> list[Nest]:
@@ -333,8 +337,8 @@ class _Scheduler:
                 size = 16
             else:
                 size = max(1, CHUNK // inner)
-        pieces = floordiv(first.extent + (size - 1), size)
-        if pieces == 1:
+        count = floordiv(first.extent + (size - 1), size)
+        if count == 1:
             return [nest]
         used = [a.var for x in nest.leaves for a in x.loops]
         number = max(used) + 1
@@ -344,9 +348,9 @@ class _Scheduler:
         final = Stage([], body)
         for r in stage.reductions:
             dtype = r.buffer.dtype
-            storage = Storage("temp", f"p{len(self.program.storages)}", pieces * dtype.itemsize)
+            storage = Storage("temp", f"p{len(self.program.storages)}", count * dtype.itemsize)
             self.program.storages.append(storage)
-            buffer = Buffer(storage, dtype, (pieces,))
+            buffer = Buffer(storage, dtype, (count,))
             partial.append(Reduction(r.kind, buffer, Ix(0, ((number, dtype.itemsize),)), r.value))
             body.append(Instr("load", dtype, (), (buffer, Ix(0, ((0, dtype.itemsize),)))))
             final.reductions.append(Reduction(r.kind, r.buffer, r.at, len(body) - 1))
@@ -354,7 +358,7 @@ class _Scheduler:
         nest.outer = [LoopAxis(first.var, first.extent)]
         nest.block = size
         nest.block_var = number
-        last = Nest([], [Leaf([LoopAxis(0, pieces, True)], final)], f"{nest.name}.total")
+        last = Nest([], [Leaf([LoopAxis(0, count, True)], final)], f"{nest.name}.total")
         self._leaf(last.leaves[0], last, nested=False)
         if self.threads:
             nest.parallel = True
@@ -402,32 +406,6 @@ def _wide_rows(nest: Nest, var: int) -> list[int]:
 def _period(turn: float) -> int:
     """A power of two: so many turns take about two milliseconds."""
     return int(1 << max(0, min(16, int(2e6 / max(turn, 1.0)).bit_length() - 1)))
-
-
-def _has_effects(steps: list[Any]) -> bool:
-    found = False
-
-    def look(s: Any) -> None:
-        nonlocal found
-        found = found or (isinstance(s, Routine) and s.node.op.ordered)
-
-    walk(steps, look)
-    return found
-
-
-def _is_steady(steps: list[Any]) -> bool:
-    """Whether it is known how many points all nests have: in some turns of a loop they could be few."""
-    steady = True
-
-    def look(s: Any) -> None:
-        nonlocal steady
-        if isinstance(s, Nest):
-            steady = steady and isinstance(points_of(s), int)
-        elif not isinstance(s, Read | Move):
-            steady = False
-
-    walk(steps, look)
-    return steady
 
 
 def _is_little(steps: list[Any]) -> bool:

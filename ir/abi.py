@@ -44,8 +44,10 @@ STATUS_CPU = -17  # of a built library: it holds no code for this CPU
 #   i32 stager_parallel_for(Context *ctx, i32 (*body)(Context *, i64 begin, i64 end, void *env), i64 n, i64 grain,
 #                           void *env)
 # runs body over [0, n) in pieces of `grain` (the split never depends on the thread count), returns the first non-zero
-# status in index order. Nested calls run serially.
+# status in index order. Nested calls run serially. stager_parallel_brief does the same for regions of a few
+# microseconds that come one soon after the other: on one thread, while other programs have the processors.
 PARALLEL_FOR = "stager_parallel_for"
+PARALLEL_BRIEF = "stager_parallel_brief"
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,10 @@ def _entry_object() -> bytes:
     return entry_object(python_layout())
 
 
-POOL_SYMBOLS = ("stager_parallel_for", "stager_pool_threads", "stager_pool_set_threads", "stager_pool_stop")
+POOL_SYMBOLS = (
+    "stager_parallel_for", "stager_parallel_brief",
+    "stager_pool_threads", "stager_pool_set_threads", "stager_pool_stop",
+)  # fmt: skip
 BUFFER_SYMBOLS = (
     "stager_buffer_acquire", "stager_buffer_release", "stager_arena_acquire", "stager_arena_release",
     "stager_buffer_set_limit", "stager_buffer_kept", "stager_buffer_trim",

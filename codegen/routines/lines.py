@@ -13,10 +13,10 @@ from typing import Any
 import llvmlite.ir as ir
 
 from stager.codegen.emit import FunctionEmitter, i64
+from stager.codegen.pieces import PARALLEL_NS, PIECE_NS
 from stager.codegen.program import Buffer
 from stager.codegen.registers import Val, memory_type
 from stager.codegen.scalar import ScalarBuilder
-from stager.codegen.schedule import PARALLEL_NS, PIECE_NS
 from stager.ir.dims import Dim, Expr, dim_max, floordiv, product
 from stager.ir.dtypes import DType
 

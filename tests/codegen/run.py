@@ -9,7 +9,7 @@ import numpy as np
 
 from stager.codegen.compile import Compiled, compile_graph
 from stager.codegen.target import Target
-from stager.ir.abi import CONTEXT_ALLOCATE, CONTEXT_BYTES, CONTEXT_DETAIL, CONTEXT_THREADS, PARALLEL_FOR
+from stager.ir.abi import CONTEXT_ALLOCATE, CONTEXT_BYTES, CONTEXT_DETAIL, CONTEXT_THREADS, PARALLEL_BRIEF, PARALLEL_FOR
 from stager.ir.dims import evaluate
 from stager.ir.graph import Graph
 
@@ -43,7 +43,8 @@ class Runner:
 
         self.compiled = compiled
         self._pool = _FOR(_parallel_for)
-        llvm.add_symbol(PARALLEL_FOR, ctypes.cast(self._pool, ctypes.c_void_p).value)
+        for name in (PARALLEL_FOR, PARALLEL_BRIEF):
+            llvm.add_symbol(name, ctypes.cast(self._pool, ctypes.c_void_p).value)
         libc = ctypes.CDLL(None)
         for name in ("malloc", "free", "realloc", "memcpy", "memset"):
             llvm.add_symbol(name, ctypes.cast(getattr(libc, name), ctypes.c_void_p).value)

@@ -76,3 +76,35 @@ def test_conditions_of_a_row(columns: int, rng: np.random.Generator) -> None:
     for _ in range(2):
         np.testing.assert_allclose(f(x, s), scaled(x, s), rtol=1e-14)
     assert "shufflevector <8 x i1>" not in f.show(x, s, stage="llvm")
+
+
+def relaxed(a: Any, turns: Any, rest: int) -> Any:
+    a = a.copy()
+    b = np.zeros_like(a)
+    s = np.zeros(8)
+    for _ in range(turns):
+        b[1:-1, 1:-1] = 0.25 * (a[:-2, 1:-1] + a[1:-1, :-2] + a[1:-1, 2:] + a[2:, 1:-1])
+        a[1:-1, 1:-1] = 0.25 * (b[:-2, 1:-1] + b[1:-1, :-2] + b[1:-1, 2:] + b[2:, 1:-1])
+        for _ in range(rest):
+            s = np.sin(s) + 1.0
+    return a + s[0]
+
+
+@pytest.mark.parametrize(("turns", "rest", "divided"), [(3, 0, 0), (20, 0, 2), (20, 10, 2), (20, 20_000, 0)], ids=str)
+def test_short_nests_are_divided_where_workers_stay_awake(turns: int, rest: int, divided: int) -> None:
+    """In a loop that ends soon, or that computes long on one thread in between, waking them would cost more."""
+    a = np.random.default_rng(0).standard_normal((160, 300))
+
+    def fn(a: Any) -> Any:
+        return relaxed(a, turns, rest)
+
+    f = st.compile(fn)
+    np.testing.assert_allclose(f(a), fn(a), rtol=1e-12, atol=1e-12)
+    assert f.show(a, stage="kernels").count("parallel") == divided
+
+
+def test_results_of_divided_sweeps_do_not_depend_on_threads() -> None:
+    a = np.random.default_rng(0).standard_normal((201, 299))
+    one, *others = (st.compile(relaxed, threads=n)(a, 9, 1) for n in (1, 2, 3, 5))
+    for other in others:
+        np.testing.assert_array_equal(one, other)

@@ -426,3 +426,35 @@ def test_the_object_is_a_library_of_its_own(tmp_path: Path) -> None:
     assert run(context, body, 40, 1, None) == 0
     assert sorted(seen) == list(range(40))
     library.stager_pool_stop()
+
+
+def test_brief_regions_do_without_workers_for_a_while_after_one_came_late(pool: Pool) -> None:
+    """A worker whose processor another program has would hold each of them up for a slice of the scheduler."""
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    brief = pool.loaded.function(
+        "stager_parallel_brief", ctypes.c_int32, ctypes.POINTER(Context), pointer, number, number, pointer
+    )
+    slow = 0.0
+    ran: set[int] = set()
+
+    @Body
+    def body(_context: Any, _begin: int, _end: int, _env: Any) -> int:
+        ran.add(threading.get_ident())
+        time.sleep(slow)
+        return 0
+
+    def threads_of(pieces: int) -> int:
+        ran.clear()
+        assert brief(Context(threads=2), ctypes.cast(body, ctypes.c_void_p).value, pieces, 1, None) == 0
+        return len(ran)
+
+    slow = 0.01
+    assert threads_of(8) == 2
+    slow = 0.0002
+    start = time.monotonic()
+    crowded = threads_of(8)
+    if time.monotonic() - start < 0.04:  # else this machine itself was late
+        assert crowded == 1
+    slow = 0.01
+    time.sleep(0.1)
+    assert threads_of(8) == 2
