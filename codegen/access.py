@@ -19,7 +19,7 @@ from stager.codegen.program import Buffer, Instr, Storage
 from stager.codegen.registers import Val, memory_type
 from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dims import Dim
-from stager.ir.dtypes import DType, b1
+from stager.ir.dtypes import DType, b1, u8
 from stager.ir.dtypes import i64 as dtype_i64
 
 
@@ -199,23 +199,25 @@ class AccessEmitter(LevelEmitter):
         return sb.from_memory(out, dtype)
 
     def _masked_load(self, p: Any, dtype: DType, sb: ScalarBuilder) -> Val:
-        t = sb.type(dtype)
-        name = f"llvm.masked.load.v{sb.width}{_suffix(dtype)}.p0"
+        stored = u8 if dtype is b1 else dtype
+        t = sb.type(stored)
+        name = f"llvm.masked.load.v{sb.width}{_suffix(stored)}.p0"
         f = self.e.module.globals.get(name)
         if f is None:
             f = ir.Function(self.e.module, ir.FunctionType(t, [PTR, ir.VectorType(ir.IntType(1), sb.width), t]), name)
         assert self.mask is not None
-        return Val(through(p, self.e.b.call(f, [p, self.mask.ir, sb.const(dtype, 0).ir])), dtype)
+        return sb.from_memory(through(p, self.e.b.call(f, [p, self.mask.ir, sb.const(stored, 0).ir])), dtype)
 
     def _masked_store(self, p: Any, x: Val, sb: ScalarBuilder) -> None:
-        t = sb.type(x.dtype)
-        name = f"llvm.masked.store.v{sb.width}{_suffix(x.dtype)}.p0"
+        stored = u8 if x.dtype is b1 else x.dtype
+        t = sb.type(stored)
+        name = f"llvm.masked.store.v{sb.width}{_suffix(stored)}.p0"
         f = self.e.module.globals.get(name)
         if f is None:
             type = ir.FunctionType(ir.VoidType(), [t, PTR, ir.VectorType(ir.IntType(1), sb.width)])
             f = ir.Function(self.e.module, type, name)
         assert self.mask is not None
-        through(p, self.e.b.call(f, [x.ir, p, self.mask.ir]))
+        through(p, self.e.b.call(f, [sb.to_memory(x), p, self.mask.ir]))
 
     def _store(self, buffer: Buffer, at: Ix, value: Val | None, u: int, combine: str, number: int = -1) -> None:
         vector = self.leaf.vector

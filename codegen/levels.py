@@ -151,7 +151,7 @@ class LevelEmitter:
                 return False
         for r in self.stage.reductions:
             if r.at.coef(vector) not in (0, r.buffer.dtype.itemsize) or (
-                r.at.coef(vector) != 0 and (r.buffer.dtype.bits < 32 or r.buffer.dtype is b1)
+                r.at.coef(vector) != 0 and r.buffer.dtype.bits < self.e.target.least_masked_bits
             ):
                 return False
         return True
@@ -160,7 +160,7 @@ class LevelEmitter:
         """Whether masked instructions can make an access: contiguous, of elements that they come for."""
         assert self.leaf.vector is not None
         contiguous = at.coef(self.leaf.vector) == b.dtype.itemsize and not self._dynamic_varies(at)
-        return b.dtype.bits >= 32 and b.dtype is not b1 and contiguous
+        return b.dtype.bits >= self.e.target.least_masked_bits and contiguous
 
     def _dynamic_varies(self, at: Ix) -> bool:
         return any(v >= DYNAMIC and self.varies[v - DYNAMIC] for v, _ in at.terms)

@@ -18,7 +18,7 @@ from stager.codegen.modes import is_dear, weight
 from stager.codegen.program import LoopAxis, Store
 from stager.codegen.registers import Val
 from stager.ir.dims import Dim, Expr
-from stager.ir.dtypes import b1
+from stager.ir.dtypes import b1, i8
 from stager.ir.dtypes import i64 as dtype_i64
 
 UNROLL_OPS = 64
@@ -27,6 +27,8 @@ LONG_LINE = 8
 """A line of so many vectors is worth a step that aligns the rest."""
 CHEAP = 40
 """Operations of one point that are more than memory takes: then where it is stored does not matter."""
+MANY_LANES = 16
+"""More lanes than this are counted in bytes."""
 TURNS = 1 << 12
 """Turns of a fold between two looks at whether to stop."""
 
@@ -292,9 +294,9 @@ class LoopEmitter(AheadEmitter, ABC):
         b.cbranch(b.icmp_signed("<", start, stop), some, none)
         b.position_at_end(some)
         with e.scope():
-            lanes = sb.iota(dtype_i64)
-            rest = sb.splat(Val(b.sub(stop, start), dtype_i64))
-            self.mask = sb.lt(lanes, rest)
+            rest = Val(b.sub(stop, start), dtype_i64)  # less than a vector
+            numbered = i8 if w > MANY_LANES else dtype_i64
+            self.mask = sb.lt(sb.iota(numbered), sb.splat(e.scalars(1).convert(rest, numbered)))
             self.variables[var] = start
             self._level(k)
         self._restore(saved)

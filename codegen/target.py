@@ -134,6 +134,11 @@ class Target:
         return self.arch == "x86_64" and self.vector_bits >= 256
 
     @property
+    def least_masked_bits(self) -> int:
+        """The narrowest elements that there are such instructions for."""
+        return 8 if self.vector_bits >= 512 else 32
+
+    @property
     def vector_registers(self) -> int:
         """How many values of `vector_bits` the CPU holds: x86 has 16, and 32 with AVX-512."""
         return 16 if self.arch in ("x86_64", "wasm32") and self.vector_bits < 512 else 32
@@ -243,7 +248,7 @@ def _host() -> Target:
     triple = llvm.get_process_triple()
     arch = triple.split("-", 1)[0]
     if arch in ("x86_64", "amd64"):
-        bits = 512 if features.get("avx512f") and features.get("avx512dq") and features.get("avx512vl") else 256
+        bits = 512 if all(features.get(f"avx512{part}") for part in ("f", "bw", "dq", "vl")) else 256
         if not features.get("avx2"):
             bits = 128
         has_fma = bool(features.get("fma")) and bits > 128

@@ -108,3 +108,21 @@ def test_results_of_divided_sweeps_do_not_depend_on_threads() -> None:
     one, *others = (st.compile(relaxed, threads=n)(a, 9, 1) for n in (1, 2, 3, 5))
     for other in others:
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int16])
+def test_rows_of_narrow_elements_end_where_they_end(dtype: Any) -> None:
+    """What is left of a row behind whole registers is written under a mask: what lies behind the row stays."""
+
+    def inside(x: Any, y: Any) -> Any:
+        y = y.copy()
+        y[1:-1, 1:-1] = np.where(x[:-2, 1:-1] > x[2:, 1:-1], x[1:-1, :-2], y[1:-1, 2:])
+        return y, np.max(x, axis=0), np.sum(y == x, axis=1)
+
+    rng = np.random.default_rng(0)
+    known, unknown = st.compile(inside), st.compile(inside, dynamic=True)
+    for f, lengths in ((known, (5, 18, 34, 66, 97, 130)), (unknown, (3, 64, 127, 200))):
+        for n in lengths:
+            x, y = (rng.integers(0, 4, (6, n)).astype(dtype) for _ in range(2))
+            for got, expected in zip(f(x, y), inside(x, y), strict=True):
+                np.testing.assert_array_equal(got, expected)
