@@ -1,7 +1,7 @@
 """The passes in the order in which they run: `PIPELINE`, read from top to bottom.
 
 Each pass is `(graph, fast_math) -> graph`, keeps what the graph computes, and done twice does no more than done once.
-`simplify` is nine tables of local rules in one walk, because each makes work for the others: folded constants make
+`simplify` is ten tables of local rules in one walk, because each makes work for the others: folded constants make
 identities, identities make equal nodes, views that meet make constants. The tables are also passes of their own
 (`fold_constants`, …), which is how they are tested.
 """
@@ -19,6 +19,7 @@ from stager.ir.passes import algebra
 from stager.ir.passes.control import CONTROL
 from stager.ir.passes.dead import dead_code, dead_results
 from stager.ir.passes.fold import FOLD
+from stager.ir.passes.framed import FRAMED
 from stager.ir.passes.indexed import INDEXED
 from stager.ir.passes.latest import read_latest
 from stager.ir.passes.masks import MASKS
@@ -52,7 +53,7 @@ def algebra_rules() -> Rules:
 @cache
 def simplify_rules() -> Rules:
     """All local rules, in the order in which they are tried."""
-    return merge_rules(FOLD, algebra_rules(), VIEWS, PRODUCTS, UPDATES, UPDATE_VIEWS, INDEXED, MASKS, CONTROL)
+    return merge_rules(FOLD, algebra_rules(), VIEWS, PRODUCTS, UPDATES, UPDATE_VIEWS, FRAMED, INDEXED, MASKS, CONTROL)
 
 
 def common_subexpressions(graph: Graph, fast_math: bool = False) -> Graph:
@@ -77,7 +78,7 @@ def resolve_views(graph: Graph, fast_math: bool = False) -> Graph:
 
 def resolve_updates(graph: Graph, fast_math: bool = False) -> Graph:
     """Reads of updates, pads and concatenations go to the pieces."""
-    return rewrite(graph, merge_rules(UPDATES, UPDATE_VIEWS, INDEXED), share=False)
+    return rewrite(graph, merge_rules(UPDATES, UPDATE_VIEWS, FRAMED, INDEXED), share=False)
 
 
 def simplify_control(graph: Graph, fast_math: bool = False) -> Graph:
