@@ -139,7 +139,11 @@ class FunctionEmitter:
         self.leave_if(b.icmp_signed("!=", status, ir.Constant(I32, 0)), STATUS_INTERRUPTED)
         b.branch(on)
         b.position_at_end(on)
-        flag = b.load(self._field(CONTEXT_INTERRUPTED), typ=I32, align=4)
+        self.heed()
+
+    def heed(self) -> None:
+        """Leaves when the caller has set `interrupted`."""
+        flag = self.b.load(self._field(CONTEXT_INTERRUPTED), typ=I32, align=4)
         self.leave_if(self.b.icmp_signed("!=", flag, ir.Constant(I32, 0)), STATUS_INTERRUPTED)
 
     def poll_sometimes(self, count: Any, period: int) -> None:

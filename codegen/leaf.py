@@ -17,7 +17,7 @@ from stager.codegen.accumulate import Accumulator, Carry
 from stager.codegen.bad_index import INDEX_ERROR, checked_by, refuse_empty, report, report_point
 from stager.codegen.emit import I64, i64
 from stager.codegen.levels import BLOCK_STEPS, Lane
-from stager.codegen.loops import LoopEmitter, is_long
+from stager.codegen.loops import LoopEmitter
 from stager.codegen.program import Instr
 from stager.codegen.registers import Val
 from stager.ir.dims import Expr
@@ -192,8 +192,6 @@ class LeafEmitter(LoopEmitter):
     def _fold(self, k: int) -> None:
         """Loop k and those inside of it, in order, over values that stay in registers."""
         e = self.e
-        if any(is_long(a) for a in self.loops[k:]):
-            e.poll()
         for r in self.stage.reductions:
             varies = self.leaf.vector is not None and r.at.coef(self.leaf.vector) != 0
             width, copies = (self.width, self.unroll) if varies else (1, 1)

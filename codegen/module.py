@@ -41,8 +41,6 @@ LARGE_BYTES = 4096
 """From so many bytes on an array is copied in vectors."""
 EXCHANGED = 2048
 """Bytes that change places at once."""
-WHILE_PERIOD = 256
-"""Turns of a `while` between two looks at whether to stop."""
 
 
 def emit_program(program: Program, target: Target, *, threads: bool = True, blas: bool = False) -> ModuleEmitter:
@@ -282,19 +280,19 @@ def _chunks(e: FunctionEmitter, s: Loop, lo: Any, hi: Any) -> None:
 
 def _while(e: FunctionEmitter, s: While) -> None:
     b = e.b
-    chunk, test, body, done = (b.append_basic_block(n) for n in ("turns", "while", "do", "done"))
+    turns, test, body, due, done = (b.append_basic_block(n) for n in ("turns", "while", "do", "due", "done"))
     swapped = _open_swaps(e, s)
     room = open_tapes(e, s.tapes)
     if s.count is not None:
         b.store(i64(0), e.pointer(s.count), align=8)
-    b.branch(chunk)
-    b.position_at_end(chunk)
-    e.poll()
+    b.branch(turns)
+    b.position_at_end(turns)  # the turns until the next question are a loop that calls nobody
+    e.heed()
     before = b.block
     b.branch(test)
     b.position_at_end(test)
-    left = b.phi(I64, "left")  # turns until the next look at whether to stop
-    left.add_incoming(i64(WHILE_PERIOD), before)
+    left = b.phi(I64, "left")
+    left.add_incoming(i64(s.period), before)
     with e.scope():
         emit_steps(e, s.test)
         sb = e.scalars(1)
@@ -311,7 +309,10 @@ def _while(e: FunctionEmitter, s: While) -> None:
             b.store(b.add(turn, i64(1), flags=("nsw",)), e.pointer(s.count), align=8)
         fewer = b.sub(left, i64(1), flags=("nsw",))
         left.add_incoming(fewer, b.block)
-        e.branch(b.icmp_signed("!=", fewer, i64(0)), test, chunk)
+        e.branch(b.icmp_signed("!=", fewer, i64(0)), test, due)
+    b.position_at_end(due)
+    e.poll()
+    b.branch(turns)
     b.position_at_end(done)
     _close_swaps(e, s, swapped)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from stager.codegen.index import Facts
 from stager.codegen.program import Buffer, Loop, MapLanes, Move, Nest, Read, Routine, Switch, walk
-from stager.codegen.work import guess, points_of
+from stager.codegen.work import body_work, guess, points_of
 from stager.ir.dims import Dim, floordiv
 
 PARALLEL_NS = 60_000
@@ -23,6 +23,8 @@ MANY_NS = 4 * PARALLEL_NS
 """A loop of less work is over before the workers have come."""
 PIECE_NS = 16_000
 """The work of one piece of a parallel loop."""
+ASKING_NS = 1 << 18
+"""The work between two questions whether to stop, in loops whose turns are short."""
 PIECES = 6
 """No fewer pieces than this, so that threads have about as much to do each."""
 
@@ -57,6 +59,20 @@ def turns(s: Loop, facts: Facts) -> float:
     if isinstance(s.lower, Buffer) or isinstance(s.upper, Buffer):
         return 100.0
     return guess(facts.maximum(floordiv(s.upper - s.lower, s.step)))
+
+
+def while_period(steps: list[Any], facts: Facts) -> int:
+    """Turns of a `while` between two questions whether to stop, a power of two. A question takes a lock of the
+    interpreter's; loops around ask for those that take few turns."""
+    turn = max(1, int(body_work(steps, facts)))
+
+    def look(s: Any) -> None:
+        nonlocal turn
+        if isinstance(s, Routine | MapLanes):  # which take as long as their data want
+            turn = max(turn, ASKING_NS // 32)
+
+    walk(steps, look)
+    return 1 << max(4, min(12, (ASKING_NS // turn).bit_length()))
 
 
 def has_effects(steps: list[Any]) -> bool:

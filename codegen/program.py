@@ -347,6 +347,7 @@ class While:
     test: list[Any]
     condition: Buffer
     body: list[Any]
+    period: int = 256  # turns between two questions whether to stop; being entered is none
     turn: str = ""
     count: Buffer | None = None
     tapes: list[Tape] = field(default_factory=list)

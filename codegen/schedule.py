@@ -99,6 +99,7 @@ class _Scheduler:
                     s.period = _period(body_work(s.body, self.program.facts))
                 case While():
                     s.test, s.body = (self._turn(steps, nested, 100.0) for steps in (s.test, s.body))
+                    s.period = pieces.while_period([*s.test, *s.body], self.program.facts)
                 case Switch():
                     s.branches = [self.steps(b, nested) for b in s.branches]
             out.append(s)
