@@ -276,7 +276,9 @@ class _Fuser:
                 return False
             # instructions that positions depend on have other numbers here and there
             if sid in mine and (at.is_dynamic or (sid, at if identity else at.rename(mapping)) not in stored):
-                return False
+                written = ((x.at, x.buffer.dtype.itemsize) for x in target.stores if id(x.buffer.storage) == sid)
+                if not all(self.apart(s, at, b.dtype.itemsize, g, *other) for other in written):
+                    return False
         for sid in my_writes & (p.reads | mine):
             if sid in reduced:
                 return False
@@ -287,7 +289,12 @@ class _Fuser:
                 return False
             if any(at.is_dynamic for at in at_mine):
                 return False
-            if any(at not in at_mine for at, _ in p.accesses[sid]):
+            size = next(x.buffer.dtype.itemsize for x in s.stores if id(x.buffer.storage) == sid)
+            (at,) = {x.at for x in s.stores if id(x.buffer.storage) == sid}
+            others = [other for other, _ in p.accesses[sid] if other not in at_mine]
+            if others and not s.reads():
+                return False  # parts that are filled stay apart: loops leave some of them out (`fills.py`)
+            if not all(self.apart(s, at, size, g, other, size) for other in others):
                 return False
         # earlier leaves: only if what is read at an outer point was written there
         if k > 0 and not self.aligned(s, g, g.leaves[:k], mapping):
@@ -301,6 +308,18 @@ class _Fuser:
             p.reduced = {mapping[a] for a, axis in enumerate(s.axes) if axis.reduce}
         p.refresh()
         return True
+
+    def apart(self, s: Stage, at: Ix, size: int, g: Group, other: Ix, other_size: int) -> bool:
+        """Whether two positions, of elements of so many bytes, in s and in g, are known to share no byte at any points:
+        rows p and q that a rotation mixes."""
+        facts = self.facts
+        if at.is_dynamic or other.is_dynamic:
+            return False
+        mine = facts.bounds(at, lambda a: (0, s.axes[a].extent - 1))
+        theirs = facts.bounds(other, lambda v: (0, g.axes[v].extent - 1))
+        if mine is None or theirs is None:
+            return False
+        return facts.at_most(mine[1] + size, theirs[0]) or facts.at_most(theirs[1] + other_size, mine[0])
 
     def share_outer(self, s: Stage, g: Group) -> bool:
         """Adds s as a new leaf inside the outer loops of a nest that it depends on."""

@@ -177,13 +177,43 @@ def strides_of(accesses: list[Access], inner: set[str]) -> list[int]:
 
 def _follow(accesses: list[Access], loop: Loop, facts: Facts, inner: set[str]) -> bool:
     """Whether the intervals of the iterations follow one another, upwards or downwards."""
+    apart = _apart(accesses, loop, facts, inner)
     for stride in strides_of(accesses, inner):
         intervals = [interval(a, stride, facts, inner) for a in accesses]
         if all(x is not None for x in intervals) and _ordered(
-            [x for x in intervals if x is not None], [a.itemsize for a in accesses], loop, facts, stride
+            [x for x in intervals if x is not None], [a.itemsize for a in accesses], loop, facts, stride, apart
         ):
             return True
     return False
+
+
+def _apart(accesses: list[Access], loop: Loop, facts: Facts, inner: set[str]) -> set[tuple[int, int]]:
+    """The pairs of accesses, by number, that share no byte, in whatever turns: rows p and q that a rotation mixes."""
+    name, step = loop.symbol, abs(loop.step)
+    assert not isinstance(loop.lower, Buffer)
+    assert not isinstance(loop.upper, Buffer)
+    ends = (loop.lower, loop.upper - 1) if loop.step > 0 else (loop.upper + 1, loop.lower)
+
+    def extremes(d: Dim) -> list[Dim]:
+        """A dim in the first and the last turn, between which it lies in all others; nothing where it may not."""
+        if name not in symbols_of(d):
+            return [d]
+        by = substitute(d, {name: symbol(name) + step}) - d
+        steady = facts.non_negative(by) or facts.non_negative(-by)
+        return [substitute(d, {name: end}) for end in ends] if steady else []
+
+    spans = []
+    for a in accesses:
+        found = interval(a, 0, facts, inner)
+        lows, highs = (extremes(found[0]), extremes(found[1])) if found is not None else ([], [])
+        spans.append((lows, [high + a.itemsize for high in highs]))
+
+    def behind(k: int, n: int) -> bool:
+        lows, highs = spans[n][0], spans[k][1]
+        return bool(lows and highs) and all(facts.non_negative(low - high) for low in lows for high in highs)
+
+    pairs = range(len(accesses))
+    return {(k, n) for k in pairs for n in pairs if k != n and (behind(k, n) or behind(n, k))}
 
 
 def _coefficients(d: Dim, names: set[str]) -> list[int]:
@@ -237,7 +267,15 @@ def _settled(d: Dim, ranges: dict[str, Range], inner: set[str]) -> Dim | None:
     return None
 
 
-def _ordered(intervals: list[Interval], sizes: list[int], loop: Loop, facts: Facts, stride: int) -> bool:
+def _ordered(
+    intervals: list[Interval],
+    sizes: list[int],
+    loop: Loop,
+    facts: Facts,
+    stride: int,
+    apart: Collection[tuple[int, int]] = (),
+) -> bool:
+    """Whether the intervals of the turns follow one another, but for pairs of accesses that are apart anyway."""
     i, step = symbol(loop.symbol), abs(loop.step)
     later = {loop.symbol: i + step}
 
@@ -253,10 +291,11 @@ def _ordered(intervals: list[Interval], sizes: list[int], loop: Loop, facts: Fac
         turned = intervals if sign > 0 else [(-high, -low) for low, high in intervals]
         if not all(grows(low) and grows(high) for low, high in turned):
             continue
+        numbered = list(enumerate(zip(turned, sizes, strict=True)))
         if all(
-            facts.non_negative(substitute(low, later) - high - (n if sign > 0 else m))
-            for (low, _), m in zip(turned, sizes, strict=True)
-            for (_, high), n in zip(turned, sizes, strict=True)
+            (k, n) in apart or facts.non_negative(substitute(low, later) - high - (size if sign > 0 else mine))
+            for k, ((low, _), mine) in numbered
+            for n, ((_, high), size) in numbered
         ):
             return True
     return False

@@ -33,19 +33,26 @@ def at_least(a: Bound, b: Bound) -> bool:
 
 
 def at_worst(d: Expr, ranges: Mapping[str, Range]) -> Dim:
-    """`d` with one ranged symbol, linear in it, at the end of its range that makes `d` smallest; `d` where none is."""
+    """`d` with one ranged symbol, linear in it, at the end of its range that makes `d` smallest; `d` where none is.
+    Symbols that others bound come first: with q at p + 1, q - p is 1 whatever p is."""
+    best: Dim = d
     for m, c in d.terms:
         if len(m) == 1 and m[0][1] == 1 and isinstance(m[0][0], Sym) and m[0][0].name in ranges:
             name = m[0][0].name
             end = ranges[name][0 if c > 0 else 1]
+            bounded = isinstance(end, Expr)
+            if end is None or (best is not d and not bounded):
+                continue
             others = tuple([t for t in d.terms if t[0] != m])
-            if end is None or any(name in symbols_of(Expr((t,))) for t in others):
+            if any(name in symbols_of(Expr((t,))) for t in others):
                 continue
             rest: Dim = Expr(others) if others else 0
             if isinstance(rest, Expr) and len(others) == 1 and not others[0][0]:
                 rest = others[0][1]
-            return rest + c * end
-    return d
+            best = rest + c * end
+            if bounded:
+                break
+    return best
 
 
 def known_at_least(a: Dim, b: Dim, ranges: Mapping[str, Range]) -> bool:

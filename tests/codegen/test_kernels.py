@@ -162,7 +162,7 @@ def test_concatenate_and_pad() -> None:
 
 
 def test_concatenations_of_concatenations() -> None:
-    """The inner ones are written where the outer one wants them; one that is read elsewhere too keeps its own place."""
+    """The inner ones are written where the outer one wants them, one that is read elsewhere too where it is read."""
     g = G()
     x, y = g.input("f64[4,3]"), g.input("f64[4,5]")
     row = g.emit("concatenate", g.exp(x), g.neg(y), axis=1)
@@ -172,7 +172,7 @@ def test_concatenations_of_concatenations() -> None:
     whole = g.emit("concatenate", g.fill(1.0, (1, 10)), deep, axis=0)
     graph = g.output(middle, whole)
     check(graph, rng.random((4, 3)), rng.random((4, 5)), rtol=1e-14)
-    assert [s.nbytes for s in compiled(graph).compiled.program.storages] == [4 * 8 * 8]
+    assert compiled(graph).compiled.program.storages == []
 
 
 def test_updates_of_slices() -> None:

@@ -13,7 +13,7 @@ from stager.ir.dims import symbol
 from stager.ir.evaluate import evaluate_graph
 from stager.ir.graph import Graph, SymbolDef, Value
 from stager.ir.passes.pipeline import run_pipeline
-from stager.ir.ranges import range_of, within
+from stager.ir.ranges import known_at_least, range_of, within
 from stager.ir.text import print_graph
 from stager.ir.verify import verify
 from tests.ir.build import Build
@@ -146,3 +146,13 @@ def test_within() -> None:
     assert not within((0, n), n)
     assert not within((None, 4), 5)
     assert not within((0, 4), n)
+
+
+def test_a_symbol_that_another_bounds_is_settled_first() -> None:
+    """With q from p + 1 on, q - p is at least 1; p at its greatest and q at its least together would say less."""
+    p, q = symbol("p"), symbol("q")
+    ranges: dict[str, Any] = {"p": (0, 38), "q": (p + 1, 39)}
+    assert known_at_least(320 * q, 320 * p + 320, ranges)
+    assert known_at_least(q, p + 1, ranges)
+    assert not known_at_least(q, p + 2, ranges)
+    assert known_at_least(p + 39, q, ranges)
