@@ -93,6 +93,7 @@ def plan_program(
     from stager.codegen.blocks import blocks
     from stager.codegen.fills import hoist_fills
     from stager.codegen.fuse import fuse
+    from stager.codegen.homes import settle
     from stager.codegen.inplace import share
     from stager.codegen.inward import inward
     from stager.codegen.join import join
@@ -116,6 +117,7 @@ def plan_program(
     inward(program)
     sideways(program, target)
     blocks(program)
+    settle(program)
     mark_late(program)
     mark_usual(program)
     clock("fuse")
