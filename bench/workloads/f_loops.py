@@ -1,4 +1,5 @@
-"""Every program of tests/programs, forward: unmodified NumPy against numba, jax `lax` loops and C."""
+"""Every program of tests/programs, forward: unmodified NumPy against numba, jax `lax` loops and C; and programs of
+single elements, which are numba's own ground, against numba."""
 
 from __future__ import annotations
 
@@ -6,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.loops import c_versions, jax_versions, numba_versions
-from bench.workload import Inputs, Workload
+from bench.loops import c_versions, elements, jax_versions, numba_versions
+from bench.workload import Function, Inputs, Workload
 from tests.programs import all_programs
 from tests.programs.program import Program
 
@@ -35,4 +36,19 @@ def _row(program: Program) -> Workload:
     )
 
 
-WORKLOADS = tuple(_row(p) for p in all_programs())
+def _by_element(name: str, fn: Function, inputs: Any, size: int) -> Workload:
+    return Workload(
+        name=name,
+        group="loops",
+        fn=fn,
+        inputs=lambda rng, n, dtype: inputs(rng, n),
+        numba=numba_versions.same_text(fn),
+        sizes=(size,),
+        dtypes=("float64",),
+        threads=(1,),
+        static=True,
+        loose=100.0,
+    )
+
+
+WORKLOADS = (*(_row(p) for p in all_programs()), *(_by_element(*x) for x in elements.PROGRAMS))
