@@ -168,6 +168,15 @@ class DeclinedError(ControlFlowError):
         )
 
 
+LEFT = "__stager_left__"  # of an exception that has left a traced branch or loop: a handler around would always run
+
+
+def handled_outside(e: BaseException) -> ControlFlowError:
+    """The error for an exception that is raised in a traced branch or loop and handled around it."""
+    text = f"{type(e).__name__} ({e}) is raised in a traced branch or loop, and handled around it"
+    return ControlFlowError(describe(text, remedy="put the try inside the branch or loop, or test for what it tells"))
+
+
 def decline(what: str) -> NoReturn:
     """Staging cannot take this: loops fall back to Python."""
     raise DeclinedError(what)
@@ -183,8 +192,10 @@ def inside(region: UserRegion) -> Iterator[UserRegion]:
     try:
         with push(region):
             yield region
-    except BaseException:
+    except BaseException as e:
         cells.discard_overlays(region)
+        if isinstance(e, Exception):
+            setattr(e, LEFT, True)
         raise
     finally:
         region.older = {}  # no user code runs here any more, and an array may keep the region alive

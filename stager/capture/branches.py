@@ -158,7 +158,7 @@ def leave(signal: Any) -> Any:
     if type(signal) is Signal:
         raise ControlFlowError(
             describe(
-                "a return, break or continue under a traced condition leaves a try with except or a match by structure",
+                "a return, break or continue under a traced condition leaves a try with else or a match by structure",
                 remedy="set a variable inside it and return, break or continue after it",
             )
         )

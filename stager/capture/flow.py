@@ -223,8 +223,9 @@ class Statements(Expressions):
         t = type(stmt)
         if t is ast.If:
             return escapes([stmt]) and not self._stays(stmt)
-        if t is ast.With or (t is ast.Try and not stmt.handlers and not stmt.orelse and not escapes(stmt.finalbody)):
-            return escapes(stmt.body) and _escapes_through_flow(stmt.body)
+        if t is ast.With or (t is ast.Try and not stmt.orelse and not escapes(stmt.finalbody)):
+            handled = any(_escapes_through_flow(h.body) for h in getattr(stmt, "handlers", ()))
+            return escapes(stmt.body) and _escapes_through_flow(stmt.body) and not handled
         return t in (ast.For, ast.While) and escapes([stmt])
 
     def _stays(self, stmt: ast.If) -> bool:
@@ -320,7 +321,7 @@ class Statements(Expressions):
         return out, hook(method, [first, name(body, stmt), carried, orelse, jumps], stmt)
 
     def guarded(self, stmt: Any, c: Context) -> tuple[list[ast.stmt], Any]:
-        """A `with`, or a `try` that only has a `finally`, whose block may signal: the signal waits until it is left."""
+        """A `with`, or a `try` without `else`, whose block may signal: the signal waits until it is left."""
         facts = self.inner.facts
         body, signal = self.fresh("b"), self.fresh("s")
         assigned = {n for s in stmt.body for n in facts[s].assigned}
@@ -334,6 +335,8 @@ class Statements(Expressions):
             for item in stmt.items:
                 self.part(item, c)
         else:
+            for handler in stmt.handlers:
+                self.part(handler, c._replace(tail=False, after=None))
             stmt.finalbody = self.block(stmt.finalbody, c._replace(tail=False, after=None))
         return [*out, stmt], name(signal, stmt)
 

@@ -33,7 +33,7 @@ from stager.capture.unseen import guard_names, guard_parts
 from stager.capture.users import is_user_module
 from stager.cells import REGIONS
 from stager.errors import REFUSALS
-from stager.staged import decline, refuse_change, region_in_force
+from stager.staged import LEFT, decline, handled_outside, refuse_change, region_in_force
 
 
 class Hooks:
@@ -200,8 +200,12 @@ class Hooks:
     def caught(self) -> None:
         """A handler of the user's begins: what stager refuses is no exception of the program, and goes on."""
         found = sys.exc_info()[1]
-        if _CURRENT.get() is not None and isinstance(found, REFUSALS):
+        if _CURRENT.get() is None:
+            return
+        if isinstance(found, REFUSALS):
             raise found
+        if found is not None and hasattr(found, LEFT):
+            raise handled_outside(found) from found
 
     # -- calls -----------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ from stager.capture.session import UNBOUND, Session, current
 from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
 from stager.capture.while_node import ATTEMPTS, OnceError, WhileNode, assign, late_types, retry, zeros
 from stager.cells import discard_overlays
-from stager.errors import ConcretizationError, ControlFlowError, MutationError, describe
+from stager.errors import ConcretizationError, ControlFlowError, MutationError, StagerError, describe
 from stager.interpreters.stack import bind
 from stager.ir.dims import Dim
 from stager.ir.dtypes import i64
@@ -66,7 +66,7 @@ from stager.ops.checkpoints import checkpointing, loop_params
 from stager.ops.elementwise import add
 from stager.ops.regions import Captures, dim_of, dim_value, replay
 from stager.runtime.structure import flatten
-from stager.staged import DeclinedError, UserRegion, as_raw, close_regions, handle, inside
+from stager.staged import LEFT, DeclinedError, UserRegion, as_raw, close_regions, handle, inside
 
 Closure = Callable[..., Any]
 
@@ -118,8 +118,10 @@ def _with_fallback(
 
     try:
         return buffered(variables, lists, staged, data_defined=False)
-    except (ControlFlowError, ConcretizationError, MutationError) as e:  # the last: an array that is one of several
+    except Exception as e:
         variables.restore(before)
+        if not _may_run(e):
+            raise
         known = _known_range(iterable)
         if isinstance(e, DataDefinedError) and (known is None or course.count is not None or len(known) <= FEW):
             return buffered(variables, lists, staged)
@@ -138,6 +140,13 @@ def _with_fallback(
         if lists and not isinstance(first, DeclinedError):
             raise first from None  # in Python the list cannot grow at all: why it is not staged says more
         raise e
+
+
+def _may_run(e: Exception) -> bool:
+    """Whether a loop that failed so, staged, may do in Python: there it raises where and when the program does."""
+    if isinstance(e, StagerError):
+        return isinstance(e, ControlFlowError | ConcretizationError | MutationError)
+    return hasattr(e, LEFT)
 
 
 @contextlib.contextmanager

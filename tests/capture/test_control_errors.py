@@ -81,9 +81,11 @@ def test_return_out_of_a_try() -> None:
                 return x
         except ValueError:
             pass
+        else:
+            x = x * 2
         return -x
 
-    assert "leaves a try with except or a match by structure" in refused(f, X)
+    assert "leaves a try with else or a match by structure" in refused(f, X)
 
 
 def test_a_variable_that_changes_its_shape() -> None:
