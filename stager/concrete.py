@@ -196,6 +196,15 @@ def _peel(x: Array) -> tuple[Any, str]:
     return None, "compile"
 
 
+def knows_values() -> bool:
+    """Whether the trace carries its inputs' values, whatever is asked: Python can go the way that they go."""
+    s = stack()
+    levels = s.levels[: s.depth]
+    if any(isinstance(interp, VmapInterpreter) for interp in levels):
+        return False
+    return any(getattr(interp, "concrete", None) is not None for interp in levels)
+
+
 def peek(x: Array) -> Any:
     """The concrete value if it can be had without an error, else None. For printing."""
     if not stack().depth or (x.cell.owner is not None and not x.cell.owner.alive):

@@ -21,17 +21,19 @@ from stager.capture.counts import counts, held_cells, hold, moved_by, step_of
 from stager.capture.extents import Merges, cut, fit, type_of
 from stager.capture.growing import growing_lists
 from stager.capture.operators import BREAK, CONTINUE, Jump, Return
+from stager.capture.optional import Maybe, as_maybe, decided
 from stager.capture.packing import packed, unpacked
 from stager.capture.row_lists import bound
 from stager.capture.session import UNBOUND
 from stager.capture.sharing import changeable_in, is_frozen, refuse_rows
 from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
 from stager.cells import Cell
+from stager.concrete import knows_values
 from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import bind
 from stager.ir.abi import exception_class
 from stager.ir.dims import Expr
-from stager.ir.dtypes import i64
+from stager.ir.dtypes import b1, i64
 from stager.ir.types import Type
 from stager.ops.families import zeros_of
 from stager.ops.regions import Captures
@@ -174,12 +176,7 @@ def finish(signal: Any) -> Any:
         return signal.value
     if signal.value is None:
         return None
-    raise ControlFlowError(
-        describe(
-            "the function returns a value on one path and None on another, and a traced condition decides",
-            remedy="return a value of the same kind on every path",
-        )
-    )
+    return decided(Maybe(signal.value, as_bool(signal.code == RETURNED)))
 
 
 # -- staging ----------------------------------------------------------------------------------------------------------
@@ -228,7 +225,9 @@ class Side:
         self, closure: Closure | None, captures: Captures, name: str, variables: Variables, names: Names
     ) -> None:
         self.region = UserRegion(name, captures)
-        variables.mark(self.region, mutable_ids(variables.snapshot()))
+        older = mutable_ids(variables.snapshot())
+        variables.mark(self.region, older)
+        self.older = frozenset(older)  # ids of the containers that are older than the branch
         self.error: Exception | None = None
         self.signal: Any = None
         with inside(self.region):
@@ -323,9 +322,16 @@ def check(ok: Any, error: BaseException) -> None:
 class Merged:
     """One value that every side (region of `merges`) may have set: what is static in it, where its traced leaves go."""
 
-    def __init__(self, what: str, values: Sequence[Any], merges: Merges, own: Any = None) -> None:
+    def __init__(
+        self, what: str, values: Sequence[Any], merges: Merges, own: Any = None, older: Sequence[frozenset[int]] = ()
+    ) -> None:
         self.merges = merges
         self.own = own  # the cell that only this variable holds: a side that keeps it shares it with nobody
+        self.optional = any(v is None for v in values) and any(v is not None and v is not UNBOUND for v in values)
+        self.optional |= any(type(v) is Maybe for v in values)
+        if self.optional:  # None has no value to merge
+            _refuse_optional(what, values, older)
+            values = [UNBOUND if v is UNBOUND or v is None else as_maybe(v) for v in values]
         known = [v for v in values if v is not UNBOUND]
         for value in known:
             refuse_rows(value)
@@ -348,6 +354,8 @@ class Merged:
         there = [v is not UNBOUND for v in values]
         for column in zip(*[leaves for leaves, _ in flat], strict=True):
             self.leaves.append(self._leaf(what, column, there))
+        if self.optional:
+            self.leaves[-1] = (Type(b1, ()), False)
 
     def _leaf(self, what: str, column: Sequence[Any], there: Sequence[bool]) -> Any:
         first = column[0]
@@ -371,8 +379,10 @@ class Merged:
 
     def outputs(self, value: Any) -> list[Any]:
         """The raw outputs of one side, in its region."""
-        if value is UNBOUND:
+        if value is UNBOUND or (self.optional and value is None):
             return [zeros_of(t) for t in self.types()]
+        if self.optional:
+            value = as_maybe(value)
         leaves = flatten(packed(value) if self.packs else value)[0]
         held = held_cells()
         for k, x in enumerate(leaves):
@@ -397,12 +407,33 @@ class Merged:
                 if k in self.shared:
                     leaves[k].cell.read_only = CHOSEN
         value = unpacked(unflatten(self.structure, leaves))
+        if self.optional:
+            value = decided(value)
+            return bound(value, ()) if type(value) is Maybe else value  # its lists are not those of the sides
         return bound(value, ()) if self.frozen else value
 
     def follow(self) -> None:
         """Writes into what a copy may be end it from here on: the node's own writes have been made."""
         for copy, cells in self.copies:
             copy.stand_for(cells)
+
+
+def _refuse_optional(what: str, values: Sequence[Any], older: Sequence[frozenset[int]]) -> None:
+    """None and a value are not merged where Python can go one way, nor where others may hold a list in the value."""
+    known = [v for v in values if v is not UNBOUND]
+    changeable = [list(changeable_in(v)) if type(v) is not Maybe else [] for v in values]
+    if all(v is None or type(v) is Maybe for v in known) and not knows_values():
+        return
+    ids = [id(c) for found in changeable for c in found]
+    mine = all(
+        type(c) in (list, dict) and id(c) not in before and ids.count(id(c)) == 1
+        for found, before in zip(changeable, older, strict=bool(older))
+        for c in found
+    )
+    if knows_values() or not mine:
+        one, other = "None", next((v for v in known if v is not None), None)
+        text = f"{what} is {one} on one side of a traced condition and {_kind(other, flatten(other)[1])} on the other"
+        raise MismatchError(describe(text, remedy="give it the same structure on every path, or set it to a copy"))
 
 
 def _kind(x: Any, structure: Structure) -> str:
@@ -421,6 +452,7 @@ def _merge(
     changed = [n for n in names if any(side.finals[n] is not before[n] for side in sides)]
     merged = {}
     merges = Merges([side.region for side in sides])
+    older = [side.older for side in sides]
     for n in changed:
         values = [side.finals[n] for side in sides]
         if all(v is UNBOUND for v in values):
@@ -428,13 +460,14 @@ def _merge(
         if any(v is UNBOUND for v in values):
             variables.set_on_some_paths(n)
         kept = before[n]
-        merged[n] = Merged(
-            variables.text(n), values, merges, kept.cell if type(kept) is Array and id(kept.cell) in own else None
-        )
+        alone = kept.cell if type(kept) is Array and id(kept.cell) in own else None
+        merged[n] = Merged(variables.text(n), values, merges, alone, older)
     codes = [codes_of(side.signal) for side in sides]
     one_code = codes[0] if all(c == codes[0] for c in codes) and len(codes[0]) == 1 else None
     values = [value_of(side.signal) for side in sides]
-    returned = Merged("the returned value", values, merges) if any(v is not UNBOUND for v in values) else None
+    returned = None
+    if any(v is not UNBOUND for v in values):
+        returned = Merged("the returned value", values, merges, None, older)
     written = list(dict.fromkeys(c for side in sides for c in side.written))
     moved: dict[Cell, set[Any]] = {c: set() for c in counts() if c in written}
 

@@ -27,6 +27,7 @@ from stager.capture.extents import (
     settle,
     type_of,
 )
+from stager.capture.optional import Maybe, as_maybe, decided
 from stager.capture.packing import packed, unpacked
 from stager.capture.row_lists import bound
 from stager.capture.session import UNBOUND, holds_tracer
@@ -48,9 +49,8 @@ class Carry:
     def __init__(self, name: str, value: Any, text: str) -> None:
         self.name = name
         self.text = text
-        self.initial = value
         self.packs = True  # whether its lists of rows are carried as the arrays of the rows
-        self._begin()
+        self._begin(value)
         self.buffers: list[Any] = []  # per traced leaf: the region's input for it
         self.starts_as: list[Cell] = []  # per traced leaf: the region's cell for it at the start of an iteration
         self.shared: list[bool] = []  # per handle: the iteration left an array that is older than the loop
@@ -59,9 +59,11 @@ class Carry:
         self.frozen = any(map(is_frozen, changeable_in(value)))  # an item of another list, on some turn
         self.contents = Contents(None)  # of the lists and dicts at the start of an iteration
 
-    def _begin(self) -> None:
-        leaves, self.structure = self._flat(self.initial)
-        self.leaves: list[Any] = [leaf_type(x) if is_traceable(x) and type(x) is not Expr else [x] for x in leaves]
+    def _begin(self, value: Any) -> None:
+        """Begin with a value, as far as its types are known before an iteration has been traced."""
+        self.initial = value
+        leaves, self.structure = self._flat(value)
+        self.leaves: list[Any] = [leaf_type(x) if _is_traced(x) else [x] for x in leaves]
 
     def _flat(self, value: Any) -> tuple[list[Any], Structure]:
         return flatten(packed(value) if self.packs else value)
@@ -79,7 +81,7 @@ class Carry:
         self.buffers = [r for r in raws if r is not None]
         self.starts_as = [x.cell for x in made if type(x) is Array]
         value = unpacked(unflatten(self.structure, made))
-        if self.frozen:
+        if self.frozen or type(value) is Maybe:
             bound(value, ())
         self.contents = Contents(value)
         return value
@@ -102,14 +104,21 @@ class Carry:
         self.entered = list(self.starts_as)
         return [fit(x, leaf, b) for (x, leaf), b in zip(self._raws(value), self.buffers, strict=True)]
 
-    def widen(self, value: Any, extents: Carried) -> bool:
+    def widen(self, value: Any, extents: Carried, region: UserRegion) -> bool:
         """Take in the type that an iteration leaves. True when that changed something."""
+        if type(value) is Maybe and type(self.initial) is not Maybe:
+            made = Maybe(value.value if self.initial is None else self.initial, self.initial is not None)
+            if self.initial is None:
+                leaves, structure = flatten(made.value)
+                made.value = unflatten(structure, [_blank(x, region) if _is_traced(x) else x for x in leaves])
+            self._begin(made)
+            return True
         leaves, structure = self._flat(value)
         self.frozen |= any(map(is_frozen, changeable_in(value)))
         what = self.text
         if structure != self.structure and self.packs and flatten(self.initial)[1] == flatten(value)[1]:
             self.packs = False
-            self._begin()
+            self._begin(self.initial)
             return True
         if structure != self.structure:
             raise UnsteadyError(what, f"{self.structure} before an iteration and {structure} after it")
@@ -135,6 +144,13 @@ class Carry:
                 changed = True
         return changed
 
+    def optional(self, value: Any) -> Any:
+        """What an iteration leaves, of a variable that may be None; the region is in force."""
+        if value is None:
+            leaves, structure = flatten(self.initial.value)
+            value = Maybe(unflatten(structure, [_zero(x) if _is_traced(x) else x for x in leaves]), False)
+        return as_maybe(value)
+
     def _joined(self, known: Leaf, after: tuple[Type, bool], extents: Carried) -> Leaf | None:
         """The leaf that is both, or None."""
         t, weak = after
@@ -151,7 +167,7 @@ class Carry:
         for cell, shared in zip(self.starts_as, self.shared, strict=True):
             if shared and cell.type.shape:
                 cell.read_only = CHOSEN
-        return value
+        return decided(value) if type(value) is Maybe else value
 
     def first_cells(self) -> list[Cell | None]:
         """Per handle: the cell before the loop; None where that was a number."""
@@ -172,6 +188,15 @@ class Carry:
             found += [left, *[c for c, _, _ in left.may_be]]
             older = [origins.get(id(c), c) for c in found]
             cell.stand_for([c for c in older if c.owner is None or c.owner.alive])
+
+
+def _is_traced(x: Any) -> bool:
+    return is_traceable(x) and type(x) is not Expr
+
+
+def _zero(x: Any) -> Array:
+    t, weak = leaf_type(x)
+    return handle(zeros_of(t), weak)
 
 
 def _blank(x: Any, region: UserRegion) -> Array:
@@ -261,7 +286,7 @@ class Spec:
         found = [n for n in self.unbound if self.variables.may_be_unbound(n) and holds_tracer(self.variables.get(n))]
         for n in found:
             leaves, structure = flatten(self.variables.get(n))
-            blank = [_blank(x, region) if is_traceable(x) and type(x) is not Expr else x for x in leaves]
+            blank = [_blank(x, region) if _is_traced(x) else x for x in leaves]
             self.fresh |= {id(x.cell) for x in blank if type(x) is Array}
             self.unbound.remove(n)
             self.carries.append(Carry(n, unflatten(structure, blank), self.variables.text(n)))
@@ -272,7 +297,9 @@ class Spec:
         changed = False
         self.extents.again()
         for c in self.carries:
-            changed |= c.widen(self.variables.get(c.name), self.extents)
+            if type(c.initial) is Maybe:
+                self.variables.set(c.name, c.optional(self.variables.get(c.name)))
+            changed |= c.widen(self.variables.get(c.name), self.extents, region)
         settled = self.extents.settle(region)
         if isinstance(settled, Extent):
             leaves = [(c, x) for c in self.carries for x in c.leaves if type(x) is tuple]

@@ -35,6 +35,7 @@ from stager.capture.rewrite import (
     hook,
     name,
     no_arguments,
+    none_tested,
     surely_concrete,
 )
 from stager.capture.scopes import FUNCTIONS, Scope, find_live
@@ -171,6 +172,7 @@ class Statements(Expressions):
         self.first_parameter = first_parameter(node.args)
         self.inner, self.hoisted = scope, set()
         if self.flow:
+            self._mark_optional(node, scope)
             find_live(scope)
         body = self.block(node.body, ROOT)
         hoisted = sorted(self.hoisted & scope.bound)
@@ -182,6 +184,15 @@ class Statements(Expressions):
             body.insert(0, at(ast.Nonlocal(outer), node))
         self.flow, self.first_parameter, self.inner, self.hoisted = saved
         return body
+
+    def _mark_optional(self, node: Any, scope: Scope) -> None:
+        """Mark the tests whether a variable is None that traced control flow may decide. Defaults are plain."""
+        a = node.args
+        own = scope.bound - {p.arg for p in (*a.posonlyargs, *a.args, *a.kwonlyargs)}
+        for e in ast.walk(node):
+            tested = none_tested(e)
+            if isinstance(tested, ast.Name) and tested.id in own:
+                e.optional = True  # type: ignore[attr-defined]
 
     def _turns_off(self, e: Any) -> bool:
         """Whether a decorator is `do_not_convert`."""

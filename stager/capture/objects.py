@@ -78,6 +78,8 @@ def method(s: Session, x: Any, name: str) -> Callable[..., Any] | None:
 
 def mirrored(s: Session, x: Any) -> Any:
     """A captured container as one of tracers, its items guarded; anything else as it is."""
+    if hasattr(type(x), "__stager_optional__"):
+        return x.needed()
     return s.mirror(x) if s.containers and isinstance(x, CONTAINERS) else x
 
 

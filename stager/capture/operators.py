@@ -78,7 +78,7 @@ def and_(value: Any, *others: Closure) -> Any:
         if type(test) in TRACERS:
             from stager.capture import staging
 
-            return staging.and_(test, others[i:])
+            return staging.and_(test, others[i:], value)
         if not test:
             return value
         value = other()
@@ -92,7 +92,7 @@ def or_(value: Any, *others: Closure) -> Any:
         if type(test) in TRACERS:
             from stager.capture import staging
 
-            return staging.or_(test, others[i:])
+            return staging.or_(test, others[i:], value)
         if test:
             return value
         value = other()
@@ -127,7 +127,7 @@ def chain(ops: tuple[str, ...], left: Any, right: Any, *others: Closure) -> Any:
             from stager.capture import staging
 
             rest = ops[i + 1 :]
-            return staging.and_(value, (lambda: chain(rest, right, other(), *others[i + 1 :]),))
+            return staging.and_(value, (lambda: chain(rest, right, other(), *others[i + 1 :]),), value)
         if not value:
             return value
         left, right = right, other()
@@ -137,6 +137,10 @@ def chain(ops: tuple[str, ...], left: Any, right: Any, *others: Closure) -> Any:
 
 def compare(op: str, left: Any, right: Any) -> Any:
     """`left op right`."""
+    if right is None and op in ("is", "is not"):
+        if not hasattr(type(left), "__stager_optional__"):
+            return (left is None) == (op == "is")
+        return not_(left.there) if op == "is" else left.there
     if op == "in":
         return contains(left, right)
     if op == "not in":

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from stager.array import Array, as_array
+from stager.capture.optional import Maybe
 from stager.capture.row_lists import Delivered, RowList
 from stager.capture.session import current
 from stager.ir.dims import Expr
@@ -35,7 +36,7 @@ def packed(x: Any, numbers: bool = False) -> Any:
         return tuple([packed(item, numbers) for item in x])
     if t is dict:
         return {key: packed(item, numbers) for key, item in x.items()}
-    return x
+    return Maybe(packed(x.value, numbers), x.there) if t is Maybe else x
 
 
 def delivered(x: Any) -> Any:
@@ -51,6 +52,8 @@ def _delivered(x: Any) -> Any:
         return t([_delivered(item) for item in x])
     if isinstance(x, tuple) and hasattr(t, "_fields"):
         return t(*[_delivered(item) for item in x])
+    if t is Maybe:
+        return Maybe(_delivered(x.value), x.there)
     return {key: _delivered(item) for key, item in x.items()} if t is dict else x
 
 
@@ -141,7 +144,7 @@ def unpacked(x: Any) -> Any:
         return tuple([unpacked(item) for item in x])
     if t is dict:
         return {key: unpacked(item) for key, item in x.items()}
-    return x
+    return Maybe(unpacked(x.value), x.there) if t is Maybe else x
 
 
 def listed_rows(x: RowList) -> list[Any]:

@@ -70,12 +70,23 @@ def no_arguments() -> ast.arguments:
 def surely_concrete(e: ast.expr) -> bool:
     """A test that no traced value can stand in: identity, constants and what is made of them."""
     if isinstance(e, ast.Compare):
-        return all(isinstance(op, ast.Is | ast.IsNot) for op in e.ops)
+        return all(isinstance(op, ast.Is | ast.IsNot) for op in e.ops) and not hasattr(e, "optional")
     if isinstance(e, ast.BoolOp):
         return all(surely_concrete(v) for v in e.values)
     if isinstance(e, ast.UnaryOp):
         return isinstance(e.op, ast.Not) and surely_concrete(e.operand)
     return isinstance(e, ast.Constant)
+
+
+def none_tested(e: Any) -> ast.expr | None:
+    """The x of `x is None`, `x is not None`, `None is x` and `None is not x`; None for other expressions."""
+    if not isinstance(e, ast.Compare) or len(e.ops) != 1 or not isinstance(e.ops[0], ast.Is | ast.IsNot):
+        return None
+    left, right = e.left, e.comparators[0]
+    for x, other in ((left, right), (right, left)):
+        if isinstance(other, ast.Constant) and other.value is None and not isinstance(x, ast.Constant):
+            return x
+    return None
 
 
 def binds_or_suspends(e: ast.AST) -> bool:
@@ -411,7 +422,10 @@ class Expressions:
             op = type(e.ops[0])
             if op is not ast.In and op is not ast.NotIn:
                 sides = [isinstance(x, ast.Constant) for x in (e.left, e.comparators[0])]
-                if op is ast.Is or op is ast.IsNot:
+                tested = none_tested(e)
+                if tested is not None:
+                    return hook("compare", [constant(_COMPARE[op], e), self.visit(tested), constant(None, e)], e)
+                if op in (ast.Is, ast.IsNot):
                     if any(sides):
                         return self.generic(e)
                     same = hook("identical", [self.visit(e.left), self.visit(e.comparators[0])], e)

@@ -28,6 +28,7 @@ from stager.capture.counted import counted_while
 from stager.capture.growing import appends, growing_lists
 from stager.capture.iterables import Indexed, SteppedRange, TracedRange
 from stager.capture.loops import MOST, plan_for, stage_while
+from stager.capture.optional import Maybe
 from stager.capture.session import current
 from stager.capture.variables import Variables
 from stager.cells import discard_overlays
@@ -151,7 +152,7 @@ def _pick(condition: Array, when_false: Closure, when_true: Closure) -> Any:
     return operators.finish(out)
 
 
-def _logical(value: Any, others: Sequence[Closure], stop_at: bool) -> Any:
+def _logical(value: Any, others: Sequence[Closure], stop_at: bool, original: Any) -> Any:
     """`and` (stops at a false value) and `or` (at a true one)."""
     operator = operators.or_ if stop_at else operators.and_
 
@@ -160,7 +161,11 @@ def _logical(value: Any, others: Sequence[Closure], stop_at: bool) -> Any:
 
     rest.__closures__ = others  # type: ignore[attr-defined]
     condition = as_bool(value)
-    cheap = _speculated(rest, others)
+    cheap = None
+    if type(original) is Maybe:
+        value = original.value if stop_at else original  # what is true is there
+    else:
+        cheap = _speculated(rest, others)
     if cheap is not None:
         return condition | cheap if stop_at else condition & cheap
     return (
@@ -205,14 +210,14 @@ def _speculated(rest: Closure, sharing: Sequence[Closure]) -> Array | None:
         discard_overlays(side.region)
 
 
-def and_(value: Any, others: Sequence[Closure]) -> Any:
-    """`value and …` of a traced value."""
-    return _logical(value, others, False)
+def and_(test: Any, others: Sequence[Closure], value: Any) -> Any:
+    """`value and …` of a traced value, or of one that is None on some paths, as `test` tells."""
+    return _logical(test, others, False, value)
 
 
-def or_(value: Any, others: Sequence[Closure]) -> Any:
-    """`value or …` of a traced value."""
-    return _logical(value, others, True)
+def or_(test: Any, others: Sequence[Closure], value: Any) -> Any:
+    """`value or …` of a traced value, or of one that is None on some paths, as `test` tells."""
+    return _logical(test, others, True, value)
 
 
 def not_(value: Any) -> Any:

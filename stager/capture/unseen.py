@@ -272,8 +272,11 @@ def is_ours(f: Any) -> bool:
 def identical(left: Any, right: Any) -> bool:
     """`left is right`. Where both are captured objects, which ones they are is a guard."""
     from stager.capture.session import _CURRENT
+    from stager.staged import decline
 
     s = _CURRENT.get()
+    if any(hasattr(type(x), "__stager_optional__") for x in (left, right)):
+        decline("asking with `is` which object a value is that is None on some paths")
     if s is not None and s.origins and left is not None and right is not None:
         one, other = s.path_of(left), s.path_of(right)
         if one is not None and other is not None:

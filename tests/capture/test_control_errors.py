@@ -33,25 +33,6 @@ def test_different_shapes() -> None:
     assert "test_control_errors.py" in text
 
 
-def test_value_and_none() -> None:
-    def f(x):
-        if x[0] > 0:
-            return x
-        return None
-
-    def g(x):
-        for i in range(6):
-            if x[i] > 1.5:
-                return i
-
-    text = refused(f, X)
-    assert "the returned value is " in text
-    assert " on one side of a traced condition and " in text
-    assert "None" in text
-    assert "an array f64[6]" in text
-    assert "returns a value on one path and None on another" in refused(g, X)
-
-
 def test_array_and_text() -> None:
     def f(x):
         y = "none"

@@ -11,7 +11,6 @@ import pytest
 
 import stager as st
 from stager.errors import ConcretizationError, ControlFlowError
-from stager.staged import MismatchError
 
 X = np.array([1.0, 2.0])
 
@@ -74,17 +73,6 @@ def test_texts_of_exceptions_describe() -> None:
             g(x)
     with pytest.raises(AssertionError, match="big "):
         g(np.array([6.0, 1.0]))
-
-
-def test_one_side_is_none() -> None:
-    def f(x):
-        y = None
-        if x[0] > 0:
-            y = x
-        return y
-
-    with pytest.raises(MismatchError, match=r"'y' is None on one side of a traced condition and an array f64\[2\] on"):
-        st.compile(f)(X)
 
 
 def test_source_that_cannot_be_read() -> None:
