@@ -241,6 +241,8 @@ class AccessEmitter(LevelEmitter):
             self._masked_store(p, value, sb)
         elif contiguous:
             sb.store(value, p)
+        elif self.mask is not None:
+            raise AssertionError("lanes beyond the end would be stored: only what is contiguous has masks")
         elif not lanes and step == -buffer.dtype.itemsize and combine == "set":
             sb.store(self._reverse(value, width), self.e.offset(p, -buffer.dtype.itemsize * (width - 1)))
         else:

@@ -155,6 +155,7 @@ class LeafEmitter(LoopEmitter):
             self.e.target.has_masks
             and any(found)
             and all(f or self._maskable(b, at) for f, (b, at) in zip(found, loads, strict=True))
+            and all(self._maskable(s.buffer, s.at) for s in self.stage.stores)
         )
 
     def _reduce_all(self, k: int) -> None:

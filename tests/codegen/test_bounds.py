@@ -146,3 +146,21 @@ def test_few_elements_at_the_end_of_memory(rng: np.random.Generator) -> None:
     columns[:] = rng.integers(0, 7, columns.size)
     ends, x = np.array([0, 3, 3, 500, 505, 509, 512]), rng.standard_normal(7)
     np.testing.assert_allclose(st.compile(rows)(ends, columns, x), rows(ends, columns, x), rtol=1e-12)
+
+
+def test_few_elements_that_are_stored_apart(rng: np.random.Generator) -> None:
+    """A sum over few looked-up elements that are also stored in columns: nothing behind the last is written."""
+
+    @st.compile
+    def f(x: Any, table: Any, out: Any) -> Any:
+        k = np.nonzero(x > 0.8)[0]
+        picked = table[:, k].T
+        total = np.sum(picked * x[k][:, None], axis=0)
+        out[: k.shape[0]] = picked
+        return total
+
+    x, table, out = np.array([0.9, 0.5, 0.95, 0.1]), rng.standard_normal((3, 4)), np.zeros((12, 3))
+    total = f(x, table, out)
+    np.testing.assert_allclose(total, table[:, [0, 2]] @ x[[0, 2]], rtol=1e-14)
+    np.testing.assert_array_equal(out[:2], table[:, [0, 2]].T)
+    assert not out[2:].any()
