@@ -9,12 +9,17 @@ items and nothing else: it becomes part of the graph, in front of the statement.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import CellType
 from typing import Any
 
+import numpy as np
+
+from stager.array import wrap
 from stager.capture.buffers import (
     BARRIER,
     Buffer,
@@ -25,7 +30,7 @@ from stager.capture.buffers import (
     Plan,
     session_in_force,
 )
-from stager.capture.counts import known_lengths
+from stager.capture.counts import known_lengths, part_for
 from stager.capture.row_lists import RowList
 from stager.capture.session import cell_value, current
 from stager.capture.sharing import changeable_in
@@ -34,8 +39,7 @@ from stager.cells import discard_overlays
 from stager.errors import ControlFlowError, describe
 from stager.interpreters.stack import stack
 from stager.ir.dims import symbols_of
-from stager.ops.regions import Captures, dim_of, replay
-from stager.ops.silence import silenced
+from stager.ops.regions import Captures, dim_of, dim_value, replay
 from stager.staged import UserRegion, close_regions, decline, inside
 
 PASSES = 16  # traces until what is appended is known
@@ -93,16 +97,17 @@ class Contents:
     """What lists hold now: loops that are staged and then thrown away have appended to some of them."""
 
     def __init__(self, lists: dict[int, Any]) -> None:
-        self.saved = [(x, list(x)) for x in lists.values() if type(x) is list]
+        self.saved = [(x, list(x)) for x in lists.values() if type(x) is list or type(x) is deque]
 
     def restore(self) -> None:
         for x, items in self.saved:
             if len(x) != len(items) or any(a is not b for a, b in zip(x, items, strict=True)):
-                x[:] = items
+                x.clear()
+                x.extend(items)
 
 
-def _install(variables: Variables, plans: Sequence[Plan], counting: bool) -> list[Buffer]:
-    buffers = [Buffer(p, counting) for p in plans]
+def _install(variables: Variables, plans: Sequence[Plan], counting: bool, capacity: Any = None) -> list[Buffer]:
+    buffers = [Buffer(p, counting, capacity) for p in plans]
     session_in_force().buffers += buffers
     for cell in variables.cells.values():
         for p, b in zip(plans, buffers, strict=True):
@@ -136,7 +141,7 @@ def _learn(variables: Variables, owner: Owner, plans: list[Plan], run: Callable[
     """Trace the statement for what it appends, in regions that are thrown away."""
     for _ in range(PASSES):
         try:
-            known, lengths = with_places(variables, (), lambda names: _attempt(variables, owner, plans, run, False))
+            lengths = with_places(variables, (), lambda names: _attempt(variables, owner, plans, run))
         except LearntError:
             continue
         except NeedsBufferError as e:
@@ -145,23 +150,57 @@ def _learn(variables: Variables, owner: Owner, plans: list[Plan], run: Callable[
             plans.append(Plan(e.items))
             continue
         if lengths is not None:
-            for p, n in zip(plans, lengths, strict=True):
-                p.known = True
-                if not p.changes:  # else there may be more items on the way
-                    p.room = p.length = n
-            return
-        if not data_defined:
+            for p, ends in zip(plans, lengths, strict=True):
+                p.ends = ends
+                if not p.shrinks:
+                    p.room, p.known = ends[0], True
+        elif not data_defined:
             raise DataDefinedError
-        if not known:
-            counts = with_places(variables, (), lambda names: _attempt(variables, owner, plans, run, True))
-            for p, n in zip(plans, counts, strict=True):
+        if not all(p.known for p in plans):
+            for p, n in zip(plans, _rooms(variables, owner, plans, run), strict=True):
                 p.room, p.known = dim_of(n), True
         return
     raise ControlFlowError(describe("what a traced loop appends to a list does not settle"))
 
 
-def _attempt(variables: Variables, owner: Owner, plans: list[Plan], run: Callable[[], Any], counting: bool) -> Any:
-    """(whether the room is known, the lengths if they are), or the lengths as traced numbers when counting."""
+def _rooms(variables: Variables, owner: Owner, plans: list[Plan], run: Callable[[], Any]) -> list[Any]:
+    """How many items each list needs room for, as numbers of the graph in front of the statement.
+
+    Where nothing that is appended decides about them they are counted. Else the statement is tried with room for few
+    items, and as long as that does not do for more: a run that finds none leaves its loops.
+    """
+    try:
+        found: list[Any] = with_places(variables, (), lambda names: _attempt(variables, owner, plans, run, True))
+        return found
+    except ControlFlowError:
+        pass
+    from stager.capture.loops import stage_while
+
+    room: Any = wrap(dim_value(sum([p.before for p in plans]) + 4), weak=True)
+    needed: Any = room + 1
+
+    def falls_short() -> Any:
+        return needed > room
+
+    def with_more() -> None:
+        nonlocal room, needed
+        room = room * 4
+        most = with_places(variables, (), lambda names: _attempt(variables, owner, plans, run, capacity=room))
+        counts: list[Any] = [wrap(n, weak=True) for n in most]
+        needed = functools.reduce(lambda a, b: np.maximum(a, b), counts)
+
+    stage_while(falls_short, with_more, ("room", "needed"), None, False, None)
+    return [needed.raw()] * len(plans)
+
+
+def _attempt(
+    variables: Variables, owner: Owner, plans: list[Plan], run: Callable[[], Any], counting: bool = False,
+    capacity: Any = None,
+) -> Any:  # fmt: skip
+    """The counts after the statement if they are known, which with the bounds of the rooms goes to the plans.
+
+    Counting, or tried with room for `capacity` items: how many there are, as traced numbers.
+    """
     s = session_in_force()
     region = UserRegion("learnt", Captures())
     variables.mark(region, mutable_ids(variables.snapshot()))
@@ -172,7 +211,7 @@ def _attempt(variables: Variables, owner: Owner, plans: list[Plan], run: Callabl
         p.learnt = False
     try:
         with inside(region):
-            buffers = _install(variables, plans, counting)
+            buffers = _install(variables, plans, counting, capacity)
             run()
             if owner.needs is not None:
                 raise NeedsBufferError(owner, owner.needs)
@@ -180,8 +219,11 @@ def _attempt(variables: Variables, owner: Owner, plans: list[Plan], run: Callabl
                 raise LearntError
             if any(b.spoiled for b in buffers):
                 decline("list.append")
-            if not counting:
-                ends = [b.end() for b in buffers]
+            if counting or capacity is not None:
+                counts = [b.count if b.most is None else b.most for b in buffers]
+                region.graph.outputs = [region.local(x.raw()) for x in counts]
+            else:
+                ends = [b.ends() for b in buffers]
                 _take_out(variables, buffers)
                 for cell in variables.cells.values():
                     if _is_row_of(cell, buffers):
@@ -204,16 +246,20 @@ def _attempt(variables: Variables, owner: Owner, plans: list[Plan], run: Callabl
                 )
                 for p, b in zip(plans, buffers, strict=True):
                     p.room, p.known = b.room, bounded
-                if all(type(n) is int for n in ends):
-                    return True, ends
-                if all(n is not None for n in ends):  # sizes and int arguments decide
-                    return bounded, None
-            region.graph.outputs = [region.local(b.count.raw()) for b in buffers]
+                if all(type(n) is int for found in ends for n in found):
+                    return ends
+                if all(n is not None for found in ends for n in found):  # sizes and int arguments decide
+                    return None
+                region.graph.outputs = [region.local(x.raw()) for b in buffers for x in b.moving()]
             region.close()
         (graph,), _, captured = close_regions([region], [()], ())
-        if counting:
-            return replay(silenced(graph), captured)
-        return bounded, None if any(p.changes for p in plans) else known_lengths(graph, captured)
+        if counting or capacity is not None:
+            part = part_for(graph, captured, range(len(plans)))
+            if part is None:
+                raise ControlFlowError(describe("what a traced loop appends to a list does not settle"))
+            return replay(part.graph, part.captured)
+        lengths = known_lengths(graph, captured)
+        return None if lengths is None else [[lengths.pop(0) for _ in range(1 + p.queue)] for p in plans]
     finally:
         s.buffers[:], s.turns[:] = active, turns
         discard_overlays(region)

@@ -16,7 +16,7 @@ import numpy as np
 from stager.array import Array, as_array, raw
 from stager.capture import operators
 from stager.capture.appending import buffered
-from stager.capture.buffers import EmptyListError
+from stager.capture.buffers import EmptyListError, learning
 from stager.capture.counts import counts, held_cells, hold, moved_by, step_of
 from stager.capture.extents import Merges, cut, fit, type_of
 from stager.capture.growing import growing_lists
@@ -266,11 +266,12 @@ def _attempt(
         for k, closure in enumerate(closures):
             try:
                 sides.append(Side(closure, captures, f"branch{k}", variables, names))
-            except EmptyListError:  # while it is learnt what the list holds, the other side may tell
-                if len(closures) == 2 and closures[1 - k] is not None:
-                    variables.restore(before)
-                    cast(Closure, closures[1 - k])()
-                raise
+            except EmptyListError:  # while it is learnt what the list holds: the other side may tell, or what follows
+                if len(closures) != 2 or not learning():
+                    raise
+                variables.restore(before)
+                other = closures[1 - k]
+                return None if other is None else settle(other())
             variables.restore(before)
         failing = [side.error is not None for side in sides]
         if len(sides) > 2 and any(failing):

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -36,12 +37,13 @@ from stager.capture.sharing import Contents, alone, is_frozen
 from stager.cells import Cell, _versions
 from stager.errors import ControlFlowError, describe
 from stager.interpreters.stack import stack
-from stager.ir.dims import Dim
+from stager.ir.dims import Dim, Expr
+from stager.ir.dtypes import i64
 from stager.ir.types import Type
 from stager.numpy.rows import rows_of
 from stager.ops.families import zeros_of
 from stager.ops.regions import dim_of, dim_value, known_dim
-from stager.ops.views import leading
+from stager.ops.views import slice_axis
 from stager.runtime.structure import Structure, flatten, unflatten
 from stager.staged import (
     CHOSEN,
@@ -105,6 +107,12 @@ class Owner:
 BARRIER = Owner({})  # what stands behind it has run in part
 
 
+def learning() -> bool:
+    """Whether the trace is to show what a list holds, and is thrown away."""
+    s = current()
+    return s is not None and any(b.plan.structure is None for b in s.buffers)
+
+
 def need_buffer(items: Any) -> None:
     """A list is about to be appended to in a region. Raises where a statement around can put it into a buffer."""
     s = current()
@@ -124,11 +132,18 @@ class Plan:
 
     def __init__(self, items: Any) -> None:
         self.items = items
+        self.before: Dim = items.length if type(items) is RowList else len(items)
         self.structure: Structure | None = None
         self.leaves: list[tuple[Type, bool]] = []
         self.room: Dim = 0  # places in the buffer
         self.known = False  # whether `room` is a bound
-        self.rates: dict[Any, int] = {}  # code of a loop -> how many each of its turns appends
+        self.ends: list[int] | None = None  # what the counts are after the statement, where they depend on no data
+        self.shrinks = False  # whether its last item is taken away
+        self.kind = items.kind if type(items) is RowList else type(items)  # list or deque
+        self.limit: int | None = (
+            items.limit if type(items) is RowList else items.maxlen if self.kind is deque else None
+        )
+        self.queue = self.limit is not None  # whether its first item is taken away
         self.learnt = False  # something new, for which it has to be traced again
         self.rows: RowList | None = None  # what the list holds now
         self.length: int | None = session_in_force().lengths.get(id(items))  # in the end, where that is known before
@@ -143,7 +158,7 @@ class Plan:
         s = current()
         if s is not None and any(type(x) is list and all(id(x) not in o.inner for o in s.owners) for x in items):
             decline("a list of lists that others may hold")
-        self.rows = rows_in_list(items, True)
+        self.rows = rows_in_list(items, True) if type(items) is list else None
         if self.rows is not None:
             self.structure = self.rows.structure
             self.leaves = [
@@ -161,20 +176,20 @@ class Plan:
         """Fit an item in. Raises where that changes what is known."""
         if self.structure is None:
             self.structure, self.leaves = structure, types
-            self._trace_again()
+            self.trace_again()
         if structure != self.structure:
             decline("appending items of several kinds to a list")
         joined = [join("an item of a list", [a, b]) for a, b in zip(self.leaves, types, strict=True)]
         if joined != self.leaves:
             self.leaves = joined
-            self._trace_again()
+            self.trace_again()
 
     def grow(self) -> None:
         if not self.grows:
             self.grows = True
-            self._trace_again()
+            self.trace_again()
 
-    def _trace_again(self) -> None:
+    def trace_again(self) -> NoReturn:
         self.learnt = True
         raise LearntError
 
@@ -183,14 +198,16 @@ class Buffer:
     """What takes the place of a list: room for its items, of which there are `count`."""
 
     __stager_stand_in__ = True
-    __slots__ = ("arrays", "before", "begun", "borrowed", "count", "counting", "depth", "held", "lists", "older",
-                 "plan", "room", "rows_lent", "spoiled", "unknown")  # fmt: skip
+    __slots__ = ("arrays", "before", "begun", "borrowed", "capacity", "count", "counting", "depth", "front", "held",
+                 "lists", "most", "older", "plan", "room", "rows_lent", "spoiled", "unknown")  # fmt: skip
 
-    def __init__(self, plan: Plan, counting: bool) -> None:
+    def __init__(self, plan: Plan, counting: bool, capacity: Any = None) -> None:
+        """`capacity`: a traced number of items to try it with, in a run that is to show how many are needed."""
         self.plan = plan
+        self.capacity = capacity
         self.counting = counting
         self.depth = len(session_in_force().turns)
-        self.before: Dim = plan.items.length if type(plan.items) is RowList else len(plan.items)
+        self.before = plan.before
         self.room: Dim = self.before  # as far as this trace has come
         self.unknown = False
         self.spoiled = False  # something was refused, which the user's code may have caught
@@ -200,13 +217,17 @@ class Buffer:
         self.lists: list[Contents] = []  # lists and dicts that were appended
         self.rows_lent: list[weakref.ref[RowList]] = []  # items that are lists themselves, as they stand here
         self.begun = next(_versions)
-        self.count = wrap(dim_value(self.before), weak=True)
+        self.count = wrap(dim_value(self.before), weak=True)  # how many there are, with those taken from the front
+        self.front = wrap(dim_value(0), weak=True) if plan.queue else None  # how many these are
+        self.most = None if capacity is None else wrap(dim_value(self.before), weak=True)  # what `count` was at most
         session_in_force().row_lists = True
         self.arrays: list[Array] = []
         if counting:
             return
         room = plan.room if plan.known else UNKNOWN if plan.grows else self.before
         room = room if plan.length is None or not plan.known else plan.length
+        if capacity is not None:
+            room = dim_of(capacity.raw())
         self.arrays = [wrap(zeros_of(Type(t.dtype, (room, *t.shape)))) for t, _ in plan.leaves]
         if type(plan.items) is RowList:
             for x, old in zip(self.arrays, plan.items.arrays, strict=True):
@@ -251,13 +272,34 @@ class Buffer:
         if not self.counting:
             from stager.ops.tapes import write_row
 
+            place = self._end().raw()
             for x, leaf, (t, _) in zip(self.arrays, leaves, self.plan.leaves, strict=True):
-                x.write(write_row(x.raw(), as_raw(leaf, t.dtype), self.count.raw()))
+                x.write(write_row(x.raw(), as_raw(leaf, t.dtype), place))
                 if type(leaf) is Array and leaf.holds_memory:
                     self.held.append((leaf.cell, leaf.cell.written))
                     if is_older(leaf):
                         self.older.append(leaf.cell)
-        self._move(1)
+        self._move(self.count, 1)
+        count: Any = self.count
+        if self.most is not None:
+            self.most.write(as_raw(np.maximum(self.most, count), i64))
+        if self.plan.limit is not None and self.front is not None:
+            self.front.write(as_raw(np.maximum(self.front, count - self.plan.limit), i64))
+
+    def _end(self) -> Any:
+        """The place behind the last item, in the arrays whatever a failing check is late to tell."""
+        place: Any = self.count
+        if self.capacity is not None:
+            return np.minimum(np.maximum(place, 0), self.capacity - 1)
+        return np.maximum(place, 0) if self.plan.shrinks else place
+
+    def cells(self) -> list[Cell]:
+        """The cells of the counts."""
+        return [x.cell for x in (self.count, self.front, self.most) if x is not None]
+
+    def moving(self) -> list[Array]:
+        """The counts that decide the length."""
+        return [x for x in (self.count, self.front) if x is not None]
 
     def _hold(self, value: Any) -> None:
         """The lists and dicts in an item are copied here: others must not change, nor be, what is held."""
@@ -292,18 +334,39 @@ class Buffer:
         return self
 
     def pop(self, *k: Any) -> Any:
-        if k not in ((), (-1,)):
+        if k == (0,) and self.plan.kind is not deque:
+            return self._take_first()
+        if k not in ((), (-1,)) or (k and self.plan.kind is deque):
             self._refuse("list.pop")
         self.plan.grow()
         self.plan.changes = True
+        if not self.plan.shrinks:
+            self.plan.shrinks = True
+            self.plan.trace_again()
         out = self[-1]
-        self._move(-1)
+        self._move(self.count, -1)
         return out
 
-    def _move(self, by: int) -> None:
+    def popleft(self) -> Any:
+        if self.plan.kind is not deque:
+            raise AttributeError("'list' object has no attribute 'popleft'")
+        return self._take_first()
+
+    def _take_first(self) -> Any:
+        self.plan.grow()
+        self.plan.changes = True
+        if self.front is None:
+            self.plan.queue = True
+            self.plan.trace_again()
+        assert self.front is not None
+        out = self[0]
+        self._move(self.front, 1)
+        return out
+
+    def _move(self, x: Array, by: int) -> None:
         from stager.ops.elementwise import add
 
-        self.count.write(add(self.count.raw(), dim_value(by)))
+        x.write(add(x.raw(), dim_value(by)))
 
     def __getitem__(self, k: Any) -> Any:
         if isinstance(k, slice):
@@ -357,7 +420,7 @@ class Buffer:
     def _place(self, k: Any, text: str = "list index out of range") -> Any:
         """A place in the arrays. IndexError, when the code runs, where the list has none such."""
         count: Any = Array(self.count.cell, (), self.count.type, True)
-        settled = not (self.plan.changes and self.plan.grows)
+        settled = not (self.plan.changes and self.plan.grows) and self.front is None
         if type(k) is int and settled and type(self.before) is int and -self.before <= k < self.before:
             return k if k >= 0 else k + (count if self.plan.grows else self.before)
         from stager.capture.branches import as_bool, check, wrapped_where
@@ -365,8 +428,11 @@ class Buffer:
         if not self.plan.grows and type(self.before) is int:
             return position(k, self.before, text)
         k = as_array(k)
-        place: Any = wrapped_where(k < 0, k + count, k)
-        check(as_bool((place >= 0) & (place < count)), IndexError(text))
+        front: Any = 0 if self.front is None else Array(self.front.cell, (), self.front.type, True)
+        place: Any = wrapped_where(k < 0, k + count, k + front)
+        check(as_bool((place >= front) & (place < count)), IndexError(text))
+        if self.capacity is not None:
+            place = np.minimum(np.maximum(place, 0), self.capacity - 1)
         return Array(place.cell, place.path, place.type, True)
 
     def _read(self) -> list[Array]:
@@ -387,24 +453,41 @@ class Buffer:
         """`len` of the list, a traced number where that changes."""
         if not self.plan.grows:
             return self.before
-        return Array(self.count.cell, (), self.count.type, True).copy()  # type: ignore[attr-defined]
+        count: Any = Array(self.count.cell, (), self.count.type, True)
+        return count.copy() if self.front is None else count - self.front
 
     def __stager_tested__(self) -> Any:
         """What decides where the list is a test."""
-        return self.length() > 0
+        n = self.length()
+        return n if type(n) is Expr else n > 0
 
     def rows(self) -> RowList:
         """The list as it is now."""
         arrays = self._read()
         assert self.plan.structure is not None
-        n = dim_of(self.count.raw()) if self.plan.grows else self.before
         room = self.plan.room if self.plan.known else UNKNOWN
-        learn(n, (0, room))
+        if self.capacity is not None:
+            room = dim_of(self.capacity.raw())
+        n: Dim = dim_of(self.count.raw()) if self.plan.grows else self.before
+        front: Dim = 0 if self.front is None or not self.plan.grows else dim_of(self.front.raw())
+        for d in (n, front):
+            learn(d, (0, room))
         for level in stack().levels[: stack().depth]:
             if type(level) is UserRegion:
-                level.bound(self.count.cell, (0, room))
+                for cell in self.cells():
+                    level.bound(cell, (0, room))
+        length = n
+        if self.front is not None and self.plan.grows:
+            length = dim_of(self.length().raw())
+            learn(length, (0, room))
         return RowList(
-            self.plan.structure, [wrap(_first(x, n)) for x in arrays], [w for _, w in self.plan.leaves], n
+            self.plan.structure,
+            [wrap(slice_axis(x.raw(), 0, front, length)) for x in arrays],
+            [w for _, w in self.plan.leaves],
+            length,
+            None,
+            self.plan.kind,
+            self.plan.limit,
         )
 
     def __iter__(self) -> Iterator[Any]:
@@ -431,7 +514,7 @@ class Buffer:
     def check_held(self) -> None:
         """What was appended is a copy: nobody may have written into the array since."""
         rewritten = any(cell.written != written for cell, written in self.held)
-        if self.borrowed and type(self.end()) is int:
+        if self.borrowed and all(type(n) is int for n in self.ends()):
             self._refuse("putting a list with several names into another one")
         if any(c.changed() for c in [*self.lists, *self.borrowed]):
             self._refuse("changing a list that another one holds")
@@ -441,17 +524,23 @@ class Buffer:
     def finish(self) -> Any:
         """The list after the statement: the same one with its new items, or a `RowList`."""
         plan = self.plan
-        n = self.end()
+        ends = self.ends()
         arrays = self.arrays
-        if type(n) is int and type(plan.items) is list:
+        if all(type(n) is int for n in ends) and type(plan.items) is not RowList:
             assert plan.structure is not None
-            columns = [rows_of(wrap(_first(x, n)), w) for x, (_, w) in zip(arrays, plan.leaves, strict=True)]
+            first: Any = ends[1] if plan.queue else 0
+            n: Any = ends[0] - first
+            columns = [
+                rows_of(wrap(slice_axis(x.raw(), 0, first, n)), w)
+                for x, (_, w) in zip(arrays, plan.leaves, strict=True)
+            ]
             for column in columns:
                 if n and self.held:
                     self._share(column[0].cell)
             items = [unpacked(unflatten(plan.structure, list(row))) for row in zip(*columns, strict=True)]
-            if plan.changes:
-                plan.items[:] = items
+            if plan.changes or plan.queue:
+                plan.items.clear()
+                plan.items.extend(items)
             else:
                 plan.items += items[len(plan.items) :]
             return plan.items
@@ -462,11 +551,14 @@ class Buffer:
                 self._share(x.cell)
         return out
 
-    def end(self) -> Dim | None:
-        """How many items there are in the end, where that is known."""
-        if self.plan.length is not None:
-            return self.plan.length
-        return known_dim(self.count.raw()) if self.plan.grows else self.before
+    def ends(self) -> list[Dim | None]:
+        """What the counts are in the end, as far as that is known."""
+        plan = self.plan
+        if plan.ends is not None:
+            return [*plan.ends]
+        if plan.length is not None and not plan.queue:
+            return [plan.length]
+        return [known_dim(x.raw()) for x in self.moving()] if plan.grows else [self.before, *[0] * plan.queue]
 
     def _share(self, cell: Cell) -> None:
         """The items are copies of arrays that others may hold: no writes here, and none there from now on."""
@@ -475,10 +567,6 @@ class Buffer:
 
 
 ROWS.append(Buffer)
-
-
-def _first(x: Array, n: Dim) -> Raw:
-    return leading(x.raw(), (n, *x.type.shape[1:]))
 
 
 def session_in_force() -> Any:

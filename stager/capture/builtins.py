@@ -413,7 +413,7 @@ def all_(x: Any, /) -> Any:
 
 @substitute(builtins.list)
 def list_(*args: Any) -> Any:
-    return rows_in(args[0]).copy() if args and type(args[0]) in ROWS else list(*map(collected, args))
+    return rows_in(args[0]).listed() if args and type(args[0]) in ROWS else list(*map(collected, args))
 
 
 @substitute(builtins.tuple)
@@ -481,16 +481,22 @@ def isinstance_(x: Any, classinfo: Any, /) -> bool:
     if type(x) is Expr:
         return isinstance(0, classinfo)
     if type(x) in LISTS:
-        return isinstance([], classinfo)
+        return issubclass(_kind_of(x), classinfo)
     if type(x) not in TRACERS:
         return isinstance(x, classinfo)
     return any(_is_a(x, c) for c in _classes(classinfo))
 
 
+def _kind_of(x: Any) -> type:
+    """What a stand-in of a list stands for."""
+    kind: type = x.kind if type(x) is RowList else x.plan.kind if type(x) is Buffer else list
+    return kind
+
+
 @substitute(builtins.type)
 def type_(x: Any, /, *namespace: Any, **keywords: Any) -> Any:
     if type(x) in LISTS:
-        return list
+        return _kind_of(x)
     return type(x, *namespace, **keywords)
 
 

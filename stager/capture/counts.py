@@ -4,6 +4,8 @@ arrays the lists hold copies of."""
 from __future__ import annotations
 
 import contextlib
+import functools
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -127,7 +129,14 @@ def total(step: Dim | None, course: Course, index: Raw) -> Dim | None:
 def counts() -> list[Cell]:
     """The cells of the counts of the buffers in use."""
     s = current()
-    return [] if s is None else [b.count.cell for b in s.buffers if b.plan.grows]
+    return [] if s is None else [cell for b in s.buffers if b.plan.grows for cell in b.cells()]
+
+
+def has_room() -> Any:
+    """A traced test whether all lists that are tried with little room have had enough so far; None where none is."""
+    s = current()
+    tests: list[Any] = [] if s is None else [b.most <= b.capacity for b in s.buffers if b.most is not None]
+    return functools.reduce(operator.and_, tests) if tests else None
 
 
 def moved_by(value: Raw, by: Dim) -> Raw:

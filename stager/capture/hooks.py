@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections import deque
 from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
 from typing import Any
 
@@ -130,7 +131,7 @@ class Hooks:
         if s.containers and isinstance(obj, CONTAINERS) and s.path_of(obj) is not None:
             return _Item(s, obj)
         if isinstance(obj, list | tuple | dict | np.ndarray):
-            if REGIONS and type(obj) is list and not obj:
+            if REGIONS and type(obj) in (list, deque) and not obj:
                 growing.reads(obj)
             return operators.subscripted(obj)
         if objects.subscripts(obj):
@@ -226,7 +227,7 @@ class Hooks:
         if type(obj) in TRACERS:
             return mirroring(getattr(obj, name), s)
         if name in _CHANGING and isinstance(obj, CHANGEABLE) and (REGIONS or s.row_lists):
-            if REGIONS and (name in growing.GROWS or name == "pop"):
+            if REGIONS and (name in growing.GROWS or name in ("pop", "popleft")):
                 growing.appends(obj)
             _refuse(s, obj, f"{type(obj).__name__}.{name}")
         if s.containers and isinstance(obj, CONTAINERS) and s.path_of(obj) is not None:

@@ -35,7 +35,7 @@ from stager.capture.branches import (
     stage_branches,
     wrapped_where,
 )
-from stager.capture.buffers import UNKNOWN, DataDefinedError, need_buffer
+from stager.capture.buffers import UNKNOWN, DataDefinedError, EmptyListError, learning, need_buffer
 from stager.capture.carries import Spec, UnboundedError, UnsteadyError
 from stager.capture.counts import (
     counts,
@@ -391,6 +391,11 @@ def stage_while(
 
     try:
         return _after_loop(with_places(variables, names, attempt), orelse, names)
+    except EmptyListError:  # while it is learnt what the list holds: the first time nothing is there to run it for
+        if signal is not None or not learning():
+            raise
+        variables.restore(before)
+        return None
     except (UnsteadyError, OnceError) as e:
         variables.restore(before)
         if isinstance(e, UnboundedError) and turns is None:

@@ -366,7 +366,9 @@ def while_(test: Closure, body: Closure, names: Names, orelse: Closure | None, j
     began = _CURRENT.get() is None
     while True:
         value = tested(test())
-        if not began and type(value) not in TRACERS and value:
+        if type(value) not in TRACERS:
+            value = True if value else False  # noqa: SIM210 (holds no list that the body may append to)
+        if not began and value is True:
             from stager.capture import staging
 
             staged, signal = staging.counted_while(test, body, names, orelse, jumps)

@@ -8,6 +8,7 @@ What needs to know its length while tracing is an error that says so.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -32,12 +33,16 @@ from stager.staged import as_raw, decline, refuse_change
 class RowList(Indexed):
     """Item k is `structure` around row k of each of the arrays."""
 
-    __slots__ = ("arrays", "home", "length", "seen", "structure", "weak")
+    __slots__ = ("arrays", "home", "kind", "length", "limit", "seen", "structure", "weak")
     __stager_item__ = True
 
     def __init__(
-        self, structure: Structure, arrays: Sequence[Array], weak: Sequence[bool], length: Any, home: Any = None
-    ) -> None:
+        self, structure: Structure, arrays: Sequence[Array], weak: Sequence[bool], length: Any, home: Any = None,
+        kind: type = list, limit: int | None = None,
+    ) -> None:  # fmt: skip
+        """`kind`: list or deque, and the `maxlen` of the latter."""
+        self.kind = kind
+        self.limit = limit
         self.structure = structure
         self.home = home  # what this is an item of: a list, which is not seen to change, or a buffer, which is
         self.arrays = list(arrays)
@@ -84,6 +89,8 @@ class RowList(Indexed):
 
     def __getitem__(self, k: Any) -> Any:
         if isinstance(k, slice):
+            if self.kind is deque:
+                raise TypeError("sequence index must be integer, not 'slice'")
             self._look()
             arrays: list[Any] = self.arrays
             cut = [x[k] for x in arrays]
@@ -120,6 +127,8 @@ class RowList(Indexed):
             self._refuse("list.append")
         appends(self)
         refuse_change(self, "list.append")
+        if self.limit is not None:
+            unknown("deque.append")
         for value in values:
             leaves, structure = flatten(value)
             if structure != self.structure or any(
@@ -129,14 +138,39 @@ class RowList(Indexed):
             self.arrays = [_with_row(x, leaf) for x, leaf in zip(self.arrays, leaves, strict=True)]
             self.length = self.length + 1
 
+    def pop(self, *k: Any) -> Any:
+        if k not in ((), (-1,), (0,)) or (k and self.kind is deque):
+            unknown("list.pop")
+        return self._take(0 if k == (0,) else -1)
+
+    def popleft(self) -> Any:
+        if self.kind is not deque:
+            raise AttributeError("'list' object has no attribute 'popleft'")
+        return self._take(0)
+
+    def _take(self, k: int) -> Any:
+        from stager.capture.growing import appends
+
+        if self.home is not None:
+            self._refuse("list.pop")
+        appends(self)
+        refuse_change(self, f"{self.kind.__name__}.pop")
+        self.check_filled(IndexError(f"pop from an empty {self.kind.__name__}"))
+        leaves, structure = flatten(self.at(k))
+        item = unflatten(structure, [x.copy() if x.ndim else x for x in leaves])
+        arrays: list[Any] = self.arrays
+        self.arrays = [x[1:] if k == 0 else x[:-1] for x in arrays]
+        self.length = self.arrays[0].type.shape[0]
+        return item
+
     def __iadd__(self, values: Any) -> RowList:
         self.extend(values)
         return self
 
     def copy(self) -> Any:
-        if type(self.length) is int:
+        if type(self.length) is int and self.kind is list:
             return self.plain()
-        return RowList(self.structure, self.arrays, self.weak, self.length)
+        return RowList(self.structure, self.arrays, self.weak, self.length, None, self.kind, self.limit)
 
     def plain(self) -> list[Any]:
         """The items now, in a plain list. The length is known."""
@@ -147,7 +181,7 @@ class RowList(Indexed):
         return listed_rows(RowList(self.structure, [x.copy() for x in arrays], self.weak, self.length))
 
     def _known(self, what: str) -> list[Any]:
-        if type(self.length) is not int:
+        if type(self.length) is not int or self.kind is deque:
             unknown(what)
         return self.plain()
 
@@ -179,6 +213,10 @@ class RowList(Indexed):
 
         need_buffer(self.home)
         decline(f"{what} that is an item of another one, which a traced index picked,")
+
+    def listed(self) -> RowList:
+        """`list(self)`."""
+        return RowList(self.structure, self.arrays, self.weak, self.length)
 
     def __stager_tested__(self) -> Any:
         """What decides where the list is a test."""
@@ -248,15 +286,21 @@ def bound(item: Any, home: Any) -> Any:
 
 
 def _flatten(x: RowList) -> tuple[Sequence[Any], Any]:
-    return [Array(a.cell, a.path, a.type, w) for a, w in zip(x.arrays, x.weak, strict=True)], x.structure
+    structure = x.structure if x.kind is list else Structure("registered", x.kind, x.limit, (x.structure,))
+    return [Array(a.cell, a.path, a.type, w) for a, w in zip(x.arrays, x.weak, strict=True)], structure
 
 
 def _unflatten(structure: Any, arrays: Sequence[Any]) -> Any:
+    kind: Any = list
+    limit = None
+    if structure.cls is deque:
+        kind, limit, (structure,) = structure.cls, structure.keys, structure.children
     if all(type(a) is Array for a in arrays):
-        return RowList(structure, arrays, [a.weak for a in arrays], arrays[0].type.shape[0])
+        return RowList(structure, arrays, [a.weak for a in arrays], arrays[0].type.shape[0], None, kind, limit)
     if not all(isinstance(a, np.ndarray) for a in arrays):  # types, dims, positions in a result
         return unflatten(structure, list(arrays))
-    return [unflatten(structure, row) for row in zip(*arrays, strict=True)]
+    items = [unflatten(structure, row) for row in zip(*arrays, strict=True)]
+    return items if kind is list else deque(items, limit)
 
 
 register_container(RowList, _flatten, _unflatten)
@@ -320,14 +364,15 @@ class Delivered:
 
 
 def _deliver(x: Delivered) -> tuple[Sequence[Any], Any]:
-    return x.rows.arrays, (x.rows.structure, x.rows.weak)
+    return x.rows.arrays, (x.rows.structure, x.rows.weak, x.rows.kind, x.rows.limit)
 
 
 def _delivered(aux: Any, arrays: Sequence[Any]) -> Any:
-    structure, weak = aux
+    structure, weak, kind, limit = aux
     if not all(isinstance(a, np.ndarray) for a in arrays):  # types, dims, positions in a result
         return unflatten(structure, list(arrays))
-    return listed(structure, [(a, w) for a, w in zip(arrays, weak, strict=True)])
+    items = listed(structure, [(a, w) for a, w in zip(arrays, weak, strict=True)])
+    return items if kind is list else deque(items, limit)
 
 
 def listed(structure: Structure, columns: Sequence[tuple[Any, bool]]) -> list[Any]:

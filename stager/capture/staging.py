@@ -24,6 +24,7 @@ from stager.capture.branches import (
     value_of,
 )
 from stager.capture.branches import check as check_error
+from stager.capture.buffers import EmptyListError, learning
 from stager.capture.counted import counted_while
 from stager.capture.growing import appends, growing_lists
 from stager.capture.iterables import Indexed, SteppedRange, TracedRange
@@ -165,7 +166,12 @@ def _logical(value: Any, others: Sequence[Closure], stop_at: bool, original: Any
     if type(original) is Maybe:
         value = original.value if stop_at else original  # what is true is there
     else:
-        cheap = _speculated(rest, others)
+        try:
+            cheap = _speculated(rest, others)
+        except EmptyListError:  # while it is learnt what the list holds: the first time nothing is there to look at
+            if not learning():
+                raise
+            return condition
     if cheap is not None:
         return condition | cheap if stop_at else condition & cheap
     return (

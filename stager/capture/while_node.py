@@ -25,7 +25,7 @@ from stager.capture.branches import (
     wrapped_where,
 )
 from stager.capture.carries import Spec
-from stager.capture.counts import counts, held_over_turns, hold_left, rooms_taken, running, take_rooms
+from stager.capture.counts import counts, has_room, held_over_turns, hold_left, rooms_taken, running, take_rooms
 from stager.capture.courses import Course
 from stager.capture.extents import Merges
 from stager.capture.operators import tested
@@ -270,6 +270,9 @@ class WhileNode:
             going = as_bool(asked) if going is None else going & as_bool(asked)
         elif not asked:
             raise ControlFlowError(describe("the test of a traced loop turns into a constant that is false"))
+        fits = has_room()
+        if fits is not None:
+            going = as_bool(fits) if going is None else going & as_bool(fits)
         self.endless = going is None  # as far as it is known what the loop carries
         region.graph.outputs = [region.local(as_raw(True if going is None else going, b1))]
         region.close()
