@@ -145,11 +145,10 @@ class LeafEmitter(LoopEmitter):
 
     def _looks_up(self) -> bool:
         """Whether some of what varies along the lanes is looked up, and the rest can be masked."""
-        loads = [
-            self.body[n].data
-            for n in self.needed
-            if self.body[n].op == "load" and self.varies[n] and n not in self.only_places
-        ]
+        along = [self.body[n] for n in self.needed if self.varies[n] and n not in self.only_places]
+        if any(i.op == "bound" for i in along):
+            return False
+        loads = [i.data for i in along if i.op == "load"]
         found = [self._dynamic_varies(at) for _, at in loads]
         return (
             self.e.target.has_masks

@@ -173,7 +173,10 @@ class LevelEmitter:
             n = stack.pop()
             if n not in values:
                 values.add(n)
-                stack.extend(self.body[n].args)
+                i = self.body[n]
+                stack.extend(i.args)
+                if i.op != "load":  # a position is a value where it is computed with
+                    stack.extend(v - DYNAMIC for v in i.variables() if v >= DYNAMIC)
         return {n for n in self.needed if self.varies[n] and n not in values}
 
     def _fold_level(self) -> int | None:

@@ -24,6 +24,7 @@ from stager.ir.types import Type
 PIECES = 9
 SHORTEST = 16  # elements of an array along the axis that is cut
 AGAIN = 2  # times that operations may be done, for the shifts at which they are read
+FINER = 3  # pieces of pieces for each piece, where readers are cut at places of their own
 _DEAR = """exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh cbrt
 hypot erf erfc erfinv sinc logaddexp logaddexp2 nextafter ldexp pow lgamma gamma digamma i0"""
 DEAR = frozenset(_DEAR.split())
@@ -138,8 +139,10 @@ def _bytes(n: Node) -> int:
 
 
 def _fits(plan: _Plan) -> bool:
-    """Whether not much is computed several times."""
+    """Whether not much is computed several times, or in so small pieces that there are too many: in a chain of shifted
+    updates they double from one to the next."""
     visited: set[Place] = set()
+    most = FINER * sum(len(cuts.at) - 1 for cuts in plan.cuts.values())
     for root in plan.roots:
         todo = [(root, low, high) for low, high in pairwise(plan.cuts[root].at)]
         while todo:
@@ -147,6 +150,8 @@ def _fits(plan: _Plan) -> bool:
             if place in visited:
                 continue
             visited.add(place)
+            if len(visited) > most:
+                return False
             todo += [(v.node, low, high) for v, low, high in _read(place, plan) if plan.together(place[0], v.node)]
     long = [n for n, low, high in visited if n.op.family == "elementwise" and 2 * (high - low) > plan.cuts[n].at[-1]]
     return len(long) <= AGAIN * len(set(long))

@@ -452,3 +452,16 @@ def test_gradients_of_what_is_put_together_come_from_the_pieces(f: Function, sec
     assert len([s for s in generate(graph).program.steps if isinstance(s, Nest)]) <= 2
     x, y = np.random.default_rng(0).uniform(0.5, 1.5, (2, 6))
     st.testing.check_grads(f, (x, y), order=2)
+
+
+def test_pieces_do_not_double_along_a_chain_of_shifted_updates() -> None:
+    """Each step of these prefix sums adds what lies twice as far away: pieces cut for all steps would be thousands."""
+
+    def sums(x: Any) -> Any:
+        s, d = x.copy(), 1
+        while d < s.size:
+            s[d:] += s[:-d]
+            d *= 2
+        return np.sum(np.sin(s))
+
+    assert sum(count(optimized(st.grad(sums), "f64[20000]")).values()) < 600
