@@ -25,7 +25,7 @@ from stager.capture.optional import Maybe, as_maybe, decided
 from stager.capture.packing import packed, unpacked
 from stager.capture.row_lists import bound
 from stager.capture.session import UNBOUND
-from stager.capture.sharing import changeable_in, is_frozen, refuse_rows
+from stager.capture.sharing import changeable_in, choose, is_frozen, refuse_rows
 from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
 from stager.cells import Cell
 from stager.concrete import knows_values
@@ -437,6 +437,12 @@ def _refuse_optional(what: str, values: Sequence[Any], older: Sequence[frozenset
         raise MismatchError(describe(text, remedy="give it the same structure on every path, or set it to a copy"))
 
 
+def _from_around(sides: Sequence[Side], values: Sequence[Any]) -> list[Any]:
+    """The lists and dicts in values that are older than their side of the branch."""
+    found = [(side, c) for side, v in zip(sides, values, strict=True) for c in changeable_in(v)]
+    return [c for side, c in found if type(c) in (list, dict) and id(c) in side.older]
+
+
 def _kind(x: Any, structure: Structure) -> str:
     return str(structure) if structure.leaves != 1 or structure.children else shown(x)
 
@@ -499,12 +505,16 @@ def _merge(
     merges.settle(raws)
     for n in changed:
         variables.assign(n, merged[n].rebuild(raws) if n in merged else UNBOUND)
+        if n in merged:
+            choose(_from_around(sides, [side.finals[n] for side in sides]), variables.get(n))
     for cell in written:
         cell.write(next(raws))
     for cell, steps in moved.items():
         if len(steps) == 1 and None not in steps:  # each side appends as much
             cell.write(moved_by(begun[cell], steps.pop()))
     value = returned.rebuild(raws) if returned is not None else UNBOUND
+    if returned is not None:
+        choose(_from_around(sides, values), value)
     for m in merged.values():
         m.follow()
     if returned is not None:

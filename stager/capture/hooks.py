@@ -146,7 +146,7 @@ class Hooks:
             return obj
         if type(obj) in TRACERS:
             return _ArrayPlace(s, obj) if s.containers else obj
-        seen = type(obj) is list or REGIONS or s.row_lists or (s.containers and s.path_of(obj))
+        seen = type(obj) is list or REGIONS or s.row_lists or s.chosen or (s.containers and s.path_of(obj))
         if isinstance(obj, list | dict) and seen:
             return _ItemPlace(s, obj)
         if isinstance(obj, np.ndarray):
@@ -214,7 +214,7 @@ class Hooks:
         s = _CURRENT.get()
         if s is None:
             return f
-        if REGIONS and type(f) is BuiltinFunctionType and f.__name__ in _CHANGING:
+        if (REGIONS or s.chosen) and type(f) is BuiltinFunctionType and f.__name__ in _CHANGING:
             owner = f.__self__  # of `push = out.append`
             if isinstance(owner, CHANGEABLE):
                 _refuse(s, owner, f"{type(owner).__name__}.{f.__name__}")
@@ -226,7 +226,7 @@ class Hooks:
             return getattr(obj, name)
         if type(obj) in TRACERS:
             return mirroring(getattr(obj, name), s)
-        if name in _CHANGING and isinstance(obj, CHANGEABLE) and (REGIONS or s.row_lists):
+        if name in _CHANGING and isinstance(obj, CHANGEABLE) and (REGIONS or s.row_lists or s.chosen):
             if REGIONS and (name in growing.GROWS or name in ("pop", "popleft")):
                 growing.appends(obj)
             _refuse(s, obj, f"{type(obj).__name__}.{name}")
@@ -309,7 +309,7 @@ def _refuse(s: Session, obj: Any, what: str) -> None:
 def refuse_growth(obj: Any) -> None:
     """`obj += …` changes a container; anything else is replaced."""
     s = _CURRENT.get()
-    if s is not None and (REGIONS or s.row_lists) and isinstance(obj, CHANGEABLE):
+    if s is not None and (REGIONS or s.row_lists or s.chosen) and isinstance(obj, CHANGEABLE):
         if REGIONS:
             growing.appends(obj)
         _refuse(s, obj, f"changing a {type(obj).__name__}")

@@ -158,6 +158,7 @@ class Session:
         self.filtered = False  # whether a list whose length only the run knows has items of them
         self.changes = 0  # how often one of them has been changed since
         self.frozen: dict[int, Any] = {}  # lists and dicts made of the arrays of others: they do not change
+        self.chosen: list[tuple[Any, Any]] = []  # a list or dict, and what a traced branch may have made of it
         self.row_lists = False  # whether there are lists whose length only the run knows
         self.walked: list[Any] = []  # lists that staged loops run over: they do not change
         self.alone: dict[int, Any] = {}  # lists that only variables of the statement at hand reach, by id

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from stager.capture.session import Session, current
+from stager.errors import MutationError, describe
 from stager.runtime.structure import one_level
 from stager.staged import decline
 
@@ -92,8 +93,23 @@ def is_frozen(c: Any) -> bool:
     return s is not None and id(c) in s.frozen
 
 
+def choose(olders: Iterable[Any], made: Any) -> None:
+    """A traced branch has made a value of containers from around it: in Python it would be one of them."""
+    s = current()
+    if s is not None:
+        new = list(changeable_in(made))
+        s.chosen += [(older, c) for older in olders for c in new if c is not older]
+
+
 def changes(s: Session, obj: Any, what: str) -> None:
-    """A list or dict is about to change. Declines where items are left that are made of its arrays."""
+    """A list or dict is about to change. Declines where items are left that are made of its arrays, or a list that a
+    traced branch has made of it."""
+    if any(obj is older or obj is made for older, made in s.chosen):
+        gc.collect()  # what was given up holds neither
+        s.chosen = [pair for pair in s.chosen if _held(s, pair[0]) and _held(s, pair[1])]
+        if any(obj is older or obj is made for older, made in s.chosen):
+            text = f"{what} of a {type(obj).__name__} that has another name on one side of a traced condition"
+            raise MutationError(describe(text, remedy="let the other name hold a copy"))
     if id(obj) in s.frozen:
         decline(f"{what} of an item that a traced index picked")
     if id(obj) not in s.homes:
@@ -105,6 +121,11 @@ def changes(s: Session, obj: Any, what: str) -> None:
         _forget_unused(s)
     if s.frozen or s.filtered:
         decline(f"{what} of which a traced index has picked an item")
+
+
+def _held(s: Session, c: Any) -> bool:
+    """Whether anything but `chosen` holds a container; the parameter and the call count themselves."""
+    return sys.getrefcount(c) > 2 + sum(x is c for pair in s.chosen for x in pair)
 
 
 def _forget_unused(s: Session) -> None:

@@ -356,3 +356,36 @@ def test_places_that_are_not_there() -> None:
 
     with pytest.raises(IndexError, match="list assignment index out of range"):
         st.compile(beyond)(np.ones(6))
+
+
+def test_a_list_that_a_branch_gives_another_name_does_not_change() -> None:
+    """In Python both names would see it; a traced branch makes a list of its own."""
+
+    def reads(c: Any, v: Any) -> Any:
+        path, b = [v, 2.0 * v], [0.0, 0.0]
+        if c > 0:
+            b = path
+        s = b[0] + b[1] + path[0]
+        del b
+        path.append(s)  # nobody holds the other one any more
+        return path[2]
+
+    def older_changes(c: Any, v: Any) -> Any:
+        path, b = [v, 2.0 * v], [0.0, 0.0]
+        if c > 0:
+            b = path
+        path[0] = 10.0 * v
+        return b[0]
+
+    def newer_changes(c: Any, v: Any) -> Any:
+        path, b = [v, 2.0 * v], [0.0, 0.0]
+        if c > 0:
+            b = path
+        b.append(v)
+        return len(path)
+
+    for c in (1.0, -1.0):
+        assert st.compile(reads)(c, 2.0) == reads(c, 2.0)
+    for f in (older_changes, newer_changes):
+        with pytest.raises(st.errors.MutationError, match="another name on one side of a traced condition"):
+            st.compile(f)(1.0, 2.0)
