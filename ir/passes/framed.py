@@ -33,13 +33,14 @@ def framed(v: Value) -> bool:
 
 def of_framed(rw: Rewriter, node: Node) -> Replacement:
     """f(framed(c, v), …) -> framed(f(c, …), f(v, …))"""
-    first = next((a for a in node.args if framed(a)), None)
-    if first is None or len(node.types) != 1 or node.ordered:
+    found = [a for a in node.args if framed(a)]
+    if not found or len(node.types) != 1 or node.ordered:
         return None
+    decides = next((a for a in found if _decides(node, a)), None)
+    first = found[0] if decides is None else decides
     region = spans(first.node, first.type.shape)
     inside: list[Value] = []
     around: list[Value] = []
-    decides = _decided(node)
     shape = first.node.args[1].type.shape
     for a in node.args:
         if a.type.shape != first.type.shape:
@@ -50,7 +51,7 @@ def of_framed(rw: Rewriter, node: Node) -> Replacement:
         elif a.node.op is fill_op:
             around.append(a)
             inside.append(rw.fill(a.node.params["value"], Type(a.type.dtype, shape)))
-        elif decides:
+        elif decides is not None:
             around.append(first.node.args[0])  # the result is the same whatever stands here
             inside.append(rw.emit("slice", a, **first.node.params))
         else:
@@ -61,12 +62,10 @@ def of_framed(rw: Rewriter, node: Node) -> Replacement:
     return rw.emit("slice_update", frame, rw.emit(node.op, *inside, **node.params), **first.node.params)
 
 
-def _decided(node: Node) -> bool:
-    """Whether the literal of a framed operand is the result."""
+def _decides(node: Node, operand: Value) -> bool:
+    """Whether the literal of a framed operand is the result around its region."""
     test = DECIDED.get(node.op.name)
-    if test is None or node.types[0].dtype.kind not in "biu":
-        return False
-    return any(framed(a) and test(literal(a.node.args[0])) for a in node.args)
+    return test is not None and node.types[0].dtype.kind in "biu" and test(literal(operand.node.args[0]))
 
 
 FRAMED: Rules = {"family:elementwise": (of_framed,)}

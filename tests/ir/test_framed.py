@@ -68,3 +68,17 @@ def test_nan_and_signed_zeros_are_not_decided_by_a_zero() -> None:
     with np.errstate(invalid="ignore"):
         np.testing.assert_array_equal(st.compile(weighed)(b), weighed(b))
     assert np.signbit(st.compile(weighed)(b)[0, 1])
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool"])
+def test_only_the_literal_that_decides_decides(dtype: str) -> None:
+    """Around a region of ones stands the other operand, not one & one, whichever comes first."""
+
+    def pairs(b: Any) -> Any:
+        ones, zeros = np.ones_like(b), np.zeros_like(b)
+        ones[1:-1], zeros[2:-1] = b[1:-1], b[2:-1]
+        return ones & zeros, zeros & ones, ones | zeros, zeros | ones, ones * zeros, zeros * ones
+
+    b = np.random.default_rng(0).integers(0, 5, (9, 12)).astype(dtype)
+    for got, expected in zip(st.compile(pairs)(b), pairs(b), strict=True):
+        np.testing.assert_array_equal(got, expected)
