@@ -5,7 +5,7 @@
 Both operands are *proportional* to one array: along the axes that stay, their elements are that array's, each row times
 a factor. Then half of the product is enough. Rounding apart that holds where everything is finite, and everything is
 finite where the diagonal is: it has each element in a product with itself. What is asked here is only what the graph
-says; which half is computed is `codegen/routines/gemm.py`'s question.
+says; which half is computed is `codegen/routines/halves.py`'s question.
 """
 
 from __future__ import annotations

@@ -91,40 +91,26 @@ def simplify(graph: Graph, fast_math: bool = False) -> Graph:
     return rewrite(graph, simplify_rules(), fast_math=fast_math)
 
 
-def trim_control(graph: Graph, fast_math: bool = False) -> Graph:
-    """Without the results of loops and branches that nothing needs; what that leaves, simplified."""
-    trimmed = dead_results(graph, fast_math)
-    return graph if trimmed is graph else simplify(trimmed, fast_math)
+def and_simplified(change: Callable[[Graph, bool], Graph]) -> Callable[[Graph, bool], Graph]:
+    """A pass, and `simplify` of what it leaves where it changed anything."""
 
+    def run(graph: Graph, fast_math: bool = False) -> Graph:
+        changed = change(graph, fast_math)
+        return graph if changed is graph else simplify(changed, fast_math)
 
-def early_sums(graph: Graph, fast_math: bool = False) -> Graph:
-    """Sums of cotangents without the factors that come last; what that leaves, simplified."""
-    split = split_sums(graph, fast_math)
-    return graph if split is graph else simplify(split, fast_math)
-
-
-def parts_of_pieces(graph: Graph, fast_math: bool = False) -> Graph:
-    """Parts of what is computed from pieces, of the pieces; what that leaves, simplified."""
-    parts = read_parts(graph, fast_math)
-    return graph if parts is graph else simplify(parts, fast_math)
-
-
-def piece_by_piece(graph: Graph, fast_math: bool = False) -> Graph:
-    """Expressions of what is put together, of the pieces; what that leaves, simplified."""
-    cut = cut_pieces(graph, fast_math)
-    return graph if cut is graph else simplify(cut, fast_math)
+    return run
 
 
 PIPELINE: tuple[Pass, ...] = (
     Pass("dead_code", dead_code, "drops what tracing left behind, so that nothing else looks at it"),
     Pass("simplify", simplify, "constants, algebra, views, updates, control, common subexpressions"),
-    Pass("trim_control", trim_control, "carries and results that are not needed, found from behind"),
-    Pass("early_sums", early_sums, "sums of cotangents without the factors that come last: a walk less"),
+    Pass("trim_control", and_simplified(dead_results), "carries and results that are not needed, found from behind"),
+    Pass("early_sums", and_simplified(split_sums), "sums of cotangents without the factors that come last"),
     Pass("drop_overwritten", drop_overwritten, "updates that are written again unread"),
     Pass("join_updates", join_updates, "updates that cover their base become a concatenation"),
-    Pass("parts_of_pieces", parts_of_pieces, "parts of f(stack(x, y)) become f(x) and f(y)"),
+    Pass("parts_of_pieces", and_simplified(read_parts), "parts of f(stack(x, y)) become f(x) and f(y)"),
     Pass("sum_padded", sum_padded, "sums of padded parts, without the padding in memory"),
-    Pass("piece_by_piece", piece_by_piece, "concatenate(a, b) * x becomes a * x[:n] and b * x[n:]"),
+    Pass("piece_by_piece", and_simplified(cut_pieces), "concatenate(a, b) * x becomes a * x[:n] and b * x[n:]"),
     Pass("read_latest", read_latest, "reads behind an update read its result, which lets it write in place"),
     Pass("reads_first", reads_first, "what reads an array comes before what may write over it"),
 )
