@@ -402,6 +402,8 @@ class _Match:
             content = c.call("PyCell_Get", PTR, [self.at("a")])
             c.goto_if(c.is_null(content), self.error)
             self.fill(c.zext(self.at("dst"), I64), content)
+        with s.case(Op.FUNCTION_CODE):
+            self.fill_borrowed(c.zext(self.at("dst"), I64), c.call("PyFunction_GetCode", PTR, [self.at("a")]))
 
     # --- symbols
 

@@ -141,6 +141,7 @@ class Op(IntEnum):
     GLOBAL = 31  # dict a, key b
     ABSENT = 32  # dict a has no key b
     CELL = 33  # the content of cell a
+    FUNCTION_CODE = 34  # the code of function a
     # symbols
     SYMBOL_DIM = 40  # symbol dst = dim n of input src
     SYMBOL_STRIDE = 41
