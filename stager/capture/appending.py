@@ -20,17 +20,10 @@ from typing import Any
 import numpy as np
 
 from stager.array import wrap
-from stager.capture.buffers import (
-    BARRIER,
-    Buffer,
-    DataDefinedError,
-    LearntError,
-    NeedsBufferError,
-    Owner,
-    Plan,
-    session_in_force,
-)
+from stager.capture.buffers import Buffer
 from stager.capture.counts import known_lengths, part_for
+from stager.capture.owners import BARRIER, NeedsBufferError, Owner
+from stager.capture.plans import DataDefinedError, LearntError, Plan, session_in_force
 from stager.capture.row_lists import RowList
 from stager.capture.session import cell_value, current
 from stager.capture.sharing import changeable_in

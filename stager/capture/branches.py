@@ -16,13 +16,13 @@ import numpy as np
 from stager.array import Array, as_array, raw
 from stager.capture import operators
 from stager.capture.appending import buffered
-from stager.capture.buffers import EmptyListError, learning
 from stager.capture.counts import counts, held_cells, hold, moved_by, step_of
 from stager.capture.extents import Merges, cut, fit, type_of
 from stager.capture.growing import growing_lists
 from stager.capture.operators import BREAK, CONTINUE, Jump, Return
 from stager.capture.optional import Maybe, as_maybe, decided
 from stager.capture.packing import packed, unpacked
+from stager.capture.plans import EmptyListError, learning
 from stager.capture.row_lists import bound
 from stager.capture.session import UNBOUND
 from stager.capture.sharing import changeable_in, choose, is_frozen, refuse_rows

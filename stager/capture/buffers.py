@@ -19,7 +19,6 @@ Invariant: nothing but the statement's own variables can reach the list or the b
 
 from __future__ import annotations
 
-import contextlib
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -30,10 +29,10 @@ import numpy as np
 from stager.array import Array, as_array, wrap
 from stager.bounds import learn
 from stager.capture.iterables import Elements, Indexed
-from stager.capture.packing import packed, rows_in_list, unpacked
+from stager.capture.packing import packed, unpacked
+from stager.capture.plans import EmptyListError, Plan, session_in_force
 from stager.capture.row_lists import ROWS, RowList, bound, position
-from stager.capture.session import current
-from stager.capture.sharing import Contents, alone, is_frozen
+from stager.capture.sharing import Contents, is_frozen
 from stager.cells import Cell, _versions
 from stager.errors import ControlFlowError, describe
 from stager.interpreters.stack import stack
@@ -45,153 +44,11 @@ from stager.ops.families import zeros_of
 from stager.ops.regions import dim_of, dim_value, known_dim
 from stager.ops.views import slice_axis
 from stager.runtime.structure import Structure, flatten, unflatten
-from stager.staged import (
-    CHOSEN,
-    UserRegion,
-    as_raw,
-    decline,
-    is_older,
-    is_traceable,
-    join,
-    leaf_type,
-)
+from stager.staged import CHOSEN, UserRegion, as_raw, decline, is_older, is_traceable, leaf_type
 
 Raw = Any
 UNKNOWN = 1 << 31  # room, while it is learnt how much is needed
 MANY = 4  # traced items among the numbers that a list begins with
-
-
-class NeedsBufferError(BaseException):
-    """A list is appended to, which the owner can put into a buffer. Nothing but the owner catches this."""
-
-    def __init__(self, owner: Owner, items: Any) -> None:
-        self.owner = owner
-        self.items = items
-        super().__init__("internal error in stager: a list needs a buffer")
-
-
-class EmptyListError(ControlFlowError):
-    """A list is read of which it is not known yet what is appended to it."""
-
-    def __init__(self) -> None:
-        super().__init__(describe("an item of an empty list is read in a traced branch or loop"))
-
-
-class LearntError(BaseException):
-    """Something new is known of what is appended: trace again."""
-
-
-class DataDefinedError(ControlFlowError):
-    """The length of a list is decided by the data."""
-
-    def __init__(self) -> None:
-        super().__init__(describe("how often a traced loop appends to a list depends on the data"))
-
-
-class Owner:
-    """A statement that can put the lists of its variables into buffers."""
-
-    def __init__(self, candidates: dict[int, Any]) -> None:
-        self.candidates = candidates
-        self.needs: Any = None
-        # lists of lists that nobody else holds, by the ids of these
-        self.inner = {
-            id(part): items
-            for items in candidates.values()
-            if type(items) is list and all(alone(items[k], 1) for k in range(len(items)) if type(items[k]) is list)
-            for part in items
-            if type(part) is list
-        }
-
-
-BARRIER = Owner({})  # what stands behind it has run in part
-
-
-def learning() -> bool:
-    """Whether the trace is to show what a list holds, and is thrown away."""
-    s = current()
-    return s is not None and any(b.plan.structure is None for b in s.buffers)
-
-
-def need_buffer(items: Any) -> None:
-    """A list is about to be appended to in a region. Raises where a statement around can put it into a buffer."""
-    s = current()
-    if s is None:
-        return
-    for owner in reversed(s.owners):
-        if owner is BARRIER:
-            return
-        found = items if id(items) in owner.candidates else owner.inner.get(id(items))
-        if found is not None:
-            owner.needs = found
-            raise NeedsBufferError(owner, found)
-
-
-class Plan:
-    """What the traces so far have shown of one list."""
-
-    def __init__(self, items: Any) -> None:
-        self.items = items
-        self.before: Dim = items.length if type(items) is RowList else len(items)
-        self.structure: Structure | None = None
-        self.leaves: list[tuple[Type, bool]] = []
-        self.room: Dim = 0  # places in the buffer
-        self.known = False  # whether `room` is a bound
-        self.ends: list[int] | None = None  # what the counts are after the statement, where they depend on no data
-        self.shrinks = False  # whether its last item is taken away
-        self.kind = items.kind if type(items) is RowList else type(items)  # list or deque
-        self.limit: int | None = (
-            items.limit if type(items) is RowList else items.maxlen if self.kind is deque else None
-        )
-        self.queue = self.limit is not None  # whether its first item is taken away
-        self.learnt = False  # something new, for which it has to be traced again
-        self.rows: RowList | None = None  # what the list holds now
-        self.length: int | None = session_in_force().lengths.get(id(items))  # in the end, where that is known before
-        self.grows = False  # items are appended, or taken away
-        self.changes = False  # items that were there before are set or taken away
-        if type(items) is RowList:
-            self.structure = items.structure
-            self.leaves = [
-                (Type(x.type.dtype, x.type.shape[1:]), w) for x, w in zip(items.arrays, items.weak, strict=True)
-            ]
-            return
-        s = current()
-        if s is not None and any(type(x) is list and all(id(x) not in o.inner for o in s.owners) for x in items):
-            decline("a list of lists that others may hold")
-        self.rows = rows_in_list(items, True) if type(items) is list else None
-        if self.rows is not None:
-            self.structure = self.rows.structure
-            self.leaves = [
-                (Type(x.type.dtype, x.type.shape[1:]), w) for x, w in zip(self.rows.arrays, self.rows.weak, strict=True)
-            ]
-            return
-        for item in items:
-            leaves, structure = flatten(packed(item, True))
-            if not leaves or not all(map(is_traceable, leaves)):
-                decline("appending to a list that holds what is no array")
-            with contextlib.suppress(LearntError):
-                self.take(structure, [leaf_type(x) for x in leaves])
-
-    def take(self, structure: Structure, types: list[tuple[Type, bool]]) -> None:
-        """Fit an item in. Raises where that changes what is known."""
-        if self.structure is None:
-            self.structure, self.leaves = structure, types
-            self.trace_again()
-        if structure != self.structure:
-            decline("appending items of several kinds to a list")
-        joined = [join("an item of a list", [a, b]) for a, b in zip(self.leaves, types, strict=True)]
-        if joined != self.leaves:
-            self.leaves = joined
-            self.trace_again()
-
-    def grow(self) -> None:
-        if not self.grows:
-            self.grows = True
-            self.trace_again()
-
-    def trace_again(self) -> NoReturn:
-        self.learnt = True
-        raise LearntError
 
 
 class Buffer:
@@ -567,9 +424,3 @@ class Buffer:
 
 
 ROWS.append(Buffer)
-
-
-def session_in_force() -> Any:
-    s = current()
-    assert s is not None
-    return s

@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from stager.capture import operators
-from stager.capture.buffers import Buffer, session_in_force
+from stager.capture.buffers import Buffer
 from stager.capture.iterables import Indexed, Picked, TracedRange, indexed
+from stager.capture.plans import session_in_force
 from stager.capture.session import _CURRENT, TRACERS, Session
 from stager.capture.variables import Variables, mutable_ids
 from stager.cells import discard_overlays

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from stager.array import wrap
-from stager.capture.buffers import UNKNOWN, Buffer, session_in_force
+from stager.capture.buffers import UNKNOWN, Buffer
 from stager.capture.courses import Course
+from stager.capture.plans import session_in_force
 from stager.capture.session import current
 from stager.cells import Cell
 from stager.concrete import run_segment, settled_value

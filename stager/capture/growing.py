@@ -26,8 +26,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from stager.array import Array
-from stager.capture.buffers import need_buffer
 from stager.capture.courses import Course
+from stager.capture.owners import need_buffer
 from stager.capture.packing import packed, unpacked
 from stager.capture.row_lists import RowList
 from stager.capture.session import cell_value, current

@@ -35,7 +35,7 @@ from stager.capture.branches import (
     stage_branches,
     wrapped_where,
 )
-from stager.capture.buffers import UNKNOWN, DataDefinedError, EmptyListError, learning, need_buffer
+from stager.capture.buffers import UNKNOWN
 from stager.capture.carries import Spec, UnboundedError, UnsteadyError
 from stager.capture.counts import (
     counts,
@@ -54,6 +54,8 @@ from stager.capture.extents import Merges
 from stager.capture.growing import GrowsError, Growth, growing_lists, unchanged
 from stager.capture.iterables import Indexed, TracedRange, indexed, listed_in
 from stager.capture.operators import BREAK, CONTINUE, Return
+from stager.capture.owners import need_buffer
+from stager.capture.plans import DataDefinedError, EmptyListError, learning
 from stager.capture.session import UNBOUND, Session, current
 from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
 from stager.capture.while_node import ATTEMPTS, OnceError, WhileNode, assign, late_types, retry, zeros

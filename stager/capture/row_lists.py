@@ -209,7 +209,7 @@ class RowList(Indexed):
 
     def _refuse(self, what: str) -> NoReturn:
         """A change that the list which this is an item of would have to see."""
-        from stager.capture.buffers import need_buffer
+        from stager.capture.owners import need_buffer
 
         need_buffer(self.home)
         decline(f"{what} that is an item of another one, which a traced index picked,")

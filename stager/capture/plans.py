@@ -1,0 +1,116 @@
+"""Plans: what the traces of a statement have shown of a list that it puts into a buffer.
+
+Invariant: what is known of a list only grows from trace to trace; whatever adds to it asks for another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from typing import Any, NoReturn
+
+from stager.capture.packing import packed, rows_in_list
+from stager.capture.row_lists import RowList
+from stager.capture.session import current
+from stager.errors import ControlFlowError, describe
+from stager.ir.dims import Dim
+from stager.ir.types import Type
+from stager.runtime.structure import Structure, flatten
+from stager.staged import decline, is_traceable, join, leaf_type
+
+
+class EmptyListError(ControlFlowError):
+    """A list is read of which it is not known yet what is appended to it."""
+
+    def __init__(self) -> None:
+        super().__init__(describe("an item of an empty list is read in a traced branch or loop"))
+
+
+class LearntError(BaseException):
+    """Something new is known of what is appended: trace again."""
+
+
+class DataDefinedError(ControlFlowError):
+    """The length of a list is decided by the data."""
+
+    def __init__(self) -> None:
+        super().__init__(describe("how often a traced loop appends to a list depends on the data"))
+
+
+def learning() -> bool:
+    """Whether the trace is to show what a list holds, and is thrown away."""
+    s = current()
+    return s is not None and any(b.plan.structure is None for b in s.buffers)
+
+
+class Plan:
+    """What the traces so far have shown of one list."""
+
+    def __init__(self, items: Any) -> None:
+        self.items = items
+        self.before: Dim = items.length if type(items) is RowList else len(items)
+        self.structure: Structure | None = None
+        self.leaves: list[tuple[Type, bool]] = []
+        self.room: Dim = 0  # places in the buffer
+        self.known = False  # whether `room` is a bound
+        self.ends: list[int] | None = None  # what the counts are after the statement, where they depend on no data
+        self.shrinks = False  # whether its last item is taken away
+        self.kind = items.kind if type(items) is RowList else type(items)  # list or deque
+        self.limit: int | None = (
+            items.limit if type(items) is RowList else items.maxlen if self.kind is deque else None
+        )
+        self.queue = self.limit is not None  # whether its first item is taken away
+        self.learnt = False  # something new, for which it has to be traced again
+        self.rows: RowList | None = None  # what the list holds now
+        self.length: int | None = session_in_force().lengths.get(id(items))  # in the end, where that is known before
+        self.grows = False  # items are appended, or taken away
+        self.changes = False  # items that were there before are set or taken away
+        if type(items) is RowList:
+            self.structure = items.structure
+            self.leaves = [
+                (Type(x.type.dtype, x.type.shape[1:]), w) for x, w in zip(items.arrays, items.weak, strict=True)
+            ]
+            return
+        s = current()
+        if s is not None and any(type(x) is list and all(id(x) not in o.inner for o in s.owners) for x in items):
+            decline("a list of lists that others may hold")
+        self.rows = rows_in_list(items, True) if type(items) is list else None
+        if self.rows is not None:
+            self.structure = self.rows.structure
+            self.leaves = [
+                (Type(x.type.dtype, x.type.shape[1:]), w) for x, w in zip(self.rows.arrays, self.rows.weak, strict=True)
+            ]
+            return
+        for item in items:
+            leaves, structure = flatten(packed(item, True))
+            if not leaves or not all(map(is_traceable, leaves)):
+                decline("appending to a list that holds what is no array")
+            with contextlib.suppress(LearntError):
+                self.take(structure, [leaf_type(x) for x in leaves])
+
+    def take(self, structure: Structure, types: list[tuple[Type, bool]]) -> None:
+        """Fit an item in. Raises where that changes what is known."""
+        if self.structure is None:
+            self.structure, self.leaves = structure, types
+            self.trace_again()
+        if structure != self.structure:
+            decline("appending items of several kinds to a list")
+        joined = [join("an item of a list", [a, b]) for a, b in zip(self.leaves, types, strict=True)]
+        if joined != self.leaves:
+            self.leaves = joined
+            self.trace_again()
+
+    def grow(self) -> None:
+        if not self.grows:
+            self.grows = True
+            self.trace_again()
+
+    def trace_again(self) -> NoReturn:
+        self.learnt = True
+        raise LearntError
+
+
+def session_in_force() -> Any:
+    s = current()
+    assert s is not None
+    return s
