@@ -2,13 +2,13 @@
 
 Each stand-in answers as the original does when nothing traced is among its arguments. `float(x)` and `int(x)` of a
 traced value are traced Python scalars: they convert, and promote weakly as NEP 50 has it for `float` and `int`.
+Not here: what makes or takes iterables (`iteration.py`), what makes one value of many (`folds.py`).
 """
 
 from __future__ import annotations
 
 import bisect
 import builtins
-import functools
 import heapq
 import math
 import numbers
@@ -18,18 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import copies, iterables, texts
+from stager.capture import copies, texts
 from stager.capture.buffers import Buffer
-from stager.capture.comprehensions import collected
 from stager.capture.growing import StandIn
 from stager.capture.operators import tested
-from stager.capture.row_lists import ROWS, RowList, rows_in
+from stager.capture.row_lists import RowList
 from stager.capture.session import TRACERS, holds_tracer, is_tracer
 from stager.capture.table import SUBSTITUTES, substitute
-from stager.ir.dims import Expr, dim_max, dim_min
-from stager.ir.types import Type
-from stager.numpy.rows import extreme, summed, whole
-from stager.staged import decline, refuse_change, region_in_force
+from stager.ir.dims import Expr
+from stager.staged import refuse_change, region_in_force
 
 _installed = False
 LISTS = (StandIn, Buffer, RowList)  # what stands for a list while a loop appends to it, and after
@@ -41,6 +38,8 @@ def install() -> None:
     if _installed:
         return
     _installed = True
+    from stager.capture import folds, iteration  # noqa: F401  (they enter themselves)
+
     for name, traced in _MATH.items():
         original = getattr(math, name, None)
         if original is not None:
@@ -57,13 +56,13 @@ def _of_tracers(original: Callable[..., Any], traced: Callable[..., Any]) -> Cal
     def stand_in(*args: Any, **kwargs: Any) -> Any:
         for a in args:
             if type(a) in TRACERS or type(a) is Expr:
-                return traced(*[_counted(a) for a in args], **kwargs)
+                return traced(*[counted(a) for a in args], **kwargs)
         return original(*args, **kwargs)
 
     return stand_in
 
 
-def _counted(x: Any) -> Any:
+def counted(x: Any) -> Any:
     """A symbolic size as a traced number; anything else as it is."""
     if type(x) is not Expr:
         return x
@@ -163,7 +162,7 @@ def math_log(x: Any) -> Any:
 
 @substitute(builtins.float)
 def float_(x: Any = 0.0) -> Any:
-    x = _counted(x)
+    x = counted(x)
     return _weak(_scalar(x).astype(np.float64)) if type(x) in TRACERS else float(x)
 
 
@@ -219,65 +218,6 @@ def len_(x: Any) -> Any:
     return x.length() if type(x) is Buffer else len(x)
 
 
-@substitute(builtins.range)
-def range_(*args: Any) -> Any:
-    if not 1 <= len(args) <= 3 or all(type(a) is int for a in args):
-        return range(*args)
-    start, stop, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
-    from stager.capture.staging import traced_range
-
-    return traced_range(start, stop, step)
-
-
-@substitute(builtins.enumerate)
-def enumerate_(x: Any, start: Any = 0) -> Any:
-    found = iterables.indexed(x)
-    return enumerate(x, start) if found is None else iterables.Enumerated(found, start)
-
-
-@substitute(np.ndindex)
-def ndindex(*shape: Any) -> Any:
-    dims = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
-    if any(type(d) in TRACERS for d in dims):
-        dims = tuple([d.__index__() for d in dims])
-    if any(isinstance(d, int) and d < 0 for d in dims):
-        raise ValueError("negative dimensions are not allowed")
-    return iterables.Positions(dims)
-
-
-@substitute(np.ndenumerate)
-def ndenumerate(arr: Any) -> Any:
-    return iterables.Numbered(arr) if type(arr) in TRACERS else np.ndenumerate(arr)
-
-
-@substitute(builtins.zip)
-def zip_(*xs: Any, strict: bool = False) -> Any:
-    found = [iterables.indexed(x) for x in xs]
-    if all(f is None for f in found):
-        return zip(*xs, strict=strict)
-    parts = []
-    for x, f in builtins.zip(xs, found, strict=True):
-        if f is None and isinstance(x, range):
-            f = iterables.Elements(x)
-        if f is None:  # a Python container among the arrays: the loop runs in Python
-            return zip(*xs, strict=strict)
-        parts.append(f)
-    lengths = [p.length for p in parts]
-    if all(type(n) is int for n in lengths):
-        if strict and len(set(lengths)) > 1:
-            raise ValueError("zip() arguments have different lengths")
-        return iterables.Zipped(tuple(parts), min(lengths))
-    from stager.capture.staging import shortest
-
-    return iterables.Zipped(tuple(parts), shortest(lengths))
-
-
-@substitute(builtins.reversed)
-def reversed_(x: Any) -> Any:
-    found = iterables.indexed(x)
-    return reversed(x) if found is None else iterables.Reversed(found)
-
-
 def _is_known(x: Any) -> bool:
     from stager.concrete import peek
 
@@ -315,130 +255,6 @@ def _changing(original: Callable[..., Any]) -> None:
 for _function in (heapq.heappush, heapq.heappop, heapq.heapify, heapq.heapreplace, heapq.heappushpop,
                   bisect.insort_left, bisect.insort_right):  # fmt: skip
     _changing(_function)
-
-
-def _extreme(original: Callable[..., Any], less: bool) -> Callable[..., Any]:
-    def stand_in(*args: Any, **kwargs: Any) -> Any:
-        key = kwargs.get("key")
-        if len(args) == 1 and type(args[0]) in TRACERS and args[0].ndim == 1 and key is None:
-            return args[0].min() if less else args[0].max()
-        if len(args) == 1 and type(args[0]) in ROWS and key is None:
-            rows_of_it = rows_in(args[0])
-            rows_of_it.check_filled(ValueError(f"{original.__name__}() arg is an empty sequence"))
-            return extreme(rows_of_it.joined(), rows_of_it.at(0), less, rows_of_it.weak[0])
-        items = list(collected(args[0])) if len(args) == 1 else list(args)
-        rows = whole(items) if key is None else None
-        if rows is not None and rows.ndim == 1:
-            return extreme(rows, items[0], less, items[0].weak)
-        if key is None and items and any(type(v) is Expr for v in items):
-            if all(type(v) in (Expr, int) for v in items):
-                return functools.reduce(dim_min if less else dim_max, items)
-            items = [_counted(v) for v in items]
-        if not holds_tracer(items, 1):
-            return original(items, **kwargs) if len(args) == 1 else original(*items, **kwargs)
-        if key is not None or (not items and "default" in kwargs):
-            return original(items, **kwargs)
-        best = items[0]
-        for x in items[1:]:  # Python keeps the first unless the next is truly beyond it, NaN included
-            best = np.where(x < best if less else x > best, x, best)
-        return best
-
-    return stand_in
-
-
-SUBSTITUTES[builtins.min] = _extreme(builtins.min, True)
-SUBSTITUTES[builtins.max] = _extreme(builtins.max, False)
-
-
-@substitute(builtins.sum)
-def sum_(x: Any, /, start: Any = 0) -> Any:
-    x = collected(x)
-    if type(x) in ROWS:
-        from stager.array import wrap
-        from stager.ops.families import zeros_of
-
-        x = rows_in(x)
-        block = x.joined()
-        zero: Any = wrap(zeros_of(Type(block.type.dtype, block.type.shape[1:])))
-        return summed(block, start + zero, x.weak[0], 0)
-    if type(x) in TRACERS:
-        if x.ndim == 0:
-            raise TypeError("iteration over a 0-d array")
-        total = np.sum(x, axis=0, dtype=np.int64 if x.dtype == np.bool_ else x.dtype)
-        return total if type(start) is int and start == 0 else start + total
-    if type(x) is list:
-        rows = whole(x)
-        if rows is not None:
-            return summed(rows, start + x[0], x[0].weak)
-    return sum(x, start)
-
-
-@substitute(builtins.any)
-def any_(x: Any, /) -> Any:
-    x = collected(x)
-    if type(x) in ROWS:
-        x = rows_in(x).joined()
-    if type(x) in TRACERS and x.ndim == 1:
-        return np.any(x)
-    rows = whole(x)
-    if rows is not None and rows.ndim == 1:
-        return np.any(rows)
-    found: Any = False
-    for v in x:
-        if type(v) in TRACERS:
-            found = bool_(v) if found is False else found | bool_(v)
-        elif v:
-            return True
-    return found
-
-
-@substitute(builtins.all)
-def all_(x: Any, /) -> Any:
-    x = collected(x)
-    if type(x) in ROWS:
-        x = rows_in(x).joined()
-    if type(x) in TRACERS and x.ndim == 1:
-        return np.all(x)
-    rows = whole(x)
-    if rows is not None and rows.ndim == 1:
-        return np.all(rows)
-    found: Any = True
-    for v in x:
-        if type(v) in TRACERS:
-            found = bool_(v) if found is True else found & bool_(v)
-        elif not v:
-            return False
-    return found
-
-
-@substitute(builtins.list)
-def list_(*args: Any) -> Any:
-    return rows_in(args[0]).listed() if args and type(args[0]) in ROWS else list(*map(collected, args))
-
-
-@substitute(builtins.tuple)
-def tuple_(*args: Any) -> Any:
-    return tuple(*map(collected, args))
-
-
-@substitute(np.fromiter)
-def fromiter(iter: Any, dtype: Any, count: int = -1, **kwargs: Any) -> Any:
-    given = collected(iter)
-    if type(iter) not in TRACERS and type(given) is not list:
-        return np.fromiter(given, dtype, count, **kwargs)
-    from stager.numpy.creation import array
-
-    items = given if count < 0 else given[:count]
-    if len(items) < count:
-        raise ValueError(f"iterator too short: Expected {count} but iterator had only {len(items)} items.")
-    return array(items, dtype=dtype)
-
-
-@substitute(builtins.next)
-def next_(iterator: Any, *default: Any) -> Any:
-    if region_in_force() is not None:
-        decline("next() of an iterator")
-    return next(iterator, *default)
 
 
 @substitute(builtins.getattr)

@@ -1,0 +1,117 @@
+"""What Python's builtins that make one value of many do with traced values: `sum`, `min`, `max`, `any`, `all`.
+
+Each stand-in answers as the original does when nothing traced is among its arguments. Rows of one array are folded by
+one node, in Python's order.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from stager.capture.builtins import bool_, counted
+from stager.capture.comprehensions import collected
+from stager.capture.row_lists import ROWS, rows_in
+from stager.capture.session import TRACERS, holds_tracer
+from stager.capture.table import SUBSTITUTES, substitute
+from stager.ir.dims import Expr, dim_max, dim_min
+from stager.ir.types import Type
+from stager.numpy.rows import extreme, summed, whole
+
+
+def _extreme(original: Callable[..., Any], less: bool) -> Callable[..., Any]:
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        key = kwargs.get("key")
+        if len(args) == 1 and type(args[0]) in TRACERS and args[0].ndim == 1 and key is None:
+            return args[0].min() if less else args[0].max()
+        if len(args) == 1 and type(args[0]) in ROWS and key is None:
+            rows_of_it = rows_in(args[0])
+            rows_of_it.check_filled(ValueError(f"{original.__name__}() arg is an empty sequence"))
+            return extreme(rows_of_it.joined(), rows_of_it.at(0), less, rows_of_it.weak[0])
+        items = list(collected(args[0])) if len(args) == 1 else list(args)
+        rows = whole(items) if key is None else None
+        if rows is not None and rows.ndim == 1:
+            return extreme(rows, items[0], less, items[0].weak)
+        if key is None and items and any(type(v) is Expr for v in items):
+            if all(type(v) in (Expr, int) for v in items):
+                return functools.reduce(dim_min if less else dim_max, items)
+            items = [counted(v) for v in items]
+        if not holds_tracer(items, 1):
+            return original(items, **kwargs) if len(args) == 1 else original(*items, **kwargs)
+        if key is not None or (not items and "default" in kwargs):
+            return original(items, **kwargs)
+        best = items[0]
+        for x in items[1:]:  # Python keeps the first unless the next is truly beyond it, NaN included
+            best = np.where(x < best if less else x > best, x, best)
+        return best
+
+    return stand_in
+
+
+SUBSTITUTES[builtins.min] = _extreme(builtins.min, True)
+SUBSTITUTES[builtins.max] = _extreme(builtins.max, False)
+
+
+@substitute(builtins.sum)
+def sum_(x: Any, /, start: Any = 0) -> Any:
+    x = collected(x)
+    if type(x) in ROWS:
+        from stager.array import wrap
+        from stager.ops.families import zeros_of
+
+        x = rows_in(x)
+        block = x.joined()
+        zero: Any = wrap(zeros_of(Type(block.type.dtype, block.type.shape[1:])))
+        return summed(block, start + zero, x.weak[0], 0)
+    if type(x) in TRACERS:
+        if x.ndim == 0:
+            raise TypeError("iteration over a 0-d array")
+        total = np.sum(x, axis=0, dtype=np.int64 if x.dtype == np.bool_ else x.dtype)
+        return total if type(start) is int and start == 0 else start + total
+    if type(x) is list:
+        rows = whole(x)
+        if rows is not None:
+            return summed(rows, start + x[0], x[0].weak)
+    return sum(x, start)
+
+
+@substitute(builtins.any)
+def any_(x: Any, /) -> Any:
+    x = collected(x)
+    if type(x) in ROWS:
+        x = rows_in(x).joined()
+    if type(x) in TRACERS and x.ndim == 1:
+        return np.any(x)
+    rows = whole(x)
+    if rows is not None and rows.ndim == 1:
+        return np.any(rows)
+    found: Any = False
+    for v in x:
+        if type(v) in TRACERS:
+            found = bool_(v) if found is False else found | bool_(v)
+        elif v:
+            return True
+    return found
+
+
+@substitute(builtins.all)
+def all_(x: Any, /) -> Any:
+    x = collected(x)
+    if type(x) in ROWS:
+        x = rows_in(x).joined()
+    if type(x) in TRACERS and x.ndim == 1:
+        return np.all(x)
+    rows = whole(x)
+    if rows is not None and rows.ndim == 1:
+        return np.all(rows)
+    found: Any = True
+    for v in x:
+        if type(v) in TRACERS:
+            found = bool_(v) if found is True else found & bool_(v)
+        elif not v:
+            return False
+    return found
