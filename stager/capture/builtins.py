@@ -1,8 +1,9 @@
-"""What Python's builtins and `math` do with traced values in converted code.
+"""What Python's builtins do with traced values in converted code.
 
 Each stand-in answers as the original does when nothing traced is among its arguments. `float(x)` and `int(x)` of a
 traced value are traced Python scalars: they convert, and promote weakly as NEP 50 has it for `float` and `int`.
-Not here: what makes or takes iterables (`iteration.py`), what makes one value of many (`folds.py`).
+Not here: what makes or takes iterables (`iteration.py`), what makes one value of many (`folds.py`), what orders by
+comparison (`ordering.py`), `math` (`mathematics.py`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import bisect
 import builtins
 import heapq
-import math
 import numbers
 from collections.abc import Callable
 from types import UnionType
@@ -21,8 +21,8 @@ import numpy as np
 from stager.capture import copies, texts
 from stager.capture.buffers import Buffer
 from stager.capture.growing import StandIn
-from stager.capture.operators import tested
 from stager.capture.row_lists import RowList
+from stager.capture.scalars import counted, of_tracers, scalar, truth, weakly
 from stager.capture.session import TRACERS, holds_tracer, is_tracer
 from stager.capture.table import SUBSTITUTES, substitute
 from stager.ir.dims import Expr
@@ -38,37 +38,16 @@ def install() -> None:
     if _installed:
         return
     _installed = True
-    from stager.capture import folds, iteration  # noqa: F401  (they enter themselves)
+    from stager.capture import folds, iteration, mathematics, ordering  # noqa: F401  (the first two enter themselves)
 
-    for name, traced in _MATH.items():
-        original = getattr(math, name, None)
-        if original is not None:
-            SUBSTITUTES[original] = _of_tracers(original, traced)
+    mathematics.install()
+    ordering.install()
     for like in (np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.copy):
         SUBSTITUTES[like] = _fresh_like(like)
-    for scalar in _SCALAR_TYPES:
-        SUBSTITUTES[scalar] = _of_tracers(scalar, _cast(scalar))
+    for kind in _SCALAR_TYPES:
+        SUBSTITUTES[kind] = of_tracers(kind, _cast(kind))
     SUBSTITUTES[print] = print_
     copies.install()
-
-
-def _of_tracers(original: Callable[..., Any], traced: Callable[..., Any]) -> Callable[..., Any]:
-    def stand_in(*args: Any, **kwargs: Any) -> Any:
-        for a in args:
-            if type(a) in TRACERS or type(a) is Expr:
-                return traced(*[counted(a) for a in args], **kwargs)
-        return original(*args, **kwargs)
-
-    return stand_in
-
-
-def counted(x: Any) -> Any:
-    """A symbolic size as a traced number; anything else as it is."""
-    if type(x) is not Expr:
-        return x
-    from stager.symbols import number
-
-    return number(x)
 
 
 def _fresh_like(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,76 +73,10 @@ _SCALAR_TYPES = (
 )  # fmt: skip
 
 
-def _weak(x: Any) -> Any:
-    """The traced scalar as what Python's own `float` or `int` gives: it promotes weakly."""
-    from stager.capture.staging import weakened
-
-    return weakened(x)
-
-
-def _scalar(x: Any) -> Any:
-    return x.reshape(()) if x.ndim else x
-
-
-def _rounded(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda x: _weak(f(_scalar(x)).astype(np.int64))
-
-
-def _real(f: Callable[..., Any]) -> Callable[..., Any]:
-    """A `math` function: float64 in, Python float out."""
-
-    def of(*args: Any) -> Any:
-        return _weak(f(*[_scalar(a).astype(np.float64) if type(a) in TRACERS else float(a) for a in args]))
-
-    return of
-
-
-def _special(name: str) -> Callable[..., Any]:
-    def call(x: Any) -> Any:
-        from stager.array import raw, wrap
-        from stager.ops import elementwise
-
-        return wrap(getattr(elementwise, name)(raw(x)))
-
-    return call
-
-
-_MATH: dict[str, Callable[..., Any]] = {
-    **{
-        name: _real(getattr(np, numpy_name))
-        for name, numpy_name in {
-            "sqrt": "sqrt", "cbrt": "cbrt", "exp": "exp", "exp2": "exp2", "expm1": "expm1", "log1p": "log1p",
-            "log2": "log2", "log10": "log10", "sin": "sin", "cos": "cos", "tan": "tan", "asin": "arcsin",
-            "acos": "arccos", "atan": "arctan", "atan2": "arctan2", "sinh": "sinh", "cosh": "cosh", "tanh": "tanh",
-            "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "fabs": "abs", "copysign": "copysign",
-            "fmod": "fmod", "pow": "power", "degrees": "degrees", "radians": "radians", "nextafter": "nextafter",
-        }.items()
-    },
-    **{name: _real(_special(name)) for name in ("erf", "erfc", "gamma", "lgamma")},
-    "log": lambda x, base=None: _real(np.log)(x) if base is None else _real(np.log)(x) / math_log(base),
-    "ldexp": _real(lambda x, n: x * np.exp2(n)),
-    "hypot": _real(lambda *xs: np.hypot(*xs) if len(xs) == 2 else sum([x * x for x in xs]) ** 0.5),
-    "floor": _rounded(np.floor),
-    "ceil": _rounded(np.ceil),
-    "trunc": _rounded(np.trunc),
-    "isnan": lambda x: np.isnan(_scalar(x)),
-    "isinf": lambda x: np.isinf(_scalar(x)),
-    "isfinite": lambda x: np.isfinite(_scalar(x)),
-    "isclose": lambda a, b, *, rel_tol=1e-9, abs_tol=0.0: (
-        np.abs(a - b) <= np.maximum(rel_tol * np.maximum(np.abs(a), np.abs(b)), abs_tol)
-    ),
-}  # fmt: skip
-
-
-def math_log(x: Any) -> Any:
-    """`math.log` of a traced or plain number."""
-    return _real(np.log)(x) if type(x) in TRACERS else math.log(x)
-
-
 @substitute(builtins.float)
 def float_(x: Any = 0.0) -> Any:
     x = counted(x)
-    return _weak(_scalar(x).astype(np.float64)) if type(x) in TRACERS else float(x)
+    return weakly(scalar(x).astype(np.float64)) if type(x) in TRACERS else float(x)
 
 
 @substitute(builtins.int)
@@ -172,13 +85,10 @@ def int_(x: Any = 0, *base: Any, **kwargs: Any) -> Any:
         return x
     if type(x) not in TRACERS:
         return int(x, *base, **kwargs)
-    return _weak(_scalar(x).astype(np.int64))
+    return weakly(scalar(x).astype(np.int64))
 
 
-@substitute(builtins.bool)
-def bool_(x: Any = False) -> Any:
-    x = tested(x)
-    return _scalar(x).astype(np.bool_) if type(x) in TRACERS else bool(x)
+substitute(builtins.bool)(truth)
 
 
 @substitute(builtins.str)
@@ -201,7 +111,7 @@ def format_(x: Any, spec: str = "", /) -> str:
 @substitute(builtins.complex)
 def complex_(*args: Any, **kwargs: Any) -> Any:
     if len(args) == 1 and type(args[0]) in TRACERS:
-        return _scalar(args[0]).astype(np.complex128)
+        return scalar(args[0]).astype(np.complex128)
     if len(args) == 2 and holds_tracer(args):
         return args[0] + args[1] * 1j
     return complex(*args, **kwargs)

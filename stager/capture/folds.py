@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture.builtins import bool_, counted
 from stager.capture.comprehensions import collected
+from stager.capture.ordering import keyed_extreme
 from stager.capture.row_lists import ROWS, rows_in
+from stager.capture.scalars import counted, truth
 from stager.capture.session import TRACERS, holds_tracer
 from stager.capture.table import SUBSTITUTES, substitute
 from stager.ir.dims import Expr, dim_max, dim_min
@@ -26,24 +27,29 @@ from stager.numpy.rows import extreme, summed, whole
 def _extreme(original: Callable[..., Any], less: bool) -> Callable[..., Any]:
     def stand_in(*args: Any, **kwargs: Any) -> Any:
         key = kwargs.get("key")
-        if len(args) == 1 and type(args[0]) in TRACERS and args[0].ndim == 1 and key is None:
+        if key is not None:
+            default = [kwargs["default"]] if "default" in kwargs else []
+            return keyed_extreme(args[0] if len(args) == 1 else args, key, less, default)
+        if len(args) == 1 and type(args[0]) in TRACERS and args[0].ndim == 1:
             return args[0].min() if less else args[0].max()
-        if len(args) == 1 and type(args[0]) in ROWS and key is None:
+        if len(args) == 1 and type(args[0]) in ROWS:
             rows_of_it = rows_in(args[0])
             rows_of_it.check_filled(ValueError(f"{original.__name__}() arg is an empty sequence"))
             return extreme(rows_of_it.joined(), rows_of_it.at(0), less, rows_of_it.weak[0])
         items = list(collected(args[0])) if len(args) == 1 else list(args)
-        rows = whole(items) if key is None else None
+        rows = whole(items)
         if rows is not None and rows.ndim == 1:
             return extreme(rows, items[0], less, items[0].weak)
-        if key is None and items and any(type(v) is Expr for v in items):
+        if items and any(type(v) is Expr for v in items):
             if all(type(v) in (Expr, int) for v in items):
                 return functools.reduce(dim_min if less else dim_max, items)
             items = [counted(v) for v in items]
-        if not holds_tracer(items, 1):
+        if not holds_tracer(items, 2):
             return original(items, **kwargs) if len(args) == 1 else original(*items, **kwargs)
-        if key is not None or (not items and "default" in kwargs):
+        if not items and "default" in kwargs:
             return original(items, **kwargs)
+        if all(isinstance(v, tuple) for v in items):
+            return keyed_extreme(items, lambda v: v, less, [])
         best = items[0]
         for x in items[1:]:  # Python keeps the first unless the next is truly beyond it, NaN included
             best = np.where(x < best if less else x > best, x, best)
@@ -92,7 +98,7 @@ def any_(x: Any, /) -> Any:
     found: Any = False
     for v in x:
         if type(v) in TRACERS:
-            found = bool_(v) if found is False else found | bool_(v)
+            found = truth(v) if found is False else found | truth(v)
         elif v:
             return True
     return found
@@ -111,7 +117,7 @@ def all_(x: Any, /) -> Any:
     found: Any = True
     for v in x:
         if type(v) in TRACERS:
-            found = bool_(v) if found is True else found & bool_(v)
+            found = truth(v) if found is True else found & truth(v)
         elif not v:
             return False
     return found

@@ -160,6 +160,10 @@ def _builtin(f: Any, s: Session) -> Any:
         return lambda *args, **kwargs: f(*map(texts.plain, args), **{k: texts.plain(v) for k, v in kwargs.items()})
     if isinstance(owner, np.ndarray):
         return _OnArray(f, owner)
+    if type(owner) is list and f.__name__ == "sort":
+        from stager.capture.ordering import sort
+
+        return functools.partial(sort, owner)
     _refuse_randomness(f)
     return _foreign(f, s)
 

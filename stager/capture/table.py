@@ -1,9 +1,9 @@
 """The substitution table of calls: which callables become stager's own while tracing, by identity.
 
-`SUBSTITUTES[original] = replacement`, with the original's signature. `stager.numpy` adds NumPy's creation functions and
-others that a tracer never reaches by itself (`np.zeros`, `np.array`, `np.arange`); `builtins.py` adds `math`, `float`,
-`len` and their kin. A replacement is called only while a trace is active, and answers as the original does when
-nothing it is given is traced, where that is possible.
+`SUBSTITUTES[original] = replacement`, with the original's signature. `stager.numpy` adds NumPy's creation functions
+and others that a tracer never reaches by itself (`np.zeros`, `np.array`, `np.arange`); `builtins.py` and its
+neighbours add `math`, `float`, `len` and their kin. A replacement is called only while a trace is active, and answers
+as the original does when nothing it is given is traced, where that is possible.
 """
 
 from __future__ import annotations

@@ -483,6 +483,12 @@ def test_items_that_may_be_one_array() -> None:
 # -- derivatives and linear algebra --------------------------------------------------------------------------------
 
 
+@corner("`sorted` and `list.sort` put NaN last")
+def test_nan_is_sorted_last() -> None:
+    x = np.array([2.0, np.nan, 1.0])
+    np.testing.assert_array_equal(st.compile(lambda x: np.array(sorted(x)))(x), np.sort(x))
+
+
 @corner("Derivatives of quotients multiply by the reciprocal")
 def test_reciprocals() -> None:
     for f in (lambda x, y: x / y, lambda x, y: np.log(y) * x, lambda x, y: np.sqrt(y) * x):
