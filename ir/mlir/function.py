@@ -22,12 +22,15 @@ from stager.ir.core_ops import input_op
 from stager.ir.dtypes import DType, b1, f64, i64
 from stager.ir.graph import Graph, Node, SymbolDef, Value
 from stager.ir.mlir.arrays import ARRAYS, elementwise
+from stager.ir.mlir.places import PLACES
+from stager.ir.mlir.reductions import REDUCTIONS
 from stager.ir.mlir.scalars import Scalars
 from stager.ir.mlir.writer import Scalar, Tensor, Writer, tensor
 from stager.ir.types import Type
 
 STATUS = Type(i64, (5,))
 MOST_BYTES = 2**46
+_OF_ARRAYS = {**ARRAYS, **REDUCTIONS, **PLACES}
 
 
 class Module(NamedTuple):
@@ -148,8 +151,8 @@ class FunctionEmitter:
             return CONTROL[name](self, node, args)
         if name in EFFECTS:
             return EFFECTS[name](self, node, args)
-        if name in ARRAYS:
-            return ARRAYS[name](self, node, args)
+        if name in _OF_ARRAYS:
+            return _OF_ARRAYS[name](self, node, args)
         if node.op.family == "elementwise":
             return elementwise(self, node, args)
         raise NotImplementedError(f"the op {name} has no form in MLIR")

@@ -14,7 +14,7 @@ import numpy as np
 from stager.ir.dims import is_static
 from stager.ir.dtypes import DType, b1, dtype_of, i64
 from stager.ir.graph import Node
-from stager.ir.mlir.arrays import MONOIDS
+from stager.ir.mlir.reductions import MONOIDS
 from stager.ir.mlir.writer import Scalar, Tensor
 from stager.ir.stablehlo.elements import Elements, Uncovered, element_text, tensor
 from stager.ir.types import Type
