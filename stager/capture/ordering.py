@@ -81,7 +81,7 @@ def keyed_extreme(iterable: Any, key: Callable[[Any], Any], less: bool, default:
     items, keys = _keyed(iterable, key)
     if not _is_traced(keys):
         if not len(keys):
-            return min(items, default=default[0]) if default else min(items)
+            return default[0] if default else (min if less else max)(items)
         places = range(len(keys))
         return items[(min if less else max)(places, key=keys.__getitem__)]
     if type(keys) in ROWS:

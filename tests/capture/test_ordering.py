@@ -125,5 +125,5 @@ def test_what_cannot_be_ordered_says_so() -> None:
         st.compile(lambda x: sorted([x[0], "a"]))(X)
     with pytest.raises(TypeError, match=r"np\.argsort of the keys"):
         st.compile(lambda x: sorted([{"a": x[0]}, {"a": x[1]}], key=lambda d: d["a"])[0]["a"])(X)
-    with pytest.raises(ValueError, match="arg is an empty sequence"):
+    with pytest.raises(ValueError, match=r"max\(\).* empty"):
         st.compile(lambda x: max([], key=lambda v: x[v]))(X)
