@@ -2,7 +2,8 @@
 
 A storage lives from its first use to its last; one that is used both inside and outside of a loop lives through the
 whole loop. Storages whose lifetimes do not meet may overlap. Sizes may be symbolic: a size that mentions a loop
-index is replaced by its bound, one that mentions data has no place here and is allocated while running ("heap").
+index is replaced by its bound, one that mentions data has no place here and is allocated while running ("heap"). What
+only a branch for large extents uses has the size that it has for the smallest of those, where extents are smaller.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from stager.codegen.book import buffers_of
 from stager.codegen.program import Allocate, Buffer, Loop, MapLanes, Program, Storage, Switch, While, walk
 from stager.ir.abi import ARENA_ALIGN
-from stager.ir.dims import Dim, symbols_of
+from stager.ir.dims import Apply, Dim, Expr, dim_max, substitute, symbol, symbols_of
 
 PRIVATE_BYTES = 1 << 14
 """What a thread of a parallel map keeps on its stack."""
@@ -25,6 +26,7 @@ def plan(program: Program) -> None:
     """Gives every temporary its offset and the program its arena."""
     _private(program)
     spans = _spans(program)
+    least = _least_extents(program)
     static: list[tuple[int, int, int, Storage]] = []
     symbolic: list[tuple[int, int, Dim, Storage]] = []
     entry = set(program.symbols)
@@ -38,7 +40,8 @@ def plan(program: Program) -> None:
         elif isinstance(size, int):
             static.append((start, end, max(size, 1), s))
         elif symbols_of(size) <= entry:
-            symbolic.append((start, end, size, s))
+            large = {name: dim_max(symbol(name), n) for name, n in least.get(id(s), {}).items()}
+            symbolic.append((start, end, substitute(size, large), s))
         else:
             s.kind = "heap"
     total = _place(static)
@@ -56,6 +59,36 @@ def plan(program: Program) -> None:
             at = at + (size + (ARENA_ALIGN - 1)) // ARENA_ALIGN * ARENA_ALIGN
     program.arena_bytes = at
     _allocate(program.steps, {id(b.storage): b for b in program.outputs if b.storage.kind == "sized"})
+
+
+def _least_extents(program: Program) -> dict[int, dict[str, int]]:
+    """What extents are at least wherever a storage is used, by the names of sizes: a switch that asks for it stands
+    around. Else a size of n-2 bytes would be negative in the sum of all."""
+    uses = Counter([id(x) for x in _used(program.steps)])
+    found: dict[int, dict[str, int]] = {}
+
+    def look(step: Any) -> None:
+        least = _asked(step.index) if isinstance(step, Switch) and isinstance(step.index, Expr) else {}
+        if least:
+            for branch in step.branches[1:]:
+                count = Counter([id(x) for x in _used(branch)])
+                found.update({x: least for x, n in count.items() if n == uses[x]})
+
+    walk(program.steps, look)
+    return found
+
+
+def _asked(index: Expr) -> dict[str, int]:
+    """What sizes are at least where an index is above 0: k of floordiv(n, k), and both of the smaller of two."""
+    (monomial, factor), *others = index.terms
+    if others or factor != 1 or len(monomial) != 1 or monomial[0][1] != 1 or not isinstance(monomial[0][0], Apply):
+        return {}
+    f = monomial[0][0]
+    if f.fn == "min":
+        return {name: n for d in (f.a, f.b) if isinstance(d, Expr) for name, n in _asked(d).items()}
+    name = str(f.a)
+    plain = f.fn == "floordiv" and isinstance(f.b, int) and f.b > 0 and f.a == symbol(name)
+    return {name: f.b} if plain and isinstance(f.b, int) else {}
 
 
 def _private(program: Program) -> None:

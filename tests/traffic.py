@@ -7,9 +7,9 @@ from math import prod
 from typing import Any
 
 from stager.codegen.compile import plan_program
-from stager.codegen.program import Move, Nest, Program, Routine, Storage, walk
+from stager.codegen.program import Move, Nest, Program, Routine, Storage, Switch, walk
 from stager.codegen.target import Target
-from stager.ir.dims import evaluate, symbols_of
+from stager.ir.dims import Expr, evaluate, symbols_of
 from stager.pipeline import optimize
 from stager.transforms.shapes import trace_types
 
@@ -28,8 +28,25 @@ def number(d: Any) -> int:
 
 def kernels(p: Program) -> list[Nest | Routine]:
     """The nests and routines, those in loops too."""
+    return [s for s in _taken(p) if isinstance(s, Nest | Routine)]
+
+
+def _taken(p: Program) -> list[Any]:
+    """The steps, those in loops too; of a switch by sizes, those for extents of SIZE."""
     found: list[Any] = []
-    walk(p.steps, lambda s: found.append(s) if isinstance(s, Nest | Routine) else None)
+    skipped: set[int] = set()
+
+    def visit(s: Any) -> None:
+        if id(s) in skipped:
+            return
+        found.append(s)
+        if isinstance(s, Switch) and isinstance(s.index, Expr):
+            taken = min(max(number(s.index), 0), len(s.branches) - 1)
+            for k, branch in enumerate(s.branches):
+                if k != taken:
+                    walk(branch, lambda other: skipped.add(id(other)))
+
+    walk(p.steps, visit)
     return found
 
 
@@ -39,9 +56,8 @@ def moved(p: Program) -> int:
     total = 0
     for k in kernels(p):
         total += _by_nest(k) if isinstance(k, Nest) else _by_routine(k)
-    found: list[Move] = []
-    walk(p.steps, lambda s: found.append(s) if isinstance(s, Move) and not s.swap else None)
-    return total + sum(2 * _elements(m.target) for m in found)
+    moves = [s for s in _taken(p) if isinstance(s, Move) and not s.swap]
+    return total + sum(2 * _elements(m.target) for m in moves)
 
 
 def least(p: Program) -> int:

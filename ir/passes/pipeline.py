@@ -16,6 +16,7 @@ from functools import cache
 from stager.ir import passes
 from stager.ir.graph import Graph
 from stager.ir.passes import algebra
+from stager.ir.passes.by_size import split_by_size
 from stager.ir.passes.control import CONTROL
 from stager.ir.passes.dead import dead_code, dead_results
 from stager.ir.passes.fold import FOLD
@@ -101,6 +102,11 @@ def and_simplified(change: Callable[[Graph, bool], Graph]) -> Callable[[Graph, b
     return run
 
 
+def by_size(graph: Graph, fast_math: bool = False) -> Graph:
+    """A switch between the graph and one that is cut along axes of named sizes, for extents that are not tiny."""
+    return split_by_size(graph, lambda g: simplify(g, fast_math))
+
+
 PIPELINE: tuple[Pass, ...] = (
     Pass("dead_code", dead_code, "drops what tracing left behind, so that nothing else looks at it"),
     Pass("simplify", simplify, "constants, algebra, views, updates, control, common subexpressions"),
@@ -111,6 +117,7 @@ PIPELINE: tuple[Pass, ...] = (
     Pass("parts_of_pieces", and_simplified(read_parts), "parts of f(stack(x, y)) become f(x) and f(y)"),
     Pass("sum_padded", sum_padded, "sums of padded parts, without the padding in memory"),
     Pass("piece_by_piece", and_simplified(cut_pieces), "concatenate(a, b) * x becomes a * x[:n] and b * x[n:]"),
+    Pass("by_size", by_size, "the same along axes of named sizes, where these are not tiny"),
     Pass("read_latest", read_latest, "reads behind an update read its result, which lets it write in place"),
     Pass("reads_first", reads_first, "what reads an array comes before what may write over it"),
 )

@@ -200,3 +200,40 @@ def test_rows_of_any_number_are_walked_as_well(n: Any) -> None:
         p = plan(st.grad(f, argnums=at), *[s.replace("[64", f"[{n}") for s in specs])
         assert moved(p) <= MOST * least(p), name
     assert moved(p := plan(st.grad(labelled), f"f64[{n},48]", f"i64[{n}]")) <= MOST * least(p)
+
+
+def total_variation(x: Any) -> Any:
+    return np.sum(np.abs(x[1:] - x[:-1])) + np.sum(np.abs(x[:, 1:] - x[:, :-1]))
+
+
+def upwind(x: Any) -> Any:
+    y = np.zeros_like(x)
+    y[1:], y[0] = x[1:] - 0.5 * x[:-1], x[0]
+    return np.sum(y**2)
+
+
+NAMED: dict[str, tuple[Function, tuple[str, ...]]] = {
+    "differences": (lambda x: np.sum((x[1:] - x[:-1]) ** 2), ("f64[n]",)),
+    "differences of rows": (lambda x: np.sum((x[1:] - x[:-1]) ** 2), ("f64[n,m]",)),
+    "differences of columns": (lambda x: np.sum((x[:, 1:] - x[:, :-1]) ** 2), ("f64[n,m]",)),
+    "second differences": (lambda x: np.sum((x[2:] - 2 * x[1:-1] + x[:-2]) ** 2), ("f64[n]",)),
+    "all but some": (lambda x: np.sum(np.sin(x[3:])), ("f64[n]",)),
+    "an interior": (lambda x: np.sum(np.sin(x[1:-1, 1:-1])), ("f64[n,m]",)),
+    "joined": (lambda x, y: np.sum(np.sin(np.concatenate([x, y]))), ("f64[n]", "f64[m]")),
+    "joined parts": (lambda x: np.sum(np.sin(np.concatenate([x[1:], x[:1]]))), ("f64[n]",)),
+    "padded": (lambda x: np.sum(np.sin(np.pad(x, 2))), ("f64[n,m]",)),
+    "rolled": (lambda x: np.sum((np.roll(x, 1) - x) ** 2), ("f64[n]",)),
+    "rolled columns": (lambda x: np.sum((np.roll(x, 1, axis=1) - x) ** 2), ("f64[n,m]",)),
+    "trapezoids": (lambda y: np.trapezoid(y**2, dx=0.1), ("f64[n]",)),
+    "exchanged": (exchanged, ("f64[n,m]",)),
+    "upwind": (upwind, ("f64[n]",)),
+    "total variation": (total_variation, ("f64[n,m]",)),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_named_sizes_are_cut_as_numbers_are(name: str) -> None:
+    f, specs = NAMED[name]
+    p = plan(st.grad(f, argnums=tuple(range(len(specs)))), *specs)
+    assert moved(p) <= MOST * least(p)
+    assert not p.copies
