@@ -27,6 +27,7 @@ from stager.codegen.program import (
     Storage,
     Switch,
     While,
+    walk,
 )
 from stager.codegen.registers import Val
 from stager.codegen.rows import emit_abreast
@@ -233,7 +234,7 @@ def _turns(e: FunctionEmitter, s: Loop, lo: Any, hi: Any) -> Iterator[tuple[Any,
     """The index and a count of every turn. Larger steps are counted: behind the last one there may be no i64."""
     b, by = e.b, abs(s.step)
     if by == 1:
-        with e.loop(lo, hi, s.step, name="for", copies=not any(isinstance(x, Switch) for x in s.body)) as i:
+        with e.loop(lo, hi, s.step, name="for", copies=not _counts(s.body)) as i:
             yield i, i
         return
     span = b.sub(hi, lo) if s.step > 0 else b.sub(lo, hi)
@@ -241,6 +242,22 @@ def _turns(e: FunctionEmitter, s: Loop, lo: Any, hi: Any) -> Iterator[tuple[Any,
     turns = b.add(b.udiv(b.sub(span, i64(1)), i64(by)), i64(1))
     with e.loop(0, b.select(some, turns, i64(0)), name="for") as k:
         yield b.add(lo, b.mul(k, i64(s.step), flags=("nsw",)), flags=("nsw",)), k
+
+
+def _counts(turn: list[Any]) -> bool:
+    """Whether some turns write where the data says: copies of those wait for each other's addresses. Copies of other
+    turns with branches wait less, and each has a history of its own by which it is guessed."""
+    found: list[Any] = []
+
+    def look(step: Any) -> None:
+        match step:
+            case Read():
+                found.append(step)
+            case Nest():
+                found.extend(x for leaf in step.leaves for x in leaf.stage.stores if x.at.is_dynamic)
+
+    walk([x for x in turn if isinstance(x, Switch)], look)
+    return bool(found)
 
 
 def _turn(e: FunctionEmitter, s: Loop, i: Any) -> None:

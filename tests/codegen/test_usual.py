@@ -98,12 +98,33 @@ def counted(x: Any, low: Any, high: Any) -> Any:
     return counts
 
 
-def test_turns_with_branches_are_not_copied(rng: np.random.Generator) -> None:
-    """Copies of branches are told apart no better, and counters in memory wait for each other's addresses."""
+def test_turns_that_count_are_not_copied(rng: np.random.Generator) -> None:
+    """Counters in memory wait for each other's addresses."""
     x = rng.standard_normal(40_000)
     f = st.compile(counted)
     np.testing.assert_array_equal(f(x, -2.0, 2.0), counted(x, -2.0, 2.0))
     assert f.show(x, -2.0, 2.0, stage="llvm").count(" = fdiv ") == 2  # one in the loop, one in the report
+
+
+def longest(a: Any, b: Any) -> Any:
+    t = np.zeros((a.shape[0] + 1, b.shape[0] + 1), dtype=np.int64)
+    for i in range(1, a.shape[0] + 1):
+        for j in range(1, b.shape[0] + 1):
+            if a[i - 1] == b[j - 1]:
+                t[i, j] = t[i - 1, j - 1] + 1
+            else:
+                t[i, j] = max(t[i - 1, j], t[i, j - 1])
+    return t[-1, -1]
+
+
+def test_other_turns_with_branches_are_copied(rng: np.random.Generator) -> None:
+    """Each copy of a branch is guessed by its own history."""
+    a, b = rng.integers(0, 4, 120), rng.integers(0, 4, 160)
+    f = st.compile(longest)
+    assert f(a, b) == longest(a, b)
+    text = f.show(a, b, stage="llvm")
+    assert text.count("call i64 @llvm.smax.i64") >= 4
+    assert "unroll.disable" not in text
 
 
 def test_reports_of_bad_indices_compute_them_again(rng: np.random.Generator) -> None:
