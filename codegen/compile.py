@@ -100,6 +100,7 @@ def plan_program(
     from stager.codegen.late import mark_late
     from stager.codegen.lower import lower
     from stager.codegen.overwritten import drop_overwritten
+    from stager.codegen.recalled import mark_recalled
     from stager.codegen.rotate import rotate
     from stager.codegen.schedule import schedule
     from stager.codegen.sideways import sideways
@@ -122,6 +123,7 @@ def plan_program(
     mark_usual(program)
     clock("fuse")
     schedule(program, target, threads=threads)
+    mark_recalled(program)
     abreast(program)
     clock("schedule")
     plan(program)

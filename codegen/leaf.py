@@ -103,9 +103,10 @@ class LeafEmitter(LoopEmitter):
 
     def _few_or_many(self, k: int) -> None:
         """What blocks of vectors do not pay for: rows of sparse matrices have few elements. They are one step
-        or two under masks, whatever their number, where that can be: how often a short loop runs is guessed wrong."""
+        or two under masks, whatever their number, where that can be: how often a short loop runs is guessed wrong, but
+        for rows that the processor remembers."""
         e, b, axis = self.e, self.e.b, self.loops[k]
-        width = self.full_width if self._looks_up() else 1
+        width = self.full_width if self._looks_up() and not self.leaf.recalled else 1
         lo, hi = (e._operand(x) for x in self._range(k))
         few, many, done = (b.append_basic_block(n) for n in ("few", "many", "reduced"))
         saved = (dict(self.values), dict(self.splats), dict(self.pointers))

@@ -114,6 +114,7 @@ def _nest_lines(n: Nest) -> Iterator[str]:
             marks = f" {how} {variable_name(leaf.vector)}" + (f" x{leaf.unroll}" if leaf.unroll > 1 else "")
             marks += f" transposing {variable_name(leaf.jam)}" if leaf.jam is not None else ""
             marks += " late" if leaf.late else ""
+            marks += " recalled" if leaf.recalled else ""
         marks += " descending" if leaf.stage.descending else ""
         yield f"  loop {' '.join(_loop_text(a) for a in leaf.loops)}".rstrip() + marks
         yield from ("  " + line for line in _body_lines(leaf.stage))
