@@ -262,7 +262,7 @@ class Leaf:
     late: bool = False  # the last points read what was written just before: they run one by one, at the end
     adds: bool = False  # its reductions go over the last shared loop too, and add to what is there
     long: bool = False  # its points are many, so that what one vector waits for is filled with others
-    recalled: bool = False  # it runs so seldom that how long it is can be guessed from the last time
+    recalled: bool = False  # its rows are so few that how long each is can be guessed from the last time
 
 
 @dataclass(slots=True, eq=False)

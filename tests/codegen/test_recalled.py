@@ -24,14 +24,28 @@ def repeated(start: Any, column: Any, value: Any, x: Any) -> Any:
     return x
 
 
+def chosen(start: Any, column: Any, value: Any, x: Any) -> Any:
+    """Rows whose numbers a `while` finds out: nobody knows how many."""
+    i, total = 0, 0.0
+    while i < start.shape[0] - 1:
+        row = slice(start[i], start[i + 1])
+        total += np.dot(value[row], x[column[row]])
+        i += 1 + column[start[i]] % 2
+    return total
+
+
 def matrix(rng: np.random.Generator, n: int) -> tuple[Any, ...]:
     counts = rng.integers(0, 9, n)
     counts[:3] = 0, 17, 40  # none, more than two vectors
+    counts[-1] = 5
     start = np.concatenate([[0], np.cumsum(counts)])
     return start, rng.integers(-n, n, start[-1]), rng.random(start[-1]) / 40, rng.random(n)
 
 
-@pytest.mark.parametrize(("f", "n", "recalled"), [(product, 500, 1), (product, 26_000, 0), (repeated, 700, 0)])
+CASES = [(product, 500, 1), (product, 26_000, 0), (repeated, 700, 1), (chosen, 90, 0)]
+
+
+@pytest.mark.parametrize(("f", "n", "recalled"), CASES)
 def test_values(f: Any, n: int, recalled: int, rng: np.random.Generator) -> None:
     args = matrix(rng, n)
     compiled = st.compile(f)
