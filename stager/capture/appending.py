@@ -57,12 +57,12 @@ def buffered(
             out = run()
             if owner.needs is None:
                 return out
-            plans.append(Plan(owner.needs))
+            plans.append(owner.plan(owner.needs))
         except NeedsBufferError as e:
             items.restore()
             if e.owner is not owner:
                 raise
-            plans.append(Plan(e.items))
+            plans.append(owner.plan(e.items))
         except BaseException:
             items.restore()
             raise
@@ -140,7 +140,7 @@ def _learn(variables: Variables, owner: Owner, plans: list[Plan], run: Callable[
         except NeedsBufferError as e:
             if e.owner is not owner:
                 raise
-            plans.append(Plan(e.items))
+            plans.append(owner.plan(e.items))
             continue
         if lengths is not None:
             for p, ends in zip(plans, lengths, strict=True):

@@ -32,7 +32,7 @@ from stager.capture.iterables import Elements, Indexed
 from stager.capture.packing import packed, unpacked
 from stager.capture.plans import EmptyListError, Plan, session_in_force
 from stager.capture.row_lists import ROWS, RowList, bound, position
-from stager.capture.sharing import Contents, is_frozen
+from stager.capture.sharing import Contents, is_frozen, is_held_by
 from stager.cells import Cell, _versions
 from stager.errors import ControlFlowError, describe
 from stager.interpreters.stack import stack
@@ -48,6 +48,7 @@ from stager.staged import CHOSEN, UserRegion, as_raw, decline, is_older, is_trac
 
 Raw = Any
 UNKNOWN = 1 << 31  # room, while it is learnt how much is needed
+ITEM = "a write into an item of a list that a traced loop changes, which is read as a copy"
 MANY = 4  # traced items among the numbers that a list begins with
 
 
@@ -55,8 +56,9 @@ class Buffer:
     """What takes the place of a list: room for its items, of which there are `count`."""
 
     __stager_stand_in__ = True
-    __slots__ = ("arrays", "before", "begun", "borrowed", "capacity", "count", "counting", "depth", "front", "held",
-                 "lists", "most", "older", "plan", "room", "rows_lent", "spoiled", "unknown")  # fmt: skip
+    __slots__ = ("altered", "arrays", "before", "begun", "borrowed", "capacity", "count", "counting", "depth", "first",
+                 "front", "held", "lists", "most", "older", "plan", "room", "rows_lent", "spoiled", "taken",
+                 "unknown")  # fmt: skip
 
     def __init__(self, plan: Plan, counting: bool, capacity: Any = None) -> None:
         """`capacity`: a traced number of items to try it with, in a run that is to show how many are needed."""
@@ -70,6 +72,9 @@ class Buffer:
         self.spoiled = False  # something was refused, which the user's code may have caught
         self.held: list[tuple[Cell, int]] = []  # what was appended, and when it had been written last
         self.older: list[Cell] = []  # of these, what is older than the statement
+        self.first: list[Cell] = []  # what it began with, which others hold too
+        self.altered = False  # whether items were written in place
+        self.taken: Cell | None = None  # an item that is, and is set again
         self.borrowed: list[Contents] = []  # items of other lists, or lists with other names
         self.lists: list[Contents] = []  # lists and dicts that were appended
         self.rows_lent: list[weakref.ref[RowList]] = []  # items that are lists themselves, as they stand here
@@ -81,6 +86,9 @@ class Buffer:
         self.arrays: list[Array] = []
         if counting:
             return
+        if plan.shared and type(plan.items) is not RowList:
+            leaves = [x for item in plan.items for x in flatten(item)[0]]
+            self.first = [x.cell for x in leaves if type(x) is Array and x.holds_memory]
         room = plan.room if plan.known else UNKNOWN if plan.grows else self.before
         room = room if plan.length is None or not plan.known else plan.length
         if capacity is not None:
@@ -132,16 +140,20 @@ class Buffer:
             place = self._end().raw()
             for x, leaf, (t, _) in zip(self.arrays, leaves, self.plan.leaves, strict=True):
                 x.write(write_row(x.raw(), as_raw(leaf, t.dtype), place))
-                if type(leaf) is Array and leaf.holds_memory:
-                    self.held.append((leaf.cell, leaf.cell.written))
-                    if is_older(leaf):
-                        self.older.append(leaf.cell)
+                self._copied(leaf)
         self._move(self.count, 1)
         count: Any = self.count
         if self.most is not None:
             self.most.write(as_raw(np.maximum(self.most, count), i64))
         if self.plan.limit is not None and self.front is not None:
             self.front.write(as_raw(np.maximum(self.front, count - self.plan.limit), i64))
+
+    def _copied(self, leaf: Any) -> None:
+        """What is put into the list is copied; in Python it would be one."""
+        if type(leaf) is Array and leaf.holds_memory:
+            self.held.append((leaf.cell, leaf.cell.written))
+            if is_older(leaf):
+                self.older.append(leaf.cell)
 
     def _end(self) -> Any:
         """The place behind the last item, in the arrays whatever a failing check is late to tell."""
@@ -227,7 +239,16 @@ class Buffer:
 
     def __getitem__(self, k: Any) -> Any:
         if isinstance(k, slice):
-            return self.rows()[k]
+            return self._shown()[k]
+        item = self._item(k)
+        for x in flatten(item)[0] if type(item) is not RowList else ():
+            if type(x) is Array and x.holds_memory:
+                x.cell.read_only = ITEM
+                self.held.append((x.cell, x.cell.written))
+        return item
+
+    def _item(self, k: Any) -> Any:
+        """An item, with a copy of each array in it."""
         place = self._place(k)
         arrays: list[Any] = self._read()
         rows = [x[place] for x in arrays]
@@ -240,6 +261,18 @@ class Buffer:
             return row
         item = unflatten(structure, [x if not x.ndim else x.copy() for x in fresh])
         return item if structure.kind == "leaf" else bound(item, ())
+
+    def changing(self, k: Any) -> Any:
+        """An item that is written in place, and then set again: `items[k] += x`."""
+        item = self._item(k)
+        if type(item) is not Array or not item.holds_memory:
+            return item
+        if self.first or any(not is_held_by(cell, 2) for cell, _ in self.held):
+            self._refuse("writing into an item of a list that others may hold")
+        self.altered = True
+        self.plan.changes = True
+        self.taken = item.cell
+        return item
 
     def __setitem__(self, k: Any, value: Any) -> None:
         if any(r() is not None for r in self.rows_lent):
@@ -254,6 +287,8 @@ class Buffer:
         for x, leaf in zip(self._read(), leaves, strict=True):
             target: Any = x
             target[place] = leaf
+            if type(leaf) is Array and leaf.cell is not self.taken:
+                self._copied(leaf)
 
     def take_part(self, row: RowList, leaves: Sequence[Any]) -> None:
         """An item of one of the lists in this list is about to be set. Raises where types have to be learnt first."""
@@ -347,13 +382,20 @@ class Buffer:
             self.plan.limit,
         )
 
+    def _shown(self) -> RowList:
+        """`rows`, whose items take no writes."""
+        out = self.rows()
+        for x in out.arrays:
+            x.cell.read_only = ITEM
+        return out
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self.indexed())
 
     def indexed(self) -> Indexed:
         """The items by position."""
         if self.plan.grows or type(self.before) is not int:
-            return self.rows()
+            return self._shown()
         self._read()
         return Elements(self, self.before)
 
@@ -375,7 +417,7 @@ class Buffer:
             self._refuse("putting a list with several names into another one")
         if any(c.changed() for c in [*self.lists, *self.borrowed]):
             self._refuse("changing a list that another one holds")
-        if rewritten or any(cell.written > self.begun for cell in self.older):
+        if rewritten or any(cell.written > self.begun for cell in [*self.older, *self.first]):
             self._refuse("writing into an array that a list holds")
 
     def finish(self) -> Any:
@@ -383,6 +425,10 @@ class Buffer:
         plan = self.plan
         ends = self.ends()
         arrays = self.arrays
+        if plan.changes or plan.queue:
+            self.older += self.first
+        # what was no more than put into the list, is the list's own
+        self.held = [self.held[k] for k in range(len(self.held)) if not is_held_by(self.held[k][0], 1)]
         if all(type(n) is int for n in ends) and type(plan.items) is not RowList:
             assert plan.structure is not None
             first: Any = ends[1] if plan.queue else 0
@@ -392,7 +438,7 @@ class Buffer:
                 for x, (_, w) in zip(arrays, plan.leaves, strict=True)
             ]
             for column in columns:
-                if n and self.held:
+                if n and (self.held or self.older):
                     self._share(column[0].cell)
             items = [unpacked(unflatten(plan.structure, list(row))) for row in zip(*columns, strict=True)]
             if plan.changes or plan.queue:
@@ -404,7 +450,7 @@ class Buffer:
         out = self.rows()
         session_in_force().filtered |= bool(self.borrowed)
         for x in out.arrays:
-            if self.held:
+            if self.held or self.older:
                 self._share(x.cell)
         return out
 

@@ -88,7 +88,8 @@ def held_over_turns(carries: Sequence[Any]) -> set[int]:
     while before != len(held):
         before = len(held)
         held |= {id(begun) for begun, left in pairs if id(left) in held}
-    if any(begun.written and id(begun) in held for begun, _ in pairs):
+    altered = any(b.altered for b in session_in_force().buffers)
+    if any((begun.written and id(begun) in held) or (altered and id(left) in held) for begun, left in pairs):
         decline("writing into an array that a list holds")
     return held
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from stager.capture import comprehensions, growing, objects, operators, texts, unseen
+from stager.capture.buffers import Buffer
 from stager.capture.resolve import convert_user, mirroring, property_of, resolve, still_stable
 from stager.capture.session import (
     _CURRENT,
@@ -151,6 +152,8 @@ class Hooks:
             return _ItemPlace(s, obj)
         if isinstance(obj, np.ndarray):
             return operators.ForeignArray(obj)
+        if type(obj) is Buffer:
+            return _BufferPlace(obj)
         return objects.Items(s, obj) if objects.subscripts(obj) else obj
 
     def grown(self, obj: Any, value: Any) -> Any:
@@ -526,6 +529,24 @@ class _ArrayPlace:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._array[key] = objects.mirrored(self._session, value)
+
+
+class _BufferPlace:
+    """The same on a list that a buffer stands for."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._buffer.changing(key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._buffer[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._buffer[key]
 
 
 class _ItemPlace(_Item):

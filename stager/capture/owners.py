@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from stager.capture.plans import Plan
 from stager.capture.session import current
-from stager.capture.sharing import alone
+from stager.capture.sharing import alone, owns_arrays
 
 
 class NeedsBufferError(BaseException):
@@ -35,6 +36,12 @@ class Owner:
             for part in items
             if type(part) is list
         }
+        # lists with arrays that others may hold too
+        self.shared = {i for i, items in candidates.items() if type(items) is list and not owns_arrays(items)}
+
+    def plan(self, items: Any) -> Plan:
+        """What is to be learnt of one of them."""
+        return Plan(items, id(items) in self.shared)
 
 
 BARRIER = Owner({})  # what stands behind it has run in part

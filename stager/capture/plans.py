@@ -46,8 +46,10 @@ def learning() -> bool:
 class Plan:
     """What the traces so far have shown of one list."""
 
-    def __init__(self, items: Any) -> None:
+    def __init__(self, items: Any, shared: bool = False) -> None:
+        """`shared`: others may hold arrays that are items."""
         self.items = items
+        self.shared = shared or type(items) is not list
         self.before: Dim = items.length if type(items) is RowList else len(items)
         self.structure: Structure | None = None
         self.leaves: list[tuple[Type, bool]] = []

@@ -30,6 +30,9 @@ from stager.runtime.structure import Structure, flatten, rebuild_one, register_c
 from stager.staged import as_raw, decline, refuse_change
 
 
+READ = "a write into an item of a list whose length is decided by the data, which is read as a copy"
+
+
 class RowList(Indexed):
     """Item k is `structure` around row k of each of the arrays."""
 
@@ -59,6 +62,9 @@ class RowList(Indexed):
             k = position(k, self.length, "list index out of range")
         arrays: list[Any] = self.arrays
         rows = [x[k] for x in arrays]
+        for x, row in zip(arrays, rows, strict=True):
+            if row.cell is not x.cell:
+                row.cell.read_only = READ
         item = unflatten(
             self.structure, [Array(r.cell, r.path, r.type, w) for r, w in zip(rows, self.weak, strict=True)]
         )

@@ -13,9 +13,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
+from stager.array import Array
 from stager.capture.session import Session, current
+from stager.cells import Cell
 from stager.errors import MutationError, describe
-from stager.runtime.structure import one_level
+from stager.runtime.structure import flatten, one_level
 from stager.staged import decline
 
 
@@ -76,6 +78,29 @@ def alone(items: list[Any], holders: int) -> bool:
     if sys.getrefcount(items) > holders + 2:
         return False
     return all(alone(items[k], 1) for k in range(len(items)) if type(items[k]) is list)
+
+
+def owns_arrays(items: list[Any]) -> bool:
+    """Whether nothing but a list holds the arrays in it, or views of them."""
+    held: dict[int, tuple[Cell, int]] = {}
+    for k in range(len(items)):
+        if type(items[k]) is not Array:
+            if any(type(x) is Array and x.holds_memory for x in flatten(items[k])[0]):
+                return False
+        elif items[k].holds_memory:
+            if sys.getrefcount(items[k]) > 2:
+                return False
+            cell = items[k].cell
+            held[id(cell)] = (cell, held.get(id(cell), (cell, 0))[1] + 1)
+    for cell, n in held.values():  # noqa: SIM110 (a generator would hold it once more)
+        if cell.origin is not None or not is_held_by(cell, n + 2):
+            return False
+    return True
+
+
+def is_held_by(cell: Cell, n: int) -> bool:
+    """Whether no more than n references lead to a cell, with those that the caller has."""
+    return sys.getrefcount(cell) <= n + 2
 
 
 def freeze(c: Any) -> None:
