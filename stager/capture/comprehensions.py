@@ -18,7 +18,7 @@ from typing import Any
 
 from stager.capture import operators
 from stager.capture.buffers import Buffer
-from stager.capture.iterables import Indexed, Picked, TracedRange, indexed
+from stager.capture.iterables import Indexed, Mapped, Picked, TracedRange, indexed
 from stager.capture.plans import session_in_force
 from stager.capture.session import _CURRENT, TRACERS, Session
 from stager.capture.variables import Variables, mutable_ids
@@ -202,12 +202,44 @@ class Generated:
     def __next__(self) -> Any:
         return next(iter(self))
 
+    def by_position(self) -> Indexed | None:
+        """All that it gives, by position, where a loop runs over it; None where it runs as it is read."""
+        from stager.capture import staging
+
+        if self._running is not None or self._nested:
+            return None
+        iterable, test = self._iterable, self._test
+        if test is not None:
+            iterable, test = _picked(iterable, test)
+        found = _indexed(iterable)[0]
+        if found is None or test is not None:
+            return None
+        self._running = iter(())
+        of_numbers = found.is_plain or type(iterable) is range
+        return Mapped(found, self._element, of_numbers and not staging.touches_traced(self._element))
+
     def listed(self) -> list[Any]:
         """What it has still to give."""
         if self._running is not None:
             return list(self._running)
         self._running = iter(())
         return listed(self._iterable, self._element, self._test, self._nested)
+
+
+class Ready(Generated):
+    """An iterator over a list that has been made already."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: list[Any]) -> None:
+        super().__init__(items, lambda item: item)
+        self._items = items
+
+    def listed(self) -> list[Any]:
+        if self._running is not None:
+            return list(self._running)
+        self._running = iter(())
+        return self._items
 
 
 def generated(iterable: Any, element: Function, test: Function | None = None, nested: bool = False) -> Any:
@@ -218,4 +250,36 @@ def generated(iterable: Any, element: Function, test: Function | None = None, ne
 
 def collected(x: Any) -> Any:
     """A generator expression as the list of what it gives; anything else as it is."""
-    return x.listed() if type(x) is Generated else x
+    return x.listed() if isinstance(x, Generated) else x
+
+
+# -- folds ------------------------------------------------------------------------------------------------------------
+
+
+def folded(iterable: Any, step: Callable[[Any, Any], Any], value: Any) -> Any:
+    """`functools.reduce(step, iterable, value)`."""
+
+    def body(item: Any) -> None:
+        nonlocal value
+        value = step(value, item)
+
+    operators.for_(iterable, body, ("value",), None, False)
+    return value
+
+
+def accumulated(iterable: Any, step: Callable[[Any, Any], Any], value: Any) -> list[Any]:
+    """`list(itertools.accumulate(iterable, step, initial=value))`."""
+    from stager.capture import staging
+
+    out: Any = [value]
+
+    def body(item: Any) -> None:
+        nonlocal value
+        value = step(value, item)
+        if type(out) is list:
+            staging.appends(out)
+            refuse_change(out, "list.append")
+        out.append(value)
+
+    operators.for_(iterable, body, ("value",), None, False)
+    return out  # type: ignore[no-any-return]

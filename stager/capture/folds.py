@@ -21,7 +21,7 @@ from stager.capture.session import TRACERS, holds_tracer
 from stager.capture.table import SUBSTITUTES, substitute
 from stager.ir.dims import Expr, dim_max, dim_min
 from stager.ir.types import Type
-from stager.numpy.rows import extreme, summed, whole
+from stager.numpy.rows import Run, extreme, runs, summed, whole
 
 
 def _extreme(original: Callable[..., Any], less: bool) -> Callable[..., Any]:
@@ -79,9 +79,15 @@ def sum_(x: Any, /, start: Any = 0) -> Any:
         total = np.sum(x, axis=0, dtype=np.int64 if x.dtype == np.bool_ else x.dtype)
         return total if type(start) is int and start == 0 else start + total
     if type(x) is list:
-        rows = whole(x)
-        if rows is not None:
-            return summed(rows, start + x[0], x[0].weak)
+        found = runs(x)
+        total = start
+        for part in found or ():
+            if type(part) is Run:
+                total = summed(part.block, total + part.row, part.row.weak)
+            else:
+                total = total + part
+        if found is not None:
+            return total
     return sum(x, start)
 
 

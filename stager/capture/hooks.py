@@ -170,9 +170,12 @@ class Hooks:
     def spread(self, obj: Any) -> Any:
         """A value that is unpacked: `a, b = obj`, `f(*obj)`."""
         s = _CURRENT.get()
-        return obj if s is None else objects.iterated(s, obj)
+        return obj if s is None else objects.iterated(s, comprehensions.collected(obj))
 
-    iter = spread
+    def iter(self, obj: Any) -> Any:
+        """What a loop that is left as it is runs over."""
+        s = _CURRENT.get()
+        return obj if s is None else objects.iterated(s, obj)
 
     def pairs(self, obj: Any) -> Any:
         """A value that is unpacked as it is: `f(**obj)`."""

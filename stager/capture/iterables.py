@@ -1,18 +1,21 @@
 """Iterables over traced values that a staged loop can take: element `k` of a known number of elements.
 
-`range(n)` with a traced bound or step, a traced array (its leading axis), `enumerate`, `zip` and `reversed` of those,
-`np.ndindex` and `np.ndenumerate`. Plain iteration (a comprehension, `list(...)`) works where the length is a plain int.
+`range(n)` with a traced bound or step, a traced array (its leading axis), `np.ndindex`, `np.ndenumerate`; `enumerate`,
+`zip`, `reversed` and what itertools makes of those and of plain ranges. Plain iteration (a comprehension, `list(...)`)
+works where the length is a plain int.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from stager.capture.session import TRACERS
 from stager.ir.dims import Expr, dim_max, floordiv, product
+
+FEW_ITEMS = 8  # a longer list of numbers that are a range is taken as one
 
 
 class Indexed:
@@ -79,22 +82,80 @@ class Elements(Indexed):
         return self.x[k]
 
 
-class Enumerated(Indexed):
+class Evenly(Indexed):
+    """A plain range, or the integers of a list that are one."""
+
+    is_plain = True
+
+    def __init__(self, numbers: range, items: list[Any] | None = None) -> None:
+        self.numbers, self.items = numbers, items
+        self.length = len(numbers)
+
+    def at(self, k: Any) -> Any:
+        return self.numbers[k] if type(k) is int else self.numbers.start + k * self.numbers.step
+
+
+class Repeated(Indexed):
+    """`itertools.repeat` so many times."""
+
+    is_plain = True
+
+    def __init__(self, x: Any, times: int) -> None:
+        self.x = x
+        self.length = times
+
+    def at(self, k: Any) -> Any:
+        return self.x
+
+
+class Passing(Indexed):
+    """What Python has an iterator for: it can be read item by item, once."""
+
+    _running: Iterator[Any] | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._running is None:
+            self._running = super().__iter__()
+        return self._running
+
+    def __next__(self) -> Any:
+        return next(iter(self))
+
+    def has_begun(self) -> bool:
+        return self._running is not None
+
+
+class Enumerated(Passing):
     def __init__(self, of: Indexed, start: Any) -> None:
         self.of, self.start = of, start
         self.length = of.length
+        self.is_plain = of.is_plain
 
     def at(self, k: Any) -> Any:
         return self.start + k, self.of.at(k)
 
 
-class Zipped(Indexed):
+class Zipped(Passing):
     def __init__(self, parts: tuple[Indexed, ...], length: Any) -> None:
         self.parts = parts
         self.length = length
+        self.is_plain = all(p.is_plain for p in parts)
 
     def at(self, k: Any) -> Any:
         return tuple([p.at(k) for p in self.parts])
+
+
+class Product(Passing):
+    """`itertools.product`: the last part goes round first."""
+
+    def __init__(self, parts: tuple[Indexed, ...]) -> None:
+        self.parts = parts
+        self.positions = Positions(tuple([p.length for p in parts]))
+        self.length = self.positions.length
+        self.is_plain = all(p.is_plain for p in parts)
+
+    def at(self, k: Any) -> Any:
+        return tuple([p.at(j) for p, j in zip(self.parts, self.positions.at(k), strict=True)])
 
 
 class Positions(Indexed):
@@ -124,10 +185,66 @@ class Numbered(Indexed):
         return self.positions.at(k), self.elements[k]
 
 
-class Reversed(Indexed):
+class Chosen(Passing):
+    """`itertools.combinations` and its kin: a row of a table says which elements make one."""
+
+    def __init__(self, of: Indexed, table: np.ndarray[Any, Any]) -> None:
+        self.of, self.table = of, table
+        self.length = len(table)
+        self.is_plain = of.is_plain
+
+    def at(self, k: Any) -> Any:
+        if type(k) is int:
+            return tuple([self.of.at(int(j)) for j in self.table[k]])
+        from stager.array import Array, as_array
+
+        table: Any = as_array(self.table)
+        places = [table[k, j] for j in range(self.table.shape[1])]
+        return tuple([self.of.at(Array(p.cell, p.path, p.type, True)) for p in places])
+
+
+class Chained(Passing):
+    """`itertools.chain` of ranges."""
+
+    is_plain = True
+
+    def __init__(self, parts: tuple[Indexed, ...]) -> None:
+        self.parts = parts
+        self.length = sum([p.length for p in parts])
+
+    def at(self, k: Any) -> Any:
+        from stager.capture.branches import wrapped_where
+
+        found: Any = None
+        end = self.length
+        for part in reversed(self.parts):
+            begin = end - part.length
+            if type(k) is int and k >= begin:
+                return part.at(k - begin)
+            if type(k) is not int and part.length:
+                value = part.at(k - begin)
+                found = value if found is None else wrapped_where(k < end, value, found)
+            end = begin
+        return found
+
+
+class Mapped(Indexed):
+    """What a generator expression, or `map`, gives for the elements of another."""
+
+    def __init__(self, of: Indexed, element: Callable[[Any], Any], is_plain: bool) -> None:
+        self.of, self.element = of, element
+        self.length = of.length
+        self.is_plain = is_plain
+
+    def at(self, k: Any) -> Any:
+        return self.element(self.of.at(k))
+
+
+class Reversed(Passing):
     def __init__(self, of: Indexed) -> None:
         self.of = of
         self.length = of.length
+        self.is_plain = of.is_plain
 
     def at(self, k: Any) -> Any:
         return self.of.at(self.length - 1 - k)
@@ -139,7 +256,7 @@ class Picked(Indexed):
     def __init__(self, of: Indexed, positions: list[int]) -> None:
         self.of, self.positions = of, positions
         self.length = len(positions)
-        self.is_plain = type(of) is TracedRange and type(of.start) is int
+        self.is_plain = of.is_plain or (type(of) is TracedRange and type(of.start) is int)
 
     def at(self, k: Any) -> Any:
         if type(k) is int:
@@ -166,19 +283,34 @@ class ListedRows(Indexed):
 
 
 def listed_in(x: Any) -> Iterator[list[Any]]:
-    """The lists whose rows are the elements, or parts of them."""
-    if isinstance(x, ListedRows):
-        yield x.items
-    parts = x.parts if isinstance(x, Zipped) else (x.of,) if isinstance(x, Enumerated | Reversed | Picked) else ()
+    """The lists whose items are the elements, or parts of them."""
+    if isinstance(x, ListedRows) or (isinstance(x, Evenly) and x.items is not None):
+        yield x.items  # type: ignore[misc]
+    of: tuple[Any, ...] = (x.of,) if isinstance(x, Enumerated | Reversed | Picked | Mapped | Chosen) else ()
+    parts = x.parts if isinstance(x, Zipped | Product | Chained) else of
     for part in parts:
         yield from listed_in(part)
+
+
+def _even(items: list[Any]) -> range | None:
+    """The range that has the items of a list, of which there are many; None where they are no such integers."""
+    if len(items) <= FEW_ITEMS or type(items[0]) is not int or type(items[1]) is not int or items[0] == items[1]:
+        return None
+    found = range(items[0], items[-1] + (1 if items[1] > items[0] else -1), items[1] - items[0])
+    same = len(found) == len(items) and all(type(x) is int and x == n for x, n in zip(items, found, strict=True))
+    return found if same else None
 
 
 def indexed(x: Any) -> Indexed | None:
     """x by position: traced arrays, lists of rows and the classes above; None for anything else."""
     if isinstance(x, Indexed):
-        return x
+        return None if isinstance(x, Passing) and x.has_begun() else x
+    if type(x) is range:
+        return Evenly(x)
     if type(x) is list:
+        even = _even(x)
+        if even is not None:
+            return Evenly(even, x)
         from stager.capture.packing import rows_in_list
 
         rows = rows_in_list(x)

@@ -1,4 +1,4 @@
-"""What Python's builtins that make or take iterables do with traced values: `range`, `enumerate`, `zip`, `list`, …
+"""What Python's builtins that make or take iterables, and itertools, do with traced values.
 
 Each stand-in answers as the original does when nothing traced is among its arguments.
 Not here: what becomes one value (`folds.py`); the iterables themselves (`iterables.py`).
@@ -7,15 +7,20 @@ Not here: what becomes one value (`folds.py`); the iterables themselves (`iterab
 from __future__ import annotations
 
 import builtins
+import functools
+import itertools
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from stager.capture import iterables
-from stager.capture.comprehensions import collected
+from stager.capture.comprehensions import Ready, accumulated, collected, folded, generated
+from stager.capture.resolve import resolve
 from stager.capture.row_lists import ROWS, rows_in
-from stager.capture.session import TRACERS
-from stager.capture.table import substitute
+from stager.capture.session import TRACERS, current
+from stager.capture.table import SUBSTITUTES, substitute
 from stager.staged import decline, region_in_force
 
 
@@ -56,9 +61,7 @@ def zip_(*xs: Any, strict: bool = False) -> Any:
     if all(f is None for f in found):
         return zip(*xs, strict=strict)
     parts = []
-    for x, f in builtins.zip(xs, found, strict=True):
-        if f is None and isinstance(x, range):
-            f = iterables.Elements(x)
+    for f in found:
         if f is None:  # a Python container among the arrays: the loop runs in Python
             return zip(*xs, strict=strict)
         parts.append(f)
@@ -76,6 +79,120 @@ def zip_(*xs: Any, strict: bool = False) -> Any:
 def reversed_(x: Any) -> Any:
     found = iterables.indexed(x)
     return reversed(x) if found is None else iterables.Reversed(found)
+
+
+@substitute(builtins.map)
+def map_(f: Any, x: Any, *others: Any) -> Any:
+    s = current()
+    if s is None:
+        return map(f, x, *others)
+    call = resolve(f, s)
+    return generated(zip_(x, *others), lambda items: call(*items)) if others else generated(x, call)
+
+
+@substitute(itertools.starmap)
+def starmap(f: Any, x: Any) -> Any:
+    s = current()
+    if s is None:
+        return itertools.starmap(f, x)
+    call = resolve(f, s)
+    return generated(x, lambda items: call(*items))
+
+
+@substitute(itertools.product)
+def product(*xs: Any, repeat: int = 1) -> Any:
+    xs = tuple(map(collected, xs)) * repeat
+    found = [iterables.indexed(x) for x in xs]
+    if not xs or any(f is None or type(f.length) is not int for f in found):
+        return itertools.product(*xs)
+    return iterables.Product(tuple([f for f in found if f is not None]))
+
+
+@substitute(builtins.filter)
+def filter_(f: Any, x: Any) -> Any:
+    s = current()
+    if s is None:
+        return filter(f, x)
+    return generated(x, lambda item: item, (lambda item: item) if f is None else resolve(f, s))
+
+
+@substitute(itertools.chain)
+def chain(*xs: Any) -> Any:
+    if xs and all(type(x) is range for x in xs):
+        return iterables.Chained(tuple([iterables.Evenly(x) for x in xs]))
+    return itertools.chain(*xs)
+
+
+def _choosing(original: Callable[..., Any]) -> None:
+    """A function of itertools that chooses among the elements by their places."""
+
+    def stand_in(x: Any, *r: Any) -> Any:
+        x = collected(x)
+        found = iterables.indexed(x)
+        if found is None or type(found.length) is not int:
+            return original(x, *r)
+        places = original(range(found.length), *r)
+        table = list(itertools.islice(places, MOST_CHOSEN + 1))
+        if not table or not table[0] or len(table) > MOST_CHOSEN:
+            return original(x, *r)
+        return iterables.Chosen(found, np.array(table))
+
+    SUBSTITUTES[original] = stand_in
+
+
+MOST_CHOSEN = 100_000  # what is chosen is a table in the compiled code
+
+for _function in (itertools.combinations, itertools.combinations_with_replacement, itertools.permutations):
+    _choosing(_function)
+
+
+@substitute(itertools.repeat)
+def repeat(x: Any, *times: Any) -> Any:
+    return (
+        iterables.Repeated(x, max(times[0], 0))
+        if len(times) == 1 and type(times[0]) is int
+        else itertools.repeat(x, *times)
+    )
+
+
+@substitute(itertools.islice)
+def islice(x: Any, *ends: Any) -> Any:
+    return x[slice(*ends)] if type(x) is range else itertools.islice(x, *ends)
+
+
+@substitute(itertools.pairwise)
+def pairwise(x: Any) -> Any:
+    x = collected(x)
+    return zip_(x[:-1], x[1:]) if type(x) in (list, range, *TRACERS) else itertools.pairwise(x)
+
+
+@substitute(itertools.accumulate)
+def accumulate(x: Any, func: Any = operator.add, *, initial: Any = None) -> Any:
+    s, known = current(), _with_known_length(x)
+    if s is None or known is None:
+        return itertools.accumulate(x, func, initial=initial)
+    first = initial
+    if initial is None:
+        if not len(known):
+            return iter(())
+        first, known = known[0], known[1:]
+    return Ready(accumulated(known, resolve(func, s), first))
+
+
+@substitute(functools.reduce)
+def reduce(f: Any, x: Any, *initial: Any) -> Any:
+    s, known = current(), _with_known_length(x)
+    if s is None or known is None or (not initial and not len(known)):
+        return functools.reduce(f, x, *initial)
+    first = initial[0] if initial else known[0]
+    return folded(known if initial else known[1:], resolve(f, s), first)
+
+
+def _with_known_length(x: Any) -> Any:
+    """What can be taken apart: a list, range or array of a known number of elements; None for anything else."""
+    x = collected(x)
+    known = type(x) in (list, tuple, range) or (type(x) in TRACERS and x.ndim and type(x.shape[0]) is int)
+    return x if known else None
 
 
 @substitute(builtins.list)

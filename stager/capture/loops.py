@@ -88,9 +88,12 @@ def plan_for(
         if len(iterable) <= FEW or not touches_traced(body):
             return None
         return lambda orelse: _with_fallback(of_range(iterable), iterable, body, names, orelse, jumps)
-    found = indexed(iterable)
+    giving = iterable if hasattr(iterable, "by_position") and not jumps else None
+    found = indexed(iterable) if giving is None else giving.by_position()
     if found is None:
         return None
+    if giving is not None:
+        iterable = found
     length = found.length
     if type(length) is int:
         if length <= FEW or (found.is_plain and not touches_traced(body)):

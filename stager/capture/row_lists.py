@@ -29,7 +29,6 @@ from stager.ops.regions import known_dim
 from stager.runtime.structure import Structure, flatten, rebuild_one, register_container, unflatten
 from stager.staged import as_raw, decline, refuse_change
 
-
 READ = "a write into an item of a list whose length is decided by the data, which is read as a copy"
 
 

@@ -27,7 +27,7 @@ from stager.capture.branches import check as check_error
 from stager.capture.counted import counted_while
 from stager.capture.growing import appends, growing_lists
 from stager.capture.iterables import Indexed, SteppedRange, TracedRange
-from stager.capture.loops import MOST, plan_for, stage_while
+from stager.capture.loops import MOST, plan_for, stage_while, touches_traced
 from stager.capture.optional import Maybe
 from stager.capture.plans import EmptyListError, learning
 from stager.capture.session import current
@@ -294,5 +294,5 @@ def shortest(lengths: Sequence[Any]) -> Any:
 __all__ = [
     "MOST", "Indexed", "Pending", "Variables", "and_", "appends", "check", "counted_while", "finish", "if_", "ifexp",
     "leave", "not_", "or_", "plan_for", "raised", "rest_of_loop", "rest_of_while", "settle", "shortest",
-    "then", "traced_range", "weakened", "while_",
+    "then", "touches_traced", "traced_range", "weakened", "while_",
 ]  # fmt: skip
