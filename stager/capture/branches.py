@@ -21,9 +21,9 @@ from stager.capture.extents import Merges, cut, fit, type_of
 from stager.capture.growing import growing_lists
 from stager.capture.operators import BREAK, CONTINUE, Jump, Return
 from stager.capture.optional import Maybe, as_maybe, decided
-from stager.capture.packing import packed, unpacked
+from stager.capture.packing import packed, rows_like, unpacked
 from stager.capture.plans import EmptyListError, learning
-from stager.capture.row_lists import bound
+from stager.capture.row_lists import RowList, bound
 from stager.capture.session import UNBOUND
 from stager.capture.sharing import changeable_in, choose, is_frozen, refuse_rows
 from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
@@ -333,7 +333,8 @@ class Merged:
         if self.optional:  # None has no value to merge
             _refuse_optional(what, values, older)
             values = [UNBOUND if v is UNBOUND or v is None else as_maybe(v) for v in values]
-        known = [v for v in values if v is not UNBOUND]
+        self.rows = next((v for v in values if type(v) is RowList), None)  # a plain list on another side is one too
+        known = [self._as_rows(v, True) for v in values if v is not UNBOUND]
         for value in known:
             refuse_rows(value)
         self.frozen = any(is_frozen(c) for v in known for c in changeable_in(v))
@@ -357,6 +358,9 @@ class Merged:
             self.leaves.append(self._leaf(what, column, there))
         if self.optional:
             self.leaves[-1] = (Type(b1, ()), False)
+
+    def _as_rows(self, value: Any, blank: bool = False) -> Any:
+        return value if self.rows is None or type(value) is not list else rows_like(value, self.rows, blank)
 
     def _leaf(self, what: str, column: Sequence[Any], there: Sequence[bool]) -> Any:
         first = column[0]
@@ -384,8 +388,15 @@ class Merged:
             return [zeros_of(t) for t in self.types()]
         if self.optional:
             value = as_maybe(value)
-        leaves = flatten(packed(value) if self.packs else value)[0]
         held = held_cells()
+        items = flatten(value)[0] if self.rows is not None and type(value) is list else ()
+        value = self._as_rows(value)
+        leaves = flatten(packed(value) if self.packs else value)[0]
+        for j, x in enumerate(items):  # what the rows are a copy of
+            if type(x) is Array and x.holds_memory:
+                self.held.add(j % len(leaves))
+                if is_older(x):
+                    self.older.setdefault(j % len(leaves), []).append(x.cell)
         for k, x in enumerate(leaves):
             if type(x) is Array and id(x.cell) in held:
                 self.held.add(k)

@@ -88,7 +88,7 @@ def plan_for(
         if len(iterable) <= FEW or not touches_traced(body):
             return None
         return lambda orelse: _with_fallback(of_range(iterable), iterable, body, names, orelse, jumps)
-    giving = iterable if hasattr(iterable, "by_position") and not jumps else None
+    giving = iterable if hasattr(type(iterable), "by_position") and not jumps else None
     found = indexed(iterable) if giving is None else giving.by_position()
     if found is None:
         return None

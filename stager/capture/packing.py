@@ -17,13 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from stager.array import Array, as_array
+from stager.array import Array, as_array, wrap
 from stager.capture.optional import Maybe
 from stager.capture.row_lists import Delivered, RowList
 from stager.capture.session import current
 from stager.ir.dims import Expr
+from stager.ir.types import Type
 from stager.numpy.rows import LEAST, rows_of, whole
+from stager.ops.families import zeros_of
 from stager.runtime.structure import LEAF, Structure, flatten, unflatten
+from stager.staged import is_traceable, join, leaf_type
 
 
 def packed(x: Any, numbers: bool = False) -> Any:
@@ -99,6 +102,28 @@ def _rows(items: list[Any], numbers: bool) -> RowList | None:
     if any(c is None for c in columns):
         return None
     return RowList(structures[0], [c[0] for c in columns], [c[1] for c in columns], len(items), items)
+
+
+def rows_like(items: list[Any], rows: RowList, blank: bool = False) -> Any:
+    """A list as a `RowList` of the structure of another one, however short it is; as it is where it has another.
+
+    blank: only its types are asked for.
+    """
+    if not items:
+        empty = [Type(x.type.dtype, (0, *x.type.shape[1:])) for x in rows.arrays]
+        return RowList(rows.structure, [wrap(zeros_of(t)) for t in empty], rows.weak, 0)
+    flat = [flatten(packed(item, True)) for item in items]
+    if rows.kind is not list or any(structure != rows.structure for _, structure in flat):
+        return items
+    columns = [list(column) for column in zip(*[leaves for leaves, _ in flat], strict=True)]
+    if any(not all(map(is_traceable, column)) for column in columns):
+        return items
+    types = [join("an item of a list", [leaf_type(x) for x in column]) for column in columns]
+    if blank:
+        arrays: list[Any] = [wrap(zeros_of(Type(t.dtype, (len(items), *t.shape)))) for t, _ in types]
+    else:
+        arrays = [np.stack([as_array(x) for x in column]) for column in columns]
+    return RowList(rows.structure, arrays, [weak for _, weak in types], len(items))
 
 
 def _numbers(items: list[Any]) -> Array | None:

@@ -22,6 +22,7 @@ from stager.capture.branches import (
     stage_if,
     then,
     value_of,
+    wrapped_where,
 )
 from stager.capture.branches import check as check_error
 from stager.capture.counted import counted_while
@@ -30,6 +31,7 @@ from stager.capture.iterables import Indexed, SteppedRange, TracedRange
 from stager.capture.loops import MOST, plan_for, stage_while, touches_traced
 from stager.capture.optional import Maybe
 from stager.capture.plans import EmptyListError, learning
+from stager.capture.row_lists import ROWS
 from stager.capture.session import current
 from stager.capture.variables import Variables
 from stager.cells import discard_overlays
@@ -37,7 +39,7 @@ from stager.errors import ConcretizationError, ControlFlowError
 from stager.ir.dims import Expr
 from stager.ir.dtypes import b1
 from stager.ops.regions import Captures, replay
-from stager.staged import as_raw, close_regions, handle, inside, region_in_force
+from stager.staged import MismatchError, as_raw, close_regions, handle, inside, region_in_force
 
 Closure = Callable[..., Any]
 Names = tuple[str, ...]
@@ -172,13 +174,23 @@ def _logical(value: Any, others: Sequence[Closure], stop_at: bool, original: Any
             if not learning():
                 raise
             return condition
+    if cheap is not None and type(original) is Array and original.dtype != np.bool_:
+        kept = original.reshape(())
+        return wrapped_where(condition, kept, cheap) if stop_at else wrapped_where(condition, cheap, kept)
     if cheap is not None:
         return condition | cheap if stop_at else condition & cheap
-    return (
-        _pick(condition, (lambda: rest()), (lambda: value))
-        if stop_at
-        else _pick(condition, (lambda: value), (lambda: rest()))
-    )
+    if type(original) in ROWS:  # a list whose length only the run knows
+        try:
+            return _decided(condition, original, rest, stop_at)
+        except MismatchError:  # with what is none: no more than a test
+            pass
+    return _decided(condition, value, rest, stop_at)
+
+
+def _decided(condition: Array, value: Any, rest: Closure, stop_at: bool) -> Any:
+    if stop_at:
+        return _pick(condition, (lambda: rest()), (lambda: value))
+    return _pick(condition, (lambda: value), (lambda: rest()))
 
 
 CHEAP = ("source", "elementwise", "view")
