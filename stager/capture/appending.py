@@ -21,7 +21,7 @@ import numpy as np
 
 from stager.array import wrap
 from stager.capture.buffers import Buffer
-from stager.capture.counts import known_lengths, part_for
+from stager.capture.counts import known_values, part_for
 from stager.capture.owners import BARRIER, NeedsBufferError, Owner
 from stager.capture.plans import DataDefinedError, LearntError, Plan, session_in_force
 from stager.capture.row_lists import RowList
@@ -32,6 +32,7 @@ from stager.cells import discard_overlays
 from stager.errors import ControlFlowError, describe
 from stager.interpreters.stack import stack
 from stager.ir.dims import symbols_of
+from stager.ir.graph import Graph
 from stager.ops.regions import Captures, dim_of, dim_value, replay
 from stager.staged import UserRegion, close_regions, decline, inside
 
@@ -239,11 +240,18 @@ def _attempt(
                 )
                 for p, b in zip(plans, buffers, strict=True):
                     p.room, p.known = b.room, bounded
+                moving = [x for b in buffers for x in b.moving()]
+                marks = [b.marks for b in buffers if b.marks is not None]
                 if all(type(n) is int for found in ends for n in found):
-                    return ends
-                if all(n is not None for found in ends for n in found):  # sizes and int arguments decide
-                    return None
-                region.graph.outputs = [region.local(x.raw()) for b in buffers for x in b.moving()]
+                    moving = []
+                    lengths: Any = ends
+                elif all(n is not None for found in ends for n in found):  # sizes and int arguments decide
+                    moving = []
+                    lengths = None
+                if not moving and not marks:
+                    return lengths
+                told = [x for m in marks for x in m.outputs()]
+                region.graph.outputs = [region.local(x.raw()) for x in [*moving, *told]]
             region.close()
         (graph,), _, captured = close_regions([region], [()], ())
         if counting or capacity is not None:
@@ -251,13 +259,30 @@ def _attempt(
             if part is None:
                 raise ControlFlowError(describe("what a traced loop appends to a list does not settle"))
             return replay(part.graph, part.captured)
-        lengths = known_lengths(graph, captured)
-        return None if lengths is None else [[lengths.pop(0) for _ in range(1 + p.queue)] for p in plans]
+        if moving:
+            found = known_values(graph, captured, range(len(moving)))
+            lengths = None if found is None else [[int(found.pop(0)) for _ in range(1 + p.queue)] for p in plans]
+        again = False
+        for k, m in enumerate(marks):
+            place = len(moving) + 2 * k
+            again |= m.known.learn(*[_told(graph, captured, j) for j in (place, place + 1)])
+        if again:
+            raise LearntError
+        return lengths
     finally:
         s.buffers[:], s.turns[:] = active, turns
         discard_overlays(region)
         variables.restore(before)
         items.restore()
+
+
+def _told(graph: Graph, captured: Sequence[Any], output: int) -> Any:
+    """An output of a trace that is thrown away, where no data decide about it; else None."""
+    try:
+        values = known_values(graph, captured, [output])
+    except IndexError:  # of the user's code, which will raise it when it runs
+        return None
+    return None if values is None else values[0]
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ Invariant: nothing but the statement's own variables can reach the list or the b
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ import numpy as np
 
 from stager.array import Array, as_array, wrap
 from stager.bounds import learn
+from stager.capture.blanks import Marks
 from stager.capture.iterables import Elements, Indexed
 from stager.capture.packing import packed, unpacked
 from stager.capture.plans import EmptyListError, Plan, session_in_force
@@ -57,7 +59,7 @@ class Buffer:
 
     __stager_stand_in__ = True
     __slots__ = ("altered", "arrays", "before", "begun", "borrowed", "capacity", "count", "counting", "depth", "first",
-                 "front", "held", "lists", "most", "older", "plan", "room", "rows_lent", "spoiled", "taken",
+                 "front", "held", "lists", "marks", "most", "older", "plan", "room", "rows_lent", "spoiled", "taken",
                  "unknown")  # fmt: skip
 
     def __init__(self, plan: Plan, counting: bool, capacity: Any = None) -> None:
@@ -84,6 +86,7 @@ class Buffer:
         self.most = None if capacity is None else wrap(dim_value(self.before), weak=True)  # what `count` was at most
         session_in_force().row_lists = True
         self.arrays: list[Array] = []
+        self.marks = None if plan.blanks is None else Marks(plan.blanks)
         if counting:
             return
         if plan.shared and type(plan.items) is not RowList:
@@ -106,6 +109,9 @@ class Buffer:
                 target = x
                 target[: self.before] = old
             return
+        if plan.blanks is not None:
+            self._begin(plan.blanks.before)
+            return
         columns = zip(*[flatten(packed(value, True))[0] for value in plan.items], strict=True)
         for x, column in zip(self.arrays, columns, strict=False):
             target = x
@@ -117,6 +123,20 @@ class Buffer:
                 target[: self.before] = np.array([0 if type(leaf) is Array else leaf for leaf in column])
             for k in traced:
                 target[k] = column[k]
+
+    def _begin(self, there: list[bool]) -> None:
+        """The items that are there, by stretches of them."""
+        from stager.numpy.creation import array
+
+        begin = 0
+        for is_there, stretch in itertools.groupby(there):
+            end = begin + len(list(stretch))
+            if is_there:
+                flat = [flatten(packed(value, True))[0] for value in self.plan.items[begin:end]]
+                for x, column in zip(self.arrays, zip(*flat, strict=True), strict=True):
+                    target: Any = x
+                    target[begin:end] = array(list(column))
+            begin = end
 
     # -- what the loop does with its list --------------------------------------------------------------------------
 
@@ -239,7 +259,7 @@ class Buffer:
 
     def __getitem__(self, k: Any) -> Any:
         if isinstance(k, slice):
-            return self._shown()[k]
+            return self._shown(k)[k]
         item = self._item(k)
         for x in flatten(item)[0] if type(item) is not RowList else ():
             if type(x) is Array and x.holds_memory:
@@ -255,12 +275,19 @@ class Buffer:
         fresh: list[Any] = [Array(r.cell, r.path, r.type, w) for r, (_, w) in zip(rows, self.plan.leaves, strict=True)]
         structure = self.plan.structure
         assert structure is not None
+        if self.marks is not None:
+            return self._marked(place, unflatten(structure, [x if not x.ndim else x.copy() for x in fresh]))
         if structure.cls is RowList:  # as it stands here: what is written into it is written here
             row = bound(unflatten(structure, fresh), self)
             self.rows_lent = [*[r for r in self.rows_lent if r() is not None], weakref.ref(row)]
             return row
         item = unflatten(structure, [x if not x.ndim else x.copy() for x in fresh])
         return item if structure.kind == "leaf" else bound(item, ())
+
+    def _marked(self, place: Any, item: Any) -> Any:
+        """An item of a list with blank ones, which takes no writes."""
+        assert self.marks is not None
+        return bound(self.marks.read(place, item if type(item) is Array else bound(item, ())), ())
 
     def changing(self, k: Any) -> Any:
         """An item that is written in place, and then set again: `items[k] += x`."""
@@ -284,6 +311,8 @@ class Buffer:
         self._take(structure, leaves)
         self.plan.changes = True
         place = self._place(k, "list assignment index out of range")
+        if self.marks is not None:
+            self.marks.set(place)
         for x, leaf in zip(self._read(), leaves, strict=True):
             target: Any = x
             target[place] = leaf
@@ -382,8 +411,10 @@ class Buffer:
             self.plan.limit,
         )
 
-    def _shown(self) -> RowList:
-        """`rows`, whose items take no writes."""
+    def _shown(self, places: slice = slice(None)) -> RowList:
+        """`rows`, whose items take no writes. `places`: those that are looked at."""
+        if self.marks is not None and not self.marks.read_all(places):
+            self._refuse("reading items of a list that are None on some paths")
         out = self.rows()
         for x in out.arrays:
             x.cell.read_only = ITEM
@@ -441,6 +472,8 @@ class Buffer:
                 if n and (self.held or self.older):
                     self._share(column[0].cell)
             items = [unpacked(unflatten(plan.structure, list(row))) for row in zip(*columns, strict=True)]
+            if self.marks is not None:
+                items = [self.marks.finished(k, x, plan.items[k]) for k, x in enumerate(items)]
             if plan.changes or plan.queue:
                 plan.items.clear()
                 plan.items.extend(items)

@@ -195,8 +195,8 @@ def settled(part: Part | None) -> list[Any] | None:
     return None if any(x is None for x in values) else values
 
 
-def known_lengths(graph: Graph, captured: Sequence[Raw]) -> list[int] | None:
-    """The outputs of a graph, which are integers, where no data decide about them."""
-    part = part_for(graph, captured, range(len(graph.outputs)))
+def known_values(graph: Graph, captured: Sequence[Raw], outputs: Sequence[int]) -> list[Any] | None:
+    """Outputs of a graph where no data decide about them."""
+    part = part_for(graph, captured, outputs)
     values = settled(part)
-    return None if part is None or values is None else [int(n) for n in run_segment(part.graph, values)]
+    return None if part is None or values is None else list(run_segment(part.graph, values))

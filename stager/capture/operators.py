@@ -409,6 +409,10 @@ class _Subscripted:
 
     def __getitem__(self, key: Any) -> Any:
         obj = self.obj
+        if type(key) is slice and type(obj) is list and holds_tracer((key.start, key.stop, key.step), 1):
+            from stager.capture.growing import reads
+
+            reads(obj)
         if not holds_tracer(key, 2):
             if _is_size(key) and not isinstance(obj, np.ndarray):
                 from stager.symbols import settled

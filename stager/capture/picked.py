@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stager.array import Array, as_array
+from stager.capture.blanks import is_blank
 from stager.capture.branches import check
 from stager.cells import Cell
 from stager.errors import MutationError, describe
@@ -75,6 +76,7 @@ def _unwritable(items: list[Array]) -> bool | str:
 
 def select_item(items: Sequence[Any], key: Any) -> Any:
     """`items[key]` of a plain sequence and a traced integer."""
+    from stager.capture.growing import reads
     from stager.staged import is_traceable, leaf_type
 
     if type(items) is list and items and type(items[0]) in (list, tuple, dict):
@@ -83,6 +85,8 @@ def select_item(items: Sequence[Any], key: Any) -> Any:
         rows = rows_in_list(items, True)
         if rows is not None:
             return rows.at(key)
+    if type(items) is list and any(map(is_blank, items)):
+        reads(items)
     if not items or any(not is_traceable(x) for x in items) or len({leaf_type(x)[0] for x in items}) > 1:
         return items[key]
     arrays = [as_array(x) for x in items]

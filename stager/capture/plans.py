@@ -9,6 +9,7 @@ import contextlib
 from collections import deque
 from typing import Any, NoReturn
 
+from stager.capture.blanks import Known, is_blank
 from stager.capture.packing import packed, rows_in_list
 from stager.capture.row_lists import RowList
 from stager.capture.session import current
@@ -65,6 +66,7 @@ class Plan:
         self.learnt = False  # something new, for which it has to be traced again
         self.rows: RowList | None = None  # what the list holds now
         self.length: int | None = session_in_force().lengths.get(id(items))  # in the end, where that is known before
+        self.blanks: Known | None = None  # of the items that are to be set
         self.grows = False  # items are appended, or taken away
         self.changes = False  # items that were there before are set or taken away
         if type(items) is RowList:
@@ -83,7 +85,11 @@ class Plan:
                 (Type(x.type.dtype, x.type.shape[1:]), w) for x, w in zip(self.rows.arrays, self.rows.weak, strict=True)
             ]
             return
+        if type(items) is list and any(map(is_blank, items)):
+            self.blanks = Known(items)
         for item in items:
+            if self.blanks is not None and is_blank(item):
+                continue
             leaves, structure = flatten(packed(item, True))
             if not leaves or not all(map(is_traceable, leaves)):
                 decline("appending to a list that holds what is no array")
@@ -103,6 +109,8 @@ class Plan:
             self.trace_again()
 
     def grow(self) -> None:
+        if self.blanks is not None:
+            decline("appending to a list of blank items that a loop sets")
         if not self.grows:
             self.grows = True
             self.trace_again()

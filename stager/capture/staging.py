@@ -175,7 +175,8 @@ def _logical(value: Any, others: Sequence[Closure], stop_at: bool, original: Any
                 raise
             return condition
     if cheap is not None and type(original) is Array and original.dtype != np.bool_:
-        kept = original.reshape(())
+        number: Any = original
+        kept = number.reshape(())
         return wrapped_where(condition, kept, cheap) if stop_at else wrapped_where(condition, cheap, kept)
     if cheap is not None:
         return condition | cheap if stop_at else condition & cheap
