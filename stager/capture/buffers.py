@@ -20,7 +20,6 @@ Invariant: nothing but the statement's own variables can reach the list or the b
 from __future__ import annotations
 
 import itertools
-import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -31,6 +30,7 @@ from stager.array import Array, as_array, wrap
 from stager.bounds import learn
 from stager.capture.blanks import Marks
 from stager.capture.iterables import Elements, Indexed
+from stager.capture.moves import Moves
 from stager.capture.packing import packed, unpacked
 from stager.capture.plans import EmptyListError, Plan, session_in_force
 from stager.capture.row_lists import ROWS, RowList, bound, position
@@ -59,7 +59,7 @@ class Buffer:
 
     __stager_stand_in__ = True
     __slots__ = ("altered", "arrays", "before", "begun", "borrowed", "capacity", "count", "counting", "depth", "first",
-                 "front", "held", "lists", "marks", "most", "older", "plan", "room", "rows_lent", "spoiled", "taken",
+                 "front", "held", "lists", "marks", "most", "moves", "older", "plan", "room", "spoiled", "taken",
                  "unknown")  # fmt: skip
 
     def __init__(self, plan: Plan, counting: bool, capacity: Any = None) -> None:
@@ -79,7 +79,7 @@ class Buffer:
         self.taken: Cell | None = None  # an item that is, and is set again
         self.borrowed: list[Contents] = []  # items of other lists, or lists with other names
         self.lists: list[Contents] = []  # lists and dicts that were appended
-        self.rows_lent: list[weakref.ref[RowList]] = []  # items that are lists themselves, as they stand here
+        self.moves = Moves()  # of items that are lists themselves, as they stand here
         self.begun = next(_versions)
         self.count = wrap(dim_value(self.before), weak=True)  # how many there are, with those taken from the front
         self.front = wrap(dim_value(0), weak=True) if plan.queue else None  # how many these are
@@ -279,7 +279,7 @@ class Buffer:
             return self._marked(place, unflatten(structure, [x if not x.ndim else x.copy() for x in fresh]))
         if structure.cls is RowList:  # as it stands here: what is written into it is written here
             row = bound(unflatten(structure, fresh), self)
-            self.rows_lent = [*[r for r in self.rows_lent if r() is not None], weakref.ref(row)]
+            self.moves.lend(row, k)
             return row
         item = unflatten(structure, [x if not x.ndim else x.copy() for x in fresh])
         return item if structure.kind == "leaf" else bound(item, ())
@@ -302,9 +302,14 @@ class Buffer:
         return item
 
     def __setitem__(self, k: Any, value: Any) -> None:
-        if any(r() is not None for r in self.rows_lent):
+        own = type(value) is RowList and value.home is self
+        if not own:
+            self._hold(value)
+        elif value.outdated:
+            self._refuse("putting down an item of a list that has changed since")
+        if self.moves.are_lent_around():
             self._refuse("setting items of a list of lists, one of which has a name,")
-        self._hold(value)
+        self.moves.put(k, value if own else None)
         leaves, structure = flatten(packed(value, True))
         if not leaves or not all(map(is_traceable, leaves)):
             self._refuse("setting items of a list to what is no array")
@@ -322,6 +327,9 @@ class Buffer:
     def take_part(self, row: RowList, leaves: Sequence[Any]) -> None:
         """An item of one of the lists in this list is about to be set. Raises where types have to be learnt first."""
         plan = self.plan
+        if row.parted or self.moves.doubled or self.borrowed or any(c.is_reached() for c in self.lists):
+            self._refuse("setting items of a list that may stand at several places, or have a name,")
+        self.moves.change()
         if len(leaves) != len(plan.leaves) or not all(map(is_traceable, leaves)):
             self._refuse("setting items of a list in a list to what is no array")
         types = []
@@ -446,6 +454,8 @@ class Buffer:
         rewritten = any(cell.written != written for cell, written in self.held)
         if self.borrowed and all(type(n) is int for n in self.ends()):
             self._refuse("putting a list with several names into another one")
+        if self.moves.doubled:
+            self._refuse("putting an item of a list of lists to another place of it")
         if any(c.changed() for c in [*self.lists, *self.borrowed]):
             self._refuse("changing a list that another one holds")
         if rewritten or any(cell.written > self.begun for cell in [*self.older, *self.first]):

@@ -35,7 +35,9 @@ READ = "a write into an item of a list whose length is decided by the data, whic
 class RowList(Indexed):
     """Item k is `structure` around row k of each of the arrays."""
 
-    __slots__ = ("arrays", "home", "kind", "length", "limit", "seen", "structure", "weak")
+    __slots__ = (
+        "arrays", "home", "kind", "length", "limit", "outdated", "parted", "seen", "structure", "weak",
+    )  # fmt: skip
     __stager_item__ = True
 
     def __init__(
@@ -47,6 +49,8 @@ class RowList(Indexed):
         self.limit = limit
         self.structure = structure
         self.home = home  # what this is an item of: a list, which is not seen to change, or a buffer, which is
+        self.parted = False  # whether it was an item of a buffer, and shows what it was when that place got another one
+        self.outdated = False  # whether what it was may have changed since
         self.arrays = list(arrays)
         self.weak = tuple(weak)
         self.length = length
@@ -206,9 +210,18 @@ class RowList(Indexed):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def part(self) -> None:
+        """The place that it shows is about to get another item."""
+        if not self.parted:
+            arrays: list[Any] = self.arrays
+            self.arrays = [x.copy() for x in arrays]
+            self.parted = True
+
     def _look(self) -> None:
         """Declines to read an item that a plain list may have changed since."""
         s = current()
+        if self.outdated:
+            decline("reading an item of a list that has changed since")
         if self.home is not None and s is not None and s.changes != self.seen and not hasattr(self.home, "take_part"):
             decline("reading an item that a traced index picked, after lists were changed,")
 

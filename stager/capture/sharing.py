@@ -55,6 +55,13 @@ class Contents:
     def ids(self) -> set[int]:
         return {id(c) for c, _ in self.saved}
 
+    def is_reached(self) -> bool:
+        """Whether anything else holds one of them."""
+        return any(sys.getrefcount(self.saved[k][0]) > 2 + self._inside(k) for k in range(len(self.saved)))
+
+    def _inside(self, k: int) -> int:
+        return sum(x is self.saved[k][0] for _, items in self.saved for x in items) * 2
+
     def changed(self) -> bool:
         """Whether one of them holds something else now."""
         for c, before in self.saved:
@@ -130,9 +137,8 @@ def changes(s: Session, obj: Any, what: str) -> None:
     """A list or dict is about to change. Declines where items are left that are made of its arrays, or a list that a
     traced branch has made of it."""
     if any(obj is older or obj is made for older, made in s.chosen):
-        gc.collect()  # what was given up holds neither
-        s.chosen = [pair for pair in s.chosen if _held(s, pair[0]) and _held(s, pair[1])]
-        if any(obj is older or obj is made for older, made in s.chosen):
+        gc.collect()  # what was given up is held by nobody
+        if _may_have_another_name(s, obj):
             text = f"{what} of a {type(obj).__name__} that has another name on one side of a traced condition"
             raise MutationError(describe(text, remedy="let the other name hold a copy"))
     if id(obj) in s.frozen:
@@ -146,6 +152,22 @@ def changes(s: Session, obj: Any, what: str) -> None:
         _forget_unused(s)
     if s.frozen or s.filtered:
         decline(f"{what} of which a traced index has picked an item")
+
+
+def _may_have_another_name(s: Session, obj: Any) -> bool:
+    """Whether something else is held that a traced branch may have made the same as a list or dict."""
+    group, found = {id(obj)}, 0
+    while found != len(group):
+        found = len(group)
+        group |= {id(c) for pair in s.chosen if any(id(x) in group for x in pair) for c in pair}
+    others = {id(c): k for k, pair in enumerate(s.chosen) for c in pair if id(c) in group and c is not obj}
+    places = [(k, 0 if id(s.chosen[k][0]) == i else 1) for i, k in others.items()]
+    del others
+    for k, j in places:
+        if _held(s, s.chosen[k][j]):
+            return True
+    s.chosen = [pair for pair in s.chosen if id(pair[0]) not in group]
+    return False
 
 
 def _held(s: Session, c: Any) -> bool:

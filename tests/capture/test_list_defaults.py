@@ -73,7 +73,8 @@ def test_a_list_that_is_returned() -> None:
     compiled = st.compile(f)
     for least in (0.5, 100.0):
         got, want = compiled(X, least), f(X, least)
-        assert type(got) is list and len(got) == len(want)
+        assert type(got) is list
+        assert len(got) == len(want)
         np.testing.assert_allclose(np.stack(got), np.stack(want), rtol=1e-14)
 
 
