@@ -127,6 +127,8 @@ def unchanged(lists: dict[int, list[Any]], run: Callable[[], Any]) -> tuple[Any,
 class StandIn:
     """What a loop's body finds in place of a list that it appends to."""
 
+    __stager_growing__ = True
+
     __slots__ = ("appended", "inserted", "items", "region", "spoiled")
 
     def __init__(self, region: UserRegion, items: list[Any]) -> None:

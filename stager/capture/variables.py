@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable
-from types import BuiltinFunctionType, CellType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from stager.array import Array
@@ -22,16 +22,69 @@ Closure = Callable[..., Any]
 Names = tuple[str, ...]
 
 
+class Slot:
+    """A value of a dict, or an attribute of an object, that holds a list: like a cell of a variable."""
+
+    __slots__ = ("held", "key")
+
+    def __init__(self, held: dict[Any, Any], key: Any) -> None:
+        self.held = held
+        self.key = key
+
+    @property
+    def cell_contents(self) -> Any:
+        if self.key not in self.held:
+            raise ValueError("Cell is empty")
+        return self.held[self.key]
+
+    @cell_contents.setter
+    def cell_contents(self, value: Any) -> None:
+        self.held[self.key] = value
+
+    @cell_contents.deleter
+    def cell_contents(self) -> None:
+        del self.held[self.key]
+
+
+MOST_SLOTS = 64  # of a dict that holds lists
+
+
+def _slots(value: Any) -> list[tuple[Any, Any]]:
+    """The places of a dict, or of an object of the user's, that the trace has made, and that hold lists."""
+    s = current()
+    held = value if type(value) is dict else getattr(value, "__dict__", None) if _is_users(value) else None
+    if type(held) is not dict or len(held) > MOST_SLOTS or s is None or s.path_of(value) is not None:
+        return []
+    return [(k, Slot(held, k)) for k, v in held.items() if type(v) is list or _stands_for_list(type(v))]  # fmt: skip
+
+
+def _stands_for_list(t: Any) -> bool:
+    return any(hasattr(t, name) for name in ("__stager_stand_in__", "__stager_growing__", "__stager_item__"))
+
+
+def _is_users(x: Any) -> bool:
+    """Whether x is a plain object of a class of the user's."""
+    cls: Any = type(x)
+    return type(cls) is type and cls.__flags__ & _HEAP != 0 and cls.__module__.partition(".")[0] not in _OTHERS
+
+
+_HEAP = 1 << 9  # classes that are made by a class statement
+_OTHERS = frozenset({"builtins", "numpy", "stager", "collections", "functools", "types"})
+
+
 class Variables:
     """The variables that closures of one statement share, by name, and the places they assign, as "@1", "@2", …"""
 
     def __init__(self, *closures: Closure | None) -> None:
         self.places: dict[str, Place] = {}
-        self.cells: dict[str, CellType] = {}
+        self.cells: dict[str, Any] = {}
         for f in closures:
             if f is not None and getattr(f, "__closure__", None):
                 self.cells.update(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
         self.cells.pop("@", None)
+        for name, cell in list(self.cells.items()):
+            for key, slot in _slots(cell_value(cell)):
+                self.cells[f"{name}[{key!r}]"] = slot
 
     def add(self, place: Place) -> str:
         """Take a place among the variables; its name."""
