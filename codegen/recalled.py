@@ -3,14 +3,14 @@
 A row of a sparse matrix has few elements, and how many is the matrix's secret: a loop over them one by one ends where
 nobody expected it, so a row is rather one step under a mask (`leaf.py`). But the same rows come again, with every
 product of an iteration or every call, and a processor keeps the history of some ten thousands of branches. Rows that
-fit in it are guessed right, and one by one takes two thirds of the time then.
+fit in it are guessed right, and one by one takes two thirds of the time then. All rows of the program share it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from stager.codegen.index import Facts
 from stager.codegen.program import Buffer, Leaf, Loop, MapLanes, Nest, Program, Switch, While, walk
 from stager.ir.dims import Dim, Expr, floordiv, product, symbols_of
 
@@ -19,29 +19,40 @@ RECALLED = 24_000
 
 
 def mark_recalled(program: Program) -> None:
-    """Marks the leaves whose rows are so few."""
-    if any(_is_short(leaf) for nest in _nests(program.steps) for leaf in nest.leaves):
-        _mark(program.steps, 1, program.facts)
+    """Marks the leaves that look up short rows, where all the rows of the program together are so few."""
+    found = list(_short_loops(program.steps, 1))
+    if not any(_looks_up(leaf) for leaf, _ in found):
+        return
+    total: Dim = 0
+    for _, rows in found:
+        if rows is None:
+            return
+        total = total + program.facts.maximum(rows)
+    if isinstance(total, int) and total <= RECALLED:
+        for leaf, _ in found:
+            leaf.recalled = _looks_up(leaf)
 
 
-def _mark(steps: list[Any], rows: Dim | None, facts: Facts) -> None:
-    """`rows`: how many different ones there are of what stands around, where that is known."""
+def _short_loops(steps: list[Any], rows: Dim | None) -> Iterator[tuple[Leaf, Dim | None]]:
+    """The leaves whose innermost loops are as long as the data says, and how many different rows they have.
+
+    `rows`: how many there are of what stands around, where that is known."""
     for s in steps:
         match s:
-            case Nest() if rows is not None:
-                most = facts.maximum(rows * product(a.extent for a in s.outer))
-                if isinstance(most, int) and most <= RECALLED:
-                    for leaf in s.leaves:
-                        leaf.recalled = _is_short(leaf)
+            case Nest():
+                for leaf in s.leaves:
+                    if leaf.loops and isinstance(leaf.loops[-1].extent, Expr):
+                        around = product(a.extent for a in (*s.outer, *leaf.loops[:-1]))
+                        yield leaf, rows if rows is None else rows * around
             case MapLanes():
-                _mark(s.body, _rows(rows, s, s.size), facts)
+                yield from _short_loops(s.body, _rows(rows, s, s.size))
             case Loop() if not isinstance(s.lower, Buffer) and not isinstance(s.upper, Buffer):
-                _mark(s.body, _rows(rows, s, facts.maximum(floordiv(s.upper - s.lower, s.step))), facts)
+                yield from _short_loops(s.body, _rows(rows, s, floordiv(s.upper - s.lower, s.step)))
             case Loop() | While():
-                _mark(s.body, None, facts)
+                yield from _short_loops(s.body, None)
             case Switch():
                 for b in s.branches:
-                    _mark(b, rows, facts)
+                    yield from _short_loops(b, rows)
 
 
 def _rows(around: Dim | None, s: Loop | MapLanes, turns: Dim) -> Dim:
@@ -71,9 +82,7 @@ def _nests(steps: list[Any]) -> list[Nest]:
     return found
 
 
-def _is_short(leaf: Leaf) -> bool:
-    """Whether it looks up, and reduces along its lanes, as many elements as the data says."""
-    inner = leaf.loops[-1] if leaf.loops else None
-    if inner is None or not inner.reduce or inner.var != leaf.vector or not isinstance(inner.extent, Expr):
-        return False
-    return any(at.is_dynamic for _, at in leaf.stage.loads)
+def _looks_up(leaf: Leaf) -> bool:
+    """Whether it reduces along its lanes, and looks up what it reduces."""
+    inner = leaf.loops[-1]
+    return inner.reduce and inner.var == leaf.vector and any(at.is_dynamic for _, at in leaf.stage.loads)

@@ -34,6 +34,10 @@ def chosen(start: Any, column: Any, value: Any, x: Any) -> Any:
     return total
 
 
+def twice(start: Any, column: Any, value: Any, x: Any) -> Any:
+    return product(start, column, value, product(start, column, value, x))
+
+
 def matrix(rng: np.random.Generator, n: int) -> tuple[Any, ...]:
     counts = rng.integers(0, 9, n)
     counts[:3] = 0, 17, 40  # none, more than two vectors
@@ -42,7 +46,7 @@ def matrix(rng: np.random.Generator, n: int) -> tuple[Any, ...]:
     return start, rng.integers(-n, n, start[-1]), rng.random(start[-1]) / 40, rng.random(n)
 
 
-CASES = [(product, 500, 1), (product, 26_000, 0), (repeated, 700, 1), (chosen, 90, 0)]
+CASES = [(product, 500, 1), (product, 26_000, 0), (repeated, 700, 1), (twice, 13_000, 0), (chosen, 90, 0)]
 
 
 @pytest.mark.parametrize(("f", "n", "recalled"), CASES)
