@@ -5,7 +5,8 @@ what is put together from such parts is put together in memory. Where n is at le
 parts of n elements are told apart as those of a number are. So a graph in which that saves much becomes a switch
 between two: as it was for small extents, and with the functions of dims resolved, cut along those axes, for others.
 
-Not for graphs with effects, with regions, or that write into arguments: what these do has one place.
+Not for graphs with effects, with regions, or that write into arguments: what these do has one place. Checks that sizes
+are equal stay in the small branch, and must hold in the large one.
 """
 
 from __future__ import annotations
@@ -31,16 +32,17 @@ def split_by_size(graph: Graph, simplify: Callable[[Graph], Graph]) -> Graph:
     """A switch between the graph and one for large extents, where that puts less together in memory."""
     if not _may_be_split(graph):
         return graph
-    functions = _functions(graph)
-    far = max(map(_number, functions), default=0)
-    if not functions or far > FARTHEST:
+    places = _places(graph)
+    far = max(map(_number, places), default=0)
+    if not places or far > FARTHEST:
         return graph
-    names = {name for f in functions for name in symbols_of((f.a, f.b))}
+    names = symbols_of(tuple(places))
     order = Order(graph, {name: LEAST + 2 * far for name in graph.symbols if name in names})
     large = _resolved(graph, order)
-    if large is None:
+    large = None if large is None else simplify(large)
+    if large is None or any(n.ordered for n in large.nodes):
         return graph
-    large = simplify(cut_named(simplify(large), order))
+    large = simplify(cut_named(large, order))
     if _written(large, order) > WORTH * _written(graph, order):
         return graph
     return _switched(graph, large, order)
@@ -50,7 +52,9 @@ def _may_be_split(graph: Graph) -> bool:
     if not graph.symbols or any(d.kind != "shape" for d in graph.symbols.values()) or len(graph) > LARGEST:
         return False
     s = graph.signature
-    if s.writes or s.aliases or s.donated or any(n.ordered or n.regions for n in graph.nodes):
+    if s.writes or s.aliases or s.donated:
+        return False
+    if any(n.regions or (n.ordered and n.op.name != "check") for n in graph.nodes):
         return False
     return any(n.op.name in ("slice_update", "concatenate") and not n.types[0].is_static for n in graph.nodes)
 
@@ -64,6 +68,18 @@ def _functions(graph: Graph) -> set[Apply]:
     return {f for d in dims for f in _applied(d)}
 
 
+def _places(graph: Graph) -> set[Expr]:
+    """The dims that say where something lies in what is put together, or is cut: of axes of named sizes."""
+    found: set[Expr] = set()
+    for n in graph.nodes:
+        if n.op.name in ("slice", "slice_update"):
+            extents = n.args[0].type.shape
+            for start, size, extent in zip(n.params["starts"], n.params["sizes"], extents, strict=True):
+                if size != extent:
+                    found |= {d for d in (start, size, extent) if isinstance(d, Expr)}
+    return found
+
+
 def _applied(d: Dim) -> Iterator[Apply]:
     todo = [d]
     while todo:
@@ -75,11 +91,11 @@ def _applied(d: Dim) -> Iterator[Apply]:
                     todo += [atom.a, atom.b]
 
 
-def _number(f: Apply) -> int:
-    """The largest number in the arguments of a function."""
+def _number(d: Expr) -> int:
+    """The largest number in a dim and the functions in it."""
     found = [0]
-    for d in (f.a, f.b):
-        found += [abs(d)] if isinstance(d, int) else [abs(c) for m, c in d.terms if not m]
+    for x in (d, *[x for f in _applied(d) for x in (f.a, f.b)]):
+        found += [abs(x)] if isinstance(x, int) else [abs(c) for m, c in x.terms if not m]
     return max(found)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from stager.errors import ShapeError, describe
 from stager.ir.dims import Dim, floordiv, is_static, product
+from stager.ir.graph import Value
 from stager.ir.types import Type
 from stager.ops.families import OpFunction, linear_batch, view, zeros_like
 
@@ -271,6 +272,10 @@ def _windows_transpose(ct: Any, x: Any, *, axis: int, size: Dim, step: int) -> A
 
     last = len(ct.type.shape) - 1
     n, count = x.type.shape[axis], ct.type.shape[axis]
+    if step == 1 and is_static(size) and (not is_static(count) or _of_several_axes(ct, x)):
+        terms = _shifted(ct, x.type, axis, int(size))
+        if terms is not None:
+            return terms
     tail = n - size - (count - 1) * step  # elements after the last window
     none: list[Dim] = [0] * (last + 1)
     low, high, interior = none.copy(), none.copy(), [0] * (last + 1)
@@ -286,6 +291,58 @@ def _windows_transpose(ct: Any, x: Any, *, axis: int, size: Dim, step: int) -> A
     ends += [pad(final, zero, low=tuple(none), high=tuple(high), interior=tuple(interior))]
     before, behind = (_diagonals(p, axis, size) for p in ends)
     return concatenate(before, _diagonals(flipped, axis, size), behind, axis=axis)
+
+
+def _of_several_axes(ct: Any, x: Any) -> bool:
+    """Whether these are windows of windows, or windows that others were made of."""
+    return (type(x) is Value and x.node.op.name == "windows") or len(_padded_terms(ct)) > 1
+
+
+SHIFTS = 24
+"""Terms of a sum of windows at their shifts, at most."""
+
+
+def _shifted(ct: Any, x: Type, axis: int, size: int) -> Any:
+    """The sum over j of ct[..., j] at the shift j, each part of a sum of padded parts at its own; None where there are
+    too many. What is added so is known to be padded, and so is computed where it goes."""
+    from stager.ops.elementwise import add
+    from stager.ops.families import full
+    from stager.ops.structural import slice_update
+
+    last = len(ct.type.shape) - 1
+    parts = _padded_terms(ct)
+    if size * len(parts) > SHIFTS or any(v.type.shape[last] != size for v, _ in parts):
+        return None
+    total = None
+    for j in range(size):
+        for v, starts in parts:
+            value = slice_axis(v, last, j, 1)
+            value = reshape(value, shape=v.type.shape[:last])
+            at = tuple([s + j if k == axis else s for k, s in enumerate(starts[:last])])
+            zeros = full(x.shape, 0, x.dtype)
+            term = slice_update(zeros, value, starts=at, sizes=value.type.shape, steps=(1,) * last)
+            total = term if total is None else add(total, term)
+    return total
+
+
+def _padded_terms(ct: Any) -> list[tuple[Any, tuple[Dim, ...]]]:
+    """The parts that a cotangent is the sum of, with where they begin; itself where it is no sum of padded parts."""
+    from stager.ops.cotangents import is_zeros
+
+    found: list[tuple[Any, tuple[Dim, ...]]] = []
+    todo = [ct]
+    while todo:
+        v = todo.pop()
+        node = v.node if type(v) is Value else None
+        if node is not None and node.op.name == "add" and len(found) + len(todo) < SHIFTS:
+            todo += reversed(node.args)
+        elif node is not None and node.op.name == "slice_update" and is_zeros(node.args[0]):
+            if any(step != 1 for step in node.params["steps"]):
+                return [(ct, (0,) * len(ct.type.shape))]
+            found.append((node.args[1], node.params["starts"]))
+        else:
+            return [(ct, (0,) * len(ct.type.shape))]
+    return found
 
 
 MANY = 4
