@@ -13,7 +13,7 @@ import numpy as np
 
 from stager.errors import DTypeError, ShapeError, describe
 from stager.interpreters.stack import bind
-from stager.ir.dims import product
+from stager.ir.dims import Expr, product
 from stager.ir.dtypes import i64
 from stager.ir.types import Type
 from stager.ops.elementwise import convert, div, gt, lt, mul, not_, select
@@ -104,20 +104,61 @@ reduce_sum = _normalized(_reduce_sum)
 # -- product ----------------------------------------------------------------------------------------------------------
 
 
+FEW = 16  # so many factors are multiplied one by one
+
+
 def exclusive_products(x: Any, axes: tuple[int, ...]) -> Any:
     """At every position the product of all other elements along `axes`, exact when elements are zero."""
-    from stager.ops.scans import cumprod
-
     shape = x.type.shape
     kept = kept_axes(len(shape), axes)
-    order = (*kept, *axes)
-    front = tuple([shape[k] for k in kept])
-    last = len(front)
-    flat = reshape(transpose(x, perm=order), shape=(*front, product([shape[k] for k in axes])))
-    before = shifted_along(cumprod(flat, axis=last, reverse=False), last, 1, reverse=False)
-    after = shifted_along(cumprod(flat, axis=last, reverse=True), last, 1, reverse=True)
-    others = reshape(mul(before, after), shape=tuple([shape[k] for k in order]))
+    order = (*kept, *axes) if len(axes) > 1 else tuple(range(len(shape)))
+    axis = len(kept) if len(axes) > 1 else axes[0]
+    behind = () if len(axes) > 1 else shape[axis + 1 :]
+    x = transpose(x, perm=order)
+    flat = reshape(x, shape=(*x.type.shape[:axis], product([shape[k] for k in axes]), *behind))
+    others = reshape(_others(flat, axis), shape=x.type.shape)
     return transpose(others, perm=inverse(order))
+
+
+def _others(x: Any, axis: int) -> Any:
+    """The same along one axis. Of many elements the products of what stands at one place of all parts come first, from
+    those what the other places have, and then what each element lacks is the product of that and of its place's others:
+    two walks over the elements, whose steps do not wait for each other."""
+    from stager.ops.structural import concatenate
+
+    n = x.type.shape[axis]
+    if isinstance(n, Expr):
+        return _by_scans(x, axis)
+    if n < 2:
+        return full(x.type.shape, 1, x.type.dtype)
+    count = n if n <= FEW else 8 if n < 1 << 13 else 16 if n < 1 << 17 else 32
+    size = n // count
+    parts = [slice_axis(x, axis, k * size, size) for k in range(count)]
+    before, after = [None], [None]  # the product of all parts before each, and of all behind it, from the last one on
+    for k in range(count - 1):
+        before.append(_times(before[-1], parts[k]))
+        after.append(_times(after[-1], parts[count - 1 - k]))
+    lacks = [_times(p, q) for p, q in zip(before, reversed(after), strict=True)]
+    if n == count:
+        return concatenate(*lacks, axis=axis)
+    whole, rest = slice_axis(x, axis, 0, count * size), slice_axis(x, axis, count * size, n - count * size)
+    cut = reshape(whole, shape=(*x.type.shape[:axis], count, size, *x.type.shape[axis + 1 :]))
+    places = _by_scans(concatenate(reduce_prod(cut, axes=(axis,)), rest, axis=axis), axis)
+    shared, rest = slice_axis(places, axis, 0, size), slice_axis(places, axis, size, n - count * size)
+    return concatenate(*[_times(shared, p) for p in lacks], rest, axis=axis)
+
+
+def _by_scans(x: Any, axis: int) -> Any:
+    from stager.ops.scans import cumprod
+
+    before = cumprod(shifted_along(x, axis, 1, reverse=False), axis=axis, reverse=False)
+    after = cumprod(shifted_along(x, axis, 1, reverse=True), axis=axis, reverse=True)
+    return mul(before, after)
+
+
+def _times(x: Any, y: Any) -> Any:
+    """The product; None stands for 1."""
+    return y if x is None else x if y is None else mul(x, y)
 
 
 def shifted_along(x: Any, axis: int, first: Any, *, reverse: bool) -> Any:

@@ -167,3 +167,36 @@ def test_second_order_of_logaddexp(x: Any) -> None:
     mixed = st.compile(st.jacrev(st.jacfwd(f)))
     for second in (st.hessian(f), st.jacrev(st.jacrev(f)), st.jacfwd(st.jacfwd(f)), mixed):
         np.testing.assert_allclose(second(at), want)
+
+
+MANY = [
+    ((16,), (0,)), ((17,), (0,)), ((300,), (0,)), ((3, 40), (1,)), ((40, 3), (0,)), ((3, 7, 4), (0, 2)),
+    ((5, 1, 8), (0, 1, 2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "axes"), MANY)
+def test_products_of_many_are_exact_with_zeros(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(3)
+    for zeros in range(3):
+        x = rng.uniform(0.8, 1.25, shape)
+        x.reshape(-1)[rng.choice(x.size, zeros, replace=False)] = 0.0
+        others = np.empty_like(x)
+        for at in np.ndindex(*shape):
+            rest = x.copy()
+            rest[at] = 1.0
+            kept = tuple([slice(None) if k in axes else i for k, i in enumerate(at)])
+            others[at] = np.prod(rest[kept])
+        ct = np.ones(np.prod(x, axis=axes).shape)
+        (found,) = evaluate(pullback(lambda v: reduce_prod(v, axes=axes), [True]), x, ct)
+        np.testing.assert_allclose(found, others, rtol=1e-12)
+
+
+def test_second_derivatives_of_products_are_exact_with_zeros() -> None:
+    x = np.linspace(0.5, 1.5, 18)
+    x[4] = x[9] = 0.0
+    expected = np.zeros((18, 18))
+    for i, j in np.ndindex(18, 18):
+        if i != j:
+            expected[i, j] = np.prod(np.delete(x, [i, j]))
+    np.testing.assert_allclose(st.compile(st.hessian(np.prod))(x), expected, rtol=1e-12)

@@ -173,6 +173,12 @@ DERIVATIVES: dict[str, Callable[[Function, tuple[int, ...]], Function]] = {
     "gradient": lambda f, at: st.grad(f, argnums=at),
     "batched": lambda f, at: st.vmap(st.grad(f, argnums=at)),
 }
+PRODUCTS: dict[str, tuple[Function, tuple[str, ...]]] = {
+    "few": (lambda x: np.sum(np.prod(x, axis=1)), ("f64[64,12]",)),
+    "many": (np.prod, ("f64[3000]",)),
+    "rows": (lambda x: np.sum(np.prod(x, axis=1)), ("f64[50,100]",)),
+    "columns": (lambda x: np.sum(np.prod(x, axis=0)), ("f64[100,50]",)),
+}
 MOST = 1.3  # times the least
 MORE = {
     ("batched", "rotated pairs"): 1.7,
@@ -190,6 +196,13 @@ def test_a_gradient_reads_and_writes_once(kind: str, name: str) -> None:
     p = plan(DERIVATIVES[kind](f, at), *specs)
     assert moved(p) <= MORE.get((kind, name), MOST) * least(p)
     assert not p.copies
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_a_gradient_of_a_product_walks_twice(name: str) -> None:
+    p = plan(st.grad(PRODUCTS[name][0]), *PRODUCTS[name][1])
+    assert moved(p) <= 2 * least(p)
+    assert name != "few" or len(kernels(p)) == 1
 
 
 @pytest.mark.parametrize("n", [64, "n"])
