@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from stager.array import wrap
 from stager.capture.session import holds_tracer
 from stager.capture.table import substitute
+from stager.interpreters.stack import stack
+from stager.interpreters.vmap import VmapInterpreter
 from stager.ir.dims import Dim, Expr, dim_max
 from stager.numpy.comparisons import dynamic
 from stager.numpy.creation_ranges import arange
@@ -127,16 +130,40 @@ def _extended(x: Any, n: Dim) -> Any:
 
 @implements(np.polymul)
 def polymul(a1: Any, a2: Any) -> Any:
-    """Product of two polynomials. ValueError where a leading coefficient is 0, which NumPy leaves out: the result would
-    have as many coefficients as the data says."""
-    a, b = np.atleast_1d(dynamic(a1)), np.atleast_1d(dynamic(a2))
-    a, b = [p if dynamic(p).type.shape[0] != 0 else dynamic(np.zeros(1)) for p in (a, b)]
-    text = "np.polymul: a leading coefficient is 0; np.trim_zeros(p, 'f') leaves it out"
-    for p in (a, b):
-        if p.shape[0] != 1:
-            nonzero: Any = p[0] != 0
-            check(nonzero.raw(), exception="ValueError", text=text)
-    return np.convolve(a, b)
+    """Product of two polynomials, whose leading coefficients that are 0 count for nothing: data say how many there are.
+
+    Under vmap lanes have as many each as the others: ValueError where a leading coefficient of a traced one is 0.
+    """
+    (a, skipped), (b, left_out) = [_counted(p) for p in (a1, a2)]
+    if skipped is None and left_out is None:
+        return np.convolve(a, b)
+    skipped, left_out = [0 if k is None else k for k in (skipped, left_out)]
+    n, m = a.type.shape[0], b.type.shape[0]
+    beside = wrap(full((n - 1,), 0, b.type.dtype)), wrap(full((n - 1,), False, result_dtype(np.True_)))
+    shown, there = [
+        sliding_window_view(np.concatenate([z, x, z]), n)[:, ::-1]
+        for z, x in zip(beside, (b, arange(m) >= left_out), strict=True)
+    ]  # at [k, j]: of element k - j
+    zero = result_dtype(a, b).np.type(0)  # in place of products with what counts for nothing: 0 * inf is no 0
+    return np.where(there & (arange(n) >= skipped), a * shown, zero).sum(1, dtype=zero.dtype)[skipped + left_out :]
+
+
+def _counted(p: Any) -> tuple[Any, Any]:
+    """(coefficients, how many of them to leave out): those before the first one that is not 0, but not the last one.
+    None where the first one is known to count."""
+    if not holds_tracer(p):
+        kept = np.trim_zeros(np.atleast_1d(p), "f")
+        return dynamic(kept if kept.size else np.zeros(1, kept.dtype)), None
+    a: Any = np.atleast_1d(dynamic(p))
+    n = a.type.shape[0]
+    if isinstance(n, int) and n < 2:
+        return a if n else dynamic(np.zeros(1, a.dtype)), None
+    if any(isinstance(level, VmapInterpreter) for level in stack().levels):
+        leads: Any = a[0] != 0
+        text = "np.polymul: a leading coefficient is 0, which makes products of different lengths under vmap"
+        check(leads.raw(), exception="ValueError", text=text)
+        return a, None
+    return a, np.argmax(np.concatenate([a[:-1] != 0, np.ones(1, bool)]))
 
 
 @implements(np.polydiv)
@@ -150,7 +177,7 @@ def polydiv(u: Any, v: Any) -> Any:
     for k in range(degree - divisor + 1):
         q[k] = scale * r[k]
         r[k : k + divisor + 1] -= scale * r[k] * b
-    far = np.concatenate([np.abs(r[:-1]) > 1e-8, np.ones(1, bool)])
+    far = np.concatenate([~(np.abs(r[:-1]) <= 1e-8), np.ones(1, bool)])  # NaN is not near 0
     return q, r[np.argmax(far) :]
 
 

@@ -286,6 +286,8 @@ ROWS: list[tuple[Any, ...]] = [
     ("polyval", np.polyval, (W, F)),
     ("polyadd", np.polyadd, (V, W)),
     ("polymul", np.polymul, (V, W)),
+    ("polymul of leading zeros", np.polymul, (np.r_[0.0, 0.0, V], np.r_[0.0, np.inf, W])),
+    ("polymul of zeros", lambda p, q: (np.polymul(p, q), np.polymul(q, p), np.polymul(p, p)), (np.zeros(3), W)),
     ("polyder", lambda p: np.polyder(p, 2), (V,)),
     ("polyint", np.polyint, (V,)),
     ("poly", np.poly, (W,)),

@@ -133,6 +133,7 @@ ROWS: list[tuple[Any, ...]] = [
     ("unpackbits little", lambda x: np.unpackbits(x, axis=1, count=11, bitorder="little"), (BYTES,)),
     # polynomials
     ("polydiv", lambda u, v: (np.polydiv(u, v), np.polydiv(v, u)), (V[:4], V[4:6])),
+    ("polydiv by a leading zero", np.polydiv, (V[:4], np.r_[0.0, V[:2]])),
     ("polydiv exact", lambda u, v: np.polydiv(np.convolve(u, v), v), (V[:3], V[3:5]), 1e-12),
     *[(name, lambda x, f=f: (f(x, V), f(x[0], V[:, None], tensor=False)), (F,)) for name, f in SERIES],
     (

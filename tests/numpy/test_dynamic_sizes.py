@@ -39,6 +39,7 @@ FIXED = {
     "packbits": "whole bytes and a rest",
     "unpackbits": "a count that may be more than there is",
     "polydiv": "one step for each coefficient of the quotient",
+    "polydiv by a leading zero": "one step for each coefficient of the quotient",
     "polydiv exact": "one step for each coefficient of the quotient",
 }
 # Rows that NumPy's own answer for nothing leaves open.
