@@ -52,7 +52,7 @@ def contract(program: Program) -> None:
                             items.remove(x)
                             again = True
     for nest in nests:
-        nest.leaves = [x for x in nest.leaves if x.stage.stores or x.stage.reductions or _has_checks(x.stage)]
+        nest.leaves = [x for x in nest.leaves if not x.stage.is_idle]
     for nest in nests:
         if nest.outer and nest.leaves:
             keep_rows(nest, users)
@@ -115,10 +115,6 @@ def drop_dead(stage: Stage) -> None:
                     live[v - DYNAMIC] = True
         elif i.op != "const":
             body[n] = Instr("const", i.dtype, (), 0)
-
-
-def _has_checks(stage: Stage) -> bool:
-    return any(i.op == "bound" and i.data[2] == "check" for i in stage.body)
 
 
 def _prune(steps: list[Any]) -> None:

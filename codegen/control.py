@@ -22,7 +22,7 @@ from stager.codegen.program import (
     While,
 )
 from stager.codegen.pull import value_key
-from stager.codegen.region import Region, bring_back, captures_of, carried_in, distinct, local, settle
+from stager.codegen.region import Region, bring_back, captures_of, carried_in, distinct, lending, local, settle
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.types import Type
 
@@ -46,8 +46,9 @@ def lower_for(w: Walk, node: Node) -> None:
             facts.signed.add(str(i))
     region = Region(w, node.regions[0], [i, *carried, *captures], [])
     homes = {value_key(r): b for r, b in zip(region.outputs, carried, strict=True)}
-    inner = region.walk(distinct(homes, region.outputs), w, 1 + n, carried)
-    bring_back(w, region, inner, carried)
+    with lending(w, node, carried):
+        inner = region.walk(distinct(homes, region.outputs), w, 1 + n, carried)
+        bring_back(w, region, inner, carried)
     region.leave()
     w.steps.append(Loop(str(i), lower, upper, step, inner.steps))
     settle(w, node, carried)
@@ -59,9 +60,10 @@ def lower_while(w: Walk, node: Node) -> None:
     captures = captures_of(w, node.args[n:])
     carried = carried_in(w, node, 0, n)
     test = Region(w, node.regions[0], [*carried, *captures], [])
-    tester = test.walk({})
-    condition = local(w, test.outputs[0].type, "c")
-    tester.realise(test.outputs[0], condition)
+    with lending(w, node, carried):
+        tester = test.walk({})
+        condition = local(w, test.outputs[0].type, "c")
+        tester.realise(test.outputs[0], condition)
     test.leave()
     region = Region(w, node.regions[1], [*carried, *captures], [])
     step = While(tester.steps, condition, [])
@@ -76,8 +78,9 @@ def lower_while(w: Walk, node: Node) -> None:
             step.tapes.append(Tape(whole.storage, v.type.nbytes))
             rows.append((v, Buffer(whole.storage, whole.dtype, v.shape, None, turn * v.type.nbytes)))
     homes = {value_key(r): b for r, b in [*zip(region.outputs, carried, strict=False), *rows]}
-    inner = region.walk(distinct(homes, region.outputs), w, n, carried, rows)
-    bring_back(w, region, inner, carried)
+    with lending(w, node, carried):
+        inner = region.walk(distinct(homes, region.outputs), w, n, carried, rows)
+        bring_back(w, region, inner, carried)
     region.leave()
     step.body = inner.steps
     w.steps.append(step)
@@ -90,7 +93,7 @@ def _tape(w: Walk, t: Type) -> Buffer:
     return Buffer(s, t.dtype, t.shape)
 
 
-_UPDATES = {"slice_update": 0, "scatter": 0, "diagonal_update": 0}
+_UPDATES = {"slice_update": 0, "scatter": 0, "diagonal_update": 0, "commit": 0}
 
 
 def _root(region: Graph, v: Value) -> int | None:
@@ -137,8 +140,9 @@ def lower_switch(w: Walk, node: Node) -> None:
     for graph in node.regions:
         region = Region(w, graph, values, [])
         homes = {value_key(r): b for r, b in zip(region.outputs, targets, strict=True)}
-        inner = region.walk(distinct(homes, region.outputs))
-        bring_back(w, region, inner, targets)
+        with lending(w, node, targets):
+            inner = region.walk(distinct(homes, region.outputs))
+            bring_back(w, region, inner, targets)
         region.leave()
         branches.append(inner.steps)
     w.steps.append(Switch(index, branches))
@@ -155,11 +159,12 @@ def lower_map(w: Walk, node: Node) -> None:
     before = len(w.ctx.storages)
     slices = [Buffer(b.storage, b.dtype, b.shape[1:], b.strides[1:], b.offset + lane * b.strides[0]) for b in targets]
     homes = {value_key(r): b for r, b in zip(region.outputs, slices, strict=True)}
-    inner = region.walk(distinct(homes, region.outputs), w, 1)
-    for r, b in zip(region.outputs, slices, strict=True):
-        found = w.ctx.buffers.get(value_key(inner.origin(r)))
-        if found is not b:
-            inner.realise(r, b)
+    with lending(w, node, ()):
+        inner = region.walk(distinct(homes, region.outputs), w, 1)
+        for r, b in zip(region.outputs, slices, strict=True):
+            found = w.ctx.buffers.get(value_key(inner.origin(r)))
+            if found is not b:
+                inner.realise(r, b)
     region.leave()
     w.steps.append(MapLanes(str(lane), size, inner.steps, w.ctx.storages[before:]))
 
@@ -168,6 +173,22 @@ def lower_check(w: Walk, node: Node) -> None:
     ok, *details = node.args
     buffers = [w.realise(d) for d in details]
     w.steps.append(Check(w.realise(ok), buffers, node.params["exception"], node.params["text"]))
+
+
+def lower_commit(w: Walk, node: Node) -> None:
+    """The value lies in the caller's array, where it mostly has been made; what that held goes elsewhere if need be."""
+    (v,) = node.args
+    home = w.ctx.inputs[node.params["input"]]
+    key = id(node) << 20
+    if id(home.storage) in w.ctx.lent:
+        w.become(Value(node), v)
+        return
+    there = w.stands_in(v, home)
+    w.vacate(home, v)
+    if not there:
+        w.write(w.origin(v), home)
+    w.ctx.buffers[key] = home
+    w.ctx.occupants[id(home.storage)] = Value(node)
 
 
 def lower_dot(w: Walk, node: Node) -> None:
@@ -255,6 +276,7 @@ LOWER.update(
         "switch": lower_switch,
         "map": lower_map,
         "check": lower_check,
+        "commit": lower_commit,
         "dot": lower_dot,
         "sort": lower_routine,
         "scan": lower_routine,

@@ -175,6 +175,8 @@ def lower_gather(w: Walk, node: Node) -> None:
     scalar = node.types[0].size == 1
     w.ops[key] = 4 + sum(w.ops.get(value_key(a), 0) for a in node.args)
     w.weight[key] = (2 if scalar else DEAR) + sum(w.weight.get(value_key(a), 0) for a in node.args)
+    if node.params["mode"] == "check":
+        w.pending.append(Value(node))
     w._settle(node)
 
 
@@ -183,6 +185,9 @@ def lower_scatter(w: Walk, node: Node) -> None:
     p = node.params
     axes, batch, mode, combine = p["axes"], p["batch_dims"], p["mode"], p["combine"]
     n_index = idx[0].type.ndim if idx else batch
+    home = w.homes.get(id(node) << 20)
+    if w.pending and home is not None and home.storage.kind == "input":
+        w.look_up_first()
     for i in idx:
         if w.weight.get(value_key(i), 0) >= DEAR:
             w.realise(i)
@@ -224,6 +229,7 @@ def lower_scatter(w: Walk, node: Node) -> None:
         copy = w.ctx.temp(updates.type)
         w.write(source, copy)
         sb = build(copy)
+    w.checked_first(sb, out)
     extents = {v: sb.axes[v].extent for v in points}
     dynamic = sb.stores[0].at.is_dynamic
     w.steps.append(sb.finish("scatter", sequential=dynamic or not _told_apart(places, extents)))

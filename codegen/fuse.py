@@ -88,7 +88,7 @@ class _Fuser:
         reads, writes = s.reads(), s.writes()
         for n in range(len(self.waiting) - 1, -1, -1):
             w = self.waiting[n]
-            if w.writes() & (reads | writes) or w.reads() & writes:
+            if w.writes() & (reads | writes) or w.reads() & writes or Group(w).clashes(s):
                 self.place_waiting(groups, n + 1)
                 break
         if may_ride(s) and across_rows(s):
@@ -145,21 +145,19 @@ class _Fuser:
 
     def take(self, s: Stage, g: Group, depends: bool) -> bool:
         """Joins a stage to a nest, where that is legal and worth it."""
-        if g.is_sequential or not self.join(s, g, depends):
+        if g.is_sequential or g.clashes(s) or not self.join(s, g, depends):
             return False
-        g.reads |= s.reads()
-        g.writes |= s.writes()
+        g.adopt(s)
         return True
 
     def put_in_order(self, s: Stage, groups: list[Group]) -> bool:
         """Puts a scatter into the latest nest that takes it and that could stand behind those after it."""
         for n in range(len(groups) - 1, max(len(groups) - WINDOW, 0) - 1, -1):
             g, later = groups[n], groups[n + 1 :]
-            if any(g.writes & (h.reads | h.writes) or h.writes & g.reads for h in later):
+            if g.clashes(s) or any(h.depends_on(g) for h in later):
                 continue
             if self.join_in_order(s, g):
-                g.reads |= s.reads()
-                g.writes |= s.writes()
+                g.adopt(s)
                 groups.append(groups.pop(n))
                 return True
         return False
@@ -315,6 +313,8 @@ class _Fuser:
         facts = self.facts
         if at.is_dynamic or other.is_dynamic:
             return False
+        if _interleaved(at, size, other, other_size):
+            return True
         mine = facts.bounds(at, lambda a: (0, s.axes[a].extent - 1))
         theirs = facts.bounds(other, lambda v: (0, g.axes[v].extent - 1))
         if mine is None or theirs is None:
@@ -380,7 +380,7 @@ class _Fuser:
 
     def ride(self, s: Stage, g: Group, groups: list[Group]) -> bool:
         """Adds a reduction over the rows of a nest that reads the same data; its total is a stage of its own."""
-        if not may_ride(s) or not s.reads() & (g.reads | g.writes):
+        if not may_ride(s) or g.clashes(s) or not s.reads() & (g.reads | g.writes):
             return False
         mapping = self.correspond(s, g.leaves, g)
         back = {v: a for a, v in mapping.items()}
@@ -416,7 +416,7 @@ class _Fuser:
             shared[len(s.axes)] = g.pieces.var
         self.add_row(partial.stage, g, shared, {a: v for a, v in mapping.items() if v not in outer})
         g.partials.append(partial)
-        g.reads |= s.reads()
+        g.adopt(replace(s, reductions=[]))
         g.writes.add(id(partial.buffer.storage))
         if partial.total is not None:
             groups.append(Group(partial.total))
@@ -586,3 +586,15 @@ def _int(d: Dim) -> int:
 
 def _abs(d: Dim) -> Dim:
     return abs(d) if isinstance(d, int) else d
+
+
+def _interleaved(at: Ix, size: int, other: Ix, other_size: int) -> bool:
+    """Whether two positions are apart at all points because both count in steps of which they take different parts."""
+    step = 0
+    for _, c in (*at.terms, *other.terms):
+        if not isinstance(c, int):
+            return False
+        step = math.gcd(step, c)
+    if not step or not isinstance(behind := at.const - other.const, int):
+        return False
+    return other_size <= behind % step <= step - size

@@ -14,7 +14,7 @@ from stager.codegen.program import Axis, Leaf, LoopAxis, Nest, Stage
 class Group:
     """A nest under construction."""
 
-    __slots__ = ("axes", "fixed", "leaves", "outer", "partials", "pieces", "reads", "writes")
+    __slots__ = ("axes", "checks", "fixed", "leaves", "outer", "partials", "pieces", "reads", "returns", "writes")
 
     def __init__(self, s: Stage) -> None:
         self.axes: dict[int, Axis] = dict(enumerate(s.axes))
@@ -25,6 +25,17 @@ class Group:
         self.partials: list[Partial] = []
         self.reads = s.reads()
         self.writes = s.writes()
+        self.checks, self.returns = s.checks, s.returns
+
+    def adopt(self, s: Stage) -> None:
+        """Another stage is among the group's."""
+        self.reads |= s.reads()
+        self.writes |= s.writes()
+        self.checks, self.returns = self.checks or s.checks, self.returns or s.returns
+
+    def clashes(self, s: Stage | Group) -> bool:
+        """Whether a check in one and a write into a caller's array in the other keep them apart."""
+        return (self.checks and s.returns) or (self.returns and s.checks)
 
     def add_axis(self, a: Axis) -> int:
         v = len(self.axes)
@@ -34,11 +45,11 @@ class Group:
     def depends(self, s: Stage) -> bool:
         """Whether a stage must stay behind the nest."""
         writes = s.writes()
-        return bool(self.writes & s.reads() or self.writes & writes or self.reads & writes)
+        return bool(self.writes & s.reads() or self.writes & writes or self.reads & writes) or self.clashes(s)
 
     def depends_on(self, g: Group) -> bool:
         """Whether the nest must stay behind another."""
-        return bool(g.writes & self.reads or g.writes & self.writes or g.reads & self.writes)
+        return bool(g.writes & self.reads or g.writes & self.writes or g.reads & self.writes) or g.clashes(self)
 
     def is_along(self, g: Group) -> bool:
         """Whether it has nothing but one point for each row of another nest."""

@@ -81,7 +81,7 @@ class _Homes:
                     continue
                 stage.stores.remove(store)
                 self._move(value.data[0].storage, store.buffer.storage, by)
-            if not stage.stores and not stage.reductions:
+            if stage.is_idle:
                 body.remove(nest)
 
     def _moved_by(self, store: Store, value: Instr, loops: list[LoopAxis], known: set[str]) -> Dim | None:

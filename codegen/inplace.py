@@ -12,6 +12,7 @@ from collections import Counter
 from typing import Any
 
 from stager.codegen.book import Book, buffers_of
+from stager.codegen.failing import fails, raises_before
 from stager.codegen.overwrite import direct, may_overwrite
 from stager.codegen.program import Loop, MapLanes, Move, Nest, Program, Switch, While, walk
 from stager.codegen.snapshots import set_aside
@@ -56,6 +57,8 @@ def _carries(body: list[Any], book: Book, loop: Any) -> None:
         c, t = m.target.storage, m.source.storage
         if c is t or t.kind not in ("temp", "stack"):
             continue
+        if c.kind == "input" and raises_before(body, m, book):
+            continue
         both = id(c) in book.swapping and id(t) in book.swapping
         if not both and direct(body, m, book):
             book.merge(t, c)
@@ -72,6 +75,8 @@ def _carries(body: list[Any], book: Book, loop: Any) -> None:
 
 def _swappable(m: Move, book: Book, loop: Any) -> bool:
     c, t = m.target.storage, m.source.storage
+    if c.kind == "input" and fails(loop.body):
+        return False
     if product(m.target.shape) == 1 or c.kind == "stack" or c.nbytes != t.nbytes or m.target.offset != 0:
         return False
     if isinstance(c.nbytes, int) and c.nbytes <= SMALL_BYTES:

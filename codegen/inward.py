@@ -91,7 +91,7 @@ def _begin(before: list[Any], leaf: Leaf) -> None:
             filler, store = found
             r.first = filler.stage.body[store.value].data
             filler.stage.stores.remove(store)
-            if not filler.stage.stores and not filler.stage.reductions:
+            if filler.stage.is_idle:
                 nest.leaves.remove(filler)
             if not nest.leaves:
                 del before[at]

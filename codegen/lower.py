@@ -53,6 +53,8 @@ class Lowering:
         self.copies: list[str] = []  # of whole arrays that are updated, with the reasons
         self.owned: set[int] = set()  # ids of storages that updates may overwrite
         self.occupants: dict[int, Value] = {}  # storage -> the value whose content it holds, for memory with a past
+        self.inputs: list[Buffer] = []  # the caller's arrays
+        self.lent: set[int] = set()  # ids of their storages that regions do not commit to: they work on copies
         self.names = itertools.count()
         self.keep: list[Any] = []  # keys are ids: what they name must live
 
@@ -62,7 +64,7 @@ class Lowering:
         for name, d in g.symbols.items():
             if d.kind in ("stride", "value"):
                 self.facts.signed.add(name)
-        inputs: list[Buffer] = []
+        inputs = self.inputs
         outputs: list[Buffer | None] = []
         names = g.meta.get("input_names", [])
         written = {i for i, _ in signature.writes}

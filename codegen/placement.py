@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from stager.codegen.copies import copy_text
 from stager.codegen.dependence import apart, order_of
-from stager.codegen.index import Ix, variable
+from stager.codegen.index import DYNAMIC, Ix, variable
 from stager.codegen.program import Buffer, Instr, Move, Scalar, Storage, Store
 from stager.codegen.pull import StageBuilder, value_key
 from stager.codegen.through import memory_of, same_memory
 from stager.ir.dims import Dim, contiguous_strides, product
 from stager.ir.graph import Node, Value
+from stager.ir.raising import raises
 
 if TYPE_CHECKING:
     from stager.codegen.lower import Lowering
@@ -40,7 +41,7 @@ class Placement:
     ) -> None:
         self.ctx = ctx
         self.nodes = nodes
-        self.homes = homes
+        self.homes = dict(homes)
         self.steps: list[Any] = []
         self.now = 0
         self.order: dict[int, int] = {}
@@ -57,16 +58,30 @@ class Placement:
             self.order[id(node)] = i
             for a in node.args:
                 self.users.setdefault(value_key(a), []).append(i)
+        self.pending: list[Value] = []  # lazy values that look up checked positions
+        self.raising = [i for i, node in enumerate(nodes) if raises(node)]
         self._spread_homes()
 
     def _spread_homes(self) -> None:
         """An operand that its last user updates in place lives where the result shall live."""
         homes = self.homes
+        if self.raising:
+            for key in [k for k, b in homes.items() if b.storage.kind == "input" and k >> 20 in self.order]:
+                v = Value(self.nodes[self.order[key >> 20]], key & 0xFFFFF)
+                if not self.may_return(v, len(self.nodes)):
+                    del homes[key]
         for i in range(len(self.nodes) - 1, -1, -1):
             node = self.nodes[i]
             name = node.op.name
+            carried = False
             if name in UPDATES or name == "reshape":
                 pairs = [(0, 0)]
+            elif name == "commit":
+                home = self.ctx.inputs[node.params["input"]]
+                if id(home.storage) in self.ctx.lent:
+                    continue
+                homes[id(node) << 20] = home
+                pairs, carried = [(0, 0)], node.params["carried"]
             elif name == "for":
                 pairs = [(2 + k, k) for k in range(node.params["n_carry"])]
             elif name in ("while", "collect"):
@@ -81,6 +96,8 @@ class Placement:
                 if name == "reshape":
                     last = self.users[id20][-1] if id20 in self.users else len(self.nodes)
                 if home is None or a in homes or self.users[a][-1] > last or a in self.output_keys:
+                    continue
+                if home.storage.kind == "input" and not self.may_return(node.args[arg], i, carried):
                     continue
                 if name != "reshape":
                     homes[a] = home
@@ -158,10 +175,13 @@ class Placement:
         there = memory_of(self, v)
         if there is not None and there.storage is target.storage and sb.address(there, index) == where:
             return
+        if self.pending and target.storage.kind == "input":
+            self.look_up_first()
         value = sb.pull(v, index)
         if any(b.storage is target.storage and not self._same_or_apart(sb, ix, where) for b, ix in loads_of(sb.body)):
             order = self._order_in_place(sb, target, where)
             if order != 0:
+                self.checked_first(sb, target)
                 sb.stores.append(Store(target, where, value))
                 self.steps.append(sb.finish(sequential=True, descending=order < 0))
                 return
@@ -171,6 +191,7 @@ class Placement:
             index = tuple(sb.axis(d) for d in v.shape)
             value = sb.load(copy, sb.address(copy, index))
             where = sb.address(target, at(index) if at else index)
+        self.checked_first(sb, target)
         sb.stores.append(Store(target, where, value))
         self.steps.append(sb.finish())
 
@@ -279,6 +300,95 @@ class Placement:
         strides = tuple(at.coef(next(axes)) if d != 1 else dense[k] for k, d in enumerate(v.shape))
         return Buffer(b.storage, b.dtype, v.shape, strides, at.const)
 
+    # -- the caller's arrays ----------------------------------------------------------------------------------------
+
+    def may_return(self, v: Value, at: int, carried: bool = False) -> bool:
+        """Whether a value may be made in the caller's array that node `at` says it is: where nothing between may raise.
+        `carried`: control flow that may raise writes where that array lies."""
+        made = self.order.get(id(v.node))
+        if made is None or v.node.op.name in ("input", "commit"):
+            return True
+        if v.node.regions and not carried and made in self.raising:
+            return False
+        return not any(made < i < at for i in self.raising)
+
+    def become(self, result: Value, v: Value) -> None:
+        """A node's result is its operand, under another name."""
+        v, key = self.origin(v), value_key(result)
+        self.ctx.aliases[key] = v
+        self.users[value_key(v)] = sorted([*self.users.get(value_key(v), ()), *self.users.get(key, ())])
+        if key in self.output_keys:
+            self.output_keys.add(value_key(v))
+
+    def vacate(self, home: Buffer, new: Value) -> None:
+        """A caller's array gets a new content: what is still read of the old one goes elsewhere, and so does the new
+        content under its other name."""
+        buffers = self.ctx.buffers
+        for v in dict.fromkeys((self.ctx.occupants.get(id(home.storage)), self.origin(new))):
+            key = value_key(v) if v is not None else 0
+            if v is None or key not in buffers or buffers[key].storage is not home.storage:
+                continue
+            self.protect(v)
+            if not self.dies(v):
+                copy = self.ctx.temp(v.type)
+                self.write(v, copy)
+                buffers[key] = copy
+
+    def stay(self, base: Value, result: Value) -> Buffer | None:
+        """The caller's array that holds `base` and shall hold the result of the control node at hand, where others read
+        `base` too: they find a copy."""
+        base = self.origin(base)
+        home, key = self.homes.get(value_key(result)), value_key(base)
+        found = self.ctx.buffers.get(key)
+        if home is None or home.storage.kind != "input" or found is None or found.storage is not home.storage:
+            return None
+        if not same_memory(found, home) or id(base.node) not in self.order:
+            return None
+        if self.dies(base) and self.users[key].count(self.now) == 1:
+            return None
+        self.protect(base, at_node=True)
+        copy = self.ctx.temp(base.type)
+        self.write(base, copy)
+        self.ctx.buffers[key] = copy
+        self.ctx.occupants[id(home.storage)] = result
+        return home
+
+    def look_up_first(self) -> None:
+        """Positions that are looked up for later are checked before a caller's array is written; those that what is
+        written is made of are checked with it."""
+        pending, self.pending = self.pending, []
+        for v in pending:
+            if value_key(v) not in self.ctx.buffers and self._is_read_behind(v):
+                self.realise(v)
+
+    def _is_read_behind(self, v: Value) -> bool:
+        """Whether nodes behind the one at hand read a lazy value, or results do."""
+        stack, seen = [v], {value_key(v)}
+        while stack:
+            key = value_key(stack.pop())
+            users = self.users.get(key, ())
+            if key in self.output_keys or (users and users[-1] > self.now):
+                return True
+            for i in users:
+                for out in self.nodes[i].outputs if i < self.now else ():
+                    if value_key(out) not in self.ctx.buffers and value_key(out) not in seen:
+                        seen.add(value_key(out))
+                        stack.append(out)
+        return False
+
+    def checked_first(self, sb: StageBuilder, target: Buffer) -> None:
+        """A stage that writes a caller's array looks up positions that have been checked before it began."""
+        if target.storage.kind != "input" or not sb.axes:
+            return
+        checks = [n for n in varying(sb.body) if sb.body[n].op == "bound" and sb.body[n].data[2] == "check"]
+        if checks:
+            first = StageBuilder(self.ctx)
+            first.axes, first.body = list(sb.axes), list(sb.body)
+            self.steps.append(first.finish("check", sequential=True))
+        for n in checks:
+            i = sb.body[n]
+            sb.body[n] = Instr(i.op, i.dtype, i.args, (*i.data[:2], "negative"))
+
     # -- updates in place --------------------------------------------------------------------------------------------
 
     def take(self, base: Value, node: Node, result: Value, at_node: bool = False) -> Buffer:
@@ -370,6 +480,15 @@ class Placement:
                         self.realise(out)
                     else:
                         stack.append(out)
+
+
+def varying(body: list[Instr]) -> list[int]:
+    """The instructions of a body whose values are not the same at all points."""
+    found: dict[int, None] = {}
+    for n, i in enumerate(body):
+        if any(a in found for a in i.args) or any(v < DYNAMIC or v - DYNAMIC in found for v in i.variables()):
+            found[n] = None
+    return list(found)
 
 
 def loads_of(body: list[Instr]) -> list[tuple[Buffer, Ix]]:

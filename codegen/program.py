@@ -215,6 +215,22 @@ class Stage:
         """Ids of the storages written."""
         return {id(s.buffer.storage) for s in self.stores} | {id(r.buffer.storage) for r in self.reductions}
 
+    @property
+    def checks(self) -> bool:
+        """Whether positions are checked, which is told when the loops have ended."""
+        return any(i.op == "bound" and i.data[2] == "check" for i in self.body)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is stored, reduced or checked."""
+        return not (self.stores or self.reductions or self.checks)
+
+    @property
+    def returns(self) -> bool:
+        """Whether a caller's array is written, which has to keep its order with checks."""
+        stored = [*(s.buffer for s in self.stores), *(r.buffer for r in self.reductions)]
+        return any(b.storage.kind == "input" for b in stored)
+
     def ops(self) -> int:
         """How many scalar operations one point takes."""
         return sum(i.op not in ("const", "index", "load", "carry") for i in self.body)

@@ -7,7 +7,8 @@ swapped) at the end of the iteration. Symbols of a region become dims of the enc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from stager.codegen.lower import DEAR, WEIGHTS, Walk, instantiate, new_symbol
@@ -202,6 +203,26 @@ def as_dim(w: Walk, v: Value) -> bool:
     return True
 
 
+@contextmanager
+def lending(w: Walk, node: Node, buffers: Sequence[Buffer]) -> Iterator[None]:
+    """Context: regions that work on these buffers. The caller's arrays that they commit to and that are not among them
+    keep what they hold until the node is done."""
+    places = {n.params["input"] for region in node.regions for n in commits(region)}
+    lent = {id(w.ctx.inputs[n].storage) for n in places} - {id(b.storage) for b in buffers} - w.ctx.lent
+    w.ctx.lent |= lent
+    yield
+    w.ctx.lent -= lent
+
+
+def commits(graph: Graph) -> Iterator[Node]:
+    """The commits of a graph and of its regions."""
+    for node in graph.nodes:
+        if node.op.name == "commit":
+            yield node
+        for region in node.regions:
+            yield from commits(region)
+
+
 def carried_in(w: Walk, node: Node, first: int, n: int) -> list[Buffer]:
     out = []
     for k in range(n):
@@ -212,7 +233,7 @@ def carried_in(w: Walk, node: Node, first: int, n: int) -> list[Buffer]:
         elif node.op.name == "for" and w.origin(operand).node.op.name == "fill" and never_read(w, node, k):
             b = w.room(result)
         else:
-            b = w.take(operand, node, result, at_node=True)
+            b = w.stay(operand, result) or w.take(operand, node, result, at_node=True)
         out.append(b)
     return out
 

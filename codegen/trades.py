@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Any
 
 from stager.codegen.book import Book
+from stager.codegen.failing import fails
 from stager.codegen.index import Ix
 from stager.codegen.overwrite import direct
 from stager.codegen.program import (
@@ -51,7 +52,7 @@ def trades(loop: Loop | While, book: Book) -> None:
             continue  # two want the content of one
         last = chain.pop()
         group = [m.target.storage for m in (*chain, last)]
-        if not _same_places([*chain, last], book):
+        if not _same_places([*chain, last], book) or (any(s.kind == "input" for s in group) and fails(body)):
             continue
         x = last.source.storage
         if chain and x.kind in ("temp", "stack") and direct(body, Move(first.target, last.source), book, chain):
@@ -114,7 +115,7 @@ def drop_copies(body: list[Any], storage: Storage) -> None:
                     continue
                 if i.data[0].storage is storage and i.data[1] == s.at:
                     stage.stores.remove(s)
-        if all(not x.stage.stores and not x.stage.reductions for x in nest.leaves) and not nest.first:
+        if all(x.stage.is_idle for x in nest.leaves) and not nest.first:
             body.remove(nest)
 
 

@@ -26,13 +26,20 @@ class EvaluationError(RuntimeError):
     """A reference that disagrees with its type rule: always a bug in stager."""
 
 
-def evaluate_graph(graph: Graph, arrays: Sequence[Any], symbols: Mapping[str, int] | None = None) -> list[Array]:
+def evaluate_graph(
+    graph: Graph,
+    arrays: Sequence[Any],
+    symbols: Mapping[str, int] | None = None,
+    committed: dict[int, Array] | None = None,
+) -> list[Array]:
     """The outputs of `graph` on `arrays`, one per graph input; `symbols` overrides the values of symbols.
+
+    committed: receives what the caller's arrays hold, by input, as far as the graph says so: also where a check raises.
 
     ValueError when an array does not have its input's type. Checks in the graph raise their own exceptions.
     """
     with np.errstate(all="ignore"):
-        return _Evaluator().run(graph, [np.asarray(a) for a in arrays], symbols or {})
+        return _Evaluator(committed).run(graph, [np.asarray(a) for a in arrays], symbols or {})
 
 
 class _Plan:
@@ -75,8 +82,9 @@ class _Plan:
 
 
 class _Evaluator:
-    def __init__(self) -> None:
+    def __init__(self, committed: dict[int, Array] | None = None) -> None:
         self.plans: dict[Graph, _Plan] = {}
+        self.committed = {} if committed is None else committed
 
     def run(self, graph: Graph, arrays: Sequence[Array], overrides: Mapping[str, int]) -> list[Array]:
         plan = self.plans.get(graph)
@@ -117,6 +125,8 @@ class _Evaluator:
         if node.op.name == "check":
             _check(*args, **params)
             return ()
+        if node.op.name == "commit":
+            self.committed[params["input"]] = args[0]
         results = node.op.reference(*args, **params)
         if len(node.types) == 1 and not isinstance(results, tuple | list):
             return (np.asarray(results),)

@@ -18,6 +18,7 @@ import numpy as np
 
 from stager.errors import MutationError, describe
 from stager.interpreters.stack import Interpreter, bind, stack
+from stager.interpreters.stage import StageInterpreter
 from stager.interpreters.vmap import BatchTracer, VmapInterpreter
 from stager.ir.dims import product
 from stager.ir.op import Op
@@ -30,8 +31,8 @@ class Cell:
     """One storage. `origin` is the caller's ndarray that it stands for, if any; `label` names it in errors."""
 
     __slots__ = (
-        "label", "lane", "lent", "may_be", "origin", "overlays", "owner", "read_only", "type", "value", "version",
-        "written",
+        "label", "lane", "lent", "may_be", "origin", "overlays", "owner", "place", "read_only", "type", "value",
+        "version", "written",
     )  # fmt: skip
 
     def __init__(self, value: Any, owner: Interpreter | None, label: str = "") -> None:
@@ -46,6 +47,7 @@ class Cell:
         self.written = 0  # when last, counted in writes
         self.may_be: tuple[tuple[Cell, int, Any], ...] = ()
         self.lent: Any = None  # of an argument inside a level: the handle outside
+        self.place: int | None = None  # of an array of the caller of compiled code: which input of the graph it is
         self.lane: int | None = None  # the axis of that handle which this has not: the level maps over it
 
     def stand_for(self, cells: Sequence[Cell]) -> None:
@@ -127,6 +129,8 @@ class Cell:
             if level not in self.overlays:
                 _overlaid(level).append(self)
             self.overlays[level] = value
+        if self.place is not None and isinstance(level, StageInterpreter):
+            level.changed[self] = None
         self.version = next(_versions)
 
     def drop_overlay(self, level: Interpreter) -> Any:

@@ -148,7 +148,7 @@ class Compiler:
         static: frozenset[int] = frozenset()
         while True:
             traced = trace(self.fn, bound.args, bound.kwargs, name=name, static=static, freeze=self.freeze, types=types,
-                           called=called, packs=True)  # fmt: skip
+                           called=called, packs=True, commits=True)  # fmt: skip
             needed = {i for i, leaf in enumerate(traced.leaves) if leaf.specialized}
             if not needed:
                 break

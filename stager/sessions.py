@@ -48,6 +48,7 @@ class TraceSession(Session):
             stage.concrete.values[value] = array
         cell = Cell(value, stage, path_text(path))
         cell.origin = array
+        cell.place = value.node.params["index"] if stage.commits else None
         cell.read_only = not array.flags.writeable
         if not np.may_share_memory(array, given) and array.size:
             text = f"a write into the captured {path_text(path)}, which is byte-swapped or misaligned"

@@ -75,6 +75,7 @@ def trace(
     any_int: bool = False,
     called: bool = False,
     packs: bool = False,
+    commits: bool = False,
 ) -> Traced:
     """Run `fn` once on tracers. With `concrete`, values ride along (plain calls of transforms).
 
@@ -83,6 +84,7 @@ def trace(
     NumPy would return a view. by_type: the arrays stand for types, so that code cannot be made for their sizes.
     any_int: nor for the value of an int: where the code needs one, ConcretizationError.
     called: this is a call under way: what `fn` wrote into the arrays before it raised stays, as in NumPy.
+    commits: the graph says what the caller's arrays hold where something may raise.
     packs: lists of rows among what is returned are arrays, and lists again for the caller.
     """
     import stager.numpy.methods  # noqa: F401  (attaches NumPy's surface to Array)
@@ -93,7 +95,7 @@ def trace(
 
     flat, structure = flatten((args, kwargs))
     stage = StageInterpreter(Graph(name))
-    stage.by_type, stage.any_int = by_type, any_int
+    stage.by_type, stage.any_int, stage.commits = by_type, any_int, commits
     if concrete:
         stage.concrete = Concrete(stage.graph)
     session = TraceSession(stage, freeze)
@@ -145,6 +147,7 @@ def _enter(stage: StageInterpreter, x: Any, static: bool, type: Type | None) -> 
     cell = cells.Cell(value, stage)
     if kind == "array" and isinstance(x, np.ndarray):
         cell.origin = x
+        cell.place = value.node.params["index"] if stage.commits else None
         cell.read_only = not x.flags.writeable
     return Leaf(kind, x, value, Array(cell, (), value.type, weak=kind != "array"))
 
@@ -153,14 +156,19 @@ def _keep_writes(stage: StageInterpreter, leaves: Sequence[Leaf]) -> None:
     """The caller's arrays as the function left them. A check that fails before raises, as it would have."""
     from stager.ir.evaluate import evaluate_graph
 
-    arrays = [leaf for leaf in leaves if leaf.array is not None]
-    written = [x for x in arrays if x.array.cell.written and isinstance(x.value, np.ndarray)]  # type: ignore[union-attr]
+    values = {leaf.input: np.asarray(leaf.value) for leaf in leaves if leaf.array is not None}
+    cells = [(leaf.array.cell, leaf.value) for leaf in leaves if leaf.array is not None]
+    written = {cell.place: (cell, x) for cell, x in cells if cell.written and isinstance(x, np.ndarray)}
     if written:
-        stage.graph.outputs = [leaf.array.cell.read() for leaf in written]  # type: ignore[union-attr]
-        values = {leaf.input: np.asarray(leaf.value) for leaf in arrays}
-        results = evaluate_graph(stage.graph, [values[v] for v in stage.graph.inputs])
-        for leaf, result in zip(written, results, strict=True):
-            np.copyto(leaf.value, result)
+        stage.graph.outputs = [cell.read() for cell, _ in written.values()]
+        committed: dict[Any, Any] = {}
+        try:
+            results = evaluate_graph(stage.graph, [values[v] for v in stage.graph.inputs], committed=committed)
+            committed.update(zip(written, results, strict=True))
+        finally:
+            kept = [(written[place][1], np.array(content)) for place, content in committed.items()]
+            for x, content in kept:
+                np.copyto(x, content)
 
 
 def _define_symbols(stage: StageInterpreter, value: Value, x: Any) -> None:

@@ -690,4 +690,4 @@ def _(rng: Any, dtype: Any) -> list[Sample]:
 # Ops that mean something under a transform only; tests/transforms tests them.
 CALLS = ("psum", "pmax", "pmin", "all_gather", "custom_call", "checkpoint", "carried_key")
 
-EFFECTS = ("check", "print", "callback")
+EFFECTS = ("check", "commit", "print", "callback")

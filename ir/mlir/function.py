@@ -375,4 +375,9 @@ def host_call(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor
     return [Tensor(n, t) for n, t in zip(results, node.types, strict=True)]
 
 
-EFFECTS = {"check": check, "print": host_call, "callback": host_call}
+def commit(f: FunctionEmitter, node: Node, args: list[Tensor]) -> list[Tensor]:
+    """The array itself: results are written back when all has gone well."""
+    return args
+
+
+EFFECTS = {"check": check, "commit": commit, "print": host_call, "callback": host_call}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from stager.ir.assemble import assemble
 from stager.ir.core_ops import input_op
 from stager.ir.graph import Graph, Node, Value
+from stager.ir.raising import raises
 from stager.ir.regions import first_operand
 from stager.ir.rewrite import map_regions
 
@@ -46,6 +47,7 @@ class _Order:
     def __init__(self, graph: Graph, order: list[Node]) -> None:
         self.pred, self.succ = graph.predecessors, graph.successors
         self.order = order
+        self.committed = any(n.op.name == "commit" for n in order)
         self.place = {n: k for k, n in enumerate(order)}
         self.placed: dict[Node, None] = {n: None for n in order if n.op is input_op}
 
@@ -92,6 +94,6 @@ class _Order:
                 if n not in self.placed and n not in found:
                     found.add(n)
                     todo.append(n)
-        if any(n.ordered for n in found):
+        if any(n.ordered or (self.committed and raises(n)) for n in found):
             return []
         return sorted(found, key=self.place.__getitem__)

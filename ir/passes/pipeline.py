@@ -17,6 +17,7 @@ from stager.ir import passes
 from stager.ir.graph import Graph
 from stager.ir.passes import algebra
 from stager.ir.passes.by_size import split_by_size
+from stager.ir.passes.commits import drop_commits
 from stager.ir.passes.control import CONTROL
 from stager.ir.passes.dead import dead_code, dead_results
 from stager.ir.passes.fold import FOLD
@@ -110,6 +111,7 @@ def by_size(graph: Graph, fast_math: bool = False) -> Graph:
 PIPELINE: tuple[Pass, ...] = (
     Pass("dead_code", dead_code, "drops what tracing left behind, so that nothing else looks at it"),
     Pass("simplify", simplify, "constants, algebra, views, updates, control, common subexpressions"),
+    Pass("drop_commits", and_simplified(drop_commits), "what the caller's arrays hold, where nothing raises behind it"),
     Pass("trim_control", and_simplified(dead_results), "carries and results that are not needed, found from behind"),
     Pass("early_sums", and_simplified(split_sums), "sums of cotangents without the factors that come last"),
     Pass("drop_overwritten", drop_overwritten, "updates that are written again unread"),

@@ -46,7 +46,7 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, op
     fn = plain_function(fn)
     bound = bound_specs(fn, specs, name)
     traced = trace_types(fn, bound.args, bound.kwargs, freeze=options.weights == "embed", copies=True,
-                         any_int=True)  # fmt: skip
+                         any_int=True, commits=True)  # fmt: skip
     graph = traced.graph
     graph.name = name
     position = {leaf.input: k for k, leaf in enumerate(x for x in traced.leaves if x.input is not None)}

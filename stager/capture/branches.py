@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from stager.array import Array, as_array, raw
+from stager.array import Array, as_array
 from stager.capture import operators
 from stager.capture.appending import buffered
 from stager.capture.counts import counts, held_cells, hold, moved_by, step_of
@@ -23,15 +23,16 @@ from stager.capture.operators import BREAK, CONTINUE, Jump, Return
 from stager.capture.optional import Maybe, as_maybe, decided
 from stager.capture.packing import packed, rows_like, unpacked
 from stager.capture.plans import EmptyListError, learning
+from stager.capture.raising import check, needs_region, raise_inside
 from stager.capture.row_lists import RowList, bound
 from stager.capture.session import UNBOUND
 from stager.capture.sharing import changeable_in, choose, is_frozen, refuse_rows
 from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
 from stager.cells import Cell
+from stager.committed import commit_carried
 from stager.concrete import knows_values
 from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.interpreters.stack import bind
-from stager.ir.abi import exception_class
 from stager.ir.dims import Expr
 from stager.ir.dtypes import b1, i64
 from stager.ir.types import Type
@@ -295,29 +296,16 @@ def _refused(condition: Any, sides: list[Side], failing: list[bool], closures: S
     """A side raises: a check that control does not come there, then the other side as it is."""
     from stager import cells
 
-    for side in sides:
-        cells.discard_overlays(side.region)
-    if all(failing):
-        error = sides[1].error
-        assert error is not None
-        check(~condition, error)
-        assert sides[0].error is not None
-        raise sides[0].error
-    k = failing.index(True)
-    error = sides[k].error
-    assert error is not None
-    check(condition if k == 0 else ~condition, error)
-    other = closures[1 - k]
+    k = len(failing) - 1 - failing[::-1].index(True)
+    side, other = sides[k], closures[1 - k]
+    assert side.error is not None
+    cells.discard_overlays(sides[1 - k].region)
+    if needs_region(side.region, list(side.written)):
+        raise_inside(condition, k, side.region, list(side.written), side.error)
+    else:
+        check(condition if k == 0 else ~condition, side.error)
+    cells.discard_overlays(side.region)
     return None if other is None else settle(other())
-
-
-def check(ok: Any, error: BaseException) -> None:
-    """A check of the compiled code that raises what `error` is when `ok` is false."""
-    from stager.ops.effects import check as check_op
-
-    kind = next(c for c in type(error).__mro__ if c is Exception or exception_class(c.__name__) is c)
-    text = str(error).replace("{", "{{").replace("}", "}}")
-    check_op(raw(ok), exception=kind.__name__, text=text)
 
 
 class Merged:
@@ -520,6 +508,7 @@ def _merge(
             choose(_from_around(sides, [side.finals[n] for side in sides]), variables.get(n))
     for cell in written:
         cell.write(next(raws))
+        commit_carried(cell)
     for cell, steps in moved.items():
         if len(steps) == 1 and None not in steps:  # each side appends as much
             cell.write(moved_by(begun[cell], steps.pop()))

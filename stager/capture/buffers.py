@@ -352,7 +352,8 @@ class Buffer:
         settled = not (self.plan.changes and self.plan.grows) and self.front is None
         if type(k) is int and settled and type(self.before) is int and -self.before <= k < self.before:
             return k if k >= 0 else k + (count if self.plan.grows else self.before)
-        from stager.capture.branches import as_bool, check, wrapped_where
+        from stager.capture.branches import as_bool, wrapped_where
+        from stager.capture.raising import check
 
         if not self.plan.grows and type(self.before) is int:
             return position(k, self.before, text)

@@ -36,7 +36,8 @@ class Maybe:
 
     def needed(self) -> Any:
         """The value, which is needed: TypeError when the code runs, where it is None."""
-        from stager.capture.branches import as_bool, check
+        from stager.capture.branches import as_bool
+        from stager.capture.raising import check
 
         check(as_bool(self.there), TypeError("a value that is None here is used"))
         return self.value

@@ -14,7 +14,7 @@ import numpy as np
 
 from stager.array import Array, as_array
 from stager.capture.blanks import is_blank
-from stager.capture.branches import check
+from stager.capture.raising import check
 from stager.cells import Cell
 from stager.errors import MutationError, describe
 from stager.interpreters.stack import stack

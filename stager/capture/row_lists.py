@@ -84,7 +84,8 @@ class RowList(Indexed):
 
     def check_filled(self, error: Exception) -> None:
         """Raise, when the code runs, where there is no item."""
-        from stager.capture.branches import as_bool, check
+        from stager.capture.branches import as_bool
+        from stager.capture.raising import check
 
         n: Any = self.length
         if type(n) is int:
@@ -276,7 +277,8 @@ def position(k: Any, n: int, text: str) -> Any:
         if not -n <= k < n:
             raise IndexError(text)
         return k
-    from stager.capture.branches import as_bool, check, wrapped_where
+    from stager.capture.branches import as_bool, wrapped_where
+    from stager.capture.raising import check
 
     k = as_array(k)
     if k.ndim or k.dtype.kind not in "iu":

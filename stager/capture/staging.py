@@ -24,13 +24,13 @@ from stager.capture.branches import (
     value_of,
     wrapped_where,
 )
-from stager.capture.branches import check as check_error
 from stager.capture.counted import counted_while
 from stager.capture.growing import appends, growing_lists
 from stager.capture.iterables import Indexed, SteppedRange, TracedRange
 from stager.capture.loops import MOST, plan_for, stage_while, touches_traced
 from stager.capture.optional import Maybe
 from stager.capture.plans import EmptyListError, learning
+from stager.capture.raising import check as check_error
 from stager.capture.row_lists import ROWS
 from stager.capture.session import current
 from stager.capture.variables import Variables

@@ -32,6 +32,7 @@ from stager.capture.operators import tested
 from stager.capture.session import UNBOUND
 from stager.capture.variables import Names, Variables
 from stager.cells import Cell
+from stager.committed import commit_carried
 from stager.errors import ControlFlowError, describe
 from stager.interpreters.stack import bind
 from stager.ir.dims import Dim
@@ -92,6 +93,7 @@ def assign(
             variables.set_on_some_paths(n)
     for cell in carried:
         cell.write(next(results))
+        commit_carried(cell)
     spec.give_back(spec.count)
     follow(spec, [m for _, m in late], not spec.count)
 
@@ -247,6 +249,7 @@ class WhileNode:
                 variables.set_on_some_paths(n)
         for cell in carried:
             cell.write(next(results))
+            commit_carried(cell)
         follow(spec, [*[m for _, m in late], *([] if returned is None else [returned])], True)
         return True, self._signal(codes, code_after, value)
 

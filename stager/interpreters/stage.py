@@ -17,6 +17,7 @@ from stager.ir.dims import symbol
 from stager.ir.dtypes import DType, dtype_of
 from stager.ir.graph import Graph, Node, SymbolDef, Value
 from stager.ir.op import Op
+from stager.ir.raising import may_raise
 from stager.ir.types import Type
 
 
@@ -36,6 +37,8 @@ class StageInterpreter(Interpreter):
         self.any_int = False  # whether ints among the arguments stand for any
         self.by_type = False  # whether arguments were given as types: sizes are no facts then
         self.leaves: list[Any] = []  # the argument leaves (`stager.tracing.Leaf`)
+        self.commits = False  # whether the graph says what the caller's arrays hold where something may raise
+        self.changed: dict[Any, None] = {}  # cells of the caller's arrays that were written since the last commit
 
     def process(self, op: Op, args: Sequence[Any], params: dict[str, Any], regions: tuple[Graph, ...] = ()) -> Any:
         if op.family == "control" and not self.keeps_calls():
@@ -45,6 +48,13 @@ class StageInterpreter(Interpreter):
                 return tuple(replay(params["regions"][0], args))
             if holds_call(params["regions"]):
                 return rebuild(op, args, params)
+        if "of_one_call" in op.facts:
+            return args[0]
+        if self.changed and may_raise(op, params):
+            from stager.committed import commit_writes
+
+            committed = commit_writes(self)
+            args = [committed.get(a, a) if type(a) is Value else a for a in args]
         graph = self.graph
         known = graph.nodes
         operands = []

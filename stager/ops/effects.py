@@ -1,4 +1,4 @@
-"""Effects: check, print and callback. They keep their order among each other and are never dead.
+"""Effects: check, commit, print and callback. They keep their order among each other and are never dead.
 
 An effect has no derivative. Under vmap a check looks at all lanes and reports the first that fails; print and callback
 run once per lane, in order.
@@ -74,6 +74,19 @@ check_op = register(
 def check(ok: Any, *details: Any, exception: str, text: str) -> None:
     """Raise what `exception` names, with `text` (its {0}, {1}, … are the integer details), unless ok."""
     bind(check_op, ok, *details, exception=exception, text=text)
+
+
+# -- commit -----------------------------------------------------------------------------------------------------------
+
+# The caller's array that is the graph's input number `input` holds `x` from here on: where something may raise behind
+# it, that write has happened. The array itself is the result. `carried`: x comes out of control flow that may raise,
+# which writes where the array lies. A trace of a call appends commits (`stager/committed.py`); what binds one, to run
+# a graph as part of another trace, has other callers and gets the array.
+commit_op = register(
+    Op("commit", "effect", lambda x, input, carried: x, lambda x, *, input, carried: x,
+       jvp=lambda primals, tangents, **params: (primals[0], tangents[0]), vjp=lambda ct, *rest, **params: [ct],
+       batch=lambda interp, args, bdims, **params: (args[0], bdims[0]), ordered=True, facts=("of_one_call",))
+)  # fmt: skip
 
 
 # -- per lane, in order -----------------------------------------------------------------------------------------------

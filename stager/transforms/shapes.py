@@ -66,9 +66,11 @@ def trace_types(
     freeze: bool = False,
     copies: bool = False,
     any_int: bool = False,
+    commits: bool = False,
     static: frozenset[int] = frozenset(),
 ) -> Any:
-    """A trace of f on arrays or on types given as text. any_int: the ints stand for any. static: leaves that do not."""
+    """A trace of f on arrays or on types given as text. any_int: the ints stand for any. static: leaves that do not.
+    commits: as for `trace`."""
     import numpy as np
 
     leaves, structure = flatten((args, kwargs))
@@ -82,7 +84,7 @@ def trace_types(
         types.append(t)
     a, k = unflatten(structure, leaves)
     return trace(f, a, k, name=getattr(f, "__name__", "main"), types=types, freeze=freeze, copies=copies,
-                 static=known, any_int=any_int,
+                 static=known, any_int=any_int, commits=commits,
                  by_type=any(t is not None and symbols_of(t) for t in types))  # fmt: skip
 
 

@@ -164,3 +164,27 @@ def test_few_elements_that_are_stored_apart(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(total, table[:, [0, 2]] @ x[[0, 2]], rtol=1e-14)
     np.testing.assert_array_equal(out[:2], table[:, [0, 2]].T)
     assert not out[2:].any()
+
+
+def test_a_check_beside_copies_that_go_away_stays() -> None:
+    """The copy of `s` is computed where the loop keeps it; the check before the write into w is a step of its own."""
+
+    def f(x: Any, w: Any, k: Any) -> Any:
+        s = 0.0
+        for i in range(6):
+            w[i + k] = x[i] + 1
+            s = s + x.sum()
+        return s
+
+    around = np.zeros(24)
+    w = around[6:12]
+    compiled = st.compile(f)
+    for k in (0, 1):
+        around[:] = 0.0
+        if k:
+            with pytest.raises(IndexError, match="index 6 is out of bounds"):
+                compiled(np.arange(6.0), w, k)
+        else:
+            compiled(np.arange(6.0), w, k)
+        assert not around[:6].any()
+        assert not around[12:].any()
