@@ -180,12 +180,13 @@ class _Fuser:
         return depends and self.share_outer(s, g)
 
     def join_in_order(self, s: Stage, g: Group) -> bool:
-        """Adds a scatter to the loop over its positions that has just read what they point to. Lanes gain little there,
-        and the positions are read and checked once."""
+        """Adds a scatter to the loop over its positions that has just read what they point to, or has written
+        elsewhere. Lanes gain little there, and the positions are read and checked once."""
         (p, *more), x = g.leaves, g.leaves[0].stage
-        if more or g.outer or x.sequential or x.reductions or s.label != "scatter" or s.ops() + x.ops() > MAX_BODY:
+        if more or g.outer or x.reductions or s.label != "scatter" or s.ops() + x.ops() > MAX_BODY:
             return False
-        if not any(at.is_dynamic for _, at in x.loads) or len(x.axes) != len(s.axes):
+        there = x.label == "scatter" if x.sequential else any(at.is_dynamic for _, at in x.loads)
+        if not there or len(x.axes) != len(s.axes):
             return False
         if s.writes() & (p.reads | p.writes):
             return False

@@ -10,6 +10,7 @@ from stager.array import wrap
 from stager.errors import ConcretizationError
 from stager.ir.dims import dim_max, is_static, product
 from stager.numpy.comparisons import dynamic
+from stager.numpy.creation_ranges import arange
 from stager.numpy.promotion import operand, result_dtype
 from stager.numpy.reductions import normalize_axes
 from stager.numpy.registry import implements
@@ -23,6 +24,7 @@ from stager.ops.regions import dim_value
 from stager.ops.sort import searchsorted
 from stager.ops.structural import concatenate, iota_like, pad
 from stager.symbols import decide
+from stager.transforms.stops import stop_gradient
 
 _NO = np._NoValue
 
@@ -142,6 +144,22 @@ def corrcoef(x: Any, y: Any = None, rowvar: bool = True, *, dtype: Any = None) -
     return np.clip(c / spread[:, None] / spread[None, :], -1, 1)
 
 
+def _pieces(x0: Any, y0: Any, x1: Any, y1: Any) -> tuple[Any, Any, Any]:
+    """Lines between points: slopes, and a point of each, from which NumPy's value follows where an end is infinite.
+
+    Derivatives find no base: that a line moves when its base does, by the slope, is in the height. So what the values
+    say about each piece are two sums.
+    """
+    slope = (y1 - y0) / np.where(x1 == x0, 1.0, x1 - x0)  # none is asked for between equal points
+    flat = (np.isnan(slope) & (y0 == y1)) | (np.isinf(slope) & np.isinf(y0) & np.isfinite(y1))
+    slope = np.where(flat, 0.0, slope)
+    base, height = np.where(np.isinf(x0), x1, x0), np.where(np.isinf(x0), y1, y0)
+    base = np.where(np.isinf(base) & (y0 == y1), 0.0, base)
+    fixed = stop_gradient(base)
+    known = np.isfinite(slope) & np.isfinite(base)
+    return slope, fixed, height - np.where(known, slope, 0.0) * np.where(known, base - fixed, 0.0)
+
+
 @implements(np.interp)
 def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None) -> Any:
     """Piecewise linear interpolation in float64."""
@@ -163,15 +181,19 @@ def interp(x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period
         values = np.concatenate((values[-1:], values, values[0:1]))
     n = grid.shape[0]
     found: Any = wrap(searchsorted(grid.raw(), at.raw(), side="right"))
-    j = np.clip(found - 1, 0, max(n - 2, 0) if isinstance(n, int) else None)
-    k = np.minimum(j + 1, n - 1)
-    x0, x1, y0, y1 = grid[j], grid[k], values[j], values[k]
-    given, at = at, np.where(np.isfinite(at), at, x0)  # nothing that is not finite meets a derivative
-    slope = (y1 - y0) / np.where(x1 == x0, 1.0, x1 - x0)  # none is asked for between equal points
-    inner = slope * (at - x0) + y0
-    second = slope * (at - x1) + y1
-    inner = np.where(np.isnan(inner), np.where(np.isnan(second) & (y0 == y1), y0, second), inner)
-    inner = np.where(at == x0, y0, inner)
+    j = np.clip(found - 1, 0, max(n - 2, 0) if isinstance(n, int) else None)  # the piece
+    if isinstance(n, int) and n > 1:
+        x0, y0, x1, y1 = grid[:-1], values[:-1], grid[1:], values[1:]
+    else:  # the last point begins a piece without extent
+        behind = np.minimum(arange(n) + 1, n - 1)
+        x0, y0, x1, y1 = grid, values, grid[behind], values[behind]
+    slope, base, height = _pieces(x0, y0, x1, y1)
+    slope, base, height = slope[j], base[j], height[j]
+    given, at = at, np.where(np.isfinite(at), at, base)  # nothing that is not finite meets a derivative
+    inner = slope * (at - base) + height
+    inner = np.where((at == base) & np.isnan(inner), height, inner)
+    begin: Any = np.maximum((grid == -np.inf).sum() - 1, 0)
+    inner = np.where((given == grid[0]) & np.isinf(given), values[begin], inner)
     result = np.where(
         given >= grid[-1], np.where(given == grid[-1], values[-1], values[-1] if right is None else right), inner
     )

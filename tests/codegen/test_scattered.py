@@ -196,3 +196,18 @@ def test_functions_of_several_vectors_at_once(dtype: str, rng: np.random.Generat
     one = st.compile(lambda x, y: np.tanh(x) * np.exp(y))
     want = [[one(x, y) for x, y in zip(row, w, strict=True)] for row in table]
     np.testing.assert_array_equal(f(table, w, i), np.asarray(want, dtype))
+
+
+def test_scatters_of_one_set_of_positions_share_a_loop(rng: np.random.Generator) -> None:
+    def f(v: Any, w: Any, i: Any) -> Any:
+        one, two = np.zeros(50), np.zeros(50)
+        np.add.at(one, i, v)
+        np.add.at(two, i, w)
+        return one, two
+
+    assert sum(s.label == "scatter" for s in leaves(f, "f64[200]", "f64[200]", "i64[200]")) == 1
+    args = rng.random(200), rng.random(200), rng.integers(-50, 50, 200)
+    for found, expected in zip(st.compile(f)(*args), f(*args), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
+    with pytest.raises(IndexError, match="index 50 is out of bounds"):
+        st.compile(f)(*args[:2], np.where(args[2] == 0, 50, args[2]))

@@ -51,3 +51,15 @@ def test_powers_of_powers() -> None:
     want = np.power.accumulate(x)[-1]
     for f in (st.compile(np.power.reduce), st.functionalize(np.power.reduce)):
         np.testing.assert_allclose(f(x), want, rtol=1e-13)
+
+
+@pytest.mark.parametrize("sides", [{}, {"left": -9.0, "right": 9.0}])
+def test_interp_between_infinite_points(sides: dict[str, float]) -> None:
+    at = np.array([-np.inf, -2.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, np.inf, np.nan])
+    points = np.array([-np.inf, 0.0, 1.0, 2.0, np.inf]), np.array([-np.inf, -np.inf, 0.0, 1.0, 1.0])
+    values = np.array([-np.inf, -1.0, 2.0, 2.0, 5.0]), np.array([np.inf, np.inf, 0.0, -np.inf, np.nan])
+    compiled = st.compile(lambda x, xp, fp: np.interp(x, xp, fp, **sides))
+    for xp in points:
+        for fp in (*values, *[v[::-1].copy() for v in values]):
+            with np.errstate(all="ignore"):
+                np.testing.assert_array_equal(compiled(at, xp, fp), np.interp(at, xp, fp, **sides))

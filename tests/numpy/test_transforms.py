@@ -52,6 +52,7 @@ SMOOTH: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "solve": (np.linalg.solve, (M, W)),
     "cholesky": (lambda x: np.linalg.cholesky(x @ x.T), (M,)),
     "interp": (lambda x, fp: np.interp(x, np.array([-1.0, 0.0, 0.5, 2.0]), fp), (F, F[0])),
+    "interp all": (np.interp, (F, np.array([-1.0, 0.0, 0.5, 2.0]), F[0])),
     "sinc": (np.sinc, (np.array([0.0, 0.3, -1.7]),)),
     "convolve": (np.convolve, (V, W)),
     "correlate": (lambda x, y: np.correlate(x, y, "same"), (V, W)),
@@ -84,7 +85,7 @@ def test_derivatives(name: str) -> None:
     st.testing.check_grads(f, args)
 
 
-@pytest.mark.parametrize("name", ["sinc", "norm", "inv", "interp", "logaddexp.reduce", "ufunc.at", "convolve"])
+@pytest.mark.parametrize("name", ["sinc", "norm", "inv", "interp all", "logaddexp.reduce", "ufunc.at", "convolve"])
 def test_second_derivatives(name: str) -> None:
     f, args = SMOOTH[name]
     st.testing.check_grads(f, args, order=2, rtol=1e-4, atol=1e-5)
@@ -95,6 +96,12 @@ def test_vmap(name: str) -> None:
     f, args = SMOOTH[name]
     batched = tuple([np.stack([a, a * 1.25 + 0.125]) for a in args])
     st.testing.check_vmap(f, batched, rtol=1e-9, atol=1e-11)
+
+
+def test_a_point_of_interp_has_the_slope_of_the_piece_that_begins_there() -> None:
+    grid, values = np.array([0.0, 1.0, 3.0]), np.array([1.0, 2.0, 8.0])
+    slopes = st.grad(lambda x: np.sum(np.interp(x, grid, values)))(np.array([0.0, 1.0, 2.0]))
+    np.testing.assert_array_equal(slopes, [1.0, 3.0, 3.0])
 
 
 def test_lengths_that_differ_between_lanes_are_refused() -> None:

@@ -205,6 +205,18 @@ def test_a_gradient_of_a_product_walks_twice(name: str) -> None:
     assert name != "few" or len(kernels(p)) == 1
 
 
+def test_a_gradient_of_interp_adds_up_two_numbers_of_each_point() -> None:
+    """The search for the piece is a kernel of its own, and so are the sums over pieces."""
+
+    def f(x: Any, points: Any, values: Any) -> Any:
+        return np.sum(np.interp(x, points, values))
+
+    specs = ("f64[1000]", "f64[50]", "f64[50]")
+    p, every = plan(st.grad(f), *specs), plan(st.grad(f, argnums=(0, 1, 2)), *specs)
+    assert moved(p) <= 2.7 * least(p)
+    assert moved(every) <= 6.6 * least(every)
+
+
 @pytest.mark.parametrize("n", [64, "n"])
 def test_rows_of_any_number_are_walked_as_well(n: Any) -> None:
     for name in ("gates", "rotated halves", "rotated pairs", "logsumexp", "softmax", "two halves"):
