@@ -57,6 +57,7 @@ from stager.capture.operators import BREAK, CONTINUE, Return
 from stager.capture.owners import need_buffer
 from stager.capture.plans import DataDefinedError, EmptyListError, learning
 from stager.capture.session import UNBOUND, Session, current
+from stager.capture.settled import settled_of, tracing
 from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
 from stager.capture.while_node import ATTEMPTS, OnceError, WhileNode, assign, late_types, retry, zeros
 from stager.cells import discard_overlays
@@ -319,12 +320,13 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
     spec = Spec(variables, names, fresh, course.count, course.turns)
     spec.declared += counts()  # a count is never the number that it begins with
     start, rooms = variables.snapshot(), rooms_taken()
-    bounds = course.bounds()
+    bounds, settled = course.bounds(), settled_of(body)
+    settled.begin(spec)
     for _ in range(ATTEMPTS):
         variables.restore(start)
         take_rooms(rooms)
         region = UserRegion("body", Captures(), spec.declared)
-        with running(course), inside(region), checkpointing(None):
+        with running(course), inside(region), checkpointing(None), tracing(settled):
             i = region.input(I64)
             region.bounds[0] = bounds
             values = spec.inputs(region)
@@ -336,6 +338,7 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
                 raise OnceError
             if retry(spec, [region]):
                 continue
+            settled.end(spec)
             merges = Merges([region])
             late = spec.late(merges)
             written = list(region.written())

@@ -30,6 +30,7 @@ from stager.capture.courses import Course
 from stager.capture.extents import Merges
 from stager.capture.operators import tested
 from stager.capture.session import UNBOUND
+from stager.capture.settled import settled_of, tracing
 from stager.capture.variables import Names, Variables
 from stager.cells import Cell
 from stager.committed import commit_carried
@@ -132,6 +133,8 @@ class WhileNode:
         self.flagged = False
         self.never_falls = self.endless = False
         self.bounds = None if course is None else course.bounds()
+        self.settled = settled_of(body)
+        self.settled.begin(self.spec)
 
     def stage(self) -> Any:
         """Trace, bind, assign; the signal of how the loop ended: FELL when its test failed, BROKE, or RETURNED."""
@@ -187,7 +190,7 @@ class WhileNode:
         with inside(cond):
             own_cond = self._condition(cond)
         variables.restore(start)
-        with running(course), inside(main), checkpointing(None):
+        with running(course), inside(main), checkpointing(None), tracing(self.settled):
             own, index, _, _ = self._enter(main)
             if self.bounds is not None:
                 main.bounds[0] = self.bounds
@@ -199,6 +202,7 @@ class WhileNode:
             if retry(spec, [cond, main]):
                 variables.restore(start)
                 return False, None
+            self.settled.end(spec)
             if self.endless:
                 raise ControlFlowError(describe("a traced loop that never ends"))
             merges, ends = Merges([main]), Merges([main, None])
