@@ -105,10 +105,22 @@ def _root(region: Graph, v: Value) -> int | None:
             v = v.node.args[2 + v.index]
         elif v.node.op.name in ("while", "collect") and v.index < v.node.params["n_carry"]:
             v = v.node.args[v.index]
+        elif v.node.op.name == "switch":
+            found = [_root(r, r.outputs[v.index]) for r in v.node.regions]
+            known = [k for k in found if k is not None]
+            if not known:
+                return None
+            v = v.node.args[1 + known[0]]
         elif v.node.op.name == "input":
             return int(v.node.params["index"])
         else:
             return None
+
+
+def _returns(w: Walk, v: Value) -> bool:
+    """Whether a value is what a caller's array shall hold."""
+    home = w.homes.get(value_key(v))
+    return home is not None and home.storage.kind == "input"
 
 
 def lower_switch(w: Walk, node: Node) -> None:
@@ -124,10 +136,10 @@ def lower_switch(w: Walk, node: Node) -> None:
         if (
             len(candidates) == 1
             and len(w.users.get(value_key(operands[candidates[0]]), ())) >= 1
-            and result.type.size != 1
+            and (result.type.size != 1 or _returns(w, result))
         ):
             j = candidates[0]
-            b = w.take(operands[j], node, result, at_node=True)
+            b = w.stay(operands[j], result) or w.take(operands[j], node, result, at_node=True)
             bound[j] = b
         elif result.type.size == 1 and value_key(result) not in w.homes:
             b = local(w, result.type, "s")

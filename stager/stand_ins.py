@@ -56,12 +56,15 @@ def plain_arrays(bound: Bound) -> tuple[Bound, list[tuple[Any, Any]]]:
 
 
 def through_copies(function: Any, bound: Bound, originals: list[tuple[Any, Any]]) -> Any:
-    """Call with plain stand-ins; writes reach the originals and a returned stand-in is the original."""
+    """Call with plain stand-ins; writes reach the originals, those before an exception too. A returned stand-in is the
+    original."""
     before = [None if np.shares_memory(x, y) else y.copy() for x, y in originals]
-    out = function(*bound.args, **bound.kwargs)
-    for (x, y), old in zip(originals, before, strict=True):
-        if old is not None and not np.array_equal(old.view(np.uint8), y.view(np.uint8)):
-            x[...] = y
+    try:
+        out = function(*bound.args, **bound.kwargs)
+    finally:
+        for (x, y), old in zip(originals, before, strict=True):
+            if old is not None and not np.array_equal(old.view(np.uint8), y.view(np.uint8)):
+                x[...] = y
     given = {id(y): x for x, y in originals}
     return map_leaves(lambda leaf: given.get(id(leaf), leaf), out)
 

@@ -175,6 +175,39 @@ def all_branches_raise(x: Any, k: Any) -> None:
     x *= 2.0
 
 
+@program
+def branches_in_branches(x: Any, k: Any) -> None:
+    if x[1] > 9:
+        if x[1] > 4:
+            x[2] += 1.0
+        else:
+            assert x[k] < 20
+    elif k < 0:
+        x[0] = 7.0
+        raise KeyError("no")
+
+
+@program
+def a_branch_beside_a_copy(x: Any, k: Any) -> Any:
+    y = x.copy()
+    if x[1] < 9:
+        x[1] = 3.0
+        assert k > 0
+        x[2] = y[1]
+    return y
+
+
+@program
+def one_element(x: Any, k: Any) -> None:
+    y = x[:1]
+    y += 1.0
+    if k < 3:
+        y *= 2.0
+        assert k > 0
+        y[0] = 9.0
+    y -= 1.0
+
+
 # -- loops -------------------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +316,40 @@ def test_writes_stay_as_in_numpy(name: str) -> None:
             np.testing.assert_allclose(result, expected, rtol=1e-14)
         raised += error is not None
     assert raised >= 1
+
+
+def scaled(x: Any, k: Any) -> None:
+    if k < 3:
+        x += 1
+        assert k > 0
+        x *= 2
+    for i in range(5):
+        x += 1
+        assert i < 2 + k
+        x *= 2
+
+
+LAYOUTS: dict[str, Callable[[], Any]] = {
+    "no axes": lambda: np.array(3.0),
+    "one element": lambda: np.ones(1),
+    "steps": lambda: np.arange(16.0)[::-2],
+    "swapped": lambda: np.arange(8.0).astype(">f8"),
+    "misaligned": lambda: np.frombuffer(bytearray(65), np.uint8)[1:].view("f8"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_writes_stay_in_arrays_of_any_layout(layout: str) -> None:
+    compiled = st.compile(scaled)
+    for k in (1, -1, 9):
+        theirs, ours = LAYOUTS[layout](), LAYOUTS[layout]()
+        for f, x in ((scaled, theirs), (compiled, ours)):
+            if k < 4:
+                with pytest.raises(AssertionError):
+                    f(x, k)
+            else:
+                f(x, k)
+        np.testing.assert_array_equal(ours, theirs)
 
 
 # -- transforms --------------------------------------------------------------------------------------------------------

@@ -190,6 +190,11 @@ class Carry:
             cell.stand_for([c for c in older if c.owner is None or c.owner.alive])
 
 
+def _is_0d(x: Array) -> bool:
+    """Whether this is an array of the caller that has no axes: `+=` changes it."""
+    return x.cell.origin is not None and not x.path
+
+
 def _is_traced(x: Any) -> bool:
     return is_traceable(x) and type(x) is not Expr
 
@@ -242,7 +247,7 @@ class Spec:
             value = variables.get(bare)
             if value is UNBOUND:
                 self.unbound.append(bare)
-            elif n != bare and type(value) is Array and value.holds_memory:
+            elif n != bare and type(value) is Array and (value.holds_memory or _is_0d(value)):
                 self.in_place.add(bare)
             else:
                 self.carries.append(Carry(bare, value, variables.text(bare)))
