@@ -186,14 +186,16 @@ def lower_scatter(w: Walk, node: Node) -> None:
     axes, batch, mode, combine = p["axes"], p["batch_dims"], p["mode"], p["combine"]
     n_index = idx[0].type.ndim if idx else batch
     home = w.homes.get(id(node) << 20)
-    if w.pending and home is not None and home.storage.kind == "input":
+    returns = home is not None and home.storage.kind == "input"
+    if w.pending and returns:
         w.look_up_first()
     for i in idx:
         if w.weight.get(value_key(i), 0) >= DEAR:
             w.realise(i)
-    out = take_through(w, x, node, Value(node)) or w.take(x, node, Value(node))
-    # what a call gives back after all goes well may be written before all positions are seen to be good
-    ahead = out.storage.kind == "input" or not all(isinstance(x.shape[a], int) and x.shape[a] for a in axes)
+    there = take_through(w, x, node, Value(node))
+    returns = returns if there is None else there.storage.kind == "input"
+    # a caller's array is not written before all positions are seen to be good, not even with what is updated
+    ahead = returns or not all(isinstance(x.shape[a], int) and x.shape[a] for a in axes)
     if mode == "check" and ahead and updates.type.size != 0:
         sb = w.stage()
         sub = tuple(sb.axis(d) for d in idx[0].shape)
@@ -201,6 +203,7 @@ def lower_scatter(w: Walk, node: Node) -> None:
             _position(sb, i, sub, x.shape[axis], axis, "check")
         if any(i.op == "bound" for i in sb.body):
             w.steps.append(sb.finish("check", sequential=True))
+    out = there or w.take(x, node, Value(node))
     w.ctx.buffers[id(node) << 20] = out
     if updates.type.size == 0:
         return

@@ -102,6 +102,7 @@ class _Call:
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         from stager.array import wrap
+        from stager.committed import commit_carried
         from stager.ops.regions import replay
 
         handles = [*self._arguments(args, kwargs), *self._captured()]
@@ -112,6 +113,7 @@ class _Call:
         outputs = replay(graph, raws)
         for place, output in self.record.writes:
             handles[place].write(outputs[output])
+            commit_carried(handles[place].cell)  # a loop works where the caller's array lies
         made: dict[int, Any] = {}
 
         def output_handle(index: int, weak: bool = False) -> Any:

@@ -135,6 +135,20 @@ def looked_up_rows(x: Any, k: Any) -> None:
 
 
 @program
+def one_array_in_two(x: Any, k: Any) -> None:
+    y = x[:4]
+    y[k] = 5.0
+    x[4:] = y
+
+
+@program
+def elements_of_a_view(x: Any, k: Any) -> None:
+    y = x.reshape(2, 4)[:, 1]
+    y[PLACES[:2] + k] = np.array([5.0, 6.0])
+    x[0] = 1.0
+
+
+@program
 def added_rows(x: Any, k: Any) -> None:
     x[0] = 1.0
     np.add.at(x, PLACES + k, 1.0)
