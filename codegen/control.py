@@ -133,6 +133,8 @@ def lower_switch(w: Walk, node: Node) -> None:
         result = Value(node, k)
         roots = {_root(r, r.outputs[k]) for r in node.regions}
         candidates = [j for j in roots if j is not None and j not in bound and operands[j].type == result.type]
+        if len(candidates) > 1 and _returns(w, result):  # one of them is what the caller's array holds
+            candidates = [j for j in candidates if w.stands_in(operands[j], w.homes[value_key(result)])]
         if (
             len(candidates) == 1
             and len(w.users.get(value_key(operands[candidates[0]]), ())) >= 1

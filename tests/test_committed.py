@@ -202,6 +202,20 @@ def branches_in_branches(x: Any, k: Any) -> None:
 
 
 @program
+def a_branch_that_takes_another_array(x: Any, k: Any) -> None:
+    x += 1.0
+    y = x * 2.0
+    if x[1] < 9:
+        if k < 0:
+            x[2] += 1.0
+            x[:] = y
+            raise KeyError("no")
+    else:
+        x[:] = y + y
+    x *= 2.0
+
+
+@program
 def a_branch_beside_a_copy(x: Any, k: Any) -> Any:
     y = x.copy()
     if x[1] < 9:
