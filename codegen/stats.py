@@ -42,7 +42,7 @@ def describe(program: Program) -> dict[str, Any]:
             copies.append(f"{how} {step.target.name} <- {step.source.name}: {why}")
 
     walk(program.steps, visit)
-    return {"kernels": kernels, "copies": copies, "kept": _kept(program)}
+    return {"kernels": kernels, "copies": copies, "kept": _kept(program.steps)}
 
 
 def _is_large(storage: Storage) -> bool:
@@ -50,11 +50,15 @@ def _is_large(storage: Storage) -> bool:
     return storage.kind == "stack" and isinstance(storage.nbytes, int) and storage.nbytes > STACK_BYTES
 
 
-def _kept(program: Program) -> list[str]:
-    """The memory that loops keep for later ones: written in one and read in another alone, like tapes."""
+def _kept(steps: list[Any], inside: str = "") -> list[str]:
+    """The memory that loops keep for later ones: written in one and read in another alone, like tapes.
+
+    So do loops inside of a loop that reads such memory, in each of its turns.
+    """
     storages: dict[int, Storage] = {}
     written: dict[int, dict[str, None]] = {}
     read: dict[int, dict[str, None]] = {}
+    bodies: dict[str, list[Any]] = {}
 
     def note(of: dict[int, dict[str, None]], buffers: Iterable[Buffer], loop: str) -> None:
         for b in buffers:
@@ -79,6 +83,8 @@ def _kept(program: Program) -> list[str]:
                 case MapLanes() if step.block:
                     visit(step.body, loop)
                 case Loop() | MapLanes():
+                    if not loop:
+                        bodies[step.symbol] = step.body
                     visit(step.body, loop or step.symbol)
                 case While():
                     visit([*step.test, *step.body], loop or step.condition.name)
@@ -86,16 +92,21 @@ def _kept(program: Program) -> list[str]:
                     for branch in step.branches:
                         visit(branch, loop)
 
-    visit(program.steps, "")
-    found = []
+    visit(steps, "")
+    found: list[str] = []
+    readers: dict[str, None] = {}
     for k, storage in storages.items():
         loops, later = [set(of.get(k, ())) - {""} for of in (written, read)]
         if storage.kind == "tape":  # the turn that writes a row may read it too
             later -= loops
         if loops and later and not loops & later:
-            where = f"from {', '.join(sorted(loops))} to {', '.join(sorted(later))}"
+            where = f"from {', '.join(sorted(loops))} to {', '.join(sorted(later))}{inside}"
             each = " per block" if _is_large(storage) else ""
             found.append(f"{storage.name}: {storage.nbytes} bytes{each} {where}")
+            readers |= dict.fromkeys(sorted(later))
+    for loop in readers:
+        if loop in bodies and not inside:
+            found += _kept(bodies[loop], f" in every turn of {loop}")
     return found
 
 

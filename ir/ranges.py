@@ -10,7 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from stager.ir.core_ops import constant_op, dim_op, fill_op, input_op, iota_op
-from stager.ir.dims import Dim, Expr, Sym, dim_max, dim_min, floordiv, product, substitute, symbol, symbols_of
+from stager.ir.dims import (
+    Apply,
+    Dim,
+    Expr,
+    Monomial,
+    Sym,
+    dim_max,
+    dim_min,
+    floordiv,
+    product,
+    substitute,
+    symbol,
+    symbols_of,
+)
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.regions import first_capture, first_operand, own_inputs
 
@@ -46,13 +59,26 @@ def at_worst(d: Expr, ranges: Mapping[str, Range]) -> Dim:
             others = tuple([t for t in d.terms if t[0] != m])
             if any(name in symbols_of(Expr((t,))) for t in others):
                 continue
-            rest: Dim = Expr(others) if others else 0
-            if isinstance(rest, Expr) and len(others) == 1 and not others[0][0]:
-                rest = others[0][1]
-            best = rest + c * end
+            best = _sum_of(others) + c * end
             if bounded:
                 break
-    return best
+    return best if best is not d else _without_extremes(d)
+
+
+def _without_extremes(d: Expr) -> Dim:
+    """`d` with one minimum that is subtracted, or maximum that is added, replaced by a literal operand: no larger."""
+    for m, c in d.terms:
+        if len(m) == 1 and m[0][1] == 1 and isinstance(m[0][0], Apply) and m[0][0].fn == ("max" if c > 0 else "min"):
+            literals = [x for x in (m[0][0].a, m[0][0].b) if not isinstance(x, Expr)]
+            if literals:
+                return _sum_of(tuple([t for t in d.terms if t[0] != m])) + c * literals[0]
+    return d
+
+
+def _sum_of(terms: tuple[tuple[Monomial, int], ...]) -> Dim:
+    if len(terms) == 1 and not terms[0][0]:
+        return terms[0][1]
+    return Expr(terms) if terms else 0
 
 
 def known_at_least(a: Dim, b: Dim, ranges: Mapping[str, Range]) -> bool:
@@ -184,8 +210,10 @@ def region_ranges(
     """
     names = {symbols_of(d).pop(): symbol(name) for name, d in outer.items() if isinstance(d, Expr) and _is_symbol(d)}
 
-    def inside(r: Range) -> Range:
-        return _bound_inside(r[0], names, known), _bound_inside(r[1], names, known, -1)
+    def inside(r: Range, k: int = 0) -> Range:
+        mine = {symbol(name) for name, d in region.symbols.items() if d.kind == "value" and d.source == k}
+        others = {name: d for name, d in names.items() if d not in mine}  # what an input is says nothing of it
+        return _bound_inside(r[0], others, known), _bound_inside(r[1], others, known, -1)
 
     found: dict[int, Range] = {}
     if node.op.name == "for":
@@ -200,7 +228,7 @@ def region_ranges(
     offset = first_operand(node) - own_inputs(node)
     for k in range(first_capture(node), len(region.inputs)):
         if region.inputs[k].type.dtype.is_integer:
-            found[k] = inside(range_of(args[k + offset], inputs))
+            found[k] = inside(range_of(args[k + offset], inputs), k)
     return {k: r for k, r in found.items() if r != UNKNOWN}
 
 

@@ -60,8 +60,11 @@ def _region(x: Type, axes: tuple[int, ...], positions: list[Dim]) -> dict[str, t
 
 
 def gather(rw: Rewriter, node: Node) -> Replacement:
-    """gather at known positions -> slice; at every position of an axis -> transpose; checked and fine -> promised"""
+    """gather at known positions -> slice; at every position of an axis -> transpose; checked and fine -> promised; of
+    what was just scattered to that place -> that"""
     x, *indices = node.args
+    if _is_just_written(x, node):
+        return x.node.args[1]
     lanes = _row_by_row(node)
     if lanes is not None:
         return rw.emit("gather", x, *indices[1:], **lanes)
@@ -81,6 +84,16 @@ def gather(rw: Rewriter, node: Node) -> Replacement:
     shape = node.types[0].shape
     first = len(shape) - len(rest)
     return rw.emit("broadcast", row, shape=shape, axes=tuple(range(first, len(shape))))
+
+
+def _is_just_written(x: Value, gather: Node) -> bool:
+    """Whether x was set at the one place that a gather reads."""
+    if not made_by(x, "scatter") or x.node.args[2:] != gather.args[1:] or x.node.params["combine"] != "set":
+        return False
+    found, read = x.node.params, gather.params
+    modes = {found["mode"], read["mode"]}
+    one = not read["batch_dims"] and all(i.type.shape == () for i in gather.args[1:])
+    return one and modes <= {"check", "promise"} and found["axes"] == read["axes"] and not found["batch_dims"]
 
 
 def _in_bounds(rw: Rewriter, x: Value, indices: Sequence[Value], node: Node) -> bool:

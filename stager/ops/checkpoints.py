@@ -1,13 +1,9 @@
-"""Reverse mode of loops that keep few states: √n levels, or binomial ones.
+"""Reverse mode of loops that keep states in a fixed number of slots.
 
-Where tapes would hold something of every iteration, a checkpointed loop keeps the state before some iterations and runs
-the others again. The state is the carries that the way back depends on, and no more.
-
-"sqrt": the state before every ⌈√n⌉-th iteration; going back, one such stretch is run again with tapes. O(√n) memory,
-one more forward pass.
-"binomial" (or a number of slots): the state is kept in a fixed number of slots; an iteration is reached from the
-nearest one, and the slots set on the way stand where the number of repeated iterations is least (A. Griewank and A.
-Walther, Algorithm 799: revolve). O(log n) memory and passes with log₂ n slots.
+Tapes would hold something of every iteration. The state is the carries that the way back depends on, and no more. An
+iteration is reached from the nearest slot, and the slots set on the way stand where the number of repeated iterations
+is least (A. Griewank and A. Walther, Algorithm 799: revolve). O(log n) memory and passes with log₂ n slots
+("binomial"). What `checkpoint=` may be is said here too; "sqrt" is the way of `stretches.py`.
 """
 
 from __future__ import annotations
@@ -18,18 +14,17 @@ from contextvars import ContextVar
 from typing import Any
 
 from stager.interpreters.stack import bind
-from stager.ir.dims import Dim, dim_max, floordiv, is_static
-from stager.ir.dtypes import f64, i64
-from stager.ir.graph import Graph, Value
+from stager.ir.dims import Dim, is_static
+from stager.ir.dtypes import i64
+from stager.ir.graph import Graph
 from stager.ir.types import Type
 from stager.ops.cotangents import Totals
 from stager.ops.families import full, zeros_of
 from stager.ops.joint import Joint, Part, forward_nodes, nodes_for, trace_joint
 from stager.ops.loop_back import LoopBack
 from stager.ops.marks import carries_tangent, carry_fixpoint
-from stager.ops.regions import I64, dim_of, dim_value, scalar_index
-from stager.ops.residuals import choose_residuals, index_ranges
-from stager.ops.tapes import Levels, alike, lane_ranges, read_row, trip_count, turns, write_row
+from stager.ops.regions import I64, dim_value, scalar_index
+from stager.ops.tapes import Levels, alike, read_row, trip_count, turns, write_row
 
 Raw = Any
 SLOTS = 16  # of a binomial loop whose trip count is not known before it runs
@@ -85,12 +80,11 @@ def checkpointed_pullback(
     ends = (low, high - 1) if step > 0 else (high + 1, low)
     joint = trace_joint(body, own, n, active, captured, needs[2 + n :], active, ends)
     loop = _Loop(joint, args[0], step, n, trips, count, ends)
-    outs, kept = (loop.forward_by_stretches if levels == "sqrt" else loop.forward_whole)(args[1], carries)
+    outs, kept = loop.forward_whole(args[1], carries)
 
     def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
         way = LoopBack(joint, active, carries, captured, needs[2 + n :], cts, totals[2:])
-        back = loop.back_by_stretches(way, kept) if levels == "sqrt" else loop.back_by_slots(way, kept, levels)
-        return [None, None, *way.results(back)]
+        return [None, None, *way.results(loop.back_by_slots(way, kept, levels))]
 
     return outs, Totals(pull)
 
@@ -141,13 +135,13 @@ class _Loop:
             part.know(self.inputs[k], raw)
         return part
 
-    def advanced(self, t: Raw, state: Sequence[Raw], wanted: Sequence[Value] = ()) -> tuple[list[Raw], list[Raw]]:
-        """(the state after iteration t, other values of it)."""
+    def advanced(self, t: Raw, state: Sequence[Raw]) -> list[Raw]:
+        """The state after iteration t."""
         part = self.part(t, state)
         after = [self.joint.outs[k] for k in self.state]
         inputs = set(self.joint.graph.inputs)
-        part.run_again(nodes_for(self.joint, self.joint.forward, [*after, *wanted], inputs, back=False))
-        return [part.value(v) for v in after], [part.value(v) for v in wanted]
+        part.run_again(nodes_for(self.joint, self.joint.forward, after, inputs, back=False))
+        return [part.value(v) for v in after]
 
     def _iteration(self, i: Raw, carries: Sequence[Raw]) -> list[Raw]:
         """A whole iteration, effects included."""
@@ -156,79 +150,6 @@ class _Loop:
             part.know(v, raw)
         part.run(forward_nodes(self.joint, self.joint.outs))
         return [part.value(v) for v in self.joint.outs]
-
-    def slots(self, count: Dim, carries: Sequence[Raw]) -> list[Raw]:
-        types = [carries[k].type for k in self.state]
-        return [zeros_of(Type(t.dtype, (count, *t.shape))) for t in types]
-
-    # -- √n levels -----------------------------------------------------------------------------------------------------
-
-    def stretch(self) -> Dim:
-        """⌈√trips⌉, at least 1."""
-        from stager.ops.elementwise import ceil, convert, sqrt
-
-        if isinstance(self.trips, int):
-            return max(1, next(k for k in range(self.trips + 1) if k * k >= self.trips))
-        root = ceil(sqrt(convert(dim_value(self.trips), dtype=f64)))
-        return dim_max(1, dim_of(convert(root, dtype=i64)))
-
-    def forward_by_stretches(self, upper: Raw, carries: Sequence[Raw]) -> tuple[tuple[Raw, ...], Any]:
-        from stager.ops.control import for_loop
-
-        length = self.stretch()
-        count = floordiv(self.trips + length - 1, length)
-        n = self.n
-
-        def stretch(c: Raw, *state: Raw) -> list[Raw]:
-            rows = [write_row(s, state[k], c) for s, k in zip(state[n:], self.state, strict=True)]
-            first, behind = self._part_of(c, length)
-            after = for_loop(first, behind, state[:n], lambda t, *inner: self._iteration(self.index(t), inner))
-            return [*after, *rows]
-
-        outs = for_loop(0, dim_value(count), [*carries, *self.slots(count, carries)], stretch)
-        return outs[:n], (outs[n:], length, count)
-
-    def _part_of(self, c: Raw, length: Dim) -> tuple[Raw, Raw]:
-        """The first iteration of a stretch, and the one behind its last."""
-        from stager.ops.elementwise import add, minimum, mul
-
-        first = mul(c, dim_value(length))
-        return first, minimum(add(first, dim_value(length)), self.count)
-
-    def back_by_stretches(self, way: LoopBack, kept: Any) -> Sequence[Raw]:
-        from stager.ops.control import for_loop
-        from stager.ops.elementwise import sub
-
-        rows, length, count = kept
-        index = self.joint.graph.inputs[0]
-        ranges = index_ranges(self.joint, *self.ends) | lane_ranges(self.joint)
-        residuals = choose_residuals(self.joint, {index}, ranges)
-        stored, n_state = residuals.stored, len(self.state)
-
-        def stretch(c: Raw, *cts: Raw) -> Sequence[Raw]:
-            first, behind = self._part_of(c, length)
-            state = [read_row(r, r.type.shape[1:], c) for r in rows]
-            tapes = [zeros_of(Type(v.type.dtype, (length, *residuals.bounds[v]))) for v in stored]
-
-            def forward(t: Raw, *inner: Raw) -> list[Raw]:
-                after, values = self.advanced(t, inner[:n_state], stored)
-                at = sub(t, first)
-                return [*after, *[write_row(tape, v, at) for tape, v in zip(inner[n_state:], values, strict=True)]]
-
-            filled = for_loop(first, behind, [*state, *tapes], forward)[n_state:]
-
-            def backward(t: Raw, *inner: Raw) -> list[Raw]:
-                part = Part(self.joint)
-                part.know(index, self.index(t))
-                for tape, v in zip(filled, stored, strict=True):
-                    part.know(v, read_row(tape, part.type_here(v.type).shape, sub(t, first)))
-                return way.step(part, inner)
-
-            return for_loop(sub(behind, 1), sub(first, 1), cts, backward, step=-1)
-
-        return for_loop(dim_value(count - 1), -1, way.start, stretch, step=-1)
-
-    # -- binomial levels -----------------------------------------------------------------------------------------------
 
     def forward_whole(self, upper: Raw, carries: Sequence[Raw]) -> tuple[tuple[Raw, ...], Any]:
         from stager.ops.control import for_loop
@@ -258,7 +179,7 @@ class _Loop:
                 free = sub(_int(slots - 1), top)
                 rest = sub(add(t, 1), at)  # iterations to go back through from here
                 behind = add(at, _first_part(rest, free))
-                here = list(for_loop(at, behind, here, lambda k, *x: self.advanced(k, x)[0]))
+                here = list(for_loop(at, behind, here, lambda k, *x: self.advanced(k, x)))
                 stored = gt(free, 0)
                 slot = select(stored, add(top, 1), _int(slots))
                 rows = [write_row(r, h, slot) for r, h in zip(rows, here, strict=True)]

@@ -6,7 +6,7 @@ where it is stored in `tapes.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -214,6 +214,7 @@ class Part:
         self.ends = ends
         self._lasting = joint.lasting if ends else Lasting()
         self.first: set[Node] = set()  # scatters that add to zeros: they write
+        self.idle: set[tuple[Node, int]] = set()  # operands that nothing wanted depends on
         self.env: dict[Value, Raw] = {}
         self.dims: dict[str, Dim] = {}
         self._captures = {v: joint.captured[k] for k, v in joint.interp.inputs.items()}
@@ -306,6 +307,8 @@ class Part:
         from stager.ops.views import slice_
 
         found = self._lasting.reads.get((node, k))
+        if (node, k) in self.idle:
+            return zeros_of(self.type(a.type))
         if found is None:
             return self.value(a)
         carry, path = found
@@ -372,16 +375,16 @@ def operands_of(graph: Graph, node: Node) -> list[Value]:
     return [*node.args, *_defining(graph, mentioned)] if mentioned else list(node.args)
 
 
-def operands_back(joint: Joint, node: Node) -> list[Value]:
-    """The same on the way back, where what lasts is read of the loop's results."""
+def operands_back(joint: Joint, node: Node, idle: Collection[int] = ()) -> list[Value]:
+    """The same on the way back, where what lasts is read of the loop's results; without idle operands."""
     graph, last = joint.graph, joint.lasting
     written = last.written.get(Value(node, 0)) if len(node.types) == 1 else None
     if written is not None:
         update = written[0]
         return [*update.args[2:], *_defining(graph, update.mentioned_symbols() & graph.symbols.keys())]
-    if not last.reads:
+    if not last.reads and not idle:
         return operands_of(graph, node)
-    read = [a for k, a in enumerate(node.args) if (node, k) not in last.reads]
+    read = [a for k, a in enumerate(node.args) if (node, k) not in last.reads and k not in idle]
     views = [view for k in range(len(node.args)) if (node, k) in last.reads for view in last.reads[node, k][1]]
     return [*read, *_defining(graph, {name for n in (node, *views) for name in n.mentioned_symbols()})]
 

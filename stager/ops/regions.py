@@ -142,7 +142,7 @@ class RegionInterpreter(StageInterpreter):
             k = self.captures.index(name)
             if k not in self.inputs:
                 self.inputs[k] = self.input(I64)
-            graph.symbols[name] = SymbolDef("value", self.inputs[k].node.params["index"], hint=_hint(name))
+            graph.symbols[name] = SymbolDef("value", self.inputs[k].node.params["index"], hint=hint_of(name))
 
 
 class _TraceOp:
@@ -156,7 +156,8 @@ def _stages_below(interp: StageInterpreter) -> list[Any]:
     return [level for level in stack().levels[: interp.position] if level.key == "Stage"]
 
 
-def _hint(name: str) -> int | None:
+def hint_of(name: str) -> int | None:
+    """What a symbol of the levels around was in the first call."""
     s = stack()
     for level in reversed(s.levels[: s.depth]):
         if level.key == "Stage" and name in level.graph.symbols:  # type: ignore[attr-defined]

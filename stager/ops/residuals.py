@@ -23,7 +23,7 @@ from stager.ops.joint import Joint, nodes_for, operands_back, operands_of
 CHEAP = ("source", "elementwise", "view", "structural")
 
 
-def _is_cheap(node: Node) -> bool:
+def is_cheap(node: Node) -> bool:
     """Fit to run again rather than be stored."""
     return node.op.family in CHEAP or node.op.name == "gather"  # to read again costs less than to write and read
 
@@ -70,13 +70,13 @@ def choose_residuals(
             if a.node not in joint.depends and a not in free and a not in seen:
                 seen.add(a)
                 wanted.append(a)
-    hoisted = [v for v in wanted if v.node not in varying and not _is_cheap(v.node)]
+    hoisted = [v for v in wanted if v.node not in varying and not is_cheap(v.node)]
     free |= set(hoisted)
     bounds: dict[Value, tuple[Dim, ...]] = {}
     stored = _minimum_cut(joint, [v for v in wanted if v not in free], free, varying, ranges, bounds)
     more = _invariant_frontier(joint, stored, wanted, free, varying)
     kept = {v: bounds[v] for v in stored}
-    return Residuals(stored, hoisted + more, kept, sum(_bytes(graph, v, shape) for v, shape in kept.items()))
+    return Residuals(stored, hoisted + more, kept, sum(bytes_of(graph, v, shape) for v, shape in kept.items()))
 
 
 def _invariant_frontier(
@@ -84,7 +84,7 @@ def _invariant_frontier(
 ) -> list[Value]:
     """Costly invariant values among what is run again: computed once, ahead."""
     nodes = nodes_for(joint, joint.forward, wanted, free | set(stored))
-    return [Value(n, k) for n in nodes if n not in varying and not _is_cheap(n) for k in range(len(n.types))]
+    return [Value(n, k) for n in nodes if n not in varying and not is_cheap(n) for k in range(len(n.types))]
 
 
 def _minimum_cut(
@@ -112,7 +112,7 @@ def _minimum_cut(
         flow.add_edge((v, 1), end)
     while todo:
         v = todo.pop()
-        shape = _bound_shape(joint.graph, v.type.shape, ranges)
+        shape = bound_shape(joint.graph, v.type.shape, ranges)
         must_store = v.node.op is input_op or v.node.op.ordered
         if shape is None:
             if must_store:
@@ -120,9 +120,9 @@ def _minimum_cut(
             flow.add_edge((v, 0), (v, 1))
         else:
             bounds[v] = shape
-            flow.add_edge((v, 0), (v, 1), capacity=_bytes(joint.graph, v, shape))
+            flow.add_edge((v, 0), (v, 1), capacity=bytes_of(joint.graph, v, shape))
         last = len(v.node.types) == 1 and v in joint.lasting.written
-        again = not must_store and (last or _is_cheap(v.node) or shape is None or v.node not in varying)
+        again = not must_store and (last or is_cheap(v.node) or shape is None or v.node not in varying)
         if not again:
             flow.add_edge(start, (v, 0))
             continue
@@ -144,7 +144,7 @@ def _in_order(joint: Joint, values: set[Value]) -> list[Value]:
     return [Value(n, k) for n in nodes for k in range(len(n.types)) if Value(n, k) in values]
 
 
-def _bytes(graph: Graph, v: Value, shape: Sequence[Dim]) -> int:
+def bytes_of(graph: Graph, v: Value, shape: Sequence[Dim]) -> int:
     total = v.type.dtype.itemsize
     for d in shape:
         total *= d if isinstance(d, int) else _likely(graph, d)
@@ -163,13 +163,13 @@ def _likely(graph: Graph, d: Dim) -> int:
 # -- sizes that depend on the iteration -------------------------------------------------------------------------------
 
 
-def _bound_shape(graph: Graph, shape: Sequence[Dim], ranges: dict[str, tuple[Dim, Dim]]) -> tuple[Dim, ...] | None:
+def bound_shape(graph: Graph, shape: Sequence[Dim], ranges: dict[str, tuple[Dim, Dim]]) -> tuple[Dim, ...] | None:
     """The largest extents over all iterations in terms of the graph around; None when there is no telling."""
     local = local_symbols(graph)
     out = []
     for d in shape:
         if symbols_of(d) & local:
-            high = _extent(d, ranges, local, upper=True)
+            high = extent(d, ranges, local, upper=True)
             if high is None:
                 return None
             d = simplify(dim_max(0, high))
@@ -184,7 +184,7 @@ def local_symbols(graph: Graph) -> set[str]:
     return {name for name, d in graph.symbols.items() if name not in around}
 
 
-def _extent(d: Dim, ranges: dict[str, tuple[Dim, Dim]], local: set[str], *, upper: bool) -> Dim | None:
+def extent(d: Dim, ranges: dict[str, tuple[Dim, Dim]], local: set[str], *, upper: bool) -> Dim | None:
     """A bound on a dim, local symbols replaced by the ends of their ranges. Interval arithmetic, linear terms only."""
     if not isinstance(d, Expr):
         return d
@@ -214,12 +214,12 @@ def _atom_extent(atom: Any, ranges: dict[str, tuple[Dim, Dim]], local: set[str],
         low_high = ranges.get(atom.name)
         return None if low_high is None else low_high[int(upper)]
     assert isinstance(atom, Apply)
-    a = _extent(atom.a, ranges, local, upper=upper)
+    a = extent(atom.a, ranges, local, upper=upper)
     if atom.fn == "floordiv":
         return floordiv(a, atom.b) if a is not None and isinstance(atom.b, int) and atom.b > 0 else None
     if atom.fn == "mod":
         return (atom.b - 1 if upper else 0) if isinstance(atom.b, int) and atom.b > 0 else None
-    b = _extent(atom.b, ranges, local, upper=upper)
+    b = extent(atom.b, ranges, local, upper=upper)
     if atom.fn == "min" and upper and (a is None or b is None):
         return a if b is None else b
     if atom.fn == "max" and not upper and (a is None or b is None):

@@ -166,8 +166,10 @@ def for_pullback(
     """Forward with tapes; backward with the iterations in reverse."""
     from stager.ops.checkpoints import checkpointed_pullback
     from stager.ops.control import for_loop, for_op
+    from stager.ops.stretches import Stretches
+    from stager.ops.worth import in_stretches
 
-    if checkpoint is not None:
+    if checkpoint not in (None, "sqrt"):
         return checkpointed_pullback(args, needs, step=step, n_carry=n_carry, regions=regions, levels=checkpoint)
     (body,), n = regions, n_carry
     lower, upper = args[:2]
@@ -201,7 +203,26 @@ def for_pullback(
         begun = [b for b in found.values() if b is not None]
         stored = [v for v in stored if found[v] is None]
     pieces = [b.piece(carries[b.carry], trips) for b in begun]
-    tapes = [zeros_of(Type(v.type.dtype, (trips, *residuals.bounds[v]))) for v in stored]
+    hoisted: dict[Value, Raw] = {}
+
+    def know(part: Part, i: Raw, t: Raw) -> None:
+        part.env.update(hoisted)
+        part.know(i_value, i)
+        for v, (start, change) in counted.items():
+            part.know(v, counted_in(start, change, t))
+        for b, piece in zip(begun, pieces, strict=True):
+            part.know(b.value, b.row(piece, t, part.type_here(b.value.type).shape))
+
+    def in_parts(kept: list[Value], again: list[Value]) -> Stretches:
+        known = {i_value, *counted, *residuals.hoisted, *[b.value for b in begun], *kept}
+        count = None if alike(lower, upper) else turns(lower, upper, step)
+        return Stretches(joint, n, lower, low, step, trips, count, residuals.bounds, know, kept, again, known)
+
+    stretches = None
+    if stored and checkpoint is not None:
+        stretches = in_parts([], stored)
+    elif stored and way_of is not None:
+        stretches = in_stretches(in_parts, stored, residuals.bounds, way_of)
     zero_based = is_static(low) and low == 0 and step == 1
 
     def turn(k: Raw) -> tuple[Raw, Raw]:
@@ -216,41 +237,45 @@ def for_pullback(
         offset = sub(k, lower) if step > 0 else sub(lower, k)
         return k, offset if abs(step) == 1 else quotient(offset, _like(offset, abs(step)))
 
-    def forward(k: Raw, *state: Raw) -> list[Raw]:
-        i, t = turn(k)
-        part = Part(joint)
-        for v, raw in zip(joint.graph.inputs, (i, *state[:n]), strict=False):
-            part.know(v, raw)
-        part.run(forward_nodes(joint, [*joint.outs, *stored]))
-        rows = [write_row(tape, part.value(v), t) for tape, v in zip(state[n:], stored, strict=True)]
-        return [*[part.value(v) for v in joint.outs], *rows]
+    def forward() -> tuple[Sequence[Raw], Callable[[LoopBack], Sequence[Raw]]]:
+        """The loop's results, and the way back through its turns."""
 
-    span, way_step = ((lower, upper), step) if by_index else ((scalar_index(0), dim_value(trips)), 1)
-    outs = for_loop(*span, [*carries, *tapes], forward, step=way_step)
-    results, filled = outs[:n], outs[n:]
+        def one(k: Raw, *state: Raw) -> list[Raw]:
+            i, t = turn(k)
+            part = Part(joint)
+            for v, raw in zip(joint.graph.inputs, (i, *state[:n]), strict=False):
+                part.know(v, raw)
+            part.run(forward_nodes(joint, [*joint.outs, *stored]))
+            rows = [write_row(tape, part.value(v), t) for tape, v in zip(state[n:], stored, strict=True)]
+            return [*[part.value(v) for v in joint.outs], *rows]
+
+        tapes = [zeros_of(Type(v.type.dtype, (trips, *residuals.bounds[v]))) for v in stored]
+        span, way_step = ((lower, upper), step) if by_index else ((scalar_index(0), dim_value(trips)), 1)
+        outs = for_loop(*span, [*carries, *tapes], one, step=way_step)
+        results, filled = outs[:n], outs[n:]
+
+        def back(way: LoopBack) -> Sequence[Raw]:
+            def one_back(k: Raw, *state: Raw) -> list[Raw]:
+                i, t = turn(k)
+                part = Part(joint, results)
+                know(part, i, t)
+                for tape, v in zip(filled, stored, strict=True):
+                    part.know(v, read_row(tape, part.type_here(v.type).shape, t))
+                return way.step(part, state)
+
+            ends = (last, plus(lower, -step)) if by_index else (dim_value(trips - 1), scalar_index(-1))
+            return for_loop(*ends, way.start, one_back, step=-way_step)
+
+        return results, back
+
+    results, back = forward() if stretches is None else stretches.forward(carries)
 
     def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
         way = LoopBack(joint, active, carries, captured, needs_captured, cts, totals[2:])
         if way_of is not None:
             way.skip_zeros(way_of)
-        hoisted = hoisted_values(joint, residuals)
-
-        def backward(k: Raw, *state: Raw) -> list[Raw]:
-            i, t = turn(k)
-            part = Part(joint, results)
-            part.env.update(hoisted)
-            part.know(i_value, i)
-            for v, (start, change) in counted.items():
-                part.know(v, counted_in(start, change, t))
-            for tape, v in zip(filled, stored, strict=True):
-                part.know(v, read_row(tape, part.type_here(v.type).shape, t))
-            for b, piece in zip(begun, pieces, strict=True):
-                part.know(b.value, b.row(piece, t, part.type_here(b.value.type).shape))
-            return way.step(part, state)
-
-        ends = (last, plus(lower, -step)) if by_index else (dim_value(trips - 1), scalar_index(-1))
-        back = for_loop(*ends, way.start, backward, step=-way_step)
-        return [None, None, *way.results(back)]
+        hoisted.update(hoisted_values(joint, residuals))
+        return [None, None, *way.results(back(way))]
 
     return results, Totals(pull)
 

@@ -1,0 +1,229 @@
+"""Reverse mode of loops that run stretches of about √n turns again.
+
+The state before each stretch is kept, and tapes hold one stretch at a time.
+ The state is the carries from which a stretch's tapes follow, and no more: what the results of the loop still hold is
+read there on the way (`footprints.py`). Not here: what a turn's tapes would hold (`residuals.py`), and when stretches
+pay without being asked for (`worth.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from stager.ir.dims import Dim, dim_max, dim_min, floordiv, is_static
+from stager.ir.dtypes import f64, i64
+from stager.ir.graph import Node, Value
+from stager.ir.regions import first_operand, own_inputs
+from stager.ir.types import Type
+from stager.ops.families import zeros_of
+from stager.ops.joint import Joint, Part, forward_nodes, operands_back, operands_of
+from stager.ops.loop_back import LoopBack
+from stager.ops.regions import dim_of, dim_value
+
+Raw = Any
+Know = Callable[[Part, Raw, Raw], None]  # what is known of a turn: part, index, number of the turn
+
+# -- what runs again --------------------------------------------------------------------------------------------------
+
+
+def idle_operands(node: Node, results: Collection[int]) -> set[int]:
+    """The operands of a loop that these results of it do not depend on. What a turn reads where it has just written, it
+    does not read of the array."""
+    from stager.ir.passes.pipeline import resolve_updates
+
+    if node.op.name != "for":
+        return set()
+    (body,), own, offset = node.regions, own_inputs(node), first_operand(node) - own_inputs(node)
+    body = resolve_updates(body)
+    live, reached = set(results), set[Value]()
+    while True:
+        todo = [body.outputs[k] for k in live]
+        while todo:
+            v = todo.pop()
+            if v not in reached:
+                reached.add(v)
+                todo += operands_of(body, v.node)
+        grown = live | {k for k in range(node.params["n_carry"]) if body.inputs[own + k] in reached}
+        if grown == live:
+            break
+        live = grown
+    alive = {own + k for k in live} | {j for j, v in enumerate(body.inputs) if v in reached}
+    return {j + offset for j in range(own, len(body.inputs)) if j not in alive}
+
+
+@dataclass
+class Again:
+    """Nodes of a forward part that run again, and operands of loops among them that nothing wanted depends on."""
+
+    nodes: list[Node]
+    idle: set[tuple[Node, int]]
+    read: set[Value]
+
+
+def again(joint: Joint, wanted: Iterable[Value], known: Collection[Value]) -> Again:
+    """What of the forward part runs again for the wanted values, with others known and the loop's results at hand."""
+    needed: dict[Node, set[int]] = {}
+    read = set(wanted) - set(known)
+    while True:
+        before = len(read)
+        for v in read:
+            needed.setdefault(v.node, set()).add(v.index)
+        idle: set[tuple[Node, int]] = set()
+        for node in reversed(joint.forward):
+            if node not in needed:
+                continue
+            here = idle_operands(node, needed[node])
+            idle |= {(node, k) for k in here}
+            for a in operands_back(joint, node, here):
+                if a not in known:
+                    read.add(a)
+                    needed.setdefault(a.node, set()).add(a.index)
+        if len(read) == before:
+            return Again([n for n in joint.forward if n in needed], idle, read)
+
+
+class _Kept(NamedTuple):
+    results: Sequence[Raw]
+    rows: Sequence[Raw]  # states before the stretches
+    tapes: Sequence[Raw]  # of all turns
+    length: Dim
+    stretches: Dim
+
+
+# -- stretches --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Stretches:
+    """A loop of `trips` turns in stretches; turn t has the index lower + t·step.
+
+    count: the turns as a raw value where lanes differ, of which `trips` is the most. shapes: of tapes' rows. know: what
+    of a turn is known without running it. kept: values on tapes of all turns. again: values on tapes of a stretch.
+    known: both what `know` tells and what is kept.
+    """
+
+    joint: Joint
+    n: int
+    lower: Raw
+    low: Dim
+    step: int
+    trips: Dim
+    count: Raw | None
+    shapes: dict[Value, tuple[Dim, ...]]
+    know: Know
+    kept: list[Value]
+    again: list[Value]
+    known: set[Value]
+    state: list[int] = field(default_factory=list)
+    runs: Again = field(init=False)
+
+    def __post_init__(self) -> None:
+        inputs = self.joint.graph.inputs[1 : 1 + self.n]
+        while True:
+            after = [self.joint.outs[k] for k in self.state]
+            self.runs = again(self.joint, [*self.again, *after], self.known)
+            grown = [k for k, v in enumerate(inputs) if v in self.runs.read]
+            if grown == self.state:
+                return
+            self.state = grown
+
+    def length(self) -> Dim:
+        """⌈√trips⌉, at least 1."""
+        from stager.ops.elementwise import ceil, convert, sqrt
+
+        if isinstance(self.trips, int):
+            return max(1, next(k for k in range(self.trips + 1) if k * k >= self.trips))
+        root = ceil(sqrt(convert(dim_value(self.trips), dtype=f64)))
+        return dim_max(1, dim_of(convert(root, dtype=i64)))
+
+    def _ends(self, c: Raw, length: Dim) -> tuple[Raw, Raw]:
+        """The first turn of a stretch, and the one behind its last."""
+        from stager.ops.elementwise import add, minimum, mul
+
+        if self.count is None:
+            here = dim_of(c) * length
+            return dim_value(here), dim_value(dim_min(here + length, self.trips))
+        first = mul(c, dim_value(length))
+        return first, minimum(add(first, dim_value(length)), self.count)
+
+    def _index(self, t: Raw) -> Raw:
+        from stager.ops.elementwise import add, mul
+
+        scaled = t if self.step == 1 else mul(t, self.step)
+        return scaled if is_static(self.low) and self.low == 0 and self.step == 1 else add(scaled, self.lower)
+
+    def forward(self, carries: Sequence[Raw]) -> tuple[Sequence[Raw], Callable[[LoopBack], Sequence[Raw]]]:
+        """The loop's results, and the way back through its turns."""
+        from stager.ops.control import for_loop
+        from stager.ops.tapes import write_row
+
+        length = self.length()
+        count = floordiv(self.trips + length - 1, length)
+        n, n_state, joint = self.n, len(self.state), self.joint
+        types = [carries[k].type for k in self.state]
+        rows = [zeros_of(Type(t.dtype, (count, *t.shape))) for t in types]
+        tapes = [zeros_of(Type(v.type.dtype, (self.trips, *self.shapes[v]))) for v in self.kept]
+
+        def turn(t: Raw, *inner: Raw) -> list[Raw]:
+            part = Part(joint)
+            for v, raw in zip(joint.graph.inputs, (self._index(t), *inner[:n]), strict=False):
+                part.know(v, raw)
+            part.run(forward_nodes(joint, [*joint.outs, *self.kept]))
+            written = [write_row(tape, part.value(v), t) for tape, v in zip(inner[n:], self.kept, strict=True)]
+            return [*[part.value(v) for v in joint.outs], *written]
+
+        def stretch(c: Raw, *outer: Raw) -> list[Raw]:
+            state, rows, tapes = outer[:n], outer[n : n + n_state], outer[n + n_state :]
+            filled = [write_row(r, state[k], c) for r, k in zip(rows, self.state, strict=True)]
+            after = for_loop(*self._ends(c, length), [*state, *tapes], turn)
+            return [*after[:n], *filled, *after[n:]]
+
+        outs = for_loop(0, dim_value(count), [*carries, *rows, *tapes], stretch)
+        kept = _Kept(outs[:n], outs[n : n + n_state], outs[n + n_state :], length, count)
+        return outs[:n], lambda way: self._back(way, kept)
+
+    def _back(self, way: LoopBack, kept: _Kept) -> Sequence[Raw]:
+        from stager.ops.control import for_loop
+        from stager.ops.elementwise import sub
+        from stager.ops.tapes import read_row, write_row
+
+        results, rows, tapes, length, stretches = kept
+        joint, n_state = self.joint, len(self.state)
+        inputs = joint.graph.inputs[1 : 1 + self.n]
+
+        def part_at(t: Raw) -> Part:
+            part = Part(joint, results)
+            self.know(part, self._index(t), t)
+            for tape, v in zip(tapes, self.kept, strict=True):
+                part.know(v, read_row(tape, part.type_here(v.type).shape, t))
+            return part
+
+        def stretch(c: Raw, *outer: Raw) -> Sequence[Raw]:
+            cts, buffers = outer[: len(way.start)], outer[len(way.start) :]
+            first, behind = self._ends(c, length)
+            state = [read_row(r, r.type.shape[1:], c) for r in rows]
+
+            def forward(t: Raw, *inner: Raw) -> list[Raw]:
+                part, at = part_at(t), sub(t, first)
+                for k, raw in zip(self.state, inner[:n_state], strict=True):
+                    part.know(inputs[k], raw)
+                part.idle = self.runs.idle
+                part.run_again(self.runs.nodes)
+                after = [part.value(joint.outs[k]) for k in self.state]
+                held = zip(inner[n_state:], self.again, strict=True)
+                return [*after, *[write_row(tape, part.value(v), at) for tape, v in held]]
+
+            filled = for_loop(first, behind, [*state, *buffers], forward)[n_state:]
+
+            def backward(t: Raw, *inner: Raw) -> list[Raw]:
+                part, at = part_at(t), sub(t, first)
+                for tape, v in zip(filled, self.again, strict=True):
+                    part.know(v, read_row(tape, part.type_here(v.type).shape, at))
+                return way.step(part, inner)
+
+            return [*for_loop(sub(behind, 1), sub(first, 1), cts, backward, step=-1), *filled]
+
+        buffers = [zeros_of(Type(v.type.dtype, (length, *self.shapes[v]))) for v in self.again]  # for all stretches
+        return for_loop(dim_value(stretches - 1), -1, [*way.start, *buffers], stretch, step=-1)[: len(way.start)]
