@@ -239,14 +239,14 @@ def _of_what_stood_there(update: Node) -> list[Value] | None:
     return chain if same and read.args[1:] == update.args[2:] else None
 
 
-def _written(scope: Scope, chain: Sequence[Value], fresh: Iterator[str], depth: int = 0) -> list[Box] | None:
+def written_boxes(scope: Scope, chain: Sequence[Value], fresh: Iterator[str], depth: int = 0) -> list[Box] | None:
     """What the updates of a chain write (`chain` from the last version to the one before the first update)."""
     boxes: list[Box] = []
     for v in chain[:-1]:
         node = v.node
         if node.op.name in UPDATES:
             part = _of_what_stood_there(node) if depth <= NESTING else None
-            parts = None if part is None else _written(scope, part, fresh, depth + 1)
+            parts = None if part is None else written_boxes(scope, part, fresh, depth + 1)
             if part is None or parts is None:
                 boxes.append(scope.box(node, v))
             else:
@@ -256,7 +256,7 @@ def _written(scope: Scope, chain: Sequence[Value], fresh: Iterator[str], depth: 
         inner = scope.inner(node, body, fresh)
         start = body.inputs[own_inputs(node) + v.index]
         inner_chain = versions(body, body.outputs[v.index], start)
-        inside = None if inner_chain is None else _written(inner, inner_chain, fresh)
+        inside = None if inner_chain is None else written_boxes(inner, inner_chain, fresh)
         if inside is None:
             return None
         boxes += inner.hull(inside, str(inner.inputs[0])) if own_inputs(node) else inside
@@ -334,10 +334,10 @@ class Course:
 
     def written(self, chain: Sequence[Value], turn: Dim) -> list[Box] | None:
         """What a turn writes of the array of a chain."""
-        boxes = _written(self.scope, chain, self.fresh)
+        boxes = written_boxes(self.scope, chain, self.fresh)
         if boxes is None:
             return None
-        return [tuple([(_moved(a, self.index, turn), _moved(b, self.index, turn)) for a, b in box]) for box in boxes]
+        return [moved_box(box, self.index, turn) for box in boxes]
 
 
 def course_of(
@@ -380,7 +380,7 @@ def lasting(course: Course, n_carry: int, outs: Sequence[Value]) -> Lasting:
         if others is None:
             continue
         for depth, v in enumerate(chain):
-            rest = _written(scope, chain[: depth + 1], fresh) or []
+            rest = written_boxes(scope, chain[: depth + 1], fresh) or []
 
             def stays(box: Box, rest: list[Box] = rest, others: list[Any] = others) -> bool:
                 return all(scope.apart(box, w) for w in (*rest, *others))
@@ -424,7 +424,7 @@ def untouched(course: Course, start: Value, out: Value) -> list[Node]:
         return []
     scope, found = course.scope, []
     for depth, v in enumerate(chain):
-        written = [*others, *(_written(scope, chain[depth:], course.fresh) or [])]
+        written = [*others, *(written_boxes(scope, chain[depth:], course.fresh) or [])]
         todo: list[tuple[Value, tuple[Node, ...]]] = [(v, ())]
         while todo:
             x, path = todo.pop()
@@ -457,6 +457,7 @@ def _exact(scope: Scope, update: Node) -> bool:
     return all(scope.index(i) is not None for i in update.args[2:])
 
 
-def _moved(d: Dim, i: Any, later: Any) -> Dim:
-    found: Dim = substitute(d, {str(i): later})
+def moved_box(box: Box, i: Dim, turn: Dim) -> Box:
+    """The box with another index."""
+    found: Box = substitute(box, {str(i): turn})
     return found

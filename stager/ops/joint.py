@@ -215,6 +215,7 @@ class Part:
         self._lasting = joint.lasting if ends else Lasting()
         self.first: set[Node] = set()  # scatters that add to zeros: they write
         self.idle: set[tuple[Node, int]] = set()  # operands that nothing wanted depends on
+        self.inside: dict[Node, dict[Value, tuple[Node, int]]] = {}  # of loops: values, by what updates of which carry
         self.env: dict[Value, Raw] = {}
         self.dims: dict[str, Dim] = {}
         self._captures = {v: joint.captured[k] for k, v in joint.interp.inputs.items()}
@@ -295,7 +296,10 @@ class Part:
                 params = {**params, "combine": "set"}
             if node.regions:
                 regions = tuple(map(silenced, node.regions)) if again else node.regions
-                out = replay_control(node.op, regions, operands, params, renamed)
+                if node in self.inside and regions == node.regions:
+                    out = self._loop_inside(node, operands)
+                else:
+                    out = replay_control(node.op, regions, operands, params, renamed)
             else:
                 out = bind(node.op, *operands, **params)
             outs = out if node.op.multiple_results else (out,)
@@ -333,6 +337,28 @@ class Part:
         if update.op.name == "slice_update":
             return slice_(self.ends[carry], **where)
         return gather(self.ends[carry], *[self.value(i) for i in update.args[2:]], **where)
+
+    def _loop_inside(self, loop: Node, operands: Sequence[Raw]) -> Raw:
+        """A `for` of the body, with what it writes for good read where it still stands."""
+        from stager.ops.control import for_loop
+        from stager.ops.indexed import gather
+
+        (body,), n, written = loop.regions, loop.params["n_carry"], self.inside[loop]
+
+        def turn(i: Raw, *carries: Raw) -> list[Raw]:
+            args = [i, *carries, *operands[2 + n :]]
+
+            def instead(node: Node, out: Raw) -> Raw:
+                found = written.get(Value(node, 0))
+                if found is None:
+                    return out
+                update, carry = found
+                where = {k: v for k, v in update.params.items() if k != "combine"}
+                return gather(self.ends[carry], *[args[i.node.params["index"]] for i in update.args[2:]], **where)
+
+            return replay(body, args, instead)
+
+        return for_loop(operands[0], operands[1], operands[2 : 2 + n], turn, step=loop.params["step"])
 
     def _run_on_zeros(self, node: Node) -> bool:
         """A backward node all of whose cotangents are zero gives zero; a sum with zero is the other term."""

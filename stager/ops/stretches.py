@@ -12,15 +12,18 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from stager.ir.dims import Dim, dim_max, dim_min, floordiv, is_static
+from stager.ir.core_ops import input_op
+from stager.ir.dims import Dim, dim_max, dim_min, floordiv, is_static, symbol
 from stager.ir.dtypes import f64, i64
 from stager.ir.graph import Node, Value
 from stager.ir.regions import first_operand, own_inputs
 from stager.ir.types import Type
 from stager.ops.families import zeros_of
+from stager.ops.footprints import Course, Scope, moved_box, versions, written_boxes
 from stager.ops.joint import Joint, Part, forward_nodes, operands_back, operands_of
 from stager.ops.loop_back import LoopBack
 from stager.ops.regions import dim_of, dim_value
+from stager.ops.residuals import is_cheap
 
 Raw = Any
 Know = Callable[[Part, Raw, Raw], None]  # what is known of a turn: part, index, number of the turn
@@ -92,6 +95,46 @@ class _Kept(NamedTuple):
     stretches: Dim
 
 
+def written_inside(course: Course, joint: Joint, n: int) -> dict[Node, dict[Value, tuple[Node, int]]]:
+    """Of loops of the body: dear values that they write where nothing writes later, with the updates, and the carries
+    in which they still stand."""
+    found: dict[Node, dict[Value, tuple[Node, int]]] = {}
+    graph, scope, fresh = course.graph, course.scope, course.fresh
+    for k in range(n):
+        chain = versions(graph, joint.outs[k], graph.inputs[1 + k])
+        others = None if chain is None else course.written(chain, course.later)
+        for depth, v in enumerate(chain or ()):
+            if v.node.op.name != "for" or others is None:
+                continue
+            (body,), step = v.node.regions, v.node.params["step"]
+            updates = versions(body, body.outputs[v.index], body.inputs[1 + v.index])
+            inner = scope.inner(v.node, body, fresh)
+            boxes = None if updates is None else written_boxes(inner, updates, fresh)
+            if updates is None or boxes is None:
+                continue
+            i, later = inner.inputs[0], symbol(next(fresh))
+            low, high = inner.ranges[str(i)]
+            inner.ranges[str(later)] = (i + step, high) if step > 0 else (low, i + step)
+            behind = [*others, *(written_boxes(scope, chain[: depth + 1], fresh) or [])]  # type: ignore[index]
+            behind += [moved_box(box, i, later) for box in boxes]
+            for d, u in enumerate(updates[:-1]):
+                if not _is_told_by_inputs(inner, u.node):
+                    continue
+                rest = [*behind, *(written_boxes(inner, updates[: d + 1], fresh) or [])]
+                box = inner.box(u.node, u)
+                if all(inner.apart(box, w) for w in rest):
+                    found.setdefault(v.node, {})[u.node.args[1]] = u.node, k
+    return found
+
+
+def _is_told_by_inputs(scope: Scope, update: Node) -> bool:
+    """Whether a dear value is set at one place that integer inputs tell."""
+    if update.op.name != "scatter" or update.params["combine"] != "set" or update.params["batch_dims"]:
+        return False
+    known = all(i.node.op is input_op and scope.index(i) is not None for i in update.args[2:])
+    return known and len(update.args[1].node.types) == 1 and not is_cheap(update.args[1].node)
+
+
 # -- stretches --------------------------------------------------------------------------------------------------------
 
 
@@ -101,7 +144,7 @@ class Stretches:
 
     count: the turns as a raw value where lanes differ, of which `trips` is the most. shapes: of tapes' rows. know: what
     of a turn is known without running it. kept: values on tapes of all turns. again: values on tapes of a stretch.
-    known: both what `know` tells and what is kept.
+    known: both what `know` tells and what is kept. course: of the turns, where it is the same in all lanes.
     """
 
     joint: Joint
@@ -116,11 +159,15 @@ class Stretches:
     kept: list[Value]
     again: list[Value]
     known: set[Value]
+    course: Course | None
+    inside: dict[Node, dict[Value, tuple[Node, int]]] = field(default_factory=dict)
     state: list[int] = field(default_factory=list)
     runs: Again = field(init=False)
 
     def __post_init__(self) -> None:
         inputs = self.joint.graph.inputs[1 : 1 + self.n]
+        if self.course is not None and self.joint.lasting.reads:
+            self.inside = written_inside(self.course, self.joint, self.n)
         while True:
             after = [self.joint.outs[k] for k in self.state]
             self.runs = again(self.joint, [*self.again, *after], self.known)
@@ -209,7 +256,7 @@ class Stretches:
                 part, at = part_at(t), sub(t, first)
                 for k, raw in zip(self.state, inner[:n_state], strict=True):
                     part.know(inputs[k], raw)
-                part.idle = self.runs.idle
+                part.idle, part.inside = self.runs.idle, self.inside
                 part.run_again(self.runs.nodes)
                 after = [part.value(joint.outs[k]) for k in self.state]
                 held = zip(inner[n_state:], self.again, strict=True)

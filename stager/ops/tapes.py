@@ -216,7 +216,7 @@ def for_pullback(
     def in_parts(kept: list[Value], again: list[Value]) -> Stretches:
         known = {i_value, *counted, *residuals.hoisted, *[b.value for b in begun], *kept}
         count = None if alike(lower, upper) else turns(lower, upper, step)
-        return Stretches(joint, n, lower, low, step, trips, count, residuals.bounds, know, kept, again, known)
+        return Stretches(joint, n, lower, low, step, trips, count, residuals.bounds, know, kept, again, known, way_of)
 
     stretches = None
     if stored and checkpoint is not None:

@@ -53,6 +53,16 @@ def test_masks_are_kept_of_every_turn() -> None:
     assert kept_bytes(loss_of("Floyd-Warshall"), d) == 2 * n**3
 
 
+def test_dot_products_that_still_stand_are_not_computed_again() -> None:
+    n = 112
+    a = np.random.default_rng(0).standard_normal((n + 2, n))
+    kernels = st.compile(st.grad(loss_of("Gram-Schmidt QR"))).show(a, stage="kernels")
+    back = kernels[kernels.index(" step -1") :]
+    again = back[back.index("  for ") : back.index(" step -1", 10)]
+    assert "sub" in again
+    assert "sum" not in again
+
+
 # -- the same backward ------------------------------------------------------------------------------------------------
 
 
