@@ -25,8 +25,8 @@ from stager.capture.variables import Variables, mutable_ids
 from stager.cells import discard_overlays
 from stager.errors import ConcretizationError, ControlFlowError
 from stager.numpy.rows import LEAST
-from stager.ops.regions import Captures
-from stager.staged import UserRegion, inside, refuse_change
+from stager.ops.regions import Captures, known_dim
+from stager.staged import UserRegion, decline, inside, refuse_change, region_in_force
 
 Function = Callable[[Any], Any]
 
@@ -44,6 +44,20 @@ def listed(iterable: Any, element: Function, test: Function | None = None, neste
     known = _length(iterable, element, test) if nested else None
     out: list[Any] = _append_each(s, [], iterable, element, test, nested, known)
     return out
+
+
+def keyed(iterable: Any, pair: Function, test: Function | None = None, nested: bool = False) -> dict[Any, Any]:
+    """`{key: value for item in iterable if test(item)}`, where `pair(item)` gives both."""
+    if nested or _CURRENT.get() is None:
+        return dict(_plain(iterable, pair, test, nested))
+
+    def with_a_key(item: Any) -> Any:
+        key, value = pair(item)
+        if type(key) in TRACERS and region_in_force() is not None and known_dim(key.raw()) is None:
+            decline("a key of a dict that is no more than traced")
+        return key, value
+
+    return dict(listed(iterable, with_a_key, test))
 
 
 def _plain(iterable: Any, element: Function, test: Function | None, nested: bool) -> Iterator[Any]:
@@ -249,8 +263,11 @@ def generated(iterable: Any, element: Function, test: Function | None = None, ne
 
 
 def collected(x: Any) -> Any:
-    """A generator expression as the list of what it gives; anything else as it is."""
-    return x.listed() if isinstance(x, Generated) else x
+    """A generator expression, or what a dict holds, as the list of it; anything else as it is."""
+    return x.listed() if isinstance(x, Generated) else list(x) if type(x) in _VIEWS else x
+
+
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 # -- folds ------------------------------------------------------------------------------------------------------------

@@ -266,6 +266,7 @@ class Hooks:
     while_ = staticmethod(operators.while_)
     listed = staticmethod(comprehensions.listed)
     generated = staticmethod(comprehensions.generated)
+    keyed = staticmethod(comprehensions.keyed)
 
 
 def attribute(obj: Any, name: str, *default: Any) -> Any:

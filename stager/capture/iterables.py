@@ -292,7 +292,7 @@ def listed_in(x: Any) -> Iterator[list[Any]]:
         yield from listed_in(part)
 
 
-def _even(items: list[Any]) -> range | None:
+def evenly(items: list[Any]) -> range | None:
     """The range that has the items of a list, of which there are many; None where they are no such integers."""
     if len(items) <= FEW_ITEMS or type(items[0]) is not int or type(items[1]) is not int or items[0] == items[1]:
         return None
@@ -308,7 +308,7 @@ def indexed(x: Any) -> Indexed | None:
     if type(x) is range:
         return Evenly(x)
     if type(x) is list:
-        even = _even(x)
+        even = evenly(x)
         if even is not None:
             return Evenly(even, x)
         from stager.capture.packing import rows_in_list

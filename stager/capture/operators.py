@@ -427,6 +427,10 @@ class _Subscripted:
             from stager.capture import picked
 
             return picked.select_item(obj, key)
+        if type(obj) is dict and type(key) in TRACERS:
+            from stager.capture import picked
+
+            return picked.select_value(obj, key)
         return obj[key]
 
 

@@ -14,10 +14,13 @@ import numpy as np
 
 from stager.array import Array, as_array
 from stager.capture.blanks import is_blank
+from stager.capture.iterables import evenly
 from stager.capture.raising import check
+from stager.capture.row_lists import position
 from stager.cells import Cell
 from stager.errors import MutationError, describe
 from stager.interpreters.stack import stack
+from stager.numpy.rows import whole
 from stager.ops.structural import stack_
 from stager.ops.views import reshape, slice_axis
 
@@ -45,7 +48,8 @@ class PickedCell(Cell):
 
     @property
     def value(self) -> Any:
-        return stack_([x.raw() for x in self.items], 0)
+        block = whole(self.items)
+        return stack_([x.raw() for x in self.items], 0) if block is None else block.raw()
 
     @property
     def version(self) -> Any:  # type: ignore[override]
@@ -89,12 +93,29 @@ def select_item(items: Sequence[Any], key: Any) -> Any:
         reads(items)
     if not items or any(not is_traceable(x) for x in items) or len({leaf_type(x)[0] for x in items}) > 1:
         return items[key]
+    block: Any = whole(items)
+    if block is not None and block.ndim > 1:  # rows of one array: what is written into one is written there
+        row = block[position(key, len(items), "list index out of range")]
+        if row.cell is block.cell:
+            return Array(row.cell, row.path, row.type, items[0].weak)
     arrays = [as_array(x) for x in items]
     side_by_side: Any = np.stack(arrays)
     picked = side_by_side[key]
     if not arrays[0].type.shape or type(picked) is not Array or not all(type(x) is Array for x in items):
         return picked
     return Array(PickedCell(arrays, key), picked.path, picked.type)
+
+
+def select_value(table: dict[Any, Any], key: Any) -> Any:
+    """`table[key]` of a dict whose keys are evenly spaced integers and a traced integer."""
+    keys, items = list(table), list(table.values())
+    even = evenly(keys)
+    if even is None or key.type.shape or key.dtype.kind not in "iu":
+        return table[key]
+    place: Any = (key - even.start) // even.step
+    is_there = (place >= 0) & (place < len(keys)) & (even.start + place * even.step == key)
+    check(is_there, KeyError("a key that is not there"))
+    return select_item(items, np.minimum(np.maximum(place, 0), len(keys) - 1))
 
 
 def set_item(items: Any, n: int, key: Any, value: Any) -> bool:

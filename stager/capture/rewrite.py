@@ -351,6 +351,10 @@ class Expressions:
     def visit_comprehension(self, e: Any) -> Any:
         if self.flow and isinstance(e, ast.ListComp | ast.GeneratorExp) and _is_loop(e):
             return self._loop(e, e.generators, "generated" if isinstance(e, ast.GeneratorExp) else "listed")
+        if self.flow and isinstance(e, ast.DictComp):
+            pairs = at(ast.ListComp(at(ast.Tuple([e.key, e.value], _LOAD), e), e.generators), e)
+            if _is_loop(pairs):
+                return self._loop(pairs, pairs.generators, "keyed")
         first = e.generators[0]
         first.iter = hook("iter", [self.visit(first.iter)], first.iter)  # evaluated outside the comprehension's scope
         self.scopes.append(bound_by_comprehension(e))
