@@ -265,7 +265,10 @@ def _attempt(
         again = False
         for k, m in enumerate(marks):
             place = len(moving) + 2 * k
-            again |= m.known.learn(*[_told(graph, captured, j) for j in (place, place + 1)])
+            after, fine = [_told(graph, captured, j) for j in (place, place + 1)]
+            if after is None:
+                decline("setting items of a list of blanks where the data decide which,")
+            again |= m.known.learn(after, fine)
         if again:
             raise LearntError
         return lengths

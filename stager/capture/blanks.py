@@ -7,7 +7,7 @@
 While it is learnt what a list holds, it is also noted which items have been set, and whether all that were read had
 been.
 Mostly the index alone decides about both. That much is run at once, and nothing of it is left in the statement itself.
-Where a blank item may be read, an item is a `Maybe`; so is one that the data decide about, after the statement.
+Where a blank item may be read, an item is a `Maybe`. Where data decide which items are set, the loop runs in Python.
 
 Invariant: an item that has not been set is the one that was there before.
 """
@@ -36,13 +36,13 @@ class Known:
 
     def __init__(self, items: Sequence[Any]) -> None:
         self.before = [not is_blank(x) for x in items]
-        self.after: list[bool] | None = None  # which have been set in the end, where no data decide
+        self.after: list[bool] | None = None  # which have been set in the end
         self.are_set = False  # whether all items that are read have been set
         self.optional = False  # whether it has shown that they may be not
 
     def learn(self, after: Any, fine: Any) -> bool:
-        """Take what a trace has told; None where data decide. Whether it has to be traced again."""
-        self.after = None if after is None else [bool(x) for x in after]
+        """Take what a trace has told; `fine` is None where data decide. Whether it has to be traced again."""
+        self.after = [bool(x) for x in after]
         self.are_set = fine is not None and bool(fine)
         again = not self.are_set and not self.optional
         self.optional |= again
@@ -64,7 +64,7 @@ class Marks:
         return [self.there, self.fine]
 
     def set(self, place: Any) -> None:
-        if self.known.after is None:
+        if not self.known.are_set:
             self.there[place] = True
 
     def read(self, place: Any, item: Any) -> Any:
@@ -87,8 +87,5 @@ class Marks:
 
     def finished(self, k: int, item: Any, blank: Any) -> Any:
         """Item k after the statement, where it was `blank` before."""
-        if self.known.before[k]:
-            return item
-        if self.known.after is not None:
-            return item if self.known.after[k] else blank
-        return Maybe(item, self.there[k])
+        after = self.known.after
+        return blank if after is not None and not after[k] else item

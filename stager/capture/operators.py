@@ -8,6 +8,8 @@ None (fell through), BREAK, CONTINUE, a `Return`, or what `staging` makes of a t
 from __future__ import annotations
 
 import builtins
+import copy
+import itertools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -357,8 +359,28 @@ def plain_for(iterator: Any, body: Closure, names: Names, orelse: Closure | None
             return signal
         from stager.capture import staging
 
-        return staging.rest_of_loop(signal, lambda: plain_for(iterator, body, names, orelse), names, body)
+        return staging.rest_of_loop(signal, _rest(iterator, body, names, orelse), names, body)
     return None if orelse is None else orelse()
+
+
+MOST_LEFT = 5  # turns that are traced again: each of them may be, for each of those before it
+
+
+def _rest(iterator: Any, body: Closure, names: Names, orelse: Closure | None) -> Closure:
+    """The remaining turns. They are traced again where they have shown what items or attributes they assign."""
+    (left,) = itertools.tee(iterator, 1)
+    begun = False
+
+    def run() -> Any:
+        nonlocal begun
+        if begun and len(list(itertools.islice(copy.copy(left), MOST_LEFT + 1))) > MOST_LEFT:
+            from stager.staged import decline
+
+            decline("assigning items or attributes behind a break or continue of a loop that runs in Python,")
+        begun = True
+        return plain_for(copy.copy(left), body, names, orelse)
+
+    return run
 
 
 def while_(test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:

@@ -120,22 +120,34 @@ def every_second(x: Any) -> Any:
     return out
 
 
-def until_the_data_end_it(x: Any) -> Any:
-    out: list[Any] = [None] * 12
-    for i in range(12):
-        if i % 3 == 1:
-            continue
-        out[i] = x * i
-        if x[0] * i > 2:
-            break
-    return out
-
-
 def where_the_data_say(x: Any) -> Any:
     out: list[Any] = [None] * 12
     for i in range(12):
         if x[0] * i > 1:
             out[i] = x * i
+    return out
+
+
+def on_both_sides(x: Any) -> Any:
+    out: list[Any] = [None] * 12
+    out[0] = x
+    for i in range(1, 12):
+        if x[0] * i > 1:
+            out[i] = out[i - 1] * 0.5
+        else:
+            out[i] = x
+    return list(np.array(out))
+
+
+def read_where_blank(x: Any) -> Any:
+    out: list[Any] = [None] * 12
+    out[0] = x
+    for i in range(12):
+        if out[i] is None:
+            out[i] = x * i
+        else:
+            out[i] = out[i] + 1
+        out[(i + 5) % 12] = x - i
     return out
 
 
@@ -158,7 +170,12 @@ def empty_ones(x: Any) -> Any:
     return out
 
 
-@pytest.mark.parametrize("f", [every_second, until_the_data_end_it, where_the_data_say, asked_for, empty_ones])
+STAY = [
+    every_second, where_the_data_say, on_both_sides, read_where_blank, asked_for, empty_ones,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("f", STAY)
 def test_items_that_stay_blank(f: Callable[[Any], Any]) -> None:
     got, want = st.compile(f)(X), f(X)
     assert type(got) is list

@@ -45,9 +45,9 @@ def test_array_and_text() -> None:
 
 def test_append_under_a_condition() -> None:
     def f(x):
-        held = {"out": []}
+        held = {"out": {"rows": []}}
         if x[0] > 0:
-            held["out"].append(x)
+            held["out"]["rows"].append(x)
         return held
 
     text = refused(f, X)

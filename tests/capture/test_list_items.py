@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import stager as st
+from stager.errors import ControlFlowError
 
 
 def servers(times: Any, lengths: Any) -> Any:
@@ -108,3 +109,37 @@ def test_older_names_of_an_item_that_was_set() -> None:
 
     with pytest.raises(st.errors.MutationError, match="under another name"):
         st.compile(f)(X, np.int64(0))
+
+
+def left_by_break(x: Any) -> Any:
+    out, held = [x, x], {"a": x, "b": x}
+    for j in range(3):
+        if x[j] > 0.5:
+            out[0] = x * j
+            held["a"] = x + j
+            break
+    for j in range(3):
+        if x[j] > 0.5:
+            out[1] = x * j
+            continue
+        held["b"] = x * j
+    return out[0] + 2 * out[1] + held["a"] - held["b"]
+
+
+def test_items_that_are_set_before_a_break() -> None:
+    """The turns behind it are traced again for what they assign: all of them."""
+    x = np.array([0.3, 0.7, 1.1])
+    np.testing.assert_allclose(st.compile(left_by_break)(x), left_by_break(x), rtol=1e-14)
+
+
+def test_many_turns_behind_a_break() -> None:
+    def f(x: Any) -> Any:
+        out: list[Any] = [None] * 12
+        for i in range(12):
+            if x[0] * i > 1:
+                out[i] = x * i
+                break
+        return out
+
+    with pytest.raises(ControlFlowError, match="behind a break or continue"):
+        st.compile(f)(np.array([0.3, 0.7, 1.1]))

@@ -140,6 +140,20 @@ def test_one_size(f: Callable[[Any, int], Any]) -> None:
     assert sizes[0] == sizes[1]
 
 
+def test_under_a_condition() -> None:
+    def f(x: Any) -> Any:
+        held: dict[str, Any] = {"out": [], "n": 1}
+        if x[0] > 0:
+            held["out"].append(x)
+        return held
+
+    compiled = st.compile(f)
+    for x in (X, -X):
+        got, want = compiled(x), f(x)
+        assert len(got["out"]) == len(want["out"])
+        np.testing.assert_array_equal(np.array(got["out"]), np.array(want["out"]))
+
+
 def test_what_comes_back() -> None:
     def f(x: Any) -> Any:
         h: dict[str, Any] = {"e": [], "n": 0}
