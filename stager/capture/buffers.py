@@ -19,7 +19,6 @@ Invariant: nothing but the statement's own variables can reach the list or the b
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -51,7 +50,6 @@ from stager.staged import CHOSEN, UserRegion, as_raw, decline, is_older, is_trac
 Raw = Any
 UNKNOWN = 1 << 31  # room, while it is learnt how much is needed
 ITEM = "a write into an item of a list that a traced loop changes, which is read as a copy"
-MANY = 4  # traced items among the numbers that a list begins with
 
 
 class Buffer:
@@ -97,46 +95,7 @@ class Buffer:
         if capacity is not None:
             room = dim_of(capacity.raw())
         self.arrays = [wrap(zeros_of(Type(t.dtype, (room, *t.shape)))) for t, _ in plan.leaves]
-        if type(plan.items) is RowList:
-            for x, old in zip(self.arrays, plan.items.arrays, strict=True):
-                target: Any = x
-                target[: self.before] = old
-            return
-        from stager.numpy.creation import array
-
-        if plan.rows is not None:
-            for x, old in zip(self.arrays, plan.rows.arrays, strict=True):
-                target = x
-                target[: self.before] = old
-            return
-        if plan.blanks is not None:
-            self._begin(plan.blanks.before)
-            return
-        columns = zip(*[flatten(packed(value, True))[0] for value in plan.items], strict=True)
-        for x, column in zip(self.arrays, columns, strict=False):
-            target = x
-            traced = [k for k, leaf in enumerate(column) if type(leaf) is Array]
-            if len(traced) > MANY or (x.ndim > 1 and len(traced) < len(column)):
-                target[: self.before] = array(list(column))
-                continue
-            if len(traced) < len(column):  # numbers
-                target[: self.before] = np.array([0 if type(leaf) is Array else leaf for leaf in column])
-            for k in traced:
-                target[k] = column[k]
-
-    def _begin(self, there: list[bool]) -> None:
-        """The items that are there, by stretches of them."""
-        from stager.numpy.creation import array
-
-        begin = 0
-        for is_there, stretch in itertools.groupby(there):
-            end = begin + len(list(stretch))
-            if is_there:
-                flat = [flatten(packed(value, True))[0] for value in self.plan.items[begin:end]]
-                for x, column in zip(self.arrays, zip(*flat, strict=True), strict=True):
-                    target: Any = x
-                    target[begin:end] = array(list(column))
-            begin = end
+        plan.begin(self.arrays)
 
     # -- what the loop does with its list --------------------------------------------------------------------------
 

@@ -169,14 +169,14 @@ for _function in (heapq.heappush, heapq.heappop, heapq.heapify, heapq.heapreplac
 
 @substitute(builtins.getattr)
 def getattr_(obj: Any, name: str, *default: Any) -> Any:
-    from stager.capture.hooks import attribute
+    from stager.capture.stores import attribute
 
     return attribute(obj, name, *default)
 
 
 @substitute(builtins.setattr)
 def setattr_(obj: Any, name: str, value: Any, /) -> None:
-    from stager.capture.hooks import set_attribute
+    from stager.capture.stores import set_attribute
 
     set_attribute(obj, name, value)
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from stager.array import Array, raw
-from stager.capture.branches import Merged, shown
 from stager.capture.counts import held_lists
 from stager.capture.extents import (
     I64,
@@ -27,6 +26,7 @@ from stager.capture.extents import (
     settle,
     type_of,
 )
+from stager.capture.merged import Merged, shown
 from stager.capture.optional import Maybe, as_maybe, decided
 from stager.capture.packing import packed, unpacked
 from stager.capture.row_lists import bound

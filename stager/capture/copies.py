@@ -68,7 +68,7 @@ def _with_items(like: Any, items: Any) -> Any:
 
 def field(s: Session, x: Any, name: str) -> Any:
     """The attribute of an object, as converted code reads it."""
-    from stager.capture.hooks import attribute
+    from stager.capture.stores import attribute
 
     return attribute(x, name)
 

@@ -6,9 +6,13 @@ Invariant: what is known of a list only grows from trace to trace; whatever adds
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import deque
 from typing import Any, NoReturn
 
+import numpy as np
+
+from stager.array import Array
 from stager.capture.blanks import Known, is_blank
 from stager.capture.packing import packed, rows_in_list
 from stager.capture.row_lists import RowList
@@ -18,6 +22,8 @@ from stager.ir.dims import Dim
 from stager.ir.types import Type
 from stager.runtime.structure import Structure, flatten
 from stager.staged import decline, is_traceable, join, leaf_type
+
+MANY = 4  # traced items among the numbers that a list begins with
 
 
 class EmptyListError(ControlFlowError):
@@ -95,6 +101,42 @@ class Plan:
                 decline("appending to a list that holds what is no array")
             with contextlib.suppress(LearntError):
                 self.take(structure, [leaf_type(x) for x in leaves])
+
+    def begin(self, arrays: list[Any]) -> None:
+        """Put the items that a list begins with into the arrays that have room for them."""
+        from stager.numpy.creation import array
+
+        rows = self.items if type(self.items) is RowList else self.rows
+        if rows is not None:
+            for x, old in zip(arrays, rows.arrays, strict=True):
+                x[: self.before] = old
+            return
+        if self.blanks is not None:
+            self._begin_with_blanks(self.blanks.before, arrays)
+            return
+        columns = zip(*[flatten(packed(value, True))[0] for value in self.items], strict=True)
+        for x, column in zip(arrays, columns, strict=False):
+            traced = [k for k, leaf in enumerate(column) if type(leaf) is Array]
+            if len(traced) > MANY or (x.ndim > 1 and len(traced) < len(column)):
+                x[: self.before] = array(list(column))
+                continue
+            if len(traced) < len(column):  # numbers
+                x[: self.before] = np.array([0 if type(leaf) is Array else leaf for leaf in column])
+            for k in traced:
+                x[k] = column[k]
+
+    def _begin_with_blanks(self, there: list[bool], arrays: list[Any]) -> None:
+        """The items that are there, by stretches of them."""
+        from stager.numpy.creation import array
+
+        begin = 0
+        for is_there, stretch in itertools.groupby(there):
+            end = begin + len(list(stretch))
+            if is_there:
+                flat = [flatten(packed(value, True))[0] for value in self.items[begin:end]]
+                for x, column in zip(arrays, zip(*flat, strict=True), strict=True):
+                    x[begin:end] = array(list(column))
+            begin = end
 
     def take(self, structure: Structure, types: list[tuple[Type, bool]]) -> None:
         """Fit an item in. Raises where that changes what is known."""

@@ -15,7 +15,6 @@ from stager.capture.branches import (
     CONTINUED,
     FELL,
     I64,
-    Merged,
     Signal,
     as_bool,
     codes_of,
@@ -28,6 +27,7 @@ from stager.capture.carries import Spec
 from stager.capture.counts import counts, has_room, held_over_turns, hold_left, rooms_taken, running, take_rooms
 from stager.capture.courses import Course
 from stager.capture.extents import Merges
+from stager.capture.merged import Merged
 from stager.capture.operators import tested
 from stager.capture.session import UNBOUND
 from stager.capture.settled import settled_of, tracing
