@@ -332,6 +332,25 @@ def test_sizes_in_code_that_is_not_converted() -> None:
         np.testing.assert_array_equal(compiled(np.ones(n)), np.full(n, 2.0 if n == 3 else 3.0))
 
 
+@corner("What was written before an exception stays")
+def test_writes_before_an_exception_stay_and_those_of_a_transform_wait_for_its_end() -> None:
+    def energy(z: Any, k: Any) -> Any:
+        z[0] = 9.0
+        assert k > 0
+        return (z * z).sum()
+
+    def f(x: Any, k: Any) -> Any:
+        x += 1.0
+        g = st.grad(energy)(x, k)
+        x *= 2.0
+        return g
+
+    x = X.copy()
+    with pytest.raises(AssertionError):
+        st.compile(f)(x, -1)
+    np.testing.assert_array_equal(x, X + 1.0)
+
+
 @corner("An index out of range raises `IndexError` where its result is used.")
 def test_out_of_range() -> None:
     used = st.compile(lambda x, i: x[i] * 2)
