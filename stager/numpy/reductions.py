@@ -10,7 +10,7 @@ import numpy as np
 
 from stager.array import Array, as_array, wrap
 from stager.errors import ShapeError, describe
-from stager.ir.dims import Dim, Expr
+from stager.ir.dims import Dim, Expr, symbols_of
 from stager.ir.dtypes import DType, b1, dtype_of, f64
 from stager.numpy.registry import implements
 from stager.numpy.ufuncs import apply_ufunc, as_array_like, truth
@@ -144,6 +144,28 @@ def prod(
     return deliver(_with_initial(np.multiply, total, initial), out, "prod", "unsafe")
 
 
+def check_filled(shape: Sequence[Dim], axes: Sequence[int], text: str) -> None:
+    """Raise, when the code runs, where an axis has no element whose length the data decide.
+
+    Lengths of the arguments' own axes are known where it matters: guards and the conditions of libraries see to them.
+    """
+    from stager.bounds import lower
+    from stager.interpreters.stack import stack
+    from stager.ops.effects import check
+    from stager.ops.regions import dim_value
+
+    for k in axes:
+        d = shape[k]
+        if not isinstance(d, Expr):
+            continue
+        least = lower(d)
+        if least is not None and least > 0:
+            continue
+        of_arguments = stack().levels[0].graph.symbols  # type: ignore[attr-defined]
+        if any(name not in of_arguments or of_arguments[name].kind != "shape" for name in symbols_of(d)):
+            check(op.gt(dim_value(d), dim_value(0)), exception="ValueError", text=text)
+
+
 def _extreme(name: str, ufunc: Any, a: Any, axis: Any, out: Any, keepdims: Any, initial: Any, where: Any) -> Array:
     from stager.ops import reductions as r
 
@@ -166,6 +188,8 @@ def _extreme(name: str, ufunc: Any, a: Any, axis: Any, out: Any, keepdims: Any, 
         empty = tuple([d for k, d in enumerate(a.type.shape) if k not in axes])
         found = wrap(full(empty, initial, a.type.dtype))
         return deliver(wrap(kept(found.raw(), axes, a.type.shape)) if keepdims is True else found, out, name, "unsafe")
+    if initial is _NO:
+        check_filled(a.type.shape, axes, f"zero-size array to reduction operation {name}imum which has no identity")
     if a.type.dtype.kind == "b":
         rule = r.reduce_or if name == "max" else r.reduce_and
     else:
@@ -305,20 +329,22 @@ def std(
     return deliver(apply_ufunc(np.sqrt, found), out, "std", "unsafe")
 
 
-def _position(rule: Any, a: Any, axis: Any, out: Any, keepdims: Any) -> Array:
+def _position(name: str, rule: Any, a: Any, axis: Any, out: Any, keepdims: Any) -> Array:
     a = as_array(as_array_like(a))
     r = a.raw()
     if axis is None:
+        check_filled(r.type.shape, range(a.ndim), f"attempt to get {name} of an empty sequence")
         flat = reshape(r, shape=(a.type.size,))
         found = rule(flat, axis=0)
-        return deliver(wrap(reshape(found, shape=(1,) * a.ndim) if keepdims is True else found), out, "argmax")
+        return deliver(wrap(reshape(found, shape=(1,) * a.ndim) if keepdims is True else found), out, name)
     if not reduced_axes(axis, a.ndim):  # of no axes: its only element
-        return _position(rule, wrap(reshape(r, shape=(1,))), None, out, False)
+        return _position(name, rule, wrap(reshape(r, shape=(1,))), None, out, False)
     k = normalize_axes(axis, a.ndim)[0]
     if r.type.shape[k] == 0:
-        raise ValueError("attempt to get argmax of an empty sequence")
+        raise ValueError(f"attempt to get {name} of an empty sequence")
+    check_filled(r.type.shape, (k,), f"attempt to get {name} of an empty sequence")
     found = rule(r, axis=k)
-    return deliver(wrap(kept(found, (k,), r.type.shape) if keepdims is True else found), out, "argmax")
+    return deliver(wrap(kept(found, (k,), r.type.shape) if keepdims is True else found), out, name)
 
 
 @implements(np.argmax, method="argmax")
@@ -326,7 +352,7 @@ def argmax(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) 
     """The first position of the maximum; the first NaN counts as one."""
     from stager.ops.reductions import argmax as rule
 
-    return _position(rule, a, axis, out, keepdims)
+    return _position("argmax", rule, a, axis, out, keepdims)
 
 
 @implements(np.argmin, method="argmin")
@@ -334,4 +360,4 @@ def argmin(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) 
     """The first position of the minimum; the first NaN counts as one."""
     from stager.ops.reductions import argmin as rule
 
-    return _position(rule, a, axis, out, keepdims)
+    return _position("argmin", rule, a, axis, out, keepdims)

@@ -15,7 +15,16 @@ from stager.ir.dtypes import DType, dtype_of
 from stager.numpy.comparisons import dynamic
 from stager.numpy.indexing import combined_write, getitem
 from stager.numpy.promotion import broadcast_raw, operand, resolve
-from stager.numpy.reductions import deliver, kept, kept_dtype, masked, normalize_axes, reduced_axes, sum_dtype
+from stager.numpy.reductions import (
+    check_filled,
+    deliver,
+    kept,
+    kept_dtype,
+    masked,
+    normalize_axes,
+    reduced_axes,
+    sum_dtype,
+)
 from stager.numpy.registry import FUNCTIONS
 from stager.numpy.ufuncs import apply_ufunc, as_array_like, writable
 from stager.ops import elementwise as op
@@ -147,7 +156,11 @@ def reduce(
     else:
         x = wrap(lines)
         if initial is _NO and not isinstance(n, int):  # it may turn out to be 0
-            initial = _NO if identity is None else np.asarray(identity).astype(d.np)[()]
+            if identity is None:
+                text = f"zero-size array to reduction operation {ufunc.__name__} which has no identity"
+                check_filled(lines.type.shape, (0,), text)
+            else:
+                initial = np.asarray(identity).astype(d.np)[()]
         if initial is not _NO:  # NumPy starts from it, so it stands on the left
             first = broadcast_raw(operand(as_array_like(initial), d), (1, *lines.type.shape[1:]))
             x = FUNCTIONS[np.concatenate]([wrap(first), x], axis=0)

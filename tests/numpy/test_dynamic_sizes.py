@@ -91,3 +91,43 @@ def test_one_piece_of_code_for_other_sizes(case: Case) -> None:
 
 def test_rows_with_fixed_sizes_exist() -> None:
     assert (FIXED.keys() | OPEN_FOR_NOTHING.keys()) <= {c.name for c in ROWS}
+
+
+EXTREMES = {
+    "max": lambda x: np.max(x[x > 10]),
+    "min of rows": lambda x: np.min(np.outer(x, x)[x > 10], axis=0),
+    "range": lambda x: np.ptp(x[x > 10]),
+    "argmax": lambda x: np.argmax(x[x > 10]),
+    "argmin": lambda x: np.outer(x, x)[x > 10].argmin(axis=0),
+    "ufunc": lambda x: np.maximum.reduce(x[x > 10]),
+    "builtin": lambda x: max(x[x > 10]),
+    "not nan": lambda x: np.nanmin(x[x > 10]),
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_an_extreme_of_nothing_is_refused_when_the_data_leave_nothing(name: str) -> None:
+    f = EXTREMES[name]
+    compiled = st.compile(f)
+    some = np.array([1.0, 30.0, 20.0, 4.0])
+    np.testing.assert_array_equal(compiled(some), f(some))
+    with pytest.raises(ValueError, match=r"zero-size array to reduction operation|of an empty sequence"):
+        compiled(some / 10)
+    assert np.isfinite(compiled(some)).all()
+
+
+def test_an_extreme_of_nothing_has_its_initial_value() -> None:
+    f = st.compile(lambda x: np.max(x[x > 10], initial=2.0))
+    assert f(np.arange(4.0)) == 2.0
+    assert f(np.arange(14.0)) == 13.0
+
+
+def test_an_extreme_behind_a_test_of_the_length_is_not_looked_for() -> None:
+    @st.compile
+    def f(x):
+        kept = x[x > 10]
+        return kept.max() if len(kept) > 0 else -1.0
+
+    assert f(np.arange(4.0)) == -1.0
+    assert f(np.arange(14.0)) == 13.0
+    np.testing.assert_array_equal(st.vmap(f)(np.array([[1.0, 2.0], [11.0, 12.0]])), [-1.0, 12.0])
