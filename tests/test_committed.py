@@ -461,3 +461,21 @@ def test_writes_stay_in_built_libraries(tmp_path: Path) -> None:
         ours, _, other = run(st.load(made, n), -1)
         assert other is error
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_lanes_run_one_by_one_behind_a_commit() -> None:
+    """What the first chunk wrote is committed before the second one's checks, and no reason to refuse its lanes."""
+
+    def f(a: Any, k: Any) -> Any:
+        q, t = np.linalg.qr(a + np.eye(4, 3) * 2.0)
+        a[0] += k
+        c = q * t[0, 0]
+        c[c > 0.4] *= 0.6
+        return c + a
+
+    xs, ks = np.random.default_rng(0).normal(size=(3, 4, 3)), np.array([1.0, -2.0, 0.5])
+    left = xs.copy()
+    got = st.compile(st.vmap(f, chunk_size=2))(left, ks)
+    rows = xs.copy()
+    np.testing.assert_allclose(got, [f(x, k) for x, k in zip(rows, ks, strict=True)], rtol=1e-12)
+    np.testing.assert_array_equal(left, rows)

@@ -232,8 +232,11 @@ def _refuse_ragged(result: Any) -> None:
 
 
 def _shows(nodes: Iterable[Node]) -> bool:
-    """Whether effects that a user sees (no checks) are among nodes."""
-    return any((n.op.ordered and n.op.name != "check") or any(map(has_ordered_effects, n.regions)) for n in nodes)
+    """Whether effects that a user would see twice (no checks, no commits) are among nodes."""
+    return any(
+        (n.op.ordered and n.op.name not in ("check", "commit")) or any(map(has_ordered_effects, n.regions))
+        for n in nodes
+    )
 
 
 def _in_chunks(one: _Once, flat: list[Any], dims: list[int | None], size: int, chunk: int, out_dims: Any) -> Any:
