@@ -22,7 +22,7 @@ from stager.codegen.program import (
     While,
 )
 from stager.codegen.pull import value_key
-from stager.codegen.region import Region, bring_back, captures_of, carried_in, distinct, lending, local, settle
+from stager.codegen.region import Region, bring_back, captures_of, carried_in, commits, distinct, lending, local, settle
 from stager.ir.graph import Graph, Node, Value
 from stager.ir.types import Type
 
@@ -123,18 +123,27 @@ def _returns(w: Walk, v: Value) -> bool:
     return home is not None and home.storage.kind == "input"
 
 
+def _commits_to(w: Walk, node: Node, home: Buffer) -> bool:
+    """Whether regions of a node commit to the caller's array that a buffer is."""
+    return any(w.ctx.inputs[n.params["input"]].storage is home.storage for r in node.regions for n in commits(r))
+
+
 def lower_switch(w: Walk, node: Node) -> None:
     index = w.scalar(node.args[0])
     operands = list(node.args[1:])
     n = len(node.types)
-    targets: list[Buffer] = []
-    bound: dict[int, Buffer] = {}  # operands that live in a result's buffer
-    for k in range(n):
+    found: dict[int, Buffer] = {}  # a buffer per result
+    bound: dict[int, Buffer] = {}  # operands that live in a result's buffer: a caller's array in its own before others
+    for k in sorted(range(n), key=lambda k: not _returns(w, Value(node, k))):
         result = Value(node, k)
         roots = {_root(r, r.outputs[k]) for r in node.regions}
         candidates = [j for j in roots if j is not None and j not in bound and operands[j].type == result.type]
         if len(candidates) > 1 and _returns(w, result):  # one of them is what the caller's array holds
             candidates = [j for j in candidates if w.stands_in(operands[j], w.homes[value_key(result)])]
+        elif not candidates and _returns(w, result) and _commits_to(w, node, w.homes[value_key(result)]):
+            # every branch makes a new content, and says so before it may raise
+            home = w.homes[value_key(result)]
+            candidates = [j for j, v in enumerate(operands) if j not in bound and w.stands_in(v, home)][:1]
         if (
             len(candidates) == 1
             and len(w.users.get(value_key(operands[candidates[0]]), ())) >= 1
@@ -147,7 +156,8 @@ def lower_switch(w: Walk, node: Node) -> None:
             b = local(w, result.type, "s")
         else:
             b = w.home_of(result) or w.ctx.temp(result.type)
-        targets.append(b)
+        found[k] = b
+    targets = [found[k] for k in range(n)]
     captures_of(w, [v for j, v in enumerate(operands) if j not in bound])
     values: list[Value | Buffer] = [bound.get(j, v) for j, v in enumerate(operands)]
     branches = []

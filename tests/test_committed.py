@@ -190,6 +190,30 @@ def all_branches_raise(x: Any, k: Any) -> None:
 
 
 @program
+def whole_arrays_in_all_branches(x: Any, k: Any) -> None:
+    if x[1] > 9:
+        x += 1.0
+        assert k < 0
+        x[:] = x[::-1] * 3.0
+    else:
+        x[:] = x[::-1] + 2.0
+        assert k > 0
+        x *= 2.0
+
+
+@program
+def an_older_copy_beside_a_branch(x: Any, k: Any) -> Any:
+    t = x * 1.0
+    if x[1] > 9:
+        t = x * 2.0
+    else:
+        for i in range(4):
+            assert x[i + 2] < k + 6
+            x[i] += 2.0
+    return t
+
+
+@program
 def branches_in_branches(x: Any, k: Any) -> None:
     if x[1] > 9:
         if x[1] > 4:
