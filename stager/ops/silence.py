@@ -5,11 +5,15 @@ from __future__ import annotations
 from stager.ir.graph import Graph, Node, SymbolDef, Value
 
 
+def is_shown(node: Node) -> bool:
+    """Whether a user would see that it runs twice, or out of order. A failing check is one error in any order, and what
+    a commit says twice is so twice."""
+    return (node.op.ordered and node.op.name not in ("check", "commit")) or any(map(has_ordered_effects, node.regions))
+
+
 def has_ordered_effects(region: Graph) -> bool:
-    """Effects whose order a user can see: a failing check is one error in any order."""
-    return any(
-        (n.op.ordered and n.op.name != "check") or any(map(has_ordered_effects, n.regions)) for n in region.nodes
-    )
+    """Effects whose order a user can see."""
+    return any(map(is_shown, region.nodes))
 
 
 def silenced(graph: Graph, checks: bool = False) -> Graph:

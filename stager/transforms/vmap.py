@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,9 @@ from stager.errors import ControlFlowError, TransformError, describe
 from stager.interpreters.stack import nearest_stage, push
 from stager.interpreters.vmap import VmapInterpreter
 from stager.ir.dims import Dim, symbols_of
-from stager.ir.graph import Node
 from stager.ops.families import materialize_batch, move_bdim
 from stager.ops.regions import LaneDependentError
-from stager.ops.silence import has_ordered_effects
+from stager.ops.silence import is_shown
 from stager.runtime.structure import broadcast_prefix, flatten, unflatten
 from stager.transforms.calling import call_user, enter, plainly, write_back
 
@@ -155,7 +154,7 @@ class _Once:
         try:
             return self._batched(flat, dims, size, first, call_user)
         except LaneDependentError as e:
-            if _shows(itertools.islice(reversed(graph.nodes), len(graph) - before)):
+            if any(map(is_shown, itertools.islice(reversed(graph.nodes), len(graph) - before))):
                 raise  # what it printed would be printed twice
             try:
                 return self._batched(flat, dims, size, first, _as_one_node)
@@ -229,14 +228,6 @@ def _refuse_ragged(result: Any) -> None:
             text = f"vmap: a result {x.type} has a size, {ragged[0]}, that differs between lanes"
             remedy = "reduce it inside the mapped function, or write it into an array of a fixed size"
             raise LaneDependentError(describe(text, remedy=remedy))
-
-
-def _shows(nodes: Iterable[Node]) -> bool:
-    """Whether effects that a user would see twice (no checks, no commits) are among nodes."""
-    return any(
-        (n.op.ordered and n.op.name not in ("check", "commit")) or any(map(has_ordered_effects, n.regions))
-        for n in nodes
-    )
 
 
 def _in_chunks(one: _Once, flat: list[Any], dims: list[int | None], size: int, chunk: int, out_dims: Any) -> Any:
