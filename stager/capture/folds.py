@@ -93,37 +93,27 @@ def sum_(x: Any, /, start: Any = 0) -> Any:
 
 @substitute(builtins.any)
 def any_(x: Any, /) -> Any:
-    x = collected(x)
-    if type(x) in ROWS:
-        x = rows_in(x).joined()
-    if type(x) in TRACERS and x.ndim == 1:
-        return np.any(x)
-    rows = whole(x)
-    if rows is not None and rows.ndim == 1:
-        return np.any(rows)
-    found: Any = False
-    for v in x:
-        if type(v) in TRACERS:
-            found = truth(v) if found is False else found | truth(v)
-        elif v:
-            return True
-    return found
+    return _first_truth(x, True)
 
 
 @substitute(builtins.all)
 def all_(x: Any, /) -> Any:
+    return _first_truth(x, False)
+
+
+def _first_truth(x: Any, sought: bool) -> Any:
+    """Whether there is an item of the truth that is sought; told as `any` (True) and `all` (False) tell it."""
     x = collected(x)
     if type(x) in ROWS:
         x = rows_in(x).joined()
-    if type(x) in TRACERS and x.ndim == 1:
-        return np.all(x)
-    rows = whole(x)
+    rows = x if type(x) in TRACERS else whole(x)
     if rows is not None and rows.ndim == 1:
-        return np.all(rows)
-    found: Any = True
+        return np.any(rows) if sought else np.all(rows)
+    found: Any = None
     for v in x:
         if type(v) in TRACERS:
-            found = truth(v) if found is True else found & truth(v)
-        elif not v:
-            return False
-    return found
+            t = truth(v)
+            found = t if found is None else found | t if sought else found & t
+        elif bool(v) is sought:
+            return sought
+    return (not sought) if found is None else found
