@@ -1,9 +1,9 @@
 """Reverse mode of loops that run stretches of about √n turns again.
 
-The state before each stretch is kept, and tapes hold one stretch at a time.
- The state is the carries from which a stretch's tapes follow, and no more: what the results of the loop still hold is
-read there on the way (`footprints.py`). Not here: what a turn's tapes would hold (`residuals.py`), and when stretches
-pay without being asked for (`worth.py`).
+The state before each stretch is kept, and tapes hold one stretch at a time. The state is the carries from which a
+stretch's tapes follow, and no more: what the results of the loop still hold is read there on the way
+(`footprints.py`). Not here: what a turn's tapes would hold (`residuals.py`), and when stretches pay without being
+asked for (`worth.py`).
 """
 
 from __future__ import annotations
