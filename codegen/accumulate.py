@@ -62,6 +62,7 @@ class Accumulator:
         self.places = [e.alloca(b.type(self.place_dtype)) for _ in range(unroll)] if self.arg else []
         self.scalar: Any = None
         self.scalar_place: Any = None
+        self.joined = False
         if blocked:
             self.total = [e.alloca(b.type(dtype)) for _ in range(1 if lanes else unroll)]
             self.error = [e.alloca(b.type(dtype)) for _ in range(1 if lanes else unroll)]
@@ -157,9 +158,20 @@ class Accumulator:
             self._store(t, total)
             self._store(b.add(self._load(error, self.width), lost), error)
 
+    def join(self) -> None:
+        """The lanes join what the scalar remainder starts from, so that its last element is the last to be added."""
+        if self.arg or self.blocked or self.scalar is None:
+            return
+        b = self.e.scalars(self.width)
+        parts = [self._load(s, self.width) for s in self.slots]
+        self._store(across(self.e, b, self.kind, tree(b, self.kind, parts)), self.scalar)
+        self.joined = True
+
     def results(self) -> list[Val]:
         """One value (lanes combined), or `unroll` vectors of values. For argmax and argmin the positions."""
         b = self.e.scalars(self.width)
+        if self.joined:
+            return [self._load(self.scalar, 1)]
         if self.arg:
             return self._places(b)
         if not self.blocked:

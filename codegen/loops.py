@@ -228,6 +228,9 @@ class LoopEmitter(AheadEmitter, ABC):
             self._masked_step(k, at, hi, saved)
             self.at_end, self.mask = False, None
             return
+        if self.leaf.late:
+            for acc in self.accumulators:
+                acc.join()
         self.width = 1
         self.unroll = self.unroll if self.leaf.jam is not None else 1
         with self._steps(at, hi, 1, name=f"s{k}") as i:
