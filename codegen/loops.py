@@ -228,7 +228,7 @@ class LoopEmitter(AheadEmitter, ABC):
             self._masked_step(k, at, hi, saved)
             self.at_end, self.mask = False, None
             return
-        if self.leaf.late:
+        if self.leaf.late and not self.stage.descending:
             for acc in self.accumulators:
                 acc.join()
         self.width = 1
