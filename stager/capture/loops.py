@@ -419,14 +419,16 @@ def stage_while(
             remedy = "give every variable its final shape and dtype before the loop"
             raise ControlFlowError(describe(what, remedy=remedy)) from None
 
+    uncounted = turns if turns == UNKNOWN else None  # what counts the turns is not counted itself
+
     def ahead() -> Any:  # one iteration ahead, under the test
         older = _cells_of(variables)
         first = settle(body())
         fresh = frozenset(_cells_of(variables) - older)
         if type(first) is Signal:
-            return stage_while(test, body, names, None, jumps, first, ahead_by + 1, fresh)
+            return stage_while(test, body, names, None, jumps, first, ahead_by + 1, fresh, uncounted)
         if first is None or first is CONTINUE:
-            return stage_while(test, body, names, None, jumps, None, ahead_by + 1, fresh)
+            return stage_while(test, body, names, None, jumps, None, ahead_by + 1, fresh, uncounted)
         return None if first is BREAK else first
 
     try:

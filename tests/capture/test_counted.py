@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import stager as st
+from stager.capture.while_node import WhileNode
 from tests.capture.test_staged import assert_same
 from tests.graphs import size_of
 
@@ -204,3 +205,21 @@ def test_gradients() -> None:
     slope = (loss(X + e * v, 0.2) - loss(X - e * v, 0.2)) / (2 * e)
     np.testing.assert_allclose(st.grad(lambda x: loss(x, 0.2))(X) @ v, slope, rtol=1e-6)
     np.testing.assert_allclose(st.jvp(lambda x: loss(x, 0.2), (X,), (v,))[1], slope, rtol=1e-6)
+
+
+def test_what_counts_the_turns_is_not_counted_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrays that grow in a way nobody can follow: the attempts to count the turns do not multiply."""
+    attempts = []
+    stage = WhileNode.stage
+    monkeypatch.setattr(WhileNode, "stage", lambda self: attempts.append(1) or stage(self))
+
+    def f(x: Any) -> Any:
+        half, width = x.shape[0] // 2, 1
+        while half >= 1:
+            x = np.concatenate([x[:half] + x[half:] * width, x[:half] - x[half:]], axis=1)
+            half, width = half // 2, 2 * width
+        return x
+
+    x = np.arange(16.0).reshape(16, 1)
+    np.testing.assert_array_equal(st.compile(f)(x), f(x))
+    assert len(attempts) < 8
