@@ -304,12 +304,11 @@ class Placement:
 
     def may_return(self, v: Value, at: int, carried: bool = False) -> bool:
         """Whether a value may be made in the caller's array that node `at` says it is: where nothing between may raise.
-        `carried`: control flow that may raise writes where that array lies. So does that under transforms, whose writes
-        are not committed: to work on a copy would cost an array where a few elements are written."""
+        `carried`: control flow that may raise writes where that array lies, and commits what it has written."""
         made = self.order.get(id(v.node))
         if made is None or v.node.op.name in ("input", "commit"):
             return True
-        if v.node.regions and made in self.raising and not carried and not v.node.path:
+        if v.node.regions and made in self.raising and not carried:
             return False
         return not any(made < i < at for i in self.raising)
 

@@ -7,6 +7,8 @@ raise, and behind control flow that may raise and writes it. Writes under a tran
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from stager.cells import Cell
@@ -19,6 +21,8 @@ from stager.ir.raising import raises
 def commit_writes(stage: StageInterpreter) -> dict[Value, Value]:
     """Commits of what was written at a level since the last one: each value with its commit."""
     made: dict[Value, Value] = {}
+    if stage.steps:
+        return made
     changed, stage.changed = stage.changed, {}
     if _is_outermost(stage):
         for cell in changed:
@@ -32,12 +36,23 @@ def commit_carried(cell: Cell) -> None:
     """A cell has what control flow left of it: where that may raise, a commit says that it is the caller's array."""
     s = stack()
     level = s.levels[s.depth - 1]
-    if not isinstance(level, StageInterpreter) or cell not in level.changed or not _is_outermost(level):
+    if not isinstance(level, StageInterpreter) or level.steps or cell not in level.changed or not _is_outermost(level):
         return
     value = _at(level, cell)
     if type(value) is Value and value.node in level.graph and value.node.regions and raises(value.node):
         del level.changed[cell]
         _commit(level, cell, True)
+
+
+@contextmanager
+def one_step(stage: StageInterpreter) -> Iterator[None]:
+    """Context: what is written at a level reaches the caller's arrays when all of it is done, or not at all."""
+    commit_writes(stage)
+    stage.steps += 1
+    try:
+        yield
+    finally:
+        stage.steps -= 1
 
 
 def _is_outermost(stage: StageInterpreter) -> bool:

@@ -436,6 +436,62 @@ def test_what_a_transform_writes_is_there_when_it_ends(f: Callable[[Any, Any], A
     np.testing.assert_array_equal(x, np.arange(8.0) + 1.0)
 
 
+def stepwise(z: Any, k: Any) -> Any:
+    for i in range(8):
+        z[i] *= 2.0
+        z[i] += TABLE[i + k]
+    return (z * z).sum()
+
+
+def raises_on_the_way_back(z: Any, w: Any, k: Any) -> Any:
+    """The gradient needs the places of w, and nothing of what stands there."""
+    s = 0.0
+    for i in range(8):
+        z[i] += 0.5
+        s += w[(3 * i) % 5 + k]
+    return s + z.sum()
+
+
+def a_lane(z: Any, k: Any) -> Any:
+    for i in range(4):
+        z[i] += TABLE[i + k]
+    return z.sum()
+
+
+TRANSFORMS: dict[str, Callable[[Any, Any], Any]] = {
+    "grad": lambda x, k: st.grad(stepwise)(x, k),
+    "jvp": lambda x, k: st.jvp(lambda z: stepwise(z, k), (x,), (np.ones(8),)),
+    "vmap": lambda x, k: st.vmap(stepwise, in_dims=(0, None))(x.reshape(1, 8), k),
+    "lanes": lambda x, k: st.vmap(stepwise)(x.reshape(1, 8), k + np.array([0])),
+    "chunks": lambda x, k: st.vmap(a_lane, chunk_size=1)(x.reshape(2, 4), k + np.array([0, 2])),
+    "way back": lambda x, k: st.grad(raises_on_the_way_back, argnums=(0, 1))(x, TABLE * 1.0, k + 3),
+    "hvp": lambda x, k: st.jvp(st.grad(lambda z: stepwise(z, k)), (x,), (np.ones(8),)),
+    "functionalize": lambda x, k: st.functionalize(stepwise)(x, k),
+    "checkpoint": lambda x, k: st.grad(st.checkpoint(stepwise))(x, k),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transform_that_raises_leaves_the_arrays_as_they_were_before_it(name: str) -> None:
+    transform = TRANSFORMS[name]
+
+    def f(x: Any, k: Any) -> Any:
+        x += 1.0
+        return transform(x, k)
+
+    compiled = st.compile(f)
+    for k in (-3, 0):
+        ours, theirs = np.arange(8.0), np.arange(8.0)
+        for g, x in ((compiled, ours), (f, theirs)):
+            if k == 0:
+                with pytest.raises(IndexError):
+                    g(x, k)
+            else:
+                g(x, k)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-14)
+        assert (ours[0] == 1.0) == (k == 0)
+
+
 # -- the graph ---------------------------------------------------------------------------------------------------------
 
 
@@ -488,7 +544,7 @@ def test_writes_stay_in_built_libraries(tmp_path: Path) -> None:
 
 
 def test_lanes_run_one_by_one_behind_a_commit() -> None:
-    """What the first chunk wrote is committed before the second one's checks, and no reason to refuse its lanes."""
+    """What is written in front of a map is committed before the checks in it, and no reason to refuse its lanes."""
 
     def f(a: Any, k: Any) -> Any:
         q, t = np.linalg.qr(a + np.eye(4, 3) * 2.0)
@@ -499,7 +555,12 @@ def test_lanes_run_one_by_one_behind_a_commit() -> None:
 
     xs, ks = np.random.default_rng(0).normal(size=(3, 4, 3)), np.array([1.0, -2.0, 0.5])
     left = xs.copy()
-    got = st.compile(st.vmap(f, chunk_size=2))(left, ks)
-    rows = xs.copy()
+
+    def mapped(a: Any, k: Any) -> Any:
+        a += 1.0
+        return st.vmap(f, chunk_size=2)(a, k)
+
+    got = st.compile(mapped)(left, ks)
+    rows = xs + 1.0
     np.testing.assert_allclose(got, [f(x, k) for x, k in zip(rows, ks, strict=True)], rtol=1e-12)
     np.testing.assert_array_equal(left, rows)

@@ -47,14 +47,24 @@ class Recorded:
         except BaseException:
             cells.discard_overlays(interp)
             raise
-        cells.commit_overlays(interp)
-        write_back(entered, interp.lower_value)
+        self.entered = entered
         self.inputs = raws
         self.slots = [t.slot for t in tracked]
         self.values = [v for v, _ in unwrapped]
         self.out_slots = [slot for _, slot in unwrapped]
         self.out = unflatten(self.structure, [wrap(v) for v in self.values])
         self.aux = unflatten(aux_structure, [wrap(x.value) if isinstance(x, _Lowered) else x for x in lowered])
+
+    def end(self, back: Callable[[], list[Any]] = list) -> list[Any]:
+        """`back()`, behind which what f has written reaches the level around: where it raises nothing does."""
+        try:
+            found = back()
+        except BaseException:
+            cells.discard_overlays(self.interp)
+            raise
+        cells.commit_overlays(self.interp)
+        write_back(self.entered, self.interp.lower_value)
+        return found
 
     def pull_back(self, cts: Sequence[Any]) -> list[Array]:
         """Cotangents of the inputs for raw cotangents of the results; the level around the record is in force."""
@@ -92,7 +102,7 @@ def value_and_grad(f: Callable[..., Any], argnums: Any = 0, has_aux: bool = Fals
     def differentiated(*args: Any, **kwargs: Any) -> Any:
         selected = Selected("grad", f, args, kwargs, argnums)
         record = Recorded("grad", f, selected, has_aux, scalar=True)
-        grads = record.pull_back([full_like(record.values[0], 1)])
+        grads = record.end(lambda: record.pull_back([full_like(record.values[0], 1)]))
         return ((record.out, record.aux) if has_aux else record.out), selected.result(grads)
 
     return differentiated
@@ -164,6 +174,7 @@ def _cotangents(record: Recorded, ct: Any) -> list[Any]:
 def _vjp_traced(f: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool) -> Any:
     selected = Selected("vjp", f, primals, {}, tuple(range(len(primals))))
     record = Recorded("vjp", f, selected, has_aux, scalar=False)
+    record.end()
 
     def pull_back(ct: Any) -> Any:
         return tuple(selected.trees(record.pull_back(_cotangents(record, ct))))
@@ -178,6 +189,7 @@ def _vjp_plain(f: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool) -
     def forward(*primals: Any) -> Any:
         selected = kept["selected"] = Selected("vjp", f, primals, {}, tuple(range(len(primals))))
         record = kept["record"] = Recorded("vjp", f, selected, has_aux, scalar=False)
+        record.end()
         return record.out, record.aux
 
     traced = trace(forward, primals, {}, concrete=True)

@@ -126,16 +126,19 @@ def jacrev(
     def jacobian_of(*args: Any, **kwargs: Any) -> Any:
         selected = Selected("jacrev", f, args, kwargs, argnums)
         record = Recorded("jacrev", f, selected, has_aux, scalar=False)
-        rows = []
-        for r, value in enumerate(record.values):
 
-            def back(ct: Array, r: int = r) -> Any:
+        def rows_of(r: int) -> Any:
+            t = record.values[r].type
+
+            def back(ct: Array) -> Any:
                 cts: list[Any] = [None] * len(record.values)
                 cts[r] = ct.raw()
                 return record.pull_back(cts)
 
-            mapped = vmap(back, chunk_size=chunk_size)(*unit_vectors([value.type]))
-            rows.append(selected.result([_grown(m, (*value.type.shape, *m.type.shape[1:])) for m in mapped]))
+            mapped = vmap(back, chunk_size=chunk_size)(*unit_vectors([t]))
+            return selected.result([_grown(m, (*t.shape, *m.type.shape[1:])) for m in mapped])
+
+        rows = record.end(lambda: [rows_of(r) for r in range(len(record.values))])
         out = unflatten(record.structure, rows)
         return (out, record.aux) if has_aux else out
 

@@ -205,7 +205,7 @@ def linear_transpose(f: Callable[..., Any], *primals: Any) -> Callable[..., Any]
             at, back = unflatten(structure, handles[: len(types)]), unflatten(ct_structure, handles[len(types) :])
             selected = kept["selected"] = Selected("linear_transpose", f, at, {}, tuple(range(len(at))))
             record = Recorded("linear_transpose", f, selected, False, scalar=False)
-            return [x.raw() for x in record.pull_back(_cotangents(record, back))]
+            return [x.raw() for x in record.end(lambda: record.pull_back(_cotangents(record, back)))]
 
         region = trace_region(pulled, [*types, *[g.type for g in given]], Captures(), "transposed")
         (graph,), captured = finish([region], len(types) + len(given))

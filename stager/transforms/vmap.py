@@ -12,6 +12,7 @@ import numpy as np
 from stager import cells
 from stager.array import Array, as_array, is_value, raw, wrap
 from stager.capture.branches import stage_branches
+from stager.committed import one_step
 from stager.errors import ControlFlowError, TransformError, describe
 from stager.interpreters.stack import nearest_stage, push
 from stager.interpreters.vmap import VmapInterpreter
@@ -64,7 +65,8 @@ def vmap(
         one = _Once(f, structure, out_dims, randomness, axis_name)
         if chunk_size is None or not isinstance(size, int) or size <= chunk_size:
             return one(flat, dims, size)
-        return _in_chunks(one, flat, dims, size, chunk_size, out_dims)
+        with one_step(nearest_stage()):
+            return _in_chunks(one, flat, dims, size, chunk_size, out_dims)
 
     return batched
 
