@@ -219,8 +219,7 @@ def lower_dot(w: Walk, node: Node) -> None:
     """A routine takes it, or it is a plain reduction of products."""
     from stager.codegen import routines
 
-    routine = routines.find(node)
-    if routine is not None and routine.lower is not None and routine.lower(w, node):
+    if any(r.lower is not None and r.lower(w, node) for r in routines.all_for(node)):
         return
     x, y = node.args
     (xc, yc), (xb, yb) = node.params["contract"], node.params["batch"]

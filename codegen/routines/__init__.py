@@ -40,7 +40,7 @@ from stager.ir.dims import Dim
 from stager.ir.dtypes import DType
 from stager.ir.graph import Node
 
-MODULES: tuple[str, ...] = ("scan", "sort", "dot", "extreme", "positions", "print")
+MODULES: tuple[str, ...] = ("scan", "sort", "windowed", "dot", "extreme", "positions", "print")
 """The modules of this package that hold a `ROUTINE` (or several, in `ROUTINES`)."""
 
 
@@ -72,6 +72,11 @@ def _table() -> dict[str, list[RoutineSpec]]:
 def find(node: Node) -> RoutineSpec | None:
     """The routine for a node: the first of its op's that accepts it."""
     return next((r for r in _table().get(node.op.name, ()) if r.accepts(node)), None)
+
+
+def all_for(node: Node) -> list[RoutineSpec]:
+    """The routines that accept a node, in the order in which they are tried."""
+    return [r for r in _table().get(node.op.name, ()) if r.accepts(node)]
 
 
 def named(name: str) -> RoutineSpec:

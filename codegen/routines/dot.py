@@ -31,7 +31,7 @@ from stager.codegen.routines.gemm import (
     Ring,
     direct,
     multiply_function,
-    pack_function,
+    pack_panels,
     packed_tile,
     panels,
     tile_width,
@@ -211,11 +211,11 @@ def lower_dot(w: Walk, node: Node) -> bool:
         ):
             return False  # a vector times a tensor whose axes do not join as they stand
     else:
-        guess = [_operand(w, x, x_groups), _operand(w, y, y_groups)]
+        guess = [operand(w, x, x_groups), operand(w, y, y_groups)]
     ways = methods(node, matrices(node, *guess), w.ctx.target, w.ctx.blas)
     if ways[0] == "nest" or (ways[0] == "dots" and not all(w.in_memory(v) for v in (x, y))):
         return False
-    inputs = [_operand(w, x, x_groups), _operand(w, y, y_groups)] if m == 1 or n == 1 else guess
+    inputs = [operand(w, x, x_groups), operand(w, y, y_groups)] if m == 1 or n == 1 else guess
     out = Value(node)
     home = w.homes.get(id(node) << 20)
     if home is not None and any(home.storage is b.storage for b in inputs):  # never over what it reads
@@ -258,10 +258,10 @@ def _layout(w: Walk, v: Value, groups: list[list[int]]) -> Buffer:
     return b if all(joined(b, axes) is not None for axes in groups[1:]) else dense
 
 
-def _operand(w: Walk, v: Value, groups: list[list[int]]) -> Buffer:
-    """A buffer in which the axes of each group but the batch's join; a copy when they do not."""
+def operand(w: Walk, v: Value, groups: list[list[int]], *, copied: bool = False) -> Buffer:
+    """A buffer in which the axes of each group but the batch's join; a copy when they do not, or when asked for."""
     b = w.as_buffer(v)
-    if all(joined(b, axes) is not None for axes in groups[1:]):
+    if not copied and all(joined(b, axes) is not None for axes in groups[1:]):
         return b
     order = [a for axes in groups for a in axes]
     dense = contiguous_strides(tuple(v.shape[a] for a in order), v.type.dtype.itemsize)
@@ -482,24 +482,8 @@ class _Product:
         each_line(e, units, [self.out, *self.scratch], PRODUCT_NS, points, unit)
 
     def _pack(self, e: FunctionEmitter, source: int, to: int, extent: Dim, width: int, across: Dim, along: Dim) -> None:
-        function = pack_function(e, self.ring, width)
-        lines = self.batches([source, to])
-        length = self.p.k
-        units = Lines(
-            [*lines.extents, panels(extent, width)],
-            [
-                [*s, step]
-                for s, step in zip(lines.strides, (across * width, length * (width * self.ring.size)), strict=True)
-            ],
-            join=False,
-            keep=1,
-        )
-
-        def unit(e: FunctionEmitter, at: list[Any], index: list[Any]) -> None:
-            count = smaller(e, e.b.sub(e.dim(extent), e.b.mul(index[-1], i64(width))), i64(width))
-            e.b.call(function, [at[0], e.dim(across), e.dim(along), at[1], count, e.dim(length)])
-
-        each_line(e, units, [self.buffers[source], self.buffers[to]], 0.5, length * width, unit)
+        lines, buffers = self.batches([source, to]), [self.buffers[source], self.buffers[to]]
+        pack_panels(e, self.ring, lines, buffers, extent, width, across, along, self.p.k)
 
     # -- BLAS -------------------------------------------------------------------------------------------------------
 

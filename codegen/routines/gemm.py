@@ -18,8 +18,9 @@ from typing import Any
 import llvmlite.ir as ir
 
 from stager.codegen.emit import I64, PTR, FunctionEmitter, i64
+from stager.codegen.program import Buffer
 from stager.codegen.registers import Val, memory_type
-from stager.codegen.routines.lines import carrying, moved_by, smaller, when
+from stager.codegen.routines.lines import Lines, carrying, each_line, moved_by, smaller, when
 from stager.codegen.scalar import ScalarBuilder
 from stager.codegen.target import Target
 from stager.ir.dims import Dim, Expr, floordiv
@@ -302,6 +303,33 @@ def pack_function(e: FunctionEmitter, ring: Ring, width: int) -> Any:
             c.store(slot.get(), c.offset(place, j * size), align=size)
     c.ret()
     return c.finish()
+
+
+def pack_panels(
+    e: FunctionEmitter,
+    ring: Ring,
+    lines: Lines,
+    buffers: Sequence[Buffer],
+    extent: Dim,
+    width: int,
+    across: Dim,
+    along: Dim,
+    length: Dim,
+) -> None:
+    """Copies a matrix of each line, [from, to] = `buffers`, into panels of `width` of its `extent` rows or columns."""
+    function = pack_function(e, ring, width)
+    units = Lines(
+        [*lines.extents, panels(extent, width)],
+        [[*s, step] for s, step in zip(lines.strides, (across * width, length * (width * ring.size)), strict=True)],
+        join=False,
+        keep=1,
+    )
+
+    def unit(e: FunctionEmitter, at: list[Any], index: list[Any]) -> None:
+        count = smaller(e, e.b.sub(e.dim(extent), e.b.mul(index[-1], i64(width))), i64(width))
+        e.b.call(function, [at[0], e.dim(across), e.dim(along), at[1], count, e.dim(length)])
+
+    each_line(e, units, buffers, 0.5, length * width, unit)
 
 
 def multiply_function(e: FunctionEmitter, ring: Ring) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from stager.ir.core_ops import fill_op
 from stager.ir.graph import Node, Value
-from stager.ir.passes.views import unit_axes_only
+from stager.ir.passes.views import unit_axes_only, windows_in_front
 from stager.ir.rewrite import Replacement, Rewriter, Rules, made_by
 
 
@@ -54,6 +54,18 @@ def of_transpose(rw: Rewriter, node: Node) -> Replacement:
         new_batch[side] = tuple([perm[k] for k in batch[side]])
         return rw.emit("dot", *args, contract=tuple(new_contract), batch=tuple(new_batch))
     return None
+
+
+def windows_first(rw: Rewriter, node: Node) -> Replacement:
+    """dot(a, windows) -> transpose(dot(windows, a)): rows of windows are read where they are"""
+    (x, y), contract, batch = node.args, node.params["contract"], node.params["batch"]
+    n, mine, theirs = len(batch[0]), (*contract[0], *batch[0]), (*contract[1], *batch[1])
+    rows, columns = x.type.ndim - len(mine), y.type.ndim - len(theirs)
+    if rows == 0 or not windows_in_front(y, x, columns):
+        return None
+    product = rw.emit("dot", y, x, contract=(contract[1], contract[0]), batch=(batch[1], batch[0]))
+    perm = (*range(n), *range(n + columns, n + columns + rows), *range(n, n + columns))
+    return rw.emit("transpose", product, perm=perm)
 
 
 def of_unit_axes(rw: Rewriter, node: Node) -> Replacement:
@@ -209,7 +221,7 @@ def diagonal_of_product(rw: Rewriter, node: Node) -> Replacement:
 
 
 PRODUCTS: Rules = {
-    "dot": (product_without_sum, of_transpose, of_unit_axes, with_unit_vectors, with_diagonal),
+    "dot": (product_without_sum, of_transpose, windows_first, of_unit_axes, with_unit_vectors, with_diagonal),
     "diagonal": (diagonal_of_product,),
     "transpose": (of_batch_in_front,),
 }

@@ -132,7 +132,14 @@ def _transposed_dot(rw: Rewriter, x: Value, perm: Sequence[int]) -> Replacement:
     total = len(perm)
     if free_a in (0, total - n) or tuple(perm) != (*range(n), *range(n + free_a, total), *range(n, n + free_a)):
         return None
+    if windows_in_front(a, b, free_a):
+        return None
     return rw.emit("dot", b, a, contract=(contract[1], contract[0]), batch=(batch[1], batch[0]))
+
+
+def windows_in_front(a: Value, b: Value, free_a: int) -> bool:
+    """Whether dot(a, b) has windows with several free axes first, where they are read as they lie."""
+    return made_by(a, "windows") and not made_by(b, "windows") and free_a > 1
 
 
 # -- broadcast ---------------------------------------------------------------------------------------------------------

@@ -265,18 +265,34 @@ def _windows_reference(x: Any, *, axis: int, size: int, step: int) -> Any:
 
 
 def _windows_transpose(ct: Any, x: Any, *, axis: int, size: Dim, step: int) -> Any:
+    return _sum_of_windows(ct, x, x.type.shape, axis, size, step)
+
+
+def _sum_of_windows(ct: Any, x: Any, shape: tuple[Dim, ...], axis: int, size: Dim, step: int) -> Any:
+    from stager.interpreters.stack import top
+    from stager.interpreters.vmap import BatchTracer
+
+    if type(ct) is BatchTracer and ct.interp is top():  # the sum of all lanes is the same, and shows what ct is made of
+        k, rank = ct.bdim, len(ct.type.shape) + 1
+        with ct.interp.lower():
+            front = transpose(ct.value, perm=(k, *[d for d in range(rank) if d != k]))
+            total = _sum_of_windows(front, None, (front.type.shape[0], *shape), axis + 1, size, step)
+            return BatchTracer(ct.interp, total, 0)
     # The sum over windows that hold an element. With P the cotangent flipped along the window axis, dilated, and padded
     # by size-1, element k is the sum over j of P[k + j, j], a diagonal of windows of P. Where there are many windows
     # only those at both ends see the padding: what is between is read where it is.
+    from stager.ops.correlation import sum_of_windows
     from stager.ops.structural import concatenate, pad
 
     last = len(ct.type.shape) - 1
-    n, count = x.type.shape[axis], ct.type.shape[axis]
-    if step == 1 and is_static(size) and (not is_static(count) or _of_several_axes(ct, x)):
-        terms = _shifted(ct, x.type, axis, int(size))
-        if terms is not None:
-            return terms
+    n, count = shape[axis], ct.type.shape[axis]
     tail = n - size - (count - 1) * step  # elements after the last window
+    if step == 1 and is_static(size):
+        found = sum_of_windows(ct, axis=axis, size=int(size), tail=tail)
+        if found is None and (not is_static(count) or _of_several_axes(ct, x)):
+            found = _shifted(ct, Type(ct.type.dtype, shape), axis, int(size))
+        if found is not None:
+            return found
     none: list[Dim] = [0] * (last + 1)
     low, high, interior = none.copy(), none.copy(), [0] * (last + 1)
     low[axis], high[axis], interior[axis] = size - 1, size - 1 + tail, step - 1

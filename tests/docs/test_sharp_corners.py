@@ -535,6 +535,19 @@ def test_jacobians_select() -> None:
     np.testing.assert_array_equal(st.compile(st.jacfwd(lambda v: a @ v))(np.ones(2)), a)
 
 
+@corner("Gradients of convolutions pad by zeros")
+def test_convolutions_pad() -> None:
+    def f(x: Any, w: Any) -> Any:
+        shown = np.lib.stride_tricks.sliding_window_view(x, 2, axis=1)
+        return np.sum(np.einsum("cxi,oci->ox", shown, w))
+
+    w = np.ones((6, 5, 2))
+    w[:, :, 0] = np.inf  # of a window's first element, which the image's last one never is
+    got = st.grad(f)(np.ones((5, 8)), w)
+    assert np.isinf(got[:, :-1]).all()
+    assert np.isnan(got[:, -1]).all()
+
+
 @corner("`np.linalg.eigh` and `svd` rotate in planes until nothing is left to rotate")
 def test_rotations() -> None:
     rng = np.random.default_rng(0)
