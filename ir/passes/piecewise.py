@@ -314,7 +314,7 @@ def _made(rw: Rewriter, place: Place, plan: _Plan, args: list[Value]) -> Value:
     shape = (*shape[:axis], high - low, *shape[axis + 1 :])
     if n.op.name == "pad" and x.type.ndim == 0:
         return rw.emit("broadcast", x, shape=shape, axes=())
-    if n.op.name != "slice" or shape == x.type.shape:
+    if n.op.name != "slice" or (shape == x.type.shape and all(step == 1 for step in n.params["steps"])):
         return x
     starts = (*n.params["starts"][:axis], 0, *n.params["starts"][axis + 1 :])
     return rw.emit("slice", x, starts=starts, sizes=shape, steps=n.params["steps"])

@@ -54,8 +54,16 @@ def padded(b: Build, x: Value, axis: int) -> Value:
     return b.add(b.mul(v, x), v)
 
 
+def turned(b: Build, x: Value, axis: int) -> Value:
+    """What is joined, with the other axis reversed."""
+    before = b.concatenate(part(b, x, N - 3, 3, axis), part(b, x, 0, N - 3, axis), axis=axis)
+    starts, steps = [0, 0], [1, 1]
+    starts[1 - axis], steps[1 - axis] = x.type.shape[1 - axis] - 1, -1
+    return b.add(b.slice(before, starts=tuple(starts), sizes=x.type.shape, steps=tuple(steps)), x)
+
+
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("f", [rolled, shifted, updated, padded])
+@pytest.mark.parametrize("f", [rolled, shifted, updated, padded, turned])
 def test_same_bits_with_nothing_put_together_but_the_result(f: Any, axis: int, rng: Any) -> None:
     shape = [3, 3]
     shape[axis] = N
