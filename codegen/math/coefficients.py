@@ -19,6 +19,27 @@ EXP_F32 = [
     float.fromhex("0x1.12397c0000000p-7"),
     float.fromhex("0x1.6a4ef60000000p-10"),
 ]
+EXPM1_F64 = [
+    float.fromhex("0x1.0000000000000p-1"),
+    float.fromhex("0x1.5555555555559p-3"),
+    float.fromhex("0x1.5555555555557p-5"),
+    float.fromhex("0x1.111111110f64fp-7"),
+    float.fromhex("0x1.6c16c16c156dfp-10"),
+    float.fromhex("0x1.a01a01b006965p-13"),
+    float.fromhex("0x1.a01a01ab6e137p-16"),
+    float.fromhex("0x1.71ddf80757cb3p-19"),
+    float.fromhex("0x1.27e4d03f2d9d4p-22"),
+    float.fromhex("0x1.af5f397039a40p-26"),
+    float.fromhex("0x1.1f85c5b2df7b3p-29"),
+]
+EXPM1_F32 = [
+    float.fromhex("0x1.0000000000000p-1"),
+    float.fromhex("0x1.5555560000000p-3"),
+    float.fromhex("0x1.5554f40000000p-5"),
+    float.fromhex("0x1.110fe40000000p-7"),
+    float.fromhex("0x1.6d3ecc0000000p-10"),
+    float.fromhex("0x1.a28aba0000000p-13"),
+]
 SIN_PI_F64 = [
     float.fromhex("-0x1.5555555555555p-3"),
     float.fromhex("0x1.11111111110c8p-7"),
@@ -889,29 +910,12 @@ RGAMMA_SERIES = [
     float.fromhex("-0x1.0c11b581fb5bap-79"),
     float.fromhex("-0x1.e8f7ed7596709p-133"),
 ]
-TANH_P_F64 = [
-    float.fromhex("-0x1.5555555555555p-2"),
-    float.fromhex("-0x1.4fe1074f60ac7p-6"),
-    float.fromhex("-0x1.a1dba8baf4e71p-13"),
-]
-TANH_Q_F64 = [
-    float.fromhex("0x1.0000000000000p+0"),
-    float.fromhex("0x1.d893caf87bb54p-2"),
-    float.fromhex("0x1.7da4083473c0cp-6"),
-    float.fromhex("0x1.b14b7924699a1p-13"),
-]
-TANH_P_F32 = [
-    float.fromhex("-0x1.55554e0000000p-2"),
-    float.fromhex("-0x1.96cd800000000p-10"),
-]
-TANH_Q_F32 = [
-    float.fromhex("0x1.0000000000000p+0"),
-    float.fromhex("0x1.9e5c100000000p-2"),
-]
 
 LOG2_ERRORS = {
     "EXP_F64": -57.9,
     "EXP_F32": -28.3,
+    "EXPM1_F64": -61.7,
+    "EXPM1_F32": -31.1,
     "SIN_PI_F64": -61.6,
     "SIN_PI_F32": -27.3,
     "LOG_F64": -59.5,
@@ -958,8 +962,4 @@ LOG2_ERRORS = {
     "DIGAMMA_SERIES": 28.8,
     "DIGAMMA_ZEROS": 0.0,
     "RGAMMA_SERIES": -78.9,
-    "TANH_P_F64": -60.0,
-    "TANH_Q_F64": -60.0,
-    "TANH_P_F32": -27.9,
-    "TANH_Q_F32": -27.9,
 }

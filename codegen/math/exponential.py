@@ -28,6 +28,8 @@ class ExpFormat:
     one: int  # the bits of 1.0
     ln2_hi: float  # ends in zeros, so that k*ln2_hi is exact
     ln2_lo: float
+    ln2: float  # the nearest number, and what that lacks
+    ln2_rest: float
     lowest: float  # exp of anything below is 0
     highest: float  # exp of anything above is inf
     plain: float  # below in magnitude, exp and its power of two are normal numbers
@@ -35,13 +37,14 @@ class ExpFormat:
 
 F64 = ExpFormat(
     6755399441055744.0, 52, 1023 << 52,
-    hexadecimal("0x1.62E42FEEp-1"), hexadecimal("0x1.A39EF35793C76p-33"), -746.0, 710.0, 708.0,
+    hexadecimal("0x1.62E42FEEp-1"), hexadecimal("0x1.A39EF35793C76p-33"),
+    hexadecimal("0x1.62E42FEFA39EFp-1"), hexadecimal("0x1.ABC9E3B39803Fp-56"), -746.0, 710.0, 708.0,
 )  # fmt: skip
 F32 = ExpFormat(
-    12582912.0, 23, 127 << 23, hexadecimal("0x1.62E4p-1"), hexadecimal("0x1.7F7D1Cp-20"), -104.0, 89.0, 87.0,
+    12582912.0, 23, 127 << 23, hexadecimal("0x1.62E4p-1"), hexadecimal("0x1.7F7D1Cp-20"),
+    hexadecimal("0x1.62E43p-1"), hexadecimal("-0x1.05C610p-29"), -104.0, 89.0, 87.0,
 )  # fmt: skip
 LOG2E = 1.4426950408889634
-LN2 = 0.6931471805599453
 
 
 def exp_format(dtype: DType) -> ExpFormat:
@@ -63,17 +66,17 @@ def reduce_exp(x: Expr) -> tuple[Expr, Expr]:
     return shifted.bits(), fma(k, -fmt.ln2_lo, fma(k, -fmt.ln2_hi, x))
 
 
-def power_and_rest(x: Expr) -> tuple[Expr, Expr]:
-    """s = 2**k and p/2 with exp(2x) = s + s*p, for a k that gives a normal number, in as few operations as it takes:
-    the low bits of `shifted` are the power's exponent as it stands in a float, ln2 is off by k/5 of its last place,
-    and the factor 2 is in the constants, where it changes no bit."""
+def reduce_half_exp(x: Expr) -> tuple[Expr, Expr, Expr, Expr]:
+    """v, r, c and q with exp(-2x) = (1 + 2h)/2v, h = r + c + r*r*q, for 0 <= x < 300, in as few operations as it takes:
+    v is a power of two (the low bits of `shifted` are its exponent as it stands in a float), c what r lacks for the
+    digits that ln2 lacks, and the factor 2 is in the constants, where it changes no bit."""
     fmt = exp_format(x.dtype)
-    magic = fmt.magic + float(fmt.one >> fmt.mantissa)
+    magic = fmt.magic + float((fmt.one >> fmt.mantissa) - 1)
     shifted = fma(x, 2 * LOG2E, magic)
     power = (shifted.bits() << fmt.mantissa).as_float(x.dtype)
-    r = fma(shifted - magic, -LN2 / 2, x)
-    tail = even_odd(r, [c * 2.0 ** (n + 1) for n, c in enumerate(fits("EXP", r))])
-    return power, fma(r * r, tail, r)
+    k = shifted - magic
+    r = fma(k, fmt.ln2 / 2, -x)
+    return power, r, k * (fmt.ln2_rest / 2), even_odd(r, [c * 2.0 ** (n + 1) for n, c in enumerate(fits("EXPM1", r))])
 
 
 def reduce_exp_pair(x: Expr, lo: Expr | None = None) -> tuple[Expr, Expr, Expr]:

@@ -17,7 +17,7 @@ from typing import Any
 import mpmath  # type: ignore[import-untyped]
 from mpmath import mpf
 
-from stager.codegen.math.remez import minimax, rational_minimax
+from stager.codegen.math.remez import minimax
 
 OUTPUT = Path(__file__).with_name("coefficients.py")
 
@@ -34,19 +34,6 @@ class Fit:
     weight: Callable[[Any], Any] = field(default=lambda x: mpf(1))
     single: bool = False
     two_parts: bool = False  # the constant term as two coefficients
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """As `Fit`, for a quotient of polynomials: writes NAME_P and NAME_Q, where NAME ends in the dtype."""
-
-    name: str
-    f: Callable[[Any], Any]
-    lo: float
-    hi: float
-    degrees: tuple[int, int]
-    weight: Callable[[Any], Any] = field(default=lambda x: mpf(1))
-    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +104,6 @@ def _erf_tail(z: Any) -> Any:
     return mpmath.erf(x) / x - 1
 
 
-def _tanh_tail(z: Any) -> Any:
-    x = mpmath.sqrt(z)
-    return (mpmath.tanh(x) / x - 1) / z
-
-
 def _erfc_root(x: Any) -> Any:
     return mpmath.erfc(x) ** (mpf(-1) / 16)
 
@@ -188,9 +170,11 @@ def _i0_scaled(u: Any) -> Any:
 
 LN2_HALF = 0.3466
 LOG_Z = 0.02945
-FITS: list[Fit | Ratio | Series | Table] = [
+FITS: list[Fit | Series | Table] = [
     Fit("EXP_F64", _exp_tail, -LN2_HALF, LN2_HALF, 9, lambda r: r**2 * mpmath.exp(-r)),
     Fit("EXP_F32", _exp_tail, -LN2_HALF, LN2_HALF, 4, lambda r: r**2 * mpmath.exp(-r), single=True),
+    Fit("EXPM1_F64", _exp_tail, -LN2_HALF, LN2_HALF, 10, abs),
+    Fit("EXPM1_F32", _exp_tail, -LN2_HALF, LN2_HALF, 5, abs, single=True),
     Fit("SIN_PI_F64", _sin_tail, 1e-9, 2.4676, 7, lambda z: z * mpmath.sqrt(z) / mpmath.sin(mpmath.sqrt(z))),
     Fit(
         "SIN_PI_F32", _sin_tail, 1e-9, 2.4676, 3, lambda z: z * mpmath.sqrt(z) / mpmath.sin(mpmath.sqrt(z)), single=True
@@ -246,36 +230,21 @@ FITS: list[Fit | Ratio | Series | Table] = [
     Series("DIGAMMA_SERIES", lambda i: mpmath.bernoulli(2 * i + 2) / (2 * i + 2), 16),
     Table("DIGAMMA_ZEROS", _digamma_zeros),
     Series("RGAMMA_SERIES", lambda i: _rgamma_series()[i], 34),
-    Ratio("TANH_F64", _tanh_tail, 1e-9, 0.55**2, (2, 3), lambda z: z),
-    Ratio("TANH_F32", _tanh_tail, 1e-9, 0.55**2, (1, 1), lambda z: z, single=True),
 ]
 
 
-def compute(fit: Fit | Ratio | Series | Table) -> dict[str, tuple[list[float], float]]:
-    """The named coefficient lists of one row with log2 of their error (of a series: of the last coefficient)."""
+def compute(fit: Fit | Series | Table) -> tuple[list[float], float]:
+    """The coefficients of one row with log2 of their error (of a series: of the last coefficient)."""
     if isinstance(fit, Table):
-        return {fit.name: ([float(v) for v in fit.values()], 0.0)}
+        return [float(v) for v in fit.values()], 0.0
     if isinstance(fit, Series):
         pairs: list[float] = []
         for i in range(fit.count):
             c = fit.coefficient(i)
             pairs += [float(c), float(c - float(c))]
-        return {fit.name: (pairs, round(float(mpmath.log(abs(pairs[-2]), 2)), 1))}
-    if isinstance(fit, Fit):
-        p = minimax(fit.f, fit.lo, fit.hi, fit.degree, fit.weight, single=fit.single, two_parts=fit.two_parts)
-        return {fit.name: (p.coefficients, round(p.log2_error, 1))}
-    r = rational_minimax(fit.f, fit.lo, fit.hi, fit.degrees, fit.weight, single=fit.single)
-    stem, dtype = fit.name.rsplit("_", 1)
-    error = round(r.log2_error, 1)
-    return {f"{stem}_P_{dtype}": (r.p, error), f"{stem}_Q_{dtype}": (r.q, error)}
-
-
-def names_of(fit: Fit | Ratio | Series | Table) -> list[str]:
-    """The names that a row writes."""
-    if not isinstance(fit, Ratio):
-        return [fit.name]
-    stem, dtype = fit.name.rsplit("_", 1)
-    return [f"{stem}_P_{dtype}", f"{stem}_Q_{dtype}"]
+        return pairs, round(float(mpmath.log(abs(pairs[-2]), 2)), 1)
+    p = minimax(fit.f, fit.lo, fit.hi, fit.degree, fit.weight, single=fit.single, two_parts=fit.two_parts)
+    return p.coefficients, round(p.log2_error, 1)
 
 
 def main(wanted: list[str]) -> None:
@@ -287,12 +256,11 @@ def main(wanted: list[str]) -> None:
         exec(OUTPUT.read_text(), scope)
         known = {name: (scope[name], error) for name, error in scope["LOG2_ERRORS"].items()}
     for fit in FITS:
-        if all(n in known for n in names_of(fit)) and not any(fit.name.startswith(n) for n in wanted):
+        if fit.name in known and not any(fit.name.startswith(n) for n in wanted):
             continue
-        for name, (coefficients, error) in compute(fit).items():
-            known[name] = (coefficients, error)
-            print(f"{name:24} degree {len(coefficients) - 1:2} error 2^{error}", flush=True)
-    names = [name for fit in FITS for name in names_of(fit)]
+        known[fit.name] = coefficients, error = compute(fit)
+        print(f"{fit.name:24} degree {len(coefficients) - 1:2} error 2^{error}", flush=True)
+    names = [fit.name for fit in FITS]
     lines = ['"""Minimax coefficients, lowest power first. Written by `generate.py`; not for editing by hand."""', ""]
     for name in names:
         lines.append(f"{name} = [")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from stager.codegen.math.exponential import power_and_rest, power_of_two, reduce_exp_pair
-from stager.codegen.math.expr import Expr, fits, fma, horner, larger, smaller, where
+from stager.codegen.math.exponential import power_of_two, reduce_exp_pair, reduce_half_exp
+from stager.codegen.math.expr import Expr, fits, fma, horner, smaller, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.logarithm import log_format, log_of_pair
 from stager.codegen.math.split import Pair, fast_two_sum, two_product, two_sum
@@ -18,32 +18,22 @@ from stager.codegen.registers import Val
 from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import f32, f64
 
-TANH_SMALL = 0.55
-
 
 @math_function()
 def tanh(b: ScalarBuilder, v: Val) -> Val:
+    # exp(-2|x|) = (1 + 2h)/2v with v a power of two: tanh is ((v - 0.5) - h)/((v + 0.5) + h)
     x = Expr(b, v)
-    if x.dtype is f32 and b.target.has_fma:
-        return _tanh_quotient(x).v
-    # below 0.55: x + x*z*P(z)/Q(z) with z = x*x; above: 1 - 2/(exp(2|x|) + 1); one division serves both
-    a = abs(x)
-    small = a < TANH_SMALL
-    s, half = power_and_rest(smaller(a, 22.0))
-    z = a * a
-    numerator = where(small, a * z * horner(z, fits("TANH_P", x)), -2.0)
-    denominator = where(small, horner(z, fits("TANH_Q", x)), fma(s + s, half, s + 1.0))
-    out = where(small, a, 1.0) + numerator / denominator
+    power, r, c, tail = reduce_half_exp(smaller(abs(x), 22.0 if x.dtype is f64 else 10.0))
+    if x.dtype is f32:  # c, and what the rounding of h adds, leave the error below 2 units
+        half = fma(r * r, tail, r)
+        near = (power - 0.5) - half
+    else:
+        rest = fma(r * r, tail, c)
+        half = r + rest
+        high = (power - 0.5) - r
+        near = high + ((((power - 0.5) - high) - r) - rest)
+    out = near / ((power + 0.5) + half)
     return (out.bits() | sign_bit(x)).as_float(x.dtype).v
-
-
-def _tanh_quotient(x: Expr) -> Expr:
-    """(1 - e)/(1 + e) with e = exp(-2|x|) = s + s*p: 1.97 units of error in float32 with FMA, elsewhere beyond 2."""
-    a = (x.bits() | sign_bit(x.const(-1.0))).as_float(x.dtype)  # -|x|
-    s, half = power_and_rest(larger(a, -10.0))
-    twice = s + s
-    out = fma(-twice, half, 1.0 - s) / fma(twice, half, s + 1.0)
-    return (out.bits() | sign_bit(x)).as_float(x.dtype)
 
 
 def _even_and_odd(a: Expr) -> tuple[Expr, Expr, Expr, Expr, Expr]:
