@@ -139,7 +139,13 @@ def _transposed_dot(rw: Rewriter, x: Value, perm: Sequence[int]) -> Replacement:
 
 def windows_in_front(a: Value, b: Value, free_a: int) -> bool:
     """Whether dot(a, b) has windows with several free axes first, where they are read as they lie."""
-    return made_by(a, "windows") and not made_by(b, "windows") and free_a > 1
+    return free_a > 1 and _shows_windows(a) and not _shows_windows(b)
+
+
+def _shows_windows(v: Value) -> bool:
+    while made_by(v, "slice"):
+        (v,) = v.node.args
+    return made_by(v, "windows")
 
 
 # -- broadcast ---------------------------------------------------------------------------------------------------------

@@ -288,7 +288,7 @@ def _sum_of_windows(ct: Any, x: Any, shape: tuple[Dim, ...], axis: int, size: Di
     n, count = shape[axis], ct.type.shape[axis]
     tail = n - size - (count - 1) * step  # elements after the last window
     if step == 1 and is_static(size):
-        found = sum_of_windows(ct, axis=axis, size=int(size), tail=tail)
+        found = sum_of_windows(ct, shape, axis)
         if found is None and (not is_static(count) or _of_several_axes(ct, x)):
             found = _shifted(ct, Type(ct.type.dtype, shape), axis, int(size))
         if found is not None:

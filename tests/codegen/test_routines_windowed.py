@@ -100,6 +100,24 @@ def test_the_gradient_is_two_more_products_of_windows() -> None:
     np.testing.assert_allclose(np.sum(by_x * u) + np.sum(by_w * v), slope, rtol=1e-9)
 
 
+def every_second(x: Any, w: Any) -> Any:
+    return np.sum(np.sin(np.einsum("bcxyij,ocij->boxy", windows(x, (3, 2), axis=(2, 3))[:, :, ::2, 1::3], w)))
+
+
+def with_holes(x: Any, w: Any) -> Any:
+    return np.sum(np.sin(np.einsum("bcxyij,ocij->boxy", windows(x, (6, 3), axis=(2, 3))[..., 1::2, ::2], w)))
+
+
+@pytest.mark.parametrize("f", [every_second, with_holes])
+def test_gradients_of_every_second_window_and_of_windows_with_holes(f: Any) -> None:
+    p = plan(st.grad(f, argnums=(0, 1)), "f64[2,6,23,20]", "f64[7,6,3,2]")
+    assert temporaries(p) <= 2 * 7 * 28 * 24 * 8, "the padded cotangent, none of all windows"
+    x, w = rng.normal(size=(2, 6, 23, 20)), rng.normal(size=(7, 6, 3, 2))
+    u, v = rng.normal(size=x.shape), rng.normal(size=w.shape)
+    by_x, by_w = st.compile(st.grad(f, argnums=(0, 1)))(x, w)
+    np.testing.assert_allclose(np.sum(by_x * u) + np.sum(by_w * v), st.jvp(f, (x, w), (u, v))[1], rtol=1e-9)
+
+
 def test_lanes_have_products_of_windows_too() -> None:
     x, w = rng.normal(size=(3, 2, 6, 9, 9)), rng.normal(size=(3, 7, 6, 3, 3))
     lanes = st.vmap(st.grad(loss))
