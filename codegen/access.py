@@ -317,29 +317,13 @@ class AccessEmitter(LevelEmitter):
 
     def _load_transposed(self, buffer: Buffer, at: Ix) -> list[Val]:
         """A square of width x width elements, contiguous along the jammed variable, as vectors along the lanes."""
-        e, b, width = self.e, self.e.b, self.width
+        e, width = self.e, self.width
         assert self.leaf.vector is not None
         sb = e.scalars(width)
         p, _ = self._address(buffer.storage, at, 0, width)
         step = at.coef(self.leaf.vector)
-        rows = [sb.load(e.offset(p, e.dim(step * k)) if k else p, buffer.dtype).ir for k in range(width)]
-        i32 = ir.IntType(32)
-
-        def pick(x: Any, y: Any, lanes: list[int]) -> Any:
-            return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(i32, width), [ir.Constant(i32, n) for n in lanes]))
-
-        half = width // 2
-        while half:  # blocks off the diagonal of every square of 2*half change places
-            out = list(rows)
-            for r in range(width):
-                if r & half:
-                    continue
-                x, y = rows[r], rows[r + half]
-                out[r] = pick(x, y, [width + n - half if n & half else n for n in range(width)])
-                out[r + half] = pick(x, y, [width + n if n & half else n + half for n in range(width)])
-            rows = out
-            half //= 2
-        return [Val(r, buffer.dtype) for r in rows]
+        rows = [sb.load(e.offset(p, e.dim(step * k)) if k else p, buffer.dtype) for k in range(width)]
+        return sb.transposed(rows)
 
 
 def _suffix(dtype: DType) -> str:

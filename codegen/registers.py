@@ -167,6 +167,18 @@ class RegisterBuilder:
         lanes = (_lane_numbers(range(k * width, (k + 1) * width)) for k in range(count))
         return [Val(self.builder.shuffle_vector(x.ir, undefined, numbers), x.dtype) for numbers in lanes]
 
+    def transposed(self, rows: Sequence[Val]) -> list[Val]:
+        """The columns of a square: as many rows as there are lanes."""
+        now, half = [r.ir for r in rows], self.width // 2
+        while half:  # blocks off the diagonal of every square of 2*half change places
+            upper = _lane_numbers([self.width + n - half if n & half else n for n in range(self.width)])
+            lower = _lane_numbers([self.width + n if n & half else n + half for n in range(self.width)])
+            for r in (r for r in range(self.width) if not r & half):
+                x, y = now[r], now[r + half]
+                now[r], now[r + half] = (self.builder.shuffle_vector(x, y, numbers) for numbers in (upper, lower))
+            half //= 2
+        return [Val(x, rows[0].dtype) for x in now]
+
     def insert(self, x: Val, lane: int, value: Val) -> Val:
         """`x` with one lane replaced by a scalar."""
         if self.width == 1:

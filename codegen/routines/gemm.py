@@ -110,6 +110,14 @@ class Tile:
         for total, (r, at, sb) in zip(self.sums, self.cells(), strict=True):
             sb.store(self.ring.result(sb, total), self.place(c, c_row, r, at))
 
+    def store_turned(self, c: Any, c_row: Dim) -> None:
+        """Stores the transpose: one sum after the other, to rows `c_row` apart."""
+        e, one = self.e, self.e.scalars(1)
+        for total, (r, at, sb) in zip(self.sums, self.cells(), strict=True):
+            out = self.ring.result(sb, total)
+            for lane in range(sb.width):
+                one.store(sb.extract(out, lane), e.offset(moved_by(e, c, at + lane, c_row), r * self.ring.size))
+
     def place(self, c: Any, c_row: Any, r: int, at: int) -> Any:
         """Where a sum goes; `c_row` a dim or an i64."""
         e = self.e
@@ -191,6 +199,15 @@ def tile_width(target: Target, ring: Ring, p: Matrices) -> int:
     return tile_shape(target, lanes, p.m, p.n)[1] * lanes
 
 
+def lanes_along_rows(ring: Ring, p: Matrices, columns: int, lanes: int) -> bool:
+    """Whether the last columns, fewer than lanes, are dearer as vectors of columns than as vectors of adjacent rows of
+    the first operand, whose sums are stored one by one."""
+    if not columns or p.a_row != ring.size or not (isinstance(p.m, int) and isinstance(p.k, int) and p.m >= lanes):
+        return False
+    pieces = sum(max(w / lanes, 0.5) for _, w in pieces_of(columns, lanes))  # less than half a register saves nothing
+    return p.k * (pieces - columns / lanes) > 1.5 * columns
+
+
 def direct(e: FunctionEmitter, ring: Ring, p: Matrices, a: Any, b: Any, c: Any, m: Any = None) -> None:
     """c = a b for one pair of matrices. `m`: an i64 that stands for the number of rows.
 
@@ -211,6 +228,18 @@ def direct(e: FunctionEmitter, ring: Ring, p: Matrices, a: Any, b: Any, c: Any, 
 
         _in_blocks(e, p.m if m is None else m, rows, block)
 
+    def turned(at: int, skip: int, columns: int) -> None:
+        """The last columns as rows of the transposed product: those of the tile at `at` behind `skip` others."""
+        here_b = e.offset(moved_by(e, b, at, p.b_column), skip * ring.size)
+        here_c = moved_by(e, c, at + skip, ring.size)
+
+        def block(i: Any, count: int) -> None:
+            tile = Tile(e, ring, columns, pieces_of(count, lanes))
+            tile.run(k, here_b, ring.size, p.b_step, moved_by(e, a, i, p.a_row), p.a_step, unroll)
+            tile.store_turned(moved_by(e, here_c, i, p.c_row), p.c_row)
+
+        _in_blocks(e, p.m, lanes * max(1, 8 // columns), block)
+
     width = vectors * lanes
     if isinstance(p.n, int):
         whole = p.n // width * width
@@ -219,8 +248,13 @@ def direct(e: FunctionEmitter, ring: Ring, p: Matrices, a: Any, b: Any, c: Any, 
         elif whole:
             with e.loop(0, whole, width, name="j") as j:
                 panel(j, pieces_of(width, lanes))
-        if whole < p.n:
-            panel(whole, pieces_of(p.n - whole, lanes))
+        last = p.n - whole
+        if last and m is None and lanes_along_rows(ring, p, last % lanes, lanes):
+            if last > lanes:
+                panel(whole, pieces_of(lanes, lanes))
+            turned(whole, last // lanes * lanes, last % lanes)
+        elif last:
+            panel(whole, pieces_of(last, lanes))
         return
     n = e.dim(p.n)
     done: Any = i64(0)
@@ -278,9 +312,23 @@ def pack_function(e: FunctionEmitter, ring: Ring, width: int) -> Any:
     t, size = memory_type(ring.stored), ring.size
     source, across, along, to, n = (c.arg(x) for x in ("from", "across", "along", "to", "length"))
     zero = ir.Constant(t, 0.0 if ring.dtype.kind == "f" else 0)
+    lanes = lanes_of(e.target, ring)
     with c.if_(c.eq(c.arg("count"), width)):
+        for side in dict.fromkeys((lanes, max(lanes // 2, min(lanes, 4)))):
+            if side < 2 or width % side:
+                continue
+            with c.if_(c.and_(c.eq(along, size), c.ge(n, side))):  # squares are transposed; the last two may overlap
+                sb = ScalarBuilder(c.b, side, e.target, e.m.functions)
+                with c.for_range(0, c.udiv(c.add(n, side - 1), side)) as square:
+                    first = c.min(c.mul(square, side), c.sub(n, side))
+                    for at in range(0, width, side):
+                        corner = c.offset(source, c.add(c.mul(across, at), c.mul(first, size)))
+                        rows = [sb.load(c.offset(corner, c.mul(across, j)), ring.stored) for j in range(side)]
+                        place = c.offset(to, c.add(c.mul(first, width * size), at * size))
+                        for j, row in enumerate(sb.transposed(rows)):
+                            sb.store(row, c.offset(place, j * width * size))
+                c.ret()
         with c.if_(c.eq(across, size)):
-            lanes = lanes_of(e.target, ring)
             pieces = pieces_of(width, lanes)
             with c.for_range(0, n) as k:
                 row, place = c.offset(source, c.mul(k, along)), c.offset(to, c.mul(k, width * size))

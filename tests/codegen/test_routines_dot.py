@@ -118,6 +118,22 @@ def test_views(m: int, n: int, k: int) -> None:
         close(got, want, k)
 
 
+@pytest.mark.parametrize("dtype", ["f64", "f32", "i64", "b1"])
+def test_last_columns_run_along_adjacent_rows(dtype: str) -> None:
+    g = G()
+    outs, arrays = [], []
+    for m, k, n in ((64, 33, 10), (37, 40, 3), (16, 48, 26), (35, 20, 33)):
+        x, y = sample(dtype, (m, k)), sample(dtype, (k, n))
+        arrays += [x, np.ascontiguousarray(x.T), y, np.ascontiguousarray(y.T)]
+        a, at, b, bt = (g.input(Type(DTYPES[dtype], v.shape)) for v in arrays[-4:])
+        outs += [matmul(g, a, b), matmul(g, g.transpose(at), b), matmul(g, g.transpose(at), g.transpose(bt))]
+    got = compiled(g.output(*outs))(*arrays)
+    for i in range(0, len(got), 3):
+        x, y = arrays[i // 3 * 4], arrays[i // 3 * 4 + 2]
+        close(got[i], x @ y, x.shape[1])
+        assert got[i].tobytes() == got[i + 1].tobytes() == got[i + 2].tobytes()  # the same sums in the same order
+
+
 @pytest.mark.parametrize("dtype", ["f64", "f32", "i32", "b1"])
 def test_small_products_with_a_transposed_operand_pack_that_alone(dtype: str) -> None:
     g = G()
