@@ -13,11 +13,13 @@ for the list instead.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stager.capture import operators
+from stager.capture import generators, operators
 from stager.capture.buffers import Buffer
+from stager.capture.consumers import Consumer
 from stager.capture.iterables import Indexed, Mapped, Picked, TracedRange, indexed
 from stager.capture.plans import session_in_force
 from stager.capture.session import _CURRENT, TRACERS, Session
@@ -208,6 +210,21 @@ class Generated:
         n = _indexed(self._iterable)[1]
         return type(n) is int and n > LEAST
 
+    def begin(self) -> bool:
+        """Whether somebody may run over all that it gives, who does now: it has not begun."""
+        if self._running is not None:
+            return False
+        self._running = iter(())
+        return True
+
+    def owned(self) -> list[int]:
+        """The id of what it runs over, where nobody else holds that."""
+        return [id(self._iterable)] if sys.getrefcount(self._iterable) <= 2 else []
+
+    def give(self, consumer: Consumer) -> Any:
+        """Give a consumer each item; the signal of the loop that does."""
+        return generators.give(consumer, *self.parts())
+
     def __iter__(self) -> Iterator[Any]:
         if self._running is None:
             self._running = _plain(self._iterable, self._element, self._test, self._nested)
@@ -256,10 +273,55 @@ class Ready(Generated):
         return self._items
 
 
+class Numbered(Generated):
+    """`enumerate` of a generator of the user's."""
+
+    __slots__ = ("_start",)
+
+    def __init__(self, iterable: Any, start: Any) -> None:
+        super().__init__(iterable, lambda item: item)
+        self._start = start
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._running is None:
+            self._running = enumerate(self._iterable, self._start)
+        return self._running
+
+    def by_position(self) -> Indexed | None:
+        return None
+
+    def is_even(self, out: Any) -> bool:
+        return False
+
+    def give(self, consumer: Consumer) -> Any:
+        number = self._start
+
+        def turn(item: Any) -> Any:
+            nonlocal number
+            left = consumer((number, item))
+            number = number + 1
+            return generators.leave(consumer, left)
+
+        return generators.run_over(self._iterable, turn, consumer, "number")
+
+    def listed(self) -> list[Any]:
+        given = list(self._running) if self._running is not None else None
+        if given is None:
+            self._running = iter(())
+            given = [*enumerate(listed(self._iterable, lambda item: item), self._start)]
+        return given
+
+
 def generated(iterable: Any, element: Function, test: Function | None = None, nested: bool = False) -> Any:
     """`(element(item) for item in iterable if test(item))`."""
     made = Generated(iterable, element, test, nested)
     return made if _CURRENT.get() is not None else iter(made)
+
+
+def all_of(x: Any) -> Any:
+    """`collected`, for who takes all that there is and keeps nothing else: what a generator of the user gives, too."""
+    s = _CURRENT.get()
+    return listed(x, lambda item: item) if s is not None and generators.is_fresh(x, s) else collected(x)
 
 
 def collected(x: Any) -> Any:

@@ -23,6 +23,7 @@ from stager.capture.plainer import plainer
 from stager.capture.rewrite import HOOKS, ITEM, UnconvertibleError
 from stager.capture.scopes import Scope
 from stager.capture.source import locate
+from stager.capture.yields import EACH, UNTIL, inside_out
 
 OPT_OUT = "__stager_convert__"
 
@@ -59,25 +60,28 @@ class _ByIdentity:
         self.entries.pop(id(key), None)
 
 
-_TEMPLATES = _ByIdentity()  # code -> Template or Refusal
-_FUNCTIONS = _ByIdentity()  # function -> converted function
+FORMS = ("", EACH, UNTIL)  # as it is written, and of generator functions those that take a consumer (`yields.py`)
+_TEMPLATES = {form: _ByIdentity() for form in FORMS}  # code -> Template or Refusal
+_FUNCTIONS = {form: _ByIdentity() for form in FORMS}  # function -> converted function
 _HOOKS = _ByIdentity()  # converted function -> its hooks
 _CONVERTED_CODE = _ByIdentity()  # code objects of converted functions and of the functions nested in them -> True
 
 
-def convert(fn: Callable[..., Any]) -> Callable[..., Any]:
+def convert(fn: Callable[..., Any], form: str = "") -> Callable[..., Any]:
     """The converted counterpart of a Python function; `fn` itself when it cannot or need not be converted.
+
+    form: of a generator function, the one that gives its values to a consumer (`yields.py`).
 
     Methods, partials and callable objects are taken apart by `hooks.resolve`.
     """
     if type(fn) is not FunctionType:
         return fn
-    made: FunctionType | None = _FUNCTIONS.get(fn)
-    if made is None or made.__code__ is not _template_code(fn.__code__):
-        made = _build(fn)
+    made: FunctionType | None = _FUNCTIONS[form].get(fn)
+    if made is None or made.__code__ is not _template_code(fn.__code__, form):
+        made = _build(fn, form)
         if made is None:
             return fn
-        _FUNCTIONS.set(fn, made)
+        _FUNCTIONS[form].set(fn, made)
     elif made.__defaults__ is not fn.__defaults__ or made.__kwdefaults__ is not fn.__kwdefaults__:
         made.__defaults__, made.__kwdefaults__ = fn.__defaults__, fn.__kwdefaults__
     return made
@@ -89,18 +93,18 @@ def hooks_of(converted: FunctionType) -> Hooks | None:
     return hooks
 
 
-def why_not(fn: Callable[..., Any]) -> str | None:
+def why_not(fn: Callable[..., Any], form: str = "") -> str | None:
     """The reason for which `fn` is traced as it is, or None when it is converted."""
     code = getattr(fn, "__code__", None)
     if code is None:
         return "it is not a Python function"
-    template = _template(code, fn)
+    template = _template(code, fn, form)
     return template.reason if isinstance(template, Refusal) else None
 
 
 def refusal_of(code: CodeType) -> str | None:
     """Why a code object that has been met is not converted; None when it is, or has not been met."""
-    template = _TEMPLATES.get(code)
+    template = _TEMPLATES[""].get(code)
     return template.reason if isinstance(template, Refusal) else None
 
 
@@ -111,33 +115,34 @@ def is_converted(fn: Any) -> bool:
 
 def restale(fn: Callable[..., Any]) -> None:
     """Forget the template of `fn`: a global that was a module, function or class is something else now."""
-    _TEMPLATES.drop(fn.__code__)
-    _FUNCTIONS.drop(fn)
+    for form in FORMS:
+        _TEMPLATES[form].drop(fn.__code__)
+        _FUNCTIONS[form].drop(fn)
 
 
-def _template_code(code: CodeType) -> CodeType | None:
-    template = _TEMPLATES.get(code)
+def _template_code(code: CodeType, form: str) -> CodeType | None:
+    template = _TEMPLATES[form].get(code)
     return template.code if isinstance(template, Template) else None
 
 
-def _template(code: CodeType, fn: Any) -> Template | Refusal:
-    template: Template | Refusal | None = _TEMPLATES.get(code)
+def _template(code: CodeType, fn: Any, form: str) -> Template | Refusal:
+    template: Template | Refusal | None = _TEMPLATES[form].get(code)
     if template is None:
         try:
-            template = _rewrite(code, fn)
+            template = _rewrite(code, fn, form)
             _register(template.code)
         except UnconvertibleError as e:
             template = Refusal(str(e))
         except (SyntaxError, RecursionError) as e:
             template = Refusal(f"the rewritten source does not compile: {e}")
-        _TEMPLATES.set(code, template)
+        _TEMPLATES[form].set(code, template)
     return template
 
 
-def _build(fn: FunctionType) -> FunctionType | None:
+def _build(fn: FunctionType, form: str) -> FunctionType | None:
     if _CONVERTED_CODE.get(fn.__code__) is not None or fn.__dict__.get(OPT_OUT) is False:
         return None
-    template = _template(fn.__code__, fn)
+    template = _template(fn.__code__, fn, form)
     if isinstance(template, Refusal):
         return None
     cells = dict(zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True))
@@ -159,13 +164,15 @@ def _register(code: CodeType) -> None:
             _register(const)
 
 
-def _rewrite(code: CodeType, fn: FunctionType) -> Template:
+def _rewrite(code: CodeType, fn: FunctionType, form: str) -> Template:
     source = locate(code)
     if source is None:
         raise UnconvertibleError(f"its source cannot be read ({code.co_filename}:{code.co_firstlineno})")
     node: Any = source.node
     _mangle(node, fn.__qualname__, code)
     plainer(node)
+    if form:
+        inside_out(node, form)
     computed = _computed_defaults(node)
     scope = Scope(node)
     rewriter = Statements(scope, fn.__globals__, code.co_freevars)

@@ -38,7 +38,8 @@ from stager.capture.rewrite import (
     none_tested,
     surely_concrete,
 )
-from stager.capture.scopes import FUNCTIONS, Scope, find_live
+from stager.capture.scopes import CONSUME, FUNCTIONS, Scope, Yield, find_live
+from stager.capture.yields import has_ended
 
 _STORE = ast.Store()
 
@@ -74,22 +75,26 @@ def escapes(stmts: list[ast.stmt], in_loop: bool = False) -> bool:
     return False
 
 
-def _jumps(stmts: list[ast.stmt]) -> bool:
-    """Whether a loop body can end its loop: break, or return."""
+def _jumps(stmts: list[ast.stmt], itself: bool = False) -> bool:
+    """Whether a loop body can end its loop: break, or return. itself: not where who takes its items has ended."""
     return any(
         type(s) in (ast.Break, ast.Return)
-        or (type(s) in (ast.For, ast.AsyncFor, ast.While) and (_returns(s.body) or _jumps(s.orelse)))  # type: ignore[attr-defined]
+        or (type(s) in (ast.For, ast.AsyncFor, ast.While) and (_returns(s.body, itself) or _jumps(s.orelse, itself)))  # type: ignore[attr-defined]
         or (
-            type(s) not in (*FUNCTIONS, ast.ClassDef, ast.For, ast.AsyncFor, ast.While) and any(map(_jumps, _blocks(s)))
+            type(s) not in (*FUNCTIONS, ast.ClassDef, ast.For, ast.AsyncFor, ast.While)
+            and any(_jumps(b, itself) for b in _blocks(s))
         )
         for s in stmts
+        if not (itself and has_ended(s))
     )
 
 
-def _returns(stmts: list[ast.stmt]) -> bool:
+def _returns(stmts: list[ast.stmt], itself: bool = False) -> bool:
     return any(
-        type(s) is ast.Return or (type(s) not in (*FUNCTIONS, ast.ClassDef) and any(map(_returns, _blocks(s))))
+        type(s) is ast.Return
+        or (type(s) not in (*FUNCTIONS, ast.ClassDef) and any(_returns(b, itself) for b in _blocks(s)))
         for s in stmts
+        if not (itself and has_ended(s))
     )
 
 
@@ -215,7 +220,10 @@ class Statements(Expressions):
         self.scopes.append(scope)
         stmt.body = self.function_body(stmt, scope)
         self.scopes.pop()
-        return [stmt]
+        forms = [name(id, stmt) for id in getattr(stmt, "forms", ())]
+        if not forms:
+            return [stmt]
+        return [stmt, at(ast.Expr(hook("turned", [name(stmt.name, stmt), *forms], stmt)), stmt)]
 
     # -- blocks --------------------------------------------------------------------------------------------------
 
@@ -289,8 +297,12 @@ class Statements(Expressions):
 
     def names(self, names: Any, old: Any, rebound: Any = None) -> Any:
         """The names as a constant tuple; "+x" is only ever bound by augmented assignment."""
-        own = sorted(n for n in names if not self.stored_elsewhere(n))
-        return constant(tuple([n if rebound is None or n in rebound else f"+{n}" for n in own]), old)
+        own = sorted(n for n in names if n != CONSUME and not self.stored_elsewhere(n))
+        found = constant(tuple([n if rebound is None or n in rebound else f"+{n}" for n in own]), old)
+        if CONSUME not in names:
+            return found
+        carried = at(ast.Attribute(name(CONSUME, old), "carried", ast.Load()), old)
+        return at(ast.Call(carried, [found], []), old)
 
     # -- operators -----------------------------------------------------------------------------------------------
 
@@ -307,6 +319,8 @@ class Statements(Expressions):
         carried = self.names(facts.assigned & facts.head, stmt, facts.rebound)
         orelse = constant(None, stmt)
         jumps = constant(_jumps(stmt.body), stmt)
+        if jumps.value and not _jumps(stmt.body, True):
+            jumps = at(ast.Attribute(name(HOOKS, stmt), "LEAVES", ast.Load()), stmt)
         body = self.fresh("b")
         if t is ast.For:
             iterable = self.visit(stmt.iter)
@@ -422,6 +436,10 @@ class Statements(Expressions):
         stmt.test, stmt.msg = test, text
         return [stmt]
 
+    def yield_(self, stmt: Yield, c: Context) -> list[ast.stmt]:
+        stmt.value = at(ast.Call(name(CONSUME, stmt), [self.visit(stmt.value)], []), stmt)
+        return [at(ast.Assign(stmt.targets, stmt.value), stmt)]
+
     def assign(self, stmt: ast.Assign, c: Context) -> list[ast.stmt]:
         stmt.value = self.visit(stmt.value)
         if any(isinstance(t, ast.Tuple | ast.List) for t in stmt.targets) and not isinstance(
@@ -522,6 +540,7 @@ _STATEMENTS: dict[type, Any] = {
     ast.Continue: Statements.jump,
     ast.Raise: Statements.raise_,
     ast.Assert: Statements.assert_,
+    Yield: Statements.yield_,
     ast.Assign: Statements.assign,
     ast.AnnAssign: Statements.annotated,
     ast.AugAssign: Statements.augmented,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture.comprehensions import collected
+from stager.capture.comprehensions import all_of, collected
 from stager.capture.ordering import keyed_extreme
 from stager.capture.row_lists import ROWS, rows_in
 from stager.capture.scalars import counted, truth
@@ -30,13 +30,14 @@ def _extreme(original: Callable[..., Any], less: bool) -> Callable[..., Any]:
         if key is not None:
             default = [kwargs["default"]] if "default" in kwargs else []
             return keyed_extreme(args[0] if len(args) == 1 else args, key, less, default)
+        args = (all_of(args[0]),) if len(args) == 1 else args
         if len(args) == 1 and type(args[0]) in TRACERS and args[0].ndim == 1:
             return args[0].min() if less else args[0].max()
         if len(args) == 1 and type(args[0]) in ROWS:
             rows_of_it = rows_in(args[0])
             rows_of_it.check_filled(ValueError(f"{original.__name__}() arg is an empty sequence"))
             return extreme(rows_of_it.joined(), rows_of_it.at(0), less, rows_of_it.weak[0])
-        items = list(collected(args[0])) if len(args) == 1 else list(args)
+        items = list(args[0]) if len(args) == 1 else list(args)
         rows = whole(items)
         if rows is not None and rows.ndim == 1:
             return extreme(rows, items[0], less, items[0].weak)
@@ -64,7 +65,7 @@ SUBSTITUTES[builtins.max] = _extreme(builtins.max, False)
 
 @substitute(builtins.sum)
 def sum_(x: Any, /, start: Any = 0) -> Any:
-    x = collected(x)
+    x = all_of(x)
     if type(x) in ROWS:
         from stager.array import wrap
         from stager.ops.families import zeros_of

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import comprehensions, growing, objects, operators, texts, unseen
+from stager.capture import comprehensions, generators, growing, objects, operators, texts, unseen
 from stager.capture.buffers import Buffer
 from stager.capture.resolve import mirroring, resolve, still_stable
 from stager.capture.session import (
@@ -41,6 +41,7 @@ from stager.capture.stores import (
 )
 from stager.capture.table import SUBSTITUTES
 from stager.capture.unseen import guard_names, guard_parts
+from stager.capture.yields import EACH, LEAVES, UNTIL
 from stager.cells import REGIONS
 from stager.errors import REFUSALS
 from stager.staged import LEFT, handled_outside
@@ -53,6 +54,7 @@ class Hooks:
 
     BREAK = operators.BREAK
     CONTINUE = operators.CONTINUE
+    LEAVES = LEAVES
 
     def __init__(
         self,
@@ -206,6 +208,10 @@ class Hooks:
                 guard_names(s, own)
         return objects.watched(s, obj)
 
+    def turned(self, f: FunctionType, each: FunctionType, until: FunctionType) -> None:
+        """A generator function that is defined here, and its forms that take a consumer."""
+        f.__dict__[generators.NESTED] = {EACH: each, UNTIL: until}
+
     # -- operators: objects.py -------------------------------------------------------------------------------------
 
     binary = staticmethod(objects.binary)
@@ -244,6 +250,7 @@ class Hooks:
             if REGIONS and (name in growing.GROWS or name in ("pop", "popleft")):
                 growing.appends(obj)
             refuse(s, obj, f"{type(obj).__name__}.{name}")
+        objects.take_once(obj)
         if s.containers and isinstance(obj, CONTAINERS) and s.path_of(obj) is not None:
             return resolve(getattr(_captured_methods(s, obj, name), name), s)
         return resolve(self.attr(obj, name), s)

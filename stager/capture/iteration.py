@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from stager.capture import iterables
-from stager.capture.comprehensions import Ready, accumulated, collected, folded, generated
+from stager.capture.comprehensions import Generated, Numbered, Ready, accumulated, all_of, collected, folded, generated
+from stager.capture.generators import is_fresh
 from stager.capture.resolve import resolve
 from stager.capture.row_lists import ROWS, rows_in
 from stager.capture.session import TRACERS, current
@@ -36,6 +37,9 @@ def range_(*args: Any) -> Any:
 
 @substitute(builtins.enumerate)
 def enumerate_(x: Any, start: Any = 0) -> Any:
+    s = current()
+    if s is not None and is_fresh(x, s):
+        return Numbered(x, start)
     found = iterables.indexed(x)
     return enumerate(x, start) if found is None else iterables.Enumerated(found, start)
 
@@ -101,7 +105,7 @@ def starmap(f: Any, x: Any) -> Any:
 
 @substitute(itertools.product)
 def product(*xs: Any, repeat: int = 1) -> Any:
-    xs = tuple(map(collected, xs)) * repeat
+    xs = tuple(map(all_of, xs)) * repeat
     found = [iterables.indexed(x) for x in xs]
     if not xs or any(f is None or type(f.length) is not int for f in found):
         return itertools.product(*xs)
@@ -120,6 +124,9 @@ def filter_(f: Any, x: Any) -> Any:
 def chain(*xs: Any) -> Any:
     if xs and all(type(x) is range for x in xs):
         return iterables.Chained(tuple([iterables.Evenly(x) for x in xs]))
+    s = current()
+    if s is not None and any(isinstance(x, Generated) or is_fresh(x, s) for x in xs):
+        return generated(xs, lambda x: generated(x, lambda item: item), None, True)
     return itertools.chain(*xs)
 
 
@@ -197,17 +204,17 @@ def _with_known_length(x: Any) -> Any:
 
 @substitute(builtins.list)
 def list_(*args: Any) -> Any:
-    return rows_in(args[0]).listed() if args and type(args[0]) in ROWS else list(*map(collected, args))
+    return rows_in(args[0]).listed() if args and type(args[0]) in ROWS else list(*map(all_of, args))
 
 
 @substitute(builtins.tuple)
 def tuple_(*args: Any) -> Any:
-    return tuple(*map(collected, args))
+    return tuple(*map(all_of, args))
 
 
 @substitute(np.fromiter)
 def fromiter(iter: Any, dtype: Any, count: int = -1, **kwargs: Any) -> Any:
-    given = collected(iter)
+    given = all_of(iter)
     if type(iter) not in TRACERS and type(given) is not list:
         return np.fromiter(given, dtype, count, **kwargs)
     from stager.numpy.creation import array

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from types import FunctionType
+from types import FunctionType, GeneratorType
 from typing import Any
 
 import numpy as np
 
 from stager.array import Array, wrap
-from stager.capture import operators
+from stager.capture import generators, operators
 from stager.capture.appending import buffered, partly
 from stager.capture.branches import (
     CONTINUED,
@@ -89,12 +89,17 @@ def plan_for(
         if len(iterable) <= FEW or not touches_traced(body):
             return None
         return lambda orelse: _with_fallback(of_range(iterable), iterable, body, names, orelse, jumps)
-    giving = iterable if hasattr(type(iterable), "by_position") and not jumps else None
-    found = indexed(iterable) if giving is None else giving.by_position()
+    if type(iterable) is GeneratorType:
+        return generators.plan_for(s, iterable, body, names, jumps)
+    if hasattr(type(iterable), "by_position"):
+        found = None if jumps else iterable.by_position()
+        if found is None:
+            return generators.plan_for_expression(s, iterable, body, names, jumps)
+        iterable = found
+    else:
+        found = indexed(iterable)
     if found is None:
         return None
-    if giving is not None:
-        iterable = found
     length = found.length
     if type(length) is int:
         if length <= FEW or (found.is_plain and not touches_traced(body)):
@@ -173,7 +178,7 @@ def decline_loop(body: Closure, why: Exception) -> None:
     """Notes for `explain` why a loop is not staged."""
     s = current()
     if s is not None:
-        s.declined.append((body.__code__.co_filename, body.__code__.co_firstlineno, str(why).partition("\n")[0]))
+        s.decline(body.__code__, why)
 
 
 def _known_range(iterable: Any) -> Any:
@@ -262,7 +267,7 @@ def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | Non
             raise
         first = e.with_traceback(None)  # it would hold the frames that hold it
     else:
-        return _after_loop(signal, orelse, names)
+        return after_loop(signal, orelse, names)
     if course.count is not None:
         return _one_ahead(course, body, names, orelse, jumps, ahead, lists)
     try:
@@ -398,7 +403,7 @@ def stage_while(
         return WhileNode(variables, names, test, body, None, jumps, signal, fresh, turns).stage()
 
     try:
-        return _after_loop(with_places(variables, names, attempt), orelse, names)
+        return after_loop(with_places(variables, names, attempt), orelse, names)
     except EmptyListError:  # while it is learnt what the list holds: the first time nothing is there to run it for
         if signal is not None or not learning():
             raise
@@ -475,7 +480,7 @@ def turns_of(
     return None if part is None else replay(part.graph, part.captured)[0]
 
 
-def _after_loop(signal: Any, orelse: Closure | None, names: Names) -> Any:
+def after_loop(signal: Any, orelse: Closure | None, names: Names) -> Any:
     """How the loop ended, told to the statement after it: `else` runs when it was not left by break or return."""
     if signal is None or signal is CONTINUE:
         return None if orelse is None else orelse()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stager.array import as_array, wrap
-from stager.capture.comprehensions import collected
+from stager.capture.comprehensions import all_of
 from stager.capture.row_lists import ROWS, rows_in
 from stager.capture.scalars import of_tracers, scalar, weakly
 from stager.capture.session import TRACERS, holds_tracer
@@ -97,7 +97,7 @@ def _remainder(x: Any, y: Any) -> Any:
 
 def fsum(xs: Any, /) -> Any:
     """`math.fsum`: the sum, and what the rounding of a running sum lost (Neumaier 1974)."""
-    xs = collected(xs)
+    xs = all_of(xs)
     if not _holds(xs):
         return math.fsum(xs)
     items = _vector(xs)
@@ -117,13 +117,13 @@ def fsum(xs: Any, /) -> Any:
 
 
 def _sumprod(p: Any, q: Any, /) -> Any:
-    p, q = collected(p), collected(q)
+    p, q = all_of(p), all_of(q)
     return fsum([a * b for a, b in zip(p, q, strict=True)]) if _holds(p, q) else _SUMPROD(p, q)
 
 
 def dist(p: Any, q: Any, /) -> Any:
     """`math.dist`: the distance of two points."""
-    p, q = collected(p), collected(q)
+    p, q = all_of(p), all_of(q)
     if not _holds(p, q):
         return math.dist(p, q)
     one, other = _vector(p), _vector(q)

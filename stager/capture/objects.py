@@ -22,6 +22,7 @@ import numpy as np
 from stager.capture import texts
 from stager.capture.session import _CURRENT, CONTAINERS, TRACERS, Session
 from stager.capture.users import is_user_file
+from stager.cells import REGIONS
 from stager.ir.dims import Expr
 
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
@@ -80,6 +81,7 @@ def mirrored(s: Session, x: Any) -> Any:
     """A captured container as one of tracers, its items guarded; anything else as it is."""
     if hasattr(type(x), "__stager_optional__"):
         return x.needed()
+    take_once(x)
     return s.mirror(x) if s.containers and isinstance(x, CONTAINERS) else x
 
 
@@ -180,11 +182,20 @@ def iterated(s: Session, x: Any) -> Any:
         return x
     if isinstance(x, CONTAINERS):
         return mirrored(s, x)
+    take_once(x)
     f = method(s, x, "__iter__")
     if f is not None:
         return f()
     at = method(s, x, "__getitem__")
     return watched(s, x) if at is None or hasattr(type(x), "__iter__") else _items(at)
+
+
+def take_once(x: Any) -> None:
+    """Before somebody runs over an iterator: in a traced branch or loop it must have been made there."""
+    if REGIONS and hasattr(type(x), "__next__"):
+        from stager.staged import refuse_change
+
+        refuse_change(x, "running over an iterator that was made before, which ends once,")
 
 
 def watched(s: Session, x: Any) -> Any:

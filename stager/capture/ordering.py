@@ -17,7 +17,7 @@ import numpy as np
 
 from stager.array import Array, as_array
 from stager.capture import iterables, operators
-from stager.capture.comprehensions import collected, listed
+from stager.capture.comprehensions import all_of, listed
 from stager.capture.packing import listed_rows
 from stager.capture.row_lists import ROWS, RowList, rows_in
 from stager.capture.session import TRACERS, current, holds_tracer
@@ -112,7 +112,7 @@ def _furthest(x: Any, less: bool) -> Any:
 
 def _keyed(iterable: Any, key: Callable[[Any], Any] | None) -> tuple[Any, Any]:
     """The items of an iterable, and what they are compared by."""
-    given = collected(iterable)
+    given = all_of(iterable)
     if type(given) is not range and type(given) not in TRACERS and type(given) not in ROWS:
         given = given if isinstance(given, iterables.Indexed) else list(given)
     items = given

@@ -26,6 +26,7 @@ import ast
 from typing import Any
 
 from stager.capture.rewrite import at, constant, name
+from stager.capture.yields import EACH, UNTIL, nested_forms
 
 _STORE = ast.Store()
 
@@ -59,7 +60,17 @@ class _Plainer:
             return self.match(stmt)
         if isinstance(stmt, ast.If | ast.While) and _binds_later(stmt.test):
             return self.test(stmt)
+        if isinstance(stmt, ast.FunctionDef):
+            return self.generator(stmt)
         return [stmt]
+
+    def generator(self, stmt: Any) -> list[ast.stmt]:
+        """A function that is defined here, behind its forms that take a consumer where it is a generator."""
+        names = {form: self.fresh(form) for form in (EACH, UNTIL)}
+        forms = nested_forms(stmt, names)
+        if forms:
+            stmt.forms = tuple(names.values())
+        return [*forms, stmt]
 
     # -- match -----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -18,12 +19,14 @@ from typing import Any
 import numpy as np
 
 from stager.capture import objects, texts
+from stager.capture.generators import NESTED, keeping
 from stager.capture.session import TRACERS, Session, holds_tracer
 from stager.capture.table import SUBSTITUTES
 from stager.capture.unseen import SHOWING, converted, guard_names, watching
 from stager.capture.users import is_user_file
 from stager.numpy.scipy_functions import scipy_function
 
+_GENERATOR = inspect.CO_GENERATOR
 _LRU = type(functools.lru_cache(lambda: None))
 _STABLE: tuple[type, ...] = ()
 
@@ -81,27 +84,30 @@ def resolve(f: Any, s: Session) -> Any:
     return _foreign(f, s)
 
 
-def convert_user(f: Any, s: Session) -> Any:
-    """A user's function, converted, with its module-level names guarded in this session."""
+def convert_user(f: Any, s: Session, form: str = "") -> Any:
+    """A user's function, converted, with its module-level names guarded in this session.
+
+    form: of a generator function, the one that takes a consumer (`yields.py`).
+    """
     from stager.capture.convert import convert, hooks_of, is_converted, restale
 
     if type(f) is not FunctionType:
         return f
-    made: Any = convert(f)
+    made: Any = convert(f, form)
     if made is f:
         if not is_converted(f) and id(f) not in s.entered:
             s.entered.add(id(f))
             s.kept.append(f)
             guard_names(s, f)
-        return f
+        return keeping(f, f, s) if NESTED in f.__dict__ else f
     hooks = hooks_of(made)
     if hooks is not None and id(hooks) not in s.entered and not hooks.enter(s):
         restale(f)
-        made = convert(f)
+        made = convert(f, form)
         hooks = hooks_of(made)
         if hooks is not None:
             hooks.enter(s)
-    return made
+    return keeping(made, f, s) if not form and f.__code__.co_flags & _GENERATOR else made
 
 
 def convert_root(f: Any, s: Session) -> Any:

@@ -21,6 +21,13 @@ DYNAMIC = frozenset(
 )  # calls that see local names: their frame must stay whole
 
 
+CONSUME = "@consume"  # what a generator that is turned inside out gives its values to (`yields.py`)
+
+
+class Yield(ast.Assign):
+    """`@left = @consume(value)`."""
+
+
 class Facts:
     """One statement: names that its header reads and binds; `assigned` and `reads_inside` count its blocks too."""
 
@@ -113,6 +120,9 @@ class Scope:
         reads, binds = facts.reads, facts.binds
         augmented: set[str] = set()
         t = type(stmt)
+        if t is Yield:
+            binds.add(CONSUME)  # it sets variables of the consumer
+            self.captured.add(CONSUME)
         if t is ast.Global:
             self.globals.update(stmt.names)  # type: ignore[attr-defined]
         elif t is ast.Nonlocal:

@@ -26,7 +26,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
-from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,7 +164,17 @@ class Session:
         self.alone: dict[int, Any] = {}  # lists that only variables of the statement at hand reach, by id
         self.maybe: dict[int, CellType] = {}  # cells of variables that traced control flow may have left unbound, by id
         self.turns: list[Any] = []  # how often the loops around are run at most, outermost first; None: unknown
+        self.generators: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # user's, and how they began
+        self.owned: frozenset[int] = frozenset()  # of those, by id, what ends with the one that runs over it
         self.declined: list[tuple[str, int, str]] = []  # (file, line, reason): what was not staged, for `explain`
+
+    def decline(self, code: CodeType, why: Exception | str) -> None:
+        """Note that a statement is not staged: where it begins, and of an error what, where and the remedy it names."""
+        first, *others = str(why).splitlines()
+        told = [line.strip() for line in others if line.startswith(("  at ", "  remedy: "))]
+        reason = " ".join([first, *[t for t in told if t.startswith("at ")]])
+        remedy = "; ".join(t for t in told if t.startswith("remedy: "))
+        self.declined.append((code.co_filename, code.co_firstlineno, f"{reason}; {remedy}" if remedy else reason))
 
     # -- given by the tracer's side --------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ None when that cannot be shown (no source, a file edited since import). Several 
 from __future__ import annotations
 
 import ast
+import copy
 import linecache
 from types import CodeType
 from typing import NamedTuple
@@ -38,7 +39,7 @@ def locate(code: CodeType) -> Source | None:
         return None
     node = _in_block(code, lines) if code.co_name != "<lambda>" else _lambda_on_line(code, lines)
     if node is None:
-        node = _in_file(code, lines)
+        node = copy.deepcopy(_in_file(code, lines))  # whoever asks rewrites it
     return None if node is None else Source(node, filename)
 
 

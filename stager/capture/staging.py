@@ -71,7 +71,7 @@ def while_(value: Any, test: Closure, body: Closure, names: Names, orelse: Closu
             raise
         s = current()
         if s is not None:
-            s.declined.append((body.__code__.co_filename, body.__code__.co_firstlineno, str(e).partition("\n")[0]))
+            s.decline(body.__code__, e)
         first = e
     for _ in range(MOST):
         if not known:

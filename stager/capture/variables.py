@@ -13,6 +13,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from stager.array import Array
+from stager.capture.consumers import MARK, Consumer
 from stager.capture.places import Place, PlaceNeededError, check_store
 from stager.capture.session import CHANGEABLE, UNBOUND, cell_value, current
 from stager.capture.sharing import alone, changeable_in, is_frozen
@@ -79,12 +80,23 @@ class Variables:
         self.places: dict[str, Place] = {}
         self.cells: dict[str, Any] = {}
         for f in closures:
-            if f is not None and getattr(f, "__closure__", None):
-                self.cells.update(zip(f.__code__.co_freevars, f.__closure__ or (), strict=True))
-        self.cells.pop("@", None)
+            if f is not None:
+                self._take(f, "")
         for name, cell in list(self.cells.items()):
             for key, slot in _slots(cell_value(cell)):
                 self.cells[f"{name}[{key!r}]"] = slot
+
+    def _take(self, f: Closure, mark: str) -> None:
+        """The variables of a closure; those of the loop that it gives items to have a mark."""
+        if not getattr(f, "__closure__", None):
+            return
+        for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
+            value = cell_value(cell)
+            if type(value) is Consumer:
+                self._take(value.body, mark + MARK)
+                self.cells.update({n + mark + MARK: own for n, own in value.cells.items()})
+            elif name != "@":
+                self.cells[name + mark] = cell
 
     def add(self, place: Place) -> str:
         """Take a place among the variables; its name."""
@@ -97,7 +109,7 @@ class Variables:
 
     def text(self, name: str) -> str:
         """The name as the user knows it."""
-        return repr(name) if name in self.cells else self.places[name].text
+        return repr(name.rstrip(MARK)) if name in self.cells else self.places[name].text
 
     def get(self, name: str) -> Any:
         return cell_value(self.cells[name]) if name in self.cells else self.places[name].get()
@@ -197,6 +209,8 @@ def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
             todo += x
         elif getattr(t, "__stager_stand_in__", False) or id(x) in found or _is_item(x):
             continue  # of a list that the region may append to
+        elif t.__module__ == "builtins" and hasattr(t, "__next__"):
+            found[id(x)] = x  # an iterator, which running over it changes
         elif isinstance(x, CHANGEABLE):
             found[id(x)] = x
             todo += x.values() if isinstance(x, dict) else x
