@@ -12,7 +12,7 @@ from typing import Any
 from stager.codegen.emit import FunctionEmitter
 from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.modes import is_dear
-from stager.codegen.program import Buffer, Leaf, Nest, Storage
+from stager.codegen.program import SQUARE, Buffer, Leaf, Nest, Storage
 from stager.codegen.registers import Val
 from stager.ir.dims import Expr, product
 from stager.ir.dtypes import b1
@@ -134,7 +134,8 @@ class LevelEmitter:
         if any(r.kind.startswith("arg") for r in self.stage.reductions):
             points = product(a.extent for a in self.loops if a.reduce)
             bits = max(bits, 32) if isinstance(points, int) and points < 1 << 31 else 64
-        return max(1, self.e.target.vector_bits // bits)
+        width = max(1, self.e.target.vector_bits // bits)
+        return min(width, SQUARE) if self.leaf.jam is not None else width
 
     def _can_mask(self) -> bool:
         if self.leaf.vector is None or (self.stage.sequential and not self.stage.in_order):

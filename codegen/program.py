@@ -18,6 +18,9 @@ from stager.ir.dims import Dim, contiguous_strides, product
 from stager.ir.dtypes import DType
 from stager.ir.graph import Node
 
+SQUARE = 16
+"""Rows and lanes, at most, of the squares that are transposed in registers: the shuffles grow with the square."""
+
 
 class Storage:
     """Memory that a buffer lies in. `kind`: "input", "output" (the caller's, `number` says which), "constant",

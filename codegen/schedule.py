@@ -15,6 +15,7 @@ from stager.codegen.independent import independent
 from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.modes import DEAR, best_axis, column_axis, weight
 from stager.codegen.program import (
+    SQUARE,
     Buffer,
     Instr,
     Leaf,
@@ -202,7 +203,7 @@ class _Scheduler:
         if not stage.reductions and not nest.block:
             _tile(leaf, best)
             if leaf.jam is not None:
-                leaf.unroll = self._lanes(stage)
+                leaf.unroll = min(self._lanes(stage), SQUARE)
 
     def _unroll(self, leaf: Leaf, a: LoopAxis, blocked: bool = False, few: bool = False) -> int:
         """How many vectors one step along a loop takes; `few`: of no more than FEW_POINTS."""

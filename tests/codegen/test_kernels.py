@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stager.codegen.compile import compile_graph
+from stager.codegen.target import Target
 from stager.ir.dtypes import DTYPES
 from stager.ir.evaluate import evaluate_graph
 from stager.ir.graph import Graph, SymbolDef
@@ -255,6 +257,17 @@ def test_transposed_tiles(shape: tuple[int, int], dtype: str) -> None:
     a = rng.integers(0, 100, shape).astype(DTYPES[dtype].np)
     b = rng.integers(0, 100, shape[::-1]).astype(DTYPES[dtype].np)
     check(graph, a, b)
+
+
+def test_squares_of_narrow_elements_are_small() -> None:
+    """What is transposed in registers is no larger for bytes, of which a register holds 64, than for floats."""
+
+    def code(dtype: str) -> str:
+        g = G()
+        x, y = g.input(f"{dtype}[256,256]"), g.input(f"{dtype}[256,256]")
+        return compile_graph(g.output(g.add(x, g.transpose(y))), Target.host(), assemble=False).text
+
+    assert code("i8").count("shufflevector") <= code("f32").count("shufflevector")
 
 
 @pytest.mark.parametrize("axis", [0, 1])
