@@ -26,6 +26,8 @@ LEAST_LINES = 8
 MOST_PIECES = 64
 SHORT_ROW = 8
 """Rows of partial results of fewer elements are turned."""
+MOST_ROW = 1 << 12
+"""Points of a row of which sums are taken when it is complete."""
 LEAST_POINTS = 1 << 12
 """Smaller reductions stay in the cache anyway."""
 MOST_BYTES = 1 << 17
@@ -57,6 +59,16 @@ def across_rows(s: Stage) -> bool:
         if known and kept and max(known) > min(abs(c) if isinstance(c, int) else max(known) for c in kept):
             return True
     return all(a.reduce for a in s.axes)
+
+
+def has_lanes(extent: Dim) -> bool:
+    """Whether an axis is long enough for lanes to run along it."""
+    return isinstance(extent, Expr) or extent >= SHORT_ROW
+
+
+def is_row(extent: int) -> bool:
+    """Whether an axis is a row whose numbers stay in the cache."""
+    return SHORT_ROW <= extent <= MOST_ROW
 
 
 @dataclass(slots=True)

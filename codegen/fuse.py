@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import Any
 
 from stager.codegen.bodies import added_weight, append_body, rename
-from stager.codegen.column_sums import Pieces, across_rows, divided, may_ride, pieces_of
+from stager.codegen.column_sums import Pieces, across_rows, divided, has_lanes, is_row, may_ride, pieces_of
 from stager.codegen.contract import contract
 from stager.codegen.groups import Group, Piece
 from stager.codegen.index import DYNAMIC, Facts, Ix
@@ -393,6 +393,13 @@ class _Fuser:
                 return False
         if not outer or not set(outer) <= set(back):
             return False
+        inside = [a.extent for n, a in enumerate(s.axes) if mapping.get(n) not in outer]
+        inside += [g.axes[v].extent for p in g.leaves for v in p.own if v not in outer]
+        row = g.axes[outer[-1]].extent
+        if len(outer) > 1 and isinstance(row, int) and not any(map(has_lanes, inside)):
+            if g.pieces is not None or not is_row(row):  # summed up point by point it would leave scalar code
+                return False
+            outer = outer[:-1]
         lanes = len(outer) > 1 and not s.axes[back[outer[0]]].reduce  # the first loop is over independent sums
         if not all(s.axes[back[v]].reduce for v in outer[lanes:]):
             return False
@@ -409,6 +416,10 @@ class _Fuser:
         if not g.fixed:
             g.outer, g.fixed = outer, True
             g.leaves[0].own = [v for v in g.leaves[0].own if v not in outer]
+        elif g.outer != outer:
+            dropped, g.outer = g.outer[len(outer) :], outer
+            for p in g.leaves:
+                p.own = [*dropped, *p.own]
         lane = back[outer[0]] if lanes else None
         partial = divided(s, set(shared), g.pieces, f"p{next(self.names)}", lane)
         if partial.total is not None:

@@ -276,7 +276,8 @@ def _sum_of_windows(ct: Any, x: Any, shape: tuple[Dim, ...], axis: int, size: Di
         k, rank = ct.bdim, len(ct.type.shape) + 1
         with ct.interp.lower():
             front = transpose(ct.value, perm=(k, *[d for d in range(rank) if d != k]))
-            total = _sum_of_windows(front, None, (front.type.shape[0], *shape), axis + 1, size, step)
+            shown = x.value if type(x) is BatchTracer and x.interp is ct.interp else x
+            total = _sum_of_windows(front, shown, (front.type.shape[0], *shape), axis + 1, size, step)
             return BatchTracer(ct.interp, total, 0)
     # The sum over windows that hold an element. With P the cotangent flipped along the window axis, dilated, and padded
     # by size-1, element k is the sum over j of P[k + j, j], a diagonal of windows of P. Where there are many windows

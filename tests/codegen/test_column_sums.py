@@ -115,3 +115,19 @@ def test_normalisation_gradient_is_one_pass() -> None:
     np.testing.assert_allclose(db, t.sum(0), rtol=1e-10)
     want = s * (ct - ct.mean(1, keepdims=True) - z * (ct * z).mean(1, keepdims=True))
     np.testing.assert_allclose(dx, want, rtol=1e-9, atol=1e-11)
+
+
+def test_sums_over_points_of_windows_are_taken_row_by_row() -> None:
+    g = G()
+    x, w = g.input("f64[40,150]"), g.input("f64[3,3]")
+    shown = g.emit("windows", g.emit("windows", x, axis=0, size=3, step=1), axis=1, size=3, step=1)
+    y = g.cos(g.emit("dot", shown, w, contract=((2, 3), (0, 1)), batch=((), ())))
+    graph = g.output(g.emit("dot", shown, y, contract=((0, 1), (0, 1)), batch=((), ())))
+    run = compiled(graph)
+    rows = nests(run)[0]
+    assert rows.piece is not None
+    assert len(rows.outer) == 1, "lanes run along rows"
+    assert all(leaf.vector is not None for leaf in rows.leaves)
+    arrays = [rng.normal(size=(40, 150)), rng.normal(size=(3, 3))]
+    (got,) = run(*arrays)
+    np.testing.assert_allclose(got, evaluate_graph(graph, arrays)[0], rtol=1e-12, atol=1e-12)
