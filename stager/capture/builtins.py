@@ -20,7 +20,7 @@ import numpy as np
 
 from stager.capture import copies, texts
 from stager.capture.buffers import Buffer
-from stager.capture.growing import StandIn
+from stager.capture.growing import Sink, StandIn
 from stager.capture.row_lists import RowList
 from stager.capture.scalars import counted, of_tracers, scalar, truth, weakly
 from stager.capture.session import TRACERS, holds_tracer, is_tracer
@@ -29,7 +29,7 @@ from stager.ir.dims import Expr
 from stager.staged import refuse_change, region_in_force
 
 _installed = False
-LISTS = (StandIn, Buffer, RowList)  # what stands for a list while a loop appends to it, and after
+LISTS = (StandIn, Sink, Buffer, RowList)  # what stands for a list while a loop appends to it, and after
 
 
 def install() -> None:

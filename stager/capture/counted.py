@@ -23,10 +23,12 @@ from stager.capture.appending import Contents, buffered
 from stager.capture.buffers import UNKNOWN
 from stager.capture.counts import Part, part_for, settled
 from stager.capture.courses import of_range
-from stager.capture.growing import growing_lists
-from stager.capture.loops import FEW, Counting, decline_loop, stage_for, stage_while, touches_traced
+from stager.capture.growing import growing_lists, sinks
+from stager.capture.loops import FEW, decline_loop, stage_for, stage_while, touches_traced
+from stager.capture.owners import NeedsBufferError, Owner
 from stager.capture.session import current
 from stager.capture.variables import Variables, mutable_ids, unshared
+from stager.capture.while_node import Counting
 from stager.cells import discard_overlays
 from stager.concrete import run_segment
 from stager.errors import ConcretizationError, ControlFlowError, StagerError
@@ -56,6 +58,7 @@ class Course(NamedTuple):
     turns: int
     ends: dict[str, Any]  # the Python numbers afterwards
     steps: dict[str, int]  # by how much each turn moves an integer
+    nested: bool  # whether loops inside that numbers decide about were taken for others
 
 
 class Watching(Counting):
@@ -105,8 +108,17 @@ def counted_while(test: Closure, body: Closure, names: Names, orelse: Closure | 
     variables = Variables(test, body, orelse)
     own, lists = unshared(variables, names), growing_lists(variables, names)
     before = variables.snapshot()
+    s = current()
+    assert s is not None
     bare = list(dict.fromkeys(n.lstrip("+") for n in names))
     numbers = [n for n in bare if type(variables.get(n)) in (int, float, bool)]
+    if s.counting and numbers:
+        for n in numbers:
+            variables.set(n, _traced(before[n]))
+        s.met += 1
+        return True, buffered(
+            variables, lists, lambda: stage_while(test, body, names, orelse, jumps, None, turns=UNKNOWN)
+        )
     course = _course(test, body, names, jumps, variables, numbers, lists) if numbers else None
     if course is None or course.turns <= FEW:
         return False, None
@@ -141,19 +153,62 @@ def _course(
     test: Closure, body: Closure, names: Names, jumps: bool, variables: Variables, numbers: list[str],
     lists: dict[int, Any],
 ) -> Course | None:  # fmt: skip
-    """How the loop goes, from a trace that is thrown away; None where data, or what cannot be staged, decide."""
+    """How the loop goes; None where data, or what cannot be staged, decide.
+
+    To the first trace loops inside are no more than loops, whatever decides about their turns, and lists keep nothing.
+    So a nest is traced once for each loop around, and once more. Where that does not show how the loop goes, the second
+    trace looks at the loops inside as at this one.
+    """
+    s = current()
+    assert s is not None
+    sunk: dict[int, Any] = {}
+    while True:
+        owner = Owner({i: items for i, items in lists.items() if i not in sunk})
+        s.owners.append(owner)
+        try:
+            found = _shown(test, body, names, jumps, variables, numbers, lists, sunk)
+            break
+        except NeedsBufferError as e:
+            if e.owner is not owner:
+                raise
+            sunk[id(e.items)] = e.items
+        finally:
+            s.owners.remove(owner)
+    if found is None and not s.met and not sunk:
+        return None  # the other trace would show the same
+    if found is not None:
+        uneven = [n for n, x in found.ends.items() if type(x) is int and n not in found.steps]
+        if not (found.nested and uneven):
+            return found
+    return _shown(test, body, names, jumps, variables, numbers, lists, None)
+
+
+def _shown(
+    test: Closure, body: Closure, names: Names, jumps: bool, variables: Variables, numbers: list[str],
+    lists: dict[int, Any], sunk: dict[int, Any] | None,
+) -> Course | None:  # fmt: skip
+    """What a trace that is thrown away shows of how the loop goes. sunk: lists that keep nothing."""
     s = current()
     assert s is not None
     region = UserRegion("counted", Captures())
     variables.mark(region, mutable_ids(variables.snapshot()))
     before, contents = variables.snapshot(), Contents(lists)
     active, turns, declined = list(s.buffers), list(s.turns), len(s.declined)
+    s.counting, s.met = sunk is not None, 0
     try:
         with inside(region):
             for n in numbers:
                 variables.set(n, _traced(before[n]))
             counting = Watching(body, variables, numbers)
-            buffered(variables, lists, lambda: stage_while(test, counting, names, None, jumps, None, turns=UNKNOWN))
+
+            def run() -> None:
+                stage_while(test, counting, names, None, jumps, None, turns=UNKNOWN)
+
+            if sunk is None:
+                buffered(variables, lists, run)
+            else:
+                with sinks(variables, sunk):
+                    run()
             ends = {n: x for n in numbers if (x := _number(variables.get(n))) is not None}
             region.graph.outputs = [region.local(x) for x in (counting.turns.raw(), *ends.values())]
             region.close()
@@ -161,6 +216,7 @@ def _course(
     except (StagerError, TypeError, ValueError, IndexError, KeyError, AttributeError, NameError, ArithmeticError):
         return None  # in Python it either runs, or fails as it should
     finally:
+        s.counting = False
         s.buffers[:], s.turns[:] = active, turns
         del s.declined[declined:]
         discard_overlays(region)
@@ -175,7 +231,8 @@ def _course(
     if count <= MANY and _may_overflow(part.graph):
         return None
     named = list(ends)
-    return Course(count, {named[k - 1]: x for k, x in zip(known[1:], values, strict=True)}, counting.steps)
+    values_after = {named[k - 1]: x for k, x in zip(known[1:], values, strict=True)}
+    return Course(count, values_after, counting.steps, s.met > 0)
 
 
 def _number(x: Any) -> Any:

@@ -16,10 +16,11 @@ array after the loop stand on one storage; where that cannot be had, both refuse
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import CellType
 from typing import Any, NoReturn
 
@@ -179,6 +180,38 @@ for _name in ("getitem", "setitem", "delitem", "len", "iter", "bool", "contains"
               "mul", "rmul", "imul", "eq", "ne", "lt", "le", "gt", "ge", "hash", "str", "repr", "format",
               "reduce_ex", "copy", "deepcopy", "array"):  # fmt: skip
     setattr(StandIn, f"__{_name}__", refuse)
+
+
+class Sink(StandIn):
+    """Takes the place of a list in a trace that is thrown away, and that only shows how numbers go."""
+
+    __stager_stand_in__ = True
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.items = []  # none that a statement around could put into a buffer
+        self.inserted = []
+        self.appended = []
+        self.spoiled = False
+
+    def _check(self) -> None:
+        self.inserted.clear()
+        self.appended.clear()
+
+
+@contextlib.contextmanager
+def sinks(variables: Variables, lists: dict[int, list[Any]]) -> Iterator[None]:
+    """Context: the variables hold nothing that could be read in the place of these lists. Declines what was refused."""
+    found: list[Sink] = []
+    for items in lists.values():
+        cells = [cell for cell in variables.cells.values() if cell_value(cell) is items]
+        found.append(Sink())
+        for cell in cells:
+            cell.cell_contents = found[-1]
+    yield
+    if any(sink.spoiled for sink in found):  # the user's code may have caught it
+        decline("list.append")
 
 
 class _Rows:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.array import Array, wrap
+from stager.array import Array
 from stager.capture import generators, operators
 from stager.capture.appending import buffered, partly
 from stager.capture.branches import (
@@ -59,15 +59,14 @@ from stager.capture.plans import DataDefinedError, EmptyListError, learning
 from stager.capture.session import UNBOUND, Session, current
 from stager.capture.settled import settled_of, tracing
 from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
-from stager.capture.while_node import ATTEMPTS, OnceError, WhileNode, assign, late_types, retry, zeros
+from stager.capture.while_node import ATTEMPTS, Counting, OnceError, WhileNode, assign, late_types, retry, zeros
 from stager.cells import discard_overlays
 from stager.errors import ConcretizationError, ControlFlowError, MutationError, StagerError, describe
 from stager.interpreters.stack import bind
 from stager.ir.dims import Dim
 from stager.ir.dtypes import i64
 from stager.ops.checkpoints import checkpointing, loop_params
-from stager.ops.elementwise import add
-from stager.ops.regions import Captures, dim_of, dim_value, replay
+from stager.ops.regions import Captures, dim_of, replay
 from stager.runtime.structure import flatten
 from stager.staged import LEFT, DeclinedError, UserRegion, as_raw, close_regions, handle, inside
 
@@ -440,20 +439,6 @@ def stage_while(
         return stage_branches(as_bool(test()), (None, ahead), names, [test, body])
     except UnsteadyError:
         raise first_error from None
-
-
-class Counting:
-    """A loop's body that counts its turns."""
-
-    def __init__(self, body: Closure) -> None:
-        self.body = body
-        self.__closure__, self.__code__, self.__globals__ = body.__closure__, body.__code__, body.__globals__
-        self.turns: Any = wrap(dim_value(0), weak=True)
-
-    def __call__(self) -> Any:
-        signal = settle(self.body())
-        self.turns.write(add(self.turns.raw(), dim_value(1)))
-        return signal
 
 
 def turns_of(

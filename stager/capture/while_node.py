@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stager import cells
-from stager.array import Array
+from stager.array import Array, wrap
 from stager.capture.branches import (
     CONTINUED,
     FELL,
@@ -24,7 +24,16 @@ from stager.capture.branches import (
     wrapped_where,
 )
 from stager.capture.carries import Spec
-from stager.capture.counts import counts, has_room, held_over_turns, hold_left, rooms_taken, running, take_rooms
+from stager.capture.counts import (
+    counts,
+    has_room,
+    held_over_turns,
+    hold_left,
+    moved_by,
+    rooms_taken,
+    running,
+    take_rooms,
+)
 from stager.capture.courses import Course
 from stager.capture.extents import Merges
 from stager.capture.merged import Merged
@@ -41,7 +50,7 @@ from stager.ir.dtypes import b1, i64
 from stager.ir.types import Type
 from stager.ops.checkpoints import checkpointing, loop_params
 from stager.ops.families import zeros_of
-from stager.ops.regions import Captures
+from stager.ops.regions import Captures, dim_value
 from stager.staged import UserRegion, as_raw, close_regions, handle, inside
 
 Closure = Callable[..., Any]
@@ -107,6 +116,20 @@ def follow(spec: Spec, merged: Sequence[Merged], may_not_run: bool) -> None:
         m.follow()
 
 
+class Counting:
+    """A loop's body that counts its turns. The loop carries the count from its first trace on."""
+
+    def __init__(self, body: Closure) -> None:
+        self.body = body
+        self.__closure__, self.__code__, self.__globals__ = body.__closure__, body.__code__, body.__globals__
+        self.turns: Any = wrap(dim_value(0), weak=True)
+
+    def __call__(self) -> Any:
+        signal = settle(self.body())
+        self.turns.write(moved_by(self.turns.raw(), 1))
+        return signal
+
+
 class _TestBindsError(Exception):
     """The test assigns variables: it has to run behind the body, where they can be carried."""
 
@@ -125,6 +148,8 @@ class WhileNode:
         self.variables = variables
         self.spec = Spec(variables, names, fresh, turns=turns if course is None else course.turns)
         self.spec.declared += counts()  # a count is never the number that it begins with
+        if isinstance(body, Counting):
+            self.spec.declared.append(body.turns.cell)
         self.test = test
         self.body = body
         self.course = course

@@ -60,21 +60,66 @@ def four(x: Any) -> Any:
     return s
 
 
+def counted_bodies(monkeypatch: pytest.MonkeyPatch) -> list[UserRegion]:
+    """The regions of loop bodies that are begun from here on."""
+    bodies: list[UserRegion] = []
+    made = UserRegion.__init__
+
+    def count(self: UserRegion, name: str, *args: Any, **kwargs: Any) -> None:
+        if name == "body":
+            bodies.append(self)
+        made(self, name, *args, **kwargs)
+
+    monkeypatch.setattr(UserRegion, "__init__", count)
+    return bodies
+
+
 @pytest.mark.parametrize(("f", "depth"), [(one, 1), (two, 2), (three, 3), (four, 4)])
 def test_the_innermost_body_of_a_nest_is_traced_once_per_loop_around(
     f: Callable[[Any], Any], depth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bodies = 0
-    made = UserRegion.__init__
-
-    def count(self: UserRegion, name: str, *args: Any, **kwargs: Any) -> None:
-        nonlocal bodies
-        bodies += name == "body"
-        made(self, name, *args, **kwargs)
-
-    monkeypatch.setattr(UserRegion, "__init__", count)
+    bodies = counted_bodies(monkeypatch)
     np.testing.assert_allclose(st.compile(f)(X), f(X), rtol=1e-14)
-    assert bodies == sum(d + 1 for d in range(1, depth + 1))
+    assert len(bodies) == sum(d + 1 for d in range(1, depth + 1))
+
+
+def whiles(x: Any) -> Any:
+    i = 0
+    while i < 9:
+        j = 0
+        while j < 8:
+            k = 0
+            while k < 7:
+                x = np.sin(x)
+                k += 1
+            j += 1
+        i += 1
+    return x, i
+
+
+def clocks_with_lists(x: Any) -> Any:
+    t, found = 0.0, []
+    while t < 1.0:
+        n, rows = 0, []
+        while n < 6:
+            x = x + 0.1 * np.sin(x)
+            n += 1
+            rows.append(x)
+        t += 0.01
+        found.append(rows[-1] + len(rows))
+    return np.stack(found), t, n
+
+
+@pytest.mark.parametrize(("f", "most"), [(whiles, 9), (clocks_with_lists, 22)])
+def test_nests_of_whiles_on_numbers_are_traced_few_times(
+    f: Callable[[Any], Any], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = counted_bodies(monkeypatch)
+    got, expected = st.compile(f)(X), f(X)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-13)
+        assert type(a) is type(b)
+    assert len(bodies) <= most
 
 
 def total(y: Any) -> Any:
