@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from stager.array import Array
 from stager.capture.consumers import MARK, Consumer
@@ -196,35 +197,76 @@ def unshared(variables: Variables, names: Names) -> frozenset[int]:
     return frozenset(found)
 
 
+MOST_REACHED = 5000  # objects that are looked at: what is near comes first
+
+
 def mutable_ids(values: dict[str, Any]) -> dict[int, Any]:
     """The lists, dicts and their kin that a region can reach in older variables, by id: it must not change them."""
     found: dict[int, Any] = {}
     todo: deque[Any] = deque(values.values())
-    for _ in range(5000):
+    for _ in range(MOST_REACHED):
         if not todo:
             break
-        x = todo.popleft()  # what is near comes first
+        x = todo.popleft()
         t = type(x)
-        if t is tuple:
-            todo += x
-        elif getattr(t, "__stager_stand_in__", False) or id(x) in found or _is_item(x):
-            continue  # of a list that the region may append to
-        elif t.__module__ == "builtins" and hasattr(t, "__next__"):
-            found[id(x)] = x  # an iterator, which running over it changes
-        elif isinstance(x, CHANGEABLE):
+        kind = _kinds.get(t) or _kind_of(x)
+        if kind.leads_nowhere or id(x) in found or (kind.is_item and is_frozen(x)):
+            continue
+        if kind.is_kept:
             found[id(x)] = x
-            todo += x.values() if isinstance(x, dict) else x
-        elif t is BuiltinFunctionType:
-            todo.append(x.__self__)
-        elif t is FunctionType:
-            todo += [cell_value(c) for c in x.__closure__ or ()]
-        elif not isinstance(x, type) and t is not ModuleType and t is not Array and t.__module__ != "builtins":
-            found[id(x)] = x
-            if type(getattr(x, "__dict__", None)) is dict:
-                todo += x.__dict__.values()
-            todo += [getattr(x, n) for c in t.__mro__ for n in c.__dict__.get("__slots__", ()) if hasattr(x, n)]
+        todo += islice(kind.within(x), MOST_REACHED)
     return found
 
 
-def _is_item(x: Any) -> bool:
-    return getattr(type(x), "__stager_item__", False) and is_frozen(x)
+class _Kind(NamedTuple):
+    """What there is to know of all objects of a type."""
+
+    within: Callable[[Any], Iterable[Any]]  # what an object leads to
+    is_kept: bool = True
+    is_item: bool = False  # of a list that the region may append to
+    leads_nowhere: bool = False
+
+
+_NOTHING = _Kind(lambda x: (), leads_nowhere=True)
+_TUPLE = _Kind(lambda x: x, is_kept=False)
+_LIST = _Kind(lambda x: x)
+_DICT = _Kind(lambda x: x.values())
+_ITERATOR = _Kind(lambda x: ())  # running over it changes it
+_METHOD = _Kind(lambda x: (x.__self__,), is_kept=False)
+_FUNCTION = _Kind(lambda x: [cell_value(c) for c in x.__closure__ or ()], is_kept=False)
+_kinds: dict[type, _Kind] = {}
+MOST_KINDS = 1000
+
+
+def _kind_of(x: Any) -> _Kind:
+    t = type(x)
+    if len(_kinds) >= MOST_KINDS:  # types are made at run time too
+        _kinds.clear()
+    kind = _kinds[t] = _new_kind(x, t)
+    return kind
+
+
+def _new_kind(x: Any, t: type) -> _Kind:
+    if t is tuple:
+        return _TUPLE
+    is_item = getattr(t, "__stager_item__", False)
+    if getattr(t, "__stager_stand_in__", False):
+        return _NOTHING
+    if t.__module__ == "builtins" and hasattr(t, "__next__"):
+        return _ITERATOR
+    if isinstance(x, CHANGEABLE):
+        return (_DICT if isinstance(x, dict) else _LIST)._replace(is_item=is_item)
+    if t is BuiltinFunctionType:
+        return _METHOD
+    if t is FunctionType:
+        return _FUNCTION
+    if isinstance(x, type) or t is ModuleType or t is Array or t.__module__ == "builtins":
+        return _NOTHING
+    slots = [n for c in t.__mro__ for n in c.__dict__.get("__slots__", ())]
+
+    def within(x: Any) -> Iterable[Any]:
+        held = getattr(x, "__dict__", None)
+        values = list(held.values()) if type(held) is dict else []
+        return values + [getattr(x, n) for n in slots if hasattr(x, n)]
+
+    return _Kind(within, is_item=is_item)
