@@ -110,6 +110,12 @@ def settle(signal: Any) -> Any:
     return signal
 
 
+def ended(signal: Any) -> Any:
+    """The signal of an iteration: None where the next one follows in any case, whether it fell through or went on."""
+    signal = settle(signal)
+    return None if codes_of(signal) <= {FELL, CONTINUED} else signal
+
+
 def then(signal: Any, rest: Closure, names: Names) -> Any:
     """The signal of a statement followed by `rest`."""
     if type(signal) is Pending and not (signal.then_falls and signal.orelse_falls):

@@ -31,6 +31,7 @@ from stager.capture.branches import (
     after_iteration,
     as_bool,
     codes_of,
+    ended,
     settle,
     stage_branches,
     wrapped_where,
@@ -283,7 +284,7 @@ def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | No
     older = _cells_of(variables)
     at_once = course.count is not None  # else this stands in a branch, where nothing has happened yet
     with partly(lists, at_once):
-        signal, lists = unchanged(lists, lambda: settle(body(course.at(course.lower))))
+        signal, lists = unchanged(lists, lambda: ended(body(course.at(course.lower))))
     fresh = frozenset(_cells_of(variables) - older)
     rest = course.rest()
 
@@ -306,7 +307,7 @@ def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | No
 
     if type(signal) is Signal:
         return after_iteration(signal, go_on, names, [body])
-    if signal is None or signal is CONTINUE:
+    if signal is None:
         return go_on()
     return None if signal is BREAK else signal
 
@@ -427,11 +428,11 @@ def stage_while(
 
     def ahead() -> Any:  # one iteration ahead, under the test
         older = _cells_of(variables)
-        first = settle(body())
+        first = ended(body())
         fresh = frozenset(_cells_of(variables) - older)
         if type(first) is Signal:
             return stage_while(test, body, names, None, jumps, first, ahead_by + 1, fresh, uncounted)
-        if first is None or first is CONTINUE:
+        if first is None:
             return stage_while(test, body, names, None, jumps, None, ahead_by + 1, fresh, uncounted)
         return None if first is BREAK else first
 

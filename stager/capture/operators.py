@@ -350,8 +350,8 @@ def for_(iterable: Any, body: Closure, names: Names, orelse: Closure | None, jum
 def plain_for(iterator: Any, body: Closure, names: Names, orelse: Closure | None) -> Any:
     """The loop as Python runs it."""
     for item in iterator:
-        signal = body(item)
-        if signal is None or signal is CONTINUE:
+        signal = _ended(body(item))
+        if signal is None:
             continue
         if signal is BREAK:
             return None
@@ -361,6 +361,17 @@ def plain_for(iterator: Any, body: Closure, names: Names, orelse: Closure | None
 
         return staging.rest_of_loop(signal, _rest(iterator, body, names, orelse), names, body)
     return None if orelse is None else orelse()
+
+
+def _ended(signal: Any) -> Any:
+    """The signal of an iteration that Python ran, settled; None where the next one follows."""
+    if signal is None or signal is CONTINUE:
+        return None
+    if signal is BREAK or type(signal) is Return:
+        return signal
+    from stager.capture import staging
+
+    return staging.ended(signal)
 
 
 MOST_LEFT = 5  # turns that are traced again: each of them may be, for each of those before it
@@ -403,8 +414,8 @@ def while_(test: Closure, body: Closure, names: Names, orelse: Closure | None, j
             return staging.while_(value, test, body, names, orelse, jumps)
         if not value:
             return None if orelse is None else orelse()
-        signal = body()
-        if signal is None or signal is CONTINUE:
+        signal = _ended(body())
+        if signal is None:
             continue
         if signal is BREAK:
             return None

@@ -15,6 +15,7 @@ from stager.capture.branches import (
     Side,
     after_iteration,
     as_bool,
+    ended,
     finish,
     leave,
     settle,
@@ -76,12 +77,12 @@ def while_(value: Any, test: Closure, body: Closure, names: Names, orelse: Closu
     for _ in range(MOST):
         if not known:
             return None if orelse is None else orelse()
-        signal = body()
+        signal = ended(body())
         if type(signal) is operators.Return:
             return signal
         if signal is operators.BREAK:
             return None
-        if signal is not None and signal is not operators.CONTINUE:
+        if signal is not None:
             return rest_of_while(signal, test, body, names, orelse)
         value = test()
         known = bool(value) if type(value) is not Array else _known_truth(value)
@@ -99,20 +100,13 @@ def _known_truth(value: Any) -> bool | None:
 
 def rest_of_while(signal: Any, test: Closure, body: Closure, names: Names, orelse: Closure | None) -> Any:
     """A `while` whose iteration gave a traced signal."""
-    variables, ended = Variables(test, body, orelse), settle(signal)
+    variables = Variables(test, body, orelse)
     lists = growing_lists(variables, names)
-    return buffered(variables, lists, lambda: stage_while(test, body, names, orelse, True, ended))
+    return buffered(variables, lists, lambda: stage_while(test, body, names, orelse, True, signal))
 
 
 def rest_of_loop(signal: Any, rest: Closure, names: Names, body: Closure) -> Any:
     """A loop that runs in Python, whose iteration gave a traced signal."""
-    signal = settle(signal)
-    if signal is None or signal is operators.CONTINUE:
-        return rest()
-    if signal is operators.BREAK:
-        return None
-    if type(signal) is operators.Return:
-        return signal
     return after_iteration(signal, rest, names, (body,))
 
 
@@ -305,7 +299,7 @@ def shortest(lengths: Sequence[Any]) -> Any:
 
 
 __all__ = [
-    "MOST", "Indexed", "Pending", "Variables", "and_", "appends", "check", "counted_while", "finish", "if_", "ifexp",
-    "leave", "not_", "or_", "plan_for", "raised", "rest_of_loop", "rest_of_while", "settle", "shortest",
+    "MOST", "Indexed", "Pending", "Variables", "and_", "appends", "check", "counted_while", "ended", "finish", "if_",
+    "ifexp", "leave", "not_", "or_", "plan_for", "raised", "rest_of_loop", "rest_of_while", "settle", "shortest",
     "then", "touches_traced", "traced_range", "weakened", "while_",
 ]  # fmt: skip

@@ -156,3 +156,29 @@ def test_a_loop_too_long_to_unroll() -> None:
         return np.array(out)
 
     assert_same(st.compile(f)(X), f(X))
+
+
+def skipped(x: Any, n: int) -> Any:
+    out = []
+    for i in range(n):
+        out.append(x[i] * 2)
+        if x[i] > 0.5:
+            continue
+        x[i] += 1.0
+    k = 0
+    while k < n:
+        out.append(x[k])
+        k += 1
+        if x[k] > 0.5:
+            continue
+    return np.array(out)
+
+
+@pytest.mark.parametrize("n", [1, 3, 6])  # unrolled and staged
+def test_a_traced_continue_leads_to_the_next_turn(n: int) -> None:
+    x = np.linspace(0.2, 0.9, 8)
+    np.testing.assert_allclose(st.compile(skipped)(x.copy(), n), skipped(x.copy(), n))
+    np.testing.assert_allclose(
+        st.grad(lambda x: (skipped(x * 1.0, n) ** 2).sum())(x),
+        2 * st.jacfwd(lambda x: skipped(x * 1.0, n))(x).T @ skipped(x.copy(), n),
+    )
