@@ -27,6 +27,7 @@ from stager.capture.plans import DataDefinedError, LearntError, Plan, session_in
 from stager.capture.row_lists import RowList
 from stager.capture.session import cell_value, current
 from stager.capture.sharing import changeable_in
+from stager.capture.tables import stand_in
 from stager.capture.variables import Variables, mutable_ids, with_places
 from stager.cells import discard_overlays
 from stager.errors import ControlFlowError, describe
@@ -92,8 +93,13 @@ class Contents:
 
     def __init__(self, lists: dict[int, Any]) -> None:
         self.saved = [(x, list(x)) for x in lists.values() if type(x) is list or type(x) is deque]
+        self.dicts = [(x, dict(x)) for x in lists.values() if type(x) is dict]
 
     def restore(self) -> None:
+        for d, values in self.dicts:
+            if [*d] != [*values] or any(d[k] is not v for k, v in values.items()):
+                d.clear()
+                d.update(values)
         for x, items in self.saved:
             if len(x) != len(items) or any(a is not b for a, b in zip(x, items, strict=True)):
                 x.clear()
@@ -101,7 +107,7 @@ class Contents:
 
 
 def _install(variables: Variables, plans: Sequence[Plan], counting: bool, capacity: Any = None) -> list[Buffer]:
-    buffers = [Buffer(p, counting, capacity) for p in plans]
+    buffers = [stand_in(p, counting, capacity) for p in plans]
     session_in_force().buffers += buffers
     for cell in variables.cells.values():
         for p, b in zip(plans, buffers, strict=True):
@@ -263,12 +269,13 @@ def _attempt(
             found = known_values(graph, captured, range(len(moving)))
             lengths = None if found is None else [[int(found.pop(0)) for _ in range(1 + p.queue)] for p in plans]
         again = False
-        for k, m in enumerate(marks):
-            place = len(moving) + 2 * k
-            after, fine = [_told(graph, captured, j) for j in (place, place + 1)]
+        place = len(moving)
+        for m in marks:
+            after, *others = [_told(graph, captured, place + j) for j in range(len(m.outputs()))]
+            place += len(m.outputs())
             if after is None:
-                decline("setting items of a list of blanks where the data decide which,")
-            again |= m.known.learn(after, fine)
+                decline("setting items of a list of blanks, or of a dict, where the data decide which,")
+            again |= m.known.learn(after, *others)
         if again:
             raise LearntError
         return lengths

@@ -16,7 +16,7 @@ import numpy as np
 from stager.array import Array, as_array
 from stager.capture import operators
 from stager.capture.appending import buffered
-from stager.capture.counts import counts, moved_by, step_of
+from stager.capture.counts import counts, marks, moved_by, step_of
 from stager.capture.extents import Merges
 from stager.capture.growing import growing_lists
 from stager.capture.merged import Merged
@@ -227,6 +227,11 @@ class Side:
         self.older = frozenset(older)  # ids of the containers that are older than the branch
         self.error: Exception | None = None
         self.signal: Any = None
+        own = marks()
+        before = [m.log for m in own]
+        for m in own:
+            m.log = []
+        self.logs: list[Any] = []  # what it does with lists and dicts that begin blank
         with inside(self.region):
             try:
                 self.signal = None if closure is None else settle(closure())
@@ -237,6 +242,10 @@ class Side:
                 if getattr(e, "__stager_raise__", None) is not self.region:
                     raise
                 self.error = e
+            finally:
+                for m, log in zip(own, before, strict=True):
+                    self.logs.append(m.log)
+                    m.log = log
             self.finals = {n: variables.get(n) for n in names}
             self.written = self.region.written()
 
@@ -359,6 +368,7 @@ def _merge(
         results = bind(switch_op, as_raw(condition, i64), *captured, regions=graphs)
     raws = iter(results)
     begun = {c: c.read() for c in moved}
+    marked = [(m, m.begin()) for m in marks()]
     merges.settle(raws)
     for n in changed:
         variables.assign(n, merged[n].rebuild(raws) if n in merged else UNBOUND)
@@ -367,6 +377,9 @@ def _merge(
     for cell in written:
         cell.write(next(raws))
         commit_carried(cell)
+    for k, (m, first) in enumerate(marked):
+        if any(c in written for c in m.cells()):
+            m.agree(first, [side.logs[k] for side in sides], [side.region for side in sides])
     for cell, steps in moved.items():
         if len(steps) == 1 and None not in steps:  # each side appends as much
             cell.write(moved_by(begun[cell], steps.pop()))

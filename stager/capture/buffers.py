@@ -88,7 +88,7 @@ class Buffer:
         if counting:
             return
         if plan.shared and type(plan.items) is not RowList:
-            leaves = [x for item in plan.items for x in flatten(item)[0]]
+            leaves = [x for item in plan.contents() for x in flatten(item)[0]]
             self.first = [x.cell for x in leaves if type(x) is Array and x.holds_memory]
         room = plan.room if plan.known else UNKNOWN if plan.grows else self.before
         room = room if plan.length is None or not plan.known else plan.length

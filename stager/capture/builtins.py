@@ -25,11 +25,12 @@ from stager.capture.row_lists import RowList
 from stager.capture.scalars import counted, of_tracers, scalar, truth, weakly
 from stager.capture.session import TRACERS, holds_tracer, is_tracer
 from stager.capture.table import SUBSTITUTES, substitute
+from stager.capture.tables import Table
 from stager.ir.dims import Expr
 from stager.staged import refuse_change, region_in_force
 
 _installed = False
-LISTS = (StandIn, Sink, Buffer, RowList)  # what stands for a list while a loop appends to it, and after
+LISTS = (StandIn, Sink, Buffer, Table, RowList)  # what stands for a list while a loop appends to it, and after
 
 
 def install() -> None:
@@ -125,7 +126,7 @@ def len_(x: Any) -> Any:
         return x.shape[0]
     if type(x) is RowList:
         return x.length
-    return x.length() if type(x) is Buffer else len(x)
+    return x.length() if isinstance(x, Buffer) else len(x)
 
 
 def _is_known(x: Any) -> bool:
@@ -215,7 +216,7 @@ def isinstance_(x: Any, classinfo: Any, /) -> bool:
 
 def _kind_of(x: Any) -> type:
     """What a stand-in of a list stands for."""
-    kind: type = x.kind if type(x) is RowList else x.plan.kind if type(x) is Buffer else list
+    kind: type = x.kind if type(x) is RowList else x.plan.kind if isinstance(x, Buffer) else list
     return kind
 
 

@@ -134,6 +134,12 @@ def counts() -> list[Cell]:
     return [] if s is None else [cell for b in s.buffers if b.plan.grows for cell in b.cells()]
 
 
+def marks() -> list[Any]:
+    """What is noted of the lists and dicts in use that begin blank."""
+    s = current()
+    return [] if s is None else [b.marks for b in s.buffers if b.marks is not None]
+
+
 def has_room() -> Any:
     """A traced test whether all lists that are tried with little room have had enough so far; None where none is."""
     s = current()

@@ -97,7 +97,7 @@ def growing_lists(variables: Variables, names: Names) -> dict[int, list[Any]]:
     assigned = {n for n in names if not n.startswith("+")}  # `out += [x]` keeps the list
     holders: dict[int, list[CellType]] = {}
     for name, cell in variables.cells.items():
-        if name not in assigned and type(cell_value(cell)) in (list, deque, RowList):
+        if name not in assigned and type(cell_value(cell)) in (list, deque, dict, RowList):
             holders.setdefault(id(cell_value(cell)), []).append(cell)
     s, session = stack(), current()
     older = [level.older for level in s.levels[: s.depth] if type(level) is UserRegion]

@@ -7,6 +7,7 @@ working.
 
 from __future__ import annotations
 
+import functools
 import sys
 import weakref
 from collections import deque
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import comprehensions, generators, growing, objects, operators, texts, unseen
+from stager.capture import comprehensions, generators, growing, objects, operators, picked, texts, unseen
 from stager.capture.buffers import Buffer
 from stager.capture.resolve import mirroring, resolve, still_stable
 from stager.capture.session import (
@@ -162,7 +163,7 @@ class Hooks:
             return ItemPlace(s, obj)
         if isinstance(obj, np.ndarray):
             return operators.ForeignArray(obj)
-        if type(obj) is Buffer:
+        if isinstance(obj, Buffer):
             return BufferPlace(obj)
         return objects.Items(s, obj) if objects.subscripts(obj) else obj
 
@@ -251,6 +252,8 @@ class Hooks:
                 growing.appends(obj)
             refuse(s, obj, f"{type(obj).__name__}.{name}")
         objects.take_once(obj)
+        if name == "get" and REGIONS and type(obj) is dict:
+            return functools.partial(picked.get, obj)
         if s.containers and isinstance(obj, CONTAINERS) and s.path_of(obj) is not None:
             return resolve(getattr(_captured_methods(s, obj, name), name), s)
         return resolve(self.attr(obj, name), s)

@@ -38,7 +38,7 @@ def range_(*args: Any) -> Any:
 @substitute(builtins.enumerate)
 def enumerate_(x: Any, start: Any = 0) -> Any:
     s = current()
-    if s is not None and is_fresh(x, s):
+    if s is not None and (isinstance(x, Generated) or is_fresh(x, s)):
         return Numbered(x, start)
     found = iterables.indexed(x)
     return enumerate(x, start) if found is None else iterables.Enumerated(found, start)

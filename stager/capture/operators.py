@@ -236,6 +236,12 @@ def contains(item: Any, container: Any) -> Any:
                 return True
             found = equal if found is False else found | equal
         return found
+    if type(container) is dict and holds_tracer(item, 1):
+        from stager.capture.growing import reads
+
+        reads(container)
+    if hasattr(type(container), "__stager_contains__"):
+        return container.__stager_contains__(item)
     unseen.watch(s, item, container)
     return item in container
 
@@ -460,7 +466,7 @@ class _Subscripted:
             from stager.capture import picked
 
             return picked.select_item(obj, key)
-        if type(obj) is dict and type(key) in TRACERS:
+        if type(obj) is dict:
             from stager.capture import picked
 
             return picked.select_value(obj, key)

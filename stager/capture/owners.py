@@ -41,6 +41,10 @@ class Owner:
 
     def plan(self, items: Any) -> Plan:
         """What is to be learnt of one of them."""
+        if type(items) is dict:
+            from stager.capture.tables import TablePlan
+
+            return TablePlan(items)
         return Plan(items, id(items) in self.shared)
 
 

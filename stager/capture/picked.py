@@ -17,6 +17,7 @@ from stager.capture.blanks import is_blank
 from stager.capture.iterables import evenly
 from stager.capture.raising import check
 from stager.capture.row_lists import position
+from stager.capture.session import holds_tracer
 from stager.cells import Cell
 from stager.errors import MutationError, describe
 from stager.interpreters.stack import stack
@@ -108,14 +109,27 @@ def select_item(items: Sequence[Any], key: Any) -> Any:
 
 def select_value(table: dict[Any, Any], key: Any) -> Any:
     """`table[key]` of a dict whose keys are evenly spaced integers and a traced integer."""
+    from stager.capture.growing import reads
+
     keys, items = list(table), list(table.values())
     even = evenly(keys)
-    if even is None or key.type.shape or key.dtype.kind not in "iu":
+    if even is None or type(key) is tuple:
+        reads(table)
+    if even is None or type(key) is tuple or key.type.shape or key.dtype.kind not in "iu":
         return table[key]
     place: Any = (key - even.start) // even.step
     is_there = (place >= 0) & (place < len(keys)) & (even.start + place * even.step == key)
     check(is_there, KeyError("a key that is not there"))
     return select_item(items, np.minimum(np.maximum(place, 0), len(keys) - 1))
+
+
+def get(table: dict[Any, Any], key: Any, default: Any = None) -> Any:
+    """`table.get(key, default)` of a dict in a traced branch or loop."""
+    from stager.capture.growing import reads
+
+    if holds_tracer(key, 1):
+        reads(table)
+    return table.get(key, default)
 
 
 def set_item(items: Any, n: int, key: Any, value: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -82,7 +83,8 @@ class Plan:
             ]
             return
         s = current()
-        if s is not None and any(type(x) is list and all(id(x) not in o.inner for o in s.owners) for x in items):
+        held = [x for x in self.contents() if type(x) is list]
+        if s is not None and any(all(id(x) not in o.inner for o in s.owners) for x in held):
             decline("a list of lists that others may hold")
         self.rows = rows_in_list(items, True) if type(items) is list else None
         if self.rows is not None:
@@ -93,7 +95,7 @@ class Plan:
             return
         if type(items) is list and any(map(is_blank, items)):
             self.blanks = Known(items)
-        for item in items:
+        for item in self.contents():
             if self.blanks is not None and is_blank(item):
                 continue
             leaves, structure = flatten(packed(item, True))
@@ -101,6 +103,10 @@ class Plan:
                 decline("appending to a list that holds what is no array")
             with contextlib.suppress(LearntError):
                 self.take(structure, [leaf_type(x) for x in leaves])
+
+    def contents(self) -> Iterable[Any]:
+        """The items that it begins with."""
+        return self.items  # type: ignore[no-any-return]
 
     def begin(self, arrays: list[Any]) -> None:
         """Put the items that a list begins with into the arrays that have room for them."""

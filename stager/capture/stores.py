@@ -215,6 +215,8 @@ class Item:
                 return
         path, step = s.path_of(obj), ("item", key)
         if isinstance(key, slice) or holds_tracer(key) or (isinstance(obj, dict) and key not in obj):
+            if REGIONS and type(obj) is dict and (holds_tracer(key, 1) or type(key) in (int, tuple)):
+                growing.reads(obj)
             refuse(s, obj, f"setting items of a {type(obj).__name__}")
             obj[key] = value
             return
