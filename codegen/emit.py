@@ -168,7 +168,7 @@ class FunctionEmitter:
         b, key = self.b, id(buffer.storage)
         slot = self.slots.get(key)
         if slot is None:
-            slot = self.slots[key] = self.alloca(PTR, buffer.name)
+            slot = self.slots[key] = self.alloca(PTR, self._called(buffer.name))
             self.entry.store(NULL, slot)
             if output is None:
                 self.heap[key] = slot
@@ -189,11 +189,15 @@ class FunctionEmitter:
 
     def own(self, storage: Storage) -> None:
         """Memory that this function alone has, from here until it ends."""
-        slot = self.slots[id(storage)] = self.heap[id(storage)] = self.alloca(PTR, storage.name)
+        slot = self.slots[id(storage)] = self.heap[id(storage)] = self.alloca(PTR, self._called(storage.name))
         self.entry.store(NULL, slot)
         p = self._malloc(self.dim(storage.nbytes))
         self.b.store(p, slot)
         self.leave_if(self.b.icmp_unsigned("==", p, NULL), STATUS_NO_MEMORY)
+
+    def _called(self, name: str) -> str:
+        """What a storage is called here: in bodies without its number, so that equal ones read alike."""
+        return name if self.parent is None else "own"
 
     def _malloc(self, nbytes: Any) -> Any:
         """malloc of an i64 of bytes; null where an address cannot count them."""
@@ -246,7 +250,7 @@ class FunctionEmitter:
         """The i64 value of a dim."""
         if not isinstance(d, Expr):
             return i64(d)
-        names = symbols_of(d)
+        names = sorted(symbols_of(d))  # in an order that every process has
         if all(self._is_entry_symbol(n) for n in names):
             found = self.entry_dims.get(d)
             if found is None:
@@ -379,7 +383,7 @@ class FunctionEmitter:
         """Makes a storage a stack slot of this function."""
         assert isinstance(nbytes, int)
         room = 8 if nbytes <= 8 else nbytes + self.target.vector_bits // 8  # the last vector may end behind the array
-        p = self.alloca(ir.ArrayType(I8, room), storage.name, 8 if nbytes <= 8 else 64)
+        p = self.alloca(ir.ArrayType(I8, room), self._called(storage.name), 8 if nbytes <= 8 else 64)
         self.pointers[id(storage)] = self._known(p, storage)
         return p
 
@@ -451,17 +455,18 @@ class FunctionEmitter:
         if parallel is False or not self.m.threads:
             status = b.call(body.fn, [self.context, i64(0), n, env])
         else:
+            fn = self.m.shared(body.fn)
             f = self.external(PARALLEL_BRIEF if brief else PARALLEL_FOR, I32, [PTR, PTR, I64, I64, PTR])
             if parallel is True:
-                status = b.call(f, [self.context, body.fn, n, grain, env])
+                status = b.call(f, [self.context, fn, n, grain, env])
             else:
                 many, one, done = (b.append_basic_block(x) for x in ("many", "one", "done"))
                 b.cbranch(parallel, many, one)
                 b.position_at_end(many)
-                s1 = b.call(f, [self.context, body.fn, n, grain, env])
+                s1 = b.call(f, [self.context, fn, n, grain, env])
                 b.branch(done)
                 b.position_at_end(one)
-                s2 = b.call(body.fn, [self.context, i64(0), n, env])
+                s2 = b.call(fn, [self.context, i64(0), n, env])
                 b.branch(done)
                 b.position_at_end(done)
                 status = b.phi(I32)

@@ -46,6 +46,7 @@ class ModuleEmitter:
         self.externals: dict[str, Any] = {}
         self.constants: dict[int, Any] = {}
         self.bodies = 0
+        self._bodies: dict[tuple[int, ...], list[Any]] = {}  # finished ones, by the lengths of their blocks
         self.threads = True
         self.blas = False
         self.aliases: Any = None  # what is known of storages, when a program says so
@@ -63,6 +64,19 @@ class ModuleEmitter:
 
     def status_table(self) -> tuple[StatusAbi, ...]:
         return tuple(StatusAbi(e, t) for e, t in self.statuses)
+
+    def shared(self, body: Any) -> Any:
+        """A finished body, or the one that is there already and does the same, word for word: what a program does at
+        several places (a solver called in a loop over Python's numbers) is compiled once."""
+        alike = self._bodies.setdefault(tuple([len(block.instructions) for block in body.blocks]), [])
+        if alike:
+            text = _nameless(body)
+            for other in alike:
+                if _nameless(other) == text:
+                    del self.module.globals[body.name]
+                    return other
+        alike.append(body)
+        return body
 
     def one_copy(self) -> Any:
         """What says of one loop that it is not unrolled."""
@@ -85,3 +99,8 @@ class ModuleEmitter:
             found.align = 64
             self.constants[id(storage)] = found
         return found
+
+
+def _nameless(f: Any) -> str:
+    """The text of a function without its name."""
+    return str(f).replace(f'@"{f.name}"', "", 1)
