@@ -208,10 +208,10 @@ def ols(X, y):
 
 def ridge_cv(X, y):
     best, err = 0.0, np.inf
-    for lam in [0.01, 0.1, 1.0]:
+    for lam in [0.1, 1.0]:
         e = 0.0
-        for k in range(4):
-            test = np.arange(len(y)) % 4 == k
+        for k in range(2):
+            test = np.arange(len(y)) % 2 == k
             A, b = X[~test], y[~test]
             w = np.linalg.solve(A.T @ A + lam * np.eye(X.shape[1]), A.T @ b)
             e = e + ((X[test] @ w - y[test]) ** 2).sum()

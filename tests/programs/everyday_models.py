@@ -168,7 +168,7 @@ def lqr(A, B, q, r):
     n = A.shape[0]
     P = q * np.eye(n)
     gains = []
-    for _ in range(4):
+    for _ in range(2):
         K = np.linalg.solve(r * np.eye(B.shape[1]) + B.T @ P @ B, B.T @ P @ A)
         P = q * np.eye(n) + A.T @ P @ (A - B @ K)
         gains.append(K)
