@@ -563,3 +563,63 @@ def test_rotations() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         st.compile(lambda x, y: np.polyfit(x, y, 3))(np.ones(5), np.ones(5))
+
+
+def _evens(x: Any, n: int) -> Any:
+    for i in range(n):
+        yield x[i % 4] * i
+
+
+def _sends(x: Any, n: int) -> Any:
+    for i in range(n):
+        got = yield x[i % 4] * i
+        assert got is None
+
+
+@corner("A generator of yours runs where the loop over it stands")
+def test_generators() -> None:
+    def over(g: Function) -> Function:
+        def f(x: Any, n: int) -> Any:
+            s = 0.0
+            for v in g(x, n):
+                s = s * 0.5 + v
+            return s
+
+        return f
+
+    sizes = []
+    for g in (_evens, _sends):
+        f = over(g)
+        assert st.compile(f)(X, 7) == f(X, 7)
+        sizes.append([size_of(st.make_graph(lambda x, n=n: f(x, n))(X)) for n in (7, 70)])
+    assert sizes[0][0] == sizes[0][1]
+    assert sizes[1][0] < sizes[1][1]
+    f = st.compile(over(_sends))
+    assert "yield" in str(f.explain(X, 7))
+
+
+@corner("A dict that a loop fills")
+def test_dicts() -> None:
+    def f(x: Any, n: int) -> Any:
+        d: dict[int, Any] = {}
+        for i in range(n):
+            d[i] = x[i % 4] + (d[i - 1] if i else 0)
+        return d
+
+    def missing(x: Any, n: int) -> Any:
+        d: dict[int, Any] = {}
+        for i in range(n):
+            if i > 1:
+                d[i] = x[i % 4]
+        s = 0.0
+        for i in range(n):
+            s += d[i]
+        return s
+
+    got = st.compile(f)(X, 8)
+    assert list(got) == list(range(8))
+    assert all(got[k] == v for k, v in f(X, 8).items())
+    sizes = [size_of(st.make_graph(lambda x, n=n: f(x, n)[n - 1])(X)) for n in (8, 80)]
+    assert sizes[0] == sizes[1]
+    with pytest.raises(KeyError):
+        st.compile(missing)(X, 8)
