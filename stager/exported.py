@@ -280,7 +280,7 @@ def _traced(fn: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
     """A trace on arrays of zeros: nothing of the given arrays but their types gets into the graph."""
     from stager.leaves import classify, leaf_type
     from stager.tracing import trace
-    from stager.transforms.shapes import HINT
+    from stager.transforms.shapes import stand_in
 
     leaves, structure = flatten((bound.args, bound.kwargs))
     types: list[Any] = []
@@ -290,7 +290,7 @@ def _traced(fn: Callable[..., Any], bound: inspect.BoundArguments) -> Any:
             t = leaf_type(x)
         types.append(t)
         if t is not None:
-            leaves[n] = np.zeros([HINT if isinstance(d, Expr) else d for d in t.shape], t.dtype.np)
+            leaves[n] = stand_in(t)
     static: frozenset[int] = frozenset()
     while True:
         a, k = unflatten(structure, leaves)

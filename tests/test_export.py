@@ -369,3 +369,14 @@ def test_stored_texts_load_for_ever(path: Path) -> None:
     loaded = st.import_(path, containers=CONTAINERS)
     assert isinstance(loaded, Exported)
     assert_same(loaded(*arguments(path.stem)), FUNCTIONS[path.stem][0](*arguments(path.stem)))
+
+
+def test_types_of_any_size_take_no_memory() -> None:
+    def f(x: Any) -> Any:
+        x[0] += 1.0
+        return np.tanh(x).sum(axis=(0, 2, 3))
+
+    exported = st.export(f, "f64[b,3,n,m]")  # 1,000 of each would be 24 GB
+    x = np.linspace(0.0, 1.0, 36).reshape(2, 3, 3, 2)
+    np.testing.assert_allclose(exported(x.copy()), f(x.copy()))
+    assert st.eval_shape(f, "f64[100000,3,100000,1000]").shape == (3,)

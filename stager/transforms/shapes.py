@@ -58,6 +58,14 @@ def _fresh(args: Any, kwargs: Any) -> tuple[list[Any], Any]:
     ], structure
 
 
+def stand_in(t: Type) -> Any:
+    """An array of zeros of a type, whose symbolic dims are `HINT`: one number of memory, whatever its size."""
+    import numpy as np
+
+    shape = substitute(t.shape, dict.fromkeys(symbols_of(t.shape), HINT))
+    return np.lib.stride_tricks.as_strided(np.zeros(1, t.dtype.np), shape, (0,) * len(shape))
+
+
 def trace_types(
     f: Callable[..., Any],
     args: tuple[Any, ...],
@@ -71,8 +79,6 @@ def trace_types(
 ) -> Any:
     """A trace of f on arrays or on types given as text. any_int: the ints stand for any. static: leaves that do not.
     commits: as for `trace`."""
-    import numpy as np
-
     leaves, structure = flatten((args, kwargs))
     types: list[Any] = []
     known = static | {i for i, x in enumerate(leaves) if isinstance(x, Known)}
@@ -80,7 +86,7 @@ def trace_types(
     for i, x in enumerate(leaves):
         t = x if isinstance(x, Type) else parse_type(x) if isinstance(x, str) and "[" in x else None
         if t is not None:
-            leaves[i] = np.zeros(substitute(t.shape, dict.fromkeys(symbols_of(t.shape), HINT)), t.dtype.np)
+            leaves[i] = stand_in(t)
         types.append(t)
     a, k = unflatten(structure, leaves)
     return trace(f, a, k, name=getattr(f, "__name__", "main"), types=types, freeze=freeze, copies=copies,
