@@ -58,7 +58,7 @@ class Cell:
     def stand_beside(self, other: Cell) -> None:
         """As long as their levels run these are one storage under two names: a write into one ends the other."""
         for a, b in ((self, other), (other, self)):
-            kept = [x for x in a.may_be if not x[0].is_returned()]
+            kept = [x for x in a.may_be if x[0] is not b and not x[0].is_returned()]
             a.may_be = (*kept, (b, b.version, b.seen()))
 
     def is_returned(self) -> bool:

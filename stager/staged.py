@@ -145,6 +145,15 @@ def is_older(x: Array) -> bool:
     return region is not None and (owner is None or owner.position < region.position)
 
 
+def from_around(x: Array) -> list[Cell]:
+    """The cells from around the region in force on which an array stands, or of which it may be a copy."""
+    region = region_in_force()
+    if region is None:
+        return []
+    found = [x.cell, *[cell for cell, _, _ in x.cell.may_be]]
+    return [cell for cell in found if cell.owner is None or cell.owner.position < region.position]
+
+
 def refuse_change(obj: Any, what: str) -> None:
     """Raise when Python state from around the region in force is about to change: it would once, while tracing."""
     stage = region_in_force()

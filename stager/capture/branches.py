@@ -19,7 +19,7 @@ from stager.capture.appending import buffered
 from stager.capture.counts import counts, marks, moved_by, step_of
 from stager.capture.extents import Merges
 from stager.capture.growing import growing_lists
-from stager.capture.merged import Merged
+from stager.capture.merged import Merged, alike
 from stager.capture.operators import BREAK, CONTINUE, Jump, Return
 from stager.capture.optional import Maybe, decided
 from stager.capture.plans import EmptyListError, learning
@@ -361,6 +361,7 @@ def _merge(
             side.region.graph.outputs = [side.region.local(o) for o in outputs]
             side.region.close()
     graphs, _, captured = close_regions([s.region for s in sides], [()] * len(sides), ())
+    pairs = alike(list(merged.values()))
     results: Any = ()
     if graphs[0].outputs or any(n.ordered for g in graphs for n in g.nodes):
         from stager.ops.control import switch_op
@@ -388,6 +389,9 @@ def _merge(
         choose(_from_around(sides, values), value)
     for m in merged.values():
         m.follow()
+    for (one, k), (other, j) in pairs:
+        if k in one.cells and j in other.cells:
+            one.cells[k].stand_beside(other.cells[j])
     if returned is not None:
         returned.follow()
     if one_code is not None:

@@ -26,7 +26,7 @@ from stager.capture.extents import (
     settle,
     type_of,
 )
-from stager.capture.merged import Merged, shown
+from stager.capture.merged import Merged, chosen_among, shown
 from stager.capture.optional import Maybe, as_maybe, decided
 from stager.capture.packing import packed, unpacked
 from stager.capture.row_lists import bound
@@ -40,7 +40,7 @@ from stager.ir.types import Type
 from stager.ops.families import zeros_of
 from stager.ops.regions import dim_value
 from stager.runtime.structure import Structure, flatten, unflatten
-from stager.staged import CHOSEN, UserRegion, as_raw, handle, is_older, is_traceable, join, leaf_type
+from stager.staged import CHOSEN, UserRegion, as_raw, from_around, handle, is_older, is_traceable, join, leaf_type
 
 
 class Carry:
@@ -271,11 +271,49 @@ class Spec:
         counts = [dim_value(e.after) for e in self.extents.extents if e.after is not None]
         return [*counts, *[o for c in self.carries for o in c.outputs(self.variables.get(c.name))]]
 
+    def mark_shared(self, late: Sequence[tuple[str, Merged]], region: UserRegion, written: Sequence[Cell]) -> None:
+        """Find what is chosen among several arrays in a turn, of which others may hold one behind the loop. late: what
+        the loop makes. written: the cells from around that a turn writes. All have given their outputs."""
+        for c in self.carries:
+            if type(c.initial) is Array and c.initial.type.shape and not c.initial.path and c.initial.cell in written:
+                left = c.left[0]
+                if (left is not None and c.entered[0] in chosen_among(left)) or region.graph.nx.succ[c.buffers[0].node]:
+                    raise SharedError(c.name)  # it is written under another name while this one holds it
+        begun = {id(cell): (c, k) for c in self.carries for k, cell in enumerate(c.entered)}
+        stood: dict[tuple[Any, int], list[Cell]] = {
+            (c, k): chosen_among(cell) for c in self.carries for k, cell in enumerate(c.left) if cell is not None
+        }
+        stood.update(((m, k), cells) for _, m in late for k, cells in m.stood[-1].items())
+        holders: dict[int, list[tuple[Any, int]]] = {}
+        for place, cells in stood.items():
+            for cell in cells:
+                holders.setdefault(id(cell), []).append(place)
+        for (owner, k), cells in stood.items():
+            kept = owner.entered[k] if isinstance(owner, Carry) else None
+            if cells[0] is kept:
+                continue
+            for cell in cells:
+                others = [place for place in holders[id(cell)] if place != (owner, k)]
+                if id(cell) in begun:
+                    c, j = begun[id(cell)]
+                    start = c.first_cells()[j]
+                    known = start is not None and id(start) not in self.fresh  # under another name
+                    shared = known or any(kept not in stood[place] for place in others)  # two that trade places are two
+                else:
+                    shared = bool(others) or bool(from_around(Array(cell, (), cell.type, False)))
+                if shared and isinstance(owner, Carry):
+                    owner.shared[k] = True
+                elif shared:
+                    owner.shared.add(k)
+
     def assign(self, results: Any) -> None:
         """The variables after the loop, from the node's results."""
         settle(self.extents.extents, results)
         for c in self.carries:
-            self.variables.assign(c.name, c.leave(results))
+            value = c.leave(results)
+            if type(c.initial) is Array and c.left[0] is c.entered[0] and c.initial.type == value.type:
+                value = c.initial  # no turn sets it
+            self.variables.assign(c.name, value)
         for name, other in self.same.items():
             self.variables.set(name, self.variables.get(other))
 
@@ -340,6 +378,22 @@ class Spec:
             self.traded = self._trade(written) if self.count is not None else None
             if self.traded is None or any(x.cell in touched for x in initial):
                 raise SharedError(written[0].name)
+        elif any(map(self._leaves_shared, written)):
+            raise SharedError(written[0].name)
+        return False
+
+    def _leaves_shared(self, c: Carry) -> bool:
+        """Whether a turn leaves an array in a name that others may hold, which the next turn writes into."""
+        begun = {id(x): first for d in self.carries for x, first in zip(d.starts_as, d.first_cells(), strict=True)}
+        values = {n: self.variables.get(n) for n in [*[d.name for d in self.carries], *self.unbound]}
+        leaves = [(n, x) for n, v in values.items() if v is not UNBOUND for x in flatten(v)[0] if type(x) is Array]
+        others = {id(cell) for n, x in leaves if n != c.name for cell in chosen_among(x.cell)}
+        for n, x in leaves:
+            for cell in chosen_among(x.cell) if n == c.name else ():
+                first = begun.get(id(cell))
+                older = id(cell) not in begun and bool(from_around(Array(cell, (), cell.type, False)))
+                if older or id(cell) in others or (first is not None and id(first) not in self.fresh):
+                    return True
         return False
 
     def _settle_lists(self) -> None:

@@ -351,6 +351,7 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
             outputs = growth.outputs(rows, course.turn(handle(i, True)))
             outputs += [*spec.outputs(), *merges.counts(0)]
             outputs += [o for n, m in late for o in m.outputs(variables.get(n))]
+            spec.mark_shared(late, region, written)
             growth.settle(spec.carries, {n: variables.get(n) for n in [*[c.name for c in spec.carries], *dict(late)]})
             values += [region.input(t) for t in late_types(merges, late)]  # only hold the place
             carried = [*spec.declared, *[c for c in written if c not in spec.declared]]

@@ -6,6 +6,7 @@ around, the value refuses what would be seen there.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from stager.ir.dtypes import b1
 from stager.ir.types import Type
 from stager.ops.families import zeros_of
 from stager.runtime.structure import Structure, flatten, unflatten
-from stager.staged import CHOSEN, MismatchError, as_raw, handle, is_older, is_traceable, leaf_type
+from stager.staged import CHOSEN, MismatchError, as_raw, from_around, handle, is_older, is_traceable, leaf_type
 
 
 class Merged:
@@ -60,6 +61,8 @@ class Merged:
         self.held: set[int] = set()  # leaves that a list holds a copy of
         self.older: dict[int, list[Cell]] = {}  # the cells of all leaves from around, by leaf
         self.copies: list[tuple[Cell, list[Cell]]] = []  # cells of what was made of these
+        self.stood: list[dict[int, list[Cell]]] = []  # by side: what each leaf stood on, or was chosen among
+        self.cells: dict[int, Cell] = {}  # of the leaves, behind the node
         self.leaves: list[Any] = []  # a leaf (`extents.py`), or the static value in a list
         there = [v is not UNBOUND for v in values]
         for column in zip(*[leaves for leaves, _ in flat], strict=True):
@@ -92,6 +95,7 @@ class Merged:
 
     def outputs(self, value: Any) -> list[Any]:
         """The raw outputs of one side, in its region."""
+        self.stood.append({})
         if value is UNBOUND or (self.optional and value is None):
             return [zeros_of(t) for t in self.types()]
         if self.optional:
@@ -108,9 +112,12 @@ class Merged:
         for k, x in enumerate(leaves):
             if type(x) is Array and id(x.cell) in held:
                 self.held.add(k)
-            if type(x) is Array and is_older(x):
-                self.older.setdefault(k, []).append(x.cell)
-                if x.cell is not self.own:
+            if type(x) is Array and x.ndim:
+                self.stood[-1][k] = chosen_among(x.cell)
+            found = from_around(x) if type(x) is Array else []
+            if found:
+                self.older.setdefault(k, []).extend(found)
+                if (found[0] is x.cell or x.cell.read_only is CHOSEN) and any(c is not self.own for c in found):
                     self.shared.add(k)
         traced = [(x, leaf) for x, leaf in zip(leaves, self.leaves, strict=True) if type(leaf) is tuple]
         return [fit(as_raw(x, leaf[0].dtype), leaf) for x, leaf in traced]
@@ -124,8 +131,9 @@ class Merged:
         for k, cells in self.older.items():
             if type(leaves[k]) is Array and leaves[k].ndim:
                 self.copies.append((leaves[k].cell, cells))
-                if k in self.shared:
-                    leaves[k].cell.read_only = CHOSEN
+        self.cells = {k: x.cell for k, x in enumerate(leaves) if type(x) is Array and x.ndim}
+        for k in self.shared & self.cells.keys():
+            self.cells[k].read_only = CHOSEN
         value = unpacked(unflatten(self.structure, leaves))
         if self.optional:
             value = decided(value)
@@ -136,6 +144,30 @@ class Merged:
         """Writes into what a copy may be end it from here on: the node's own writes have been made."""
         for copy, cells in self.copies:
             copy.stand_for(cells)
+
+
+def chosen_among(cell: Cell) -> list[Cell]:
+    """A cell, with those of which traced control flow chose one where it did."""
+    return [cell, *[c for c, _, _ in cell.may_be]] if cell.read_only is CHOSEN else [cell]
+
+
+Place = tuple[Merged, int]
+
+
+def alike(merged: Sequence[Merged]) -> list[tuple[Place, Place]]:
+    """Pairs of leaves that may be one array on some side. They are marked: neither takes writes behind the node."""
+    found: set[tuple[Place, Place]] = set()
+    for stood in zip(*[m.stood for m in merged], strict=True):
+        holders: dict[int, dict[Place, None]] = {}
+        for m, cells in zip(merged, stood, strict=True):
+            for k, among in cells.items():
+                for cell in among:
+                    holders.setdefault(id(cell), {})[m, k] = None
+        found |= {pair for places in holders.values() for pair in itertools.combinations(places, 2)}
+    for one, other in found:
+        one[0].shared.add(one[1])
+        other[0].shared.add(other[1])
+    return list(found)
 
 
 def _refuse_optional(what: str, values: Sequence[Any], older: Sequence[frozenset[int]]) -> None:

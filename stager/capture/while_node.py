@@ -247,6 +247,7 @@ class WhileNode:
                 outputs += [*ends.counts(0), *returned.outputs(value_of(ended))]
             outputs += merges.counts(0)
             outputs += [o for n, m in late for o in m.outputs(variables.get(n))]
+            spec.mark_shared(late, main, list(main.written()))
             # nobody reads what is returned, and what the loop makes, while it goes on: their inputs only hold the place
             places = [*ends.types(), *(returned.types() if returned is not None else ()), *late_types(merges, late)]
             own += [main.input(t) for t in places]

@@ -1,0 +1,158 @@
+"""Names that traced loops and branches in each other bind to one of several arrays: a write is right, or is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stager as st
+from stager.errors import MutationError
+
+X = np.arange(36.0).reshape(6, 6)
+
+
+def a_row_in_some_turns(x: Any, k: Any) -> Any:
+    rows, y = x * 1.0, x[0] * 0.0
+    for i in range(6):
+        if x[i].sum() > k:
+            y = rows[i]
+    y[0] = 77.0
+    return rows, y
+
+
+def an_item_in_some_turns(x: Any, k: Any) -> Any:
+    items = [x[i] * 1.0 for i in range(6)]
+    best = x[0] * 0.0
+    for i in range(6):
+        if items[i].sum() > k:
+            best = items[i]
+    best += 1.0
+    return items[5], best
+
+
+def a_row_of_the_argument(x: Any, k: Any) -> Any:
+    y, i = x[0] * 0.0, 0 * k
+    while i < k:
+        y = x[i] if x[i].sum() > k else y
+        i += 1
+    y[0] = 77.0
+    return y
+
+
+def what_it_was_before(x: Any, k: Any) -> Any:
+    w = x[1] * 1.0
+    y = w
+    for i in range(6):
+        if x[i].sum() > 1000 * k:
+            y = x[i] * 2.0
+    y[0] = 77.0
+    return w, y
+
+
+def two_names_of_one_turn(x: Any, k: Any) -> Any:
+    y = x[0] * 0.0
+    z = y * 1.0
+    for i in range(6):
+        z = x[i] * 1.0
+        if z.sum() > k:
+            y = z
+    y[0] = 77.0
+    return z, y
+
+
+def a_name_that_the_loop_makes(x: Any, k: Any) -> Any:
+    y = x[0] * 0.0
+    for i in range(6):
+        z = x[i] * 1.0
+        if z.sum() > k:
+            y = z
+    z[0] = 77.0
+    return z, y
+
+
+def branches_in_branches(x: Any, k: Any) -> Any:
+    rows, y = x * 1.0, x[0] * 0.0
+    if k > 1:
+        if k > 2:
+            y = rows[2]
+    y[0] = 77.0
+    return rows, y
+
+
+def a_loop_in_a_branch(x: Any, k: Any) -> Any:
+    rows, y = x * 1.0, x[0] * 0.0
+    if k > 1:
+        for i in range(6):
+            y = rows[i]
+    y[0] = 77.0
+    return rows, y
+
+
+def two_names_of_one_side(x: Any, k: Any) -> Any:
+    a, b = x[0] * 1.0, x[1] * 1.0
+    if k > 2:
+        a = x[2] * 2.0
+        b = a
+    b[0] = 77.0
+    return a, b
+
+
+def one_takes_the_other(x: Any, k: Any) -> Any:
+    a, b = x[0] * 1.0, x[1] * 1.0
+    for i in range(6):
+        if x[i].sum() > k:
+            a = b
+        else:
+            b = a
+    a[0] = 77.0
+    return a, b
+
+
+@pytest.mark.parametrize("f", [a_row_in_some_turns, an_item_in_some_turns, a_row_of_the_argument, what_it_was_before,
+                               two_names_of_one_turn, a_name_that_the_loop_makes, branches_in_branches,
+                               a_loop_in_a_branch, two_names_of_one_side, one_takes_the_other],
+                         ids=lambda f: f.__name__)  # fmt: skip
+def test_writes_are_refused(f: Callable[..., Any]) -> None:
+    with pytest.raises(MutationError, match="several arrays"):
+        st.compile(f)(X.copy(), 3)
+
+
+def an_array_of_its_own(x: Any, k: Any) -> Any:
+    best = x[0] * 1.0
+    for i in range(6):
+        new = best + x[i]
+        if new.sum() > k:
+            best = new
+    best[0] = 77.0
+    return best
+
+
+def two_that_trade_places(x: Any, k: Any) -> Any:
+    a, b = x[0] * 1.0, x[1] * 1.0
+    for i in range(6):
+        if x[i].sum() > k:
+            a, b = b, a
+    a[0] = 77.0
+    return a, b
+
+
+def what_no_turn_sets(x: Any, k: Any) -> Any:
+    w = x[1] * 1.0
+    y, never = w, False
+    for i in range(6):
+        if never:
+            y = x[i] * 2.0
+        x = x + 1.0
+    y[0] = 77.0
+    return w, y, x
+
+
+@pytest.mark.parametrize("f", [an_array_of_its_own, two_that_trade_places, what_no_turn_sets], ids=lambda f: f.__name__)
+def test_writes_into_what_has_one_name_are_right(f: Callable[..., Any]) -> None:
+    theirs, ours = X.copy(), X.copy()
+    for got, want in zip(st.compile(f)(ours, 3), f(theirs, 3), strict=True):
+        np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(ours, theirs)
