@@ -136,11 +136,11 @@ def run_pipeline(
 
         verify(graph, "before the first pass")
     for p in PIPELINE:
-        start, before = time.perf_counter(), graph
+        start = time.perf_counter()
         graph = p.run(graph, fast_math)
         if timings is not None:
             timings[p.name] = timings.get(p.name, 0.0) + time.perf_counter() - start
-        if passes.VERIFY and graph is not before:
+        if passes.VERIFY:
             verify(graph, f"after the pass {p.name}")
         if p.name == stop_after:
             break
