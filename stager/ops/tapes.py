@@ -2,24 +2,24 @@
 
 The body's joint region (`joint.py`) says which values the backward part reads. They become extra results of the forward
 node: rows of tape buffers of shape (trip, ...) for loops, stacked lanes for `map`, plain results for `switch`.
-Cotangents of captures are summed in place, row by row where only rows of them are touched. A `while` is `whiles.py`'s,
-a `map` that of `lanes_back.py`.
+Cotangents of captures are summed in place, row by row where only rows of them are touched. A `while` is `whiles.py`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from functools import reduce
 from typing import Any
 
 from stager.bounds import simplify
 from stager.interpreters.stack import bind
-from stager.ir.dims import Dim, dim_max, dim_min, floordiv, is_static
-from stager.ir.graph import Graph, Value
+from stager.ir.dims import Dim, dim_max, floordiv, is_static
+from stager.ir.graph import Graph, Node, Value
 from stager.ir.types import Type
 from stager.ops.beginnings import Beginning, beginning
-from stager.ops.cotangents import Totals
-from stager.ops.families import elementwise, zeros_of
+from stager.ops.cotangents import Totals, accumulate
+from stager.ops.families import elementwise, zeros_like, zeros_of
 from stager.ops.footprints import lasting
 from stager.ops.joint import (
     Joint,
@@ -34,7 +34,7 @@ from stager.ops.joint import (
     run_back,
     trace_joint,
 )
-from stager.ops.loop_back import LoopBack, in_turn, spread
+from stager.ops.loop_back import LoopBack, added, spread
 from stager.ops.marks import carries_tangent, carry_fixpoint, dependent_outputs
 from stager.ops.regions import I64, LaneDependentError, dim_of, dim_value, known_dim, scalar_index
 from stager.ops.residuals import Residuals, choose_residuals, index_ranges, stores_a_carry
@@ -162,16 +162,12 @@ def for_pullback(
     n_carry: int,
     regions: tuple[Graph, ...],
     checkpoint: Levels = None,
-    parted: bool = False,
 ) -> tuple[Any, Totals]:
-    """Forward with tapes; backward with the iterations in reverse.
-
-    parted: these are turns of a loop of which others run in another way.
-    """
+    """Forward with tapes; backward with the iterations in reverse."""
     from stager.ops.checkpoints import checkpointed_pullback
     from stager.ops.control import for_loop, for_op
     from stager.ops.stretches import Stretches
-    from stager.ops.worth import in_stretches, is_open, note, planned, turns_on_tapes
+    from stager.ops.worth import in_stretches
 
     if checkpoint not in (None, "sqrt"):
         return checkpointed_pullback(args, needs, step=step, n_carry=n_carry, regions=regions, levels=checkpoint)
@@ -224,15 +220,9 @@ def for_pullback(
 
     stretches = None
     if stored and checkpoint is not None:
-        stretches = planned(in_parts, stored, residuals.bounds, way_of) if parted and way_of else in_parts([], stored)
-        if not parted:
-            note("the way back runs stretches of √n of n turns again, as it is asked to")
-    elif stored and way_of is not None and not parted:
+        stretches = in_parts([], stored)
+    elif stored and way_of is not None:
         stretches = in_stretches(in_parts, stored, residuals.bounds, way_of)
-        first = turns_on_tapes(in_parts, stored, residuals.bounds, way_of) if is_open(trips, way_of) else None
-        if first is not None:
-            middle = dim_value(low + dim_min(trips, first) * step)
-            return _in_two(args, needs, active, middle, step=step, n_carry=n, regions=regions)
     zero_based = is_static(low) and low == 0 and step == 1
 
     def turn(k: Raw) -> tuple[Raw, Raw]:
@@ -288,20 +278,6 @@ def for_pullback(
         return [None, None, *way.results(back(way))]
 
     return results, Totals(pull)
-
-
-def _in_two(
-    args: Sequence[Raw], needs: Sequence[bool], active: Sequence[bool], middle: Raw, *, n_carry: int, **params: Any
-) -> tuple[Any, Totals]:
-    """A loop whose turns up to `middle` keep tapes; those behind run in stretches."""
-    n, (lower, upper), captured = n_carry, args[:2], args[2 + n_carry :]
-    begun, first = for_pullback((lower, middle, *args[2:]), needs, n_carry=n, parted=True, **params)
-    later = (False, False, *active, *needs[2 + n :])
-    results, second = for_pullback(
-        (middle, upper, *begun, *captured), later, n_carry=n, parted=True, checkpoint="sqrt", **params
-    )
-    back = in_turn(first, second, n, 2)
-    return results, Totals(lambda cts, totals: [None, None, *back.run(cts, totals[2:])])
 
 
 def cheaper(joined: Callable[[], tuple[Joint, Residuals]]) -> tuple[Joint, Residuals]:
@@ -429,3 +405,107 @@ def _shared_places(wanted: Sequence[Sequence[Type]]) -> tuple[list[Type], list[l
             mine.append(place)
         where.append(mine)
     return places, where
+
+
+# -- map --------------------------------------------------------------------------------------------------------------
+
+
+def map_pullback(
+    args: Sequence[Raw], needs: Sequence[bool], *, size: Dim, regions: tuple[Graph, ...]
+) -> tuple[Any, Totals]:
+    """Lanes save stacked values. Backward is a `map` again when each lane touches its own row of every capture only."""
+    from stager.ops.control import for_loop, map_lanes, map_op
+    from stager.ops.views import moveaxis
+
+    (body,) = regions
+    active = dependent_outputs(body, [False, *needs], carries_tangent)
+    if not any(active):
+        return bind(map_op, *args, size=size, regions=regions), no_totals
+    joint = trace_joint(body, (I64,), 0, (), args, needs, active, (0, size - 1))
+    lane_value = joint.graph.inputs[0]
+    ranges = index_ranges(joint, 0, size - 1) | lane_ranges(joint)
+    residuals = choose_residuals(joint, {lane_value}, ranges)
+    stored = residuals.stored
+
+    def forward(lane: Raw) -> list[Raw]:
+        part = Part(joint)
+        part.know(lane_value, lane)
+        part.run(forward_nodes(joint, [*joint.outs, *stored]))
+        rows = [_grown(part.value(v), residuals.bounds[v]) for v in stored]
+        return [*[part.value(v) for v in joint.outs], *rows]
+
+    outs = map_lanes(size, forward)
+    n = len(active)
+    results, saved = outs[:n], outs[n:]
+
+    def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
+        given = [ct for ct, on in zip(cts, active, strict=True) if on]
+        capture_on = flows(joint, [ct is not None for ct in given])
+        needed = [(a, t) for a, t, need in zip(args, totals, needs, strict=True) if need]
+        needed = [pair for pair, x in zip(needed, capture_on, strict=True) if x]
+        total_inputs = [v for v, x in zip(joint.total_inputs, capture_on, strict=True) if x]
+        new = [ct for ct, x in zip(joint.ct_outs, capture_on, strict=True) if x and ct is not None]
+        hoisted = hoisted_values(joint, residuals)
+
+        def lane_part(lane: Raw, sums: Sequence[Raw], wanted: Sequence[Value]) -> Part:
+            part = Part(joint)
+            part.env.update(hoisted)
+            part.know(lane_value, lane)
+            for tape, v in zip(saved, stored, strict=True):
+                part.know(v, read_row(tape, part.type_here(v.type).shape, lane))
+            for v, ct in zip(joint.ct_inputs, given, strict=True):
+                part.know(v, None if ct is None else read_row(ct, part.type(v.type).shape, lane))
+            for v in joint.total_inputs:
+                part.know(v, None)
+            for v, total in zip(total_inputs, sums, strict=False):
+                part.know(v, total)
+            run_back(joint, part, wanted)
+            return part
+
+        rows = [_own_rows(ct, total, lane_value, size) for ct, total in zip(new, total_inputs, strict=True)]
+        if all(rows):
+
+            def lane_back(lane: Raw) -> list[Raw]:
+                part = lane_part(lane, (), [node.args[1] for chain in rows for node in chain])
+                return [reduce(accumulate, [part.value(node.args[1]) for node in chain]) for chain in rows]
+
+            stacked = map_lanes(size, lane_back)
+            own = [moveaxis(s, 0, chain[0].params["axes"][0]) for s, chain in zip(stacked, rows, strict=True)]
+            back = added([total for _, total in needed], own)
+        else:
+
+            def step(lane: Raw, *state: Raw) -> list[Raw]:
+                part = lane_part(lane, state, new)
+                return [part.value(ct) for ct in new]
+
+            start = [zeros_like(a) if total is None else total for a, total in needed]
+            back = list(for_loop(0, dim_value(size), start, step))
+        return spread(spread(back, capture_on), needs)
+
+    return results, Totals(pull)
+
+
+def _grown(row: Raw, shape: tuple[Dim, ...]) -> Raw:
+    """A row whose size depends on the lane, in the corner of one that holds any lane's."""
+    from stager.ops.structural import slice_update
+
+    if row.type.shape == shape:
+        return row
+    zeros = zeros_of(Type(row.type.dtype, shape))
+    return slice_update(zeros, row, starts=(0,) * len(shape), sizes=row.type.shape, steps=(1,) * len(shape))
+
+
+def _own_rows(ct: Value, total: Value, lane: Value, size: Dim) -> list[Node]:
+    """The scatters that make up a cotangent which differs from its total in the lane's own row only; else nothing."""
+    chain: list[Node] = []
+    while ct != total:
+        node = ct.node
+        if node.op.name != "scatter" or node.params["combine"] != "add" or node.params["batch_dims"] != 0:
+            return []
+        if len(node.args) != 3 or node.args[2] != lane or total.type.shape[node.params["axes"][0]] != size:
+            return []
+        if chain and node.params["axes"] != chain[0].params["axes"]:
+            return []
+        chain.append(node)
+        ct = node.args[0]
+    return chain
