@@ -174,6 +174,11 @@ def in_a_loop(x: Any, n: int) -> None:
         x[i] = x[i - 1] * 0.5
 
 
+def in_a_loop_inside(x: Any) -> None:
+    for i in range(1, 30):
+        x[i] = x[i - 1] * 0.5
+
+
 def in_a_while(x: Any, n: float) -> None:
     while x[0] < n:
         x[0] += 1.0
@@ -233,7 +238,8 @@ def test_a_buffer_made_inside_is_written_once_more(f: Callable[..., None], rest:
     np.testing.assert_allclose(st.compile(made)(X, *ours), made(X, *theirs), rtol=1e-14)
 
 
-LANES = [row for row in K_ELEMENTS if row[0] not in (few_of_a_mask, in_a_while)]
+LANES = [row for row in K_ELEMENTS if row[0] not in (few_of_a_mask, in_a_while, in_a_loop)]
+LANES.append((in_a_loop_inside, ()))
 
 
 @pytest.mark.parametrize(("f", "rest"), LANES, ids=lambda v: getattr(v, "__name__", ""))
@@ -251,6 +257,17 @@ def test_lanes_cost_k_each(f: Callable[..., None], rest: tuple[Any, ...]) -> Non
     for k, row in enumerate(theirs):
         f(row, *[np.copy(a[k]) if f is two_buffers else a for a in rest])
     np.testing.assert_array_equal(ours, theirs)
+
+
+def test_lanes_that_may_raise_work_on_a_copy() -> None:
+    """A transform is one step: where a lane raises, the argument is as it was."""
+    lanes = st.vmap(in_a_loop, in_dims=(0, None))
+    xs = np.stack([X, X + 1, X * 2])
+    assert cost(lanes, xs, 30) <= 2 * xs.size + 3 * 800
+    ours = xs.copy()
+    with pytest.raises(IndexError):
+        st.compile(lanes)(ours, N + 1)
+    np.testing.assert_array_equal(ours, xs)
 
 
 SMOOTH = [row for row in K_ELEMENTS if row[0] not in (in_a_while,)]
