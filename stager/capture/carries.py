@@ -56,6 +56,7 @@ class Carry:
         self.shared: list[bool] = []  # per handle: the iteration left an array that is older than the loop
         self.entered: list[Cell] = []  # `starts_as` of the iteration that left these
         self.left: list[Cell | None] = []  # per handle: the cell that the iteration left
+        self.whole: list[bool] = []  # per handle: whether it left all of that, and not a view
         self.frozen = any(map(is_frozen, changeable_in(value)))  # an item of another list, on some turn
         self.contents = Contents(None)  # of the lists and dicts at the start of an iteration
 
@@ -101,6 +102,7 @@ class Carry:
         leaves = [x for x, leaf in zip(self._flat(value)[0], self.leaves, strict=True) if type(leaf) is tuple]
         self.shared = [type(x) is Array and is_older(x) for x in leaves]
         self.left = [x.cell if type(x) is Array else None for x in leaves]
+        self.whole = [type(x) is Array and not x.path for x in leaves]
         self.entered = list(self.starts_as)
         return [fit(x, leaf, b) for (x, leaf), b in zip(self._raws(value), self.buffers, strict=True)]
 
@@ -311,7 +313,8 @@ class Spec:
         settle(self.extents.extents, results)
         for c in self.carries:
             value = c.leave(results)
-            if type(c.initial) is Array and c.left[0] is c.entered[0] and c.initial.type == value.type:
+            unset = type(c.initial) is Array and c.left[0] is c.entered[0] and c.whole[0]
+            if unset and c.initial.type == value.type:
                 value = c.initial  # no turn sets it
             self.variables.assign(c.name, value)
         for name, other in self.same.items():

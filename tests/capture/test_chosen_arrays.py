@@ -156,3 +156,13 @@ def test_writes_into_what_has_one_name_are_right(f: Callable[..., Any]) -> None:
     for got, want in zip(st.compile(f)(ours, 3), f(theirs, 3), strict=True):
         np.testing.assert_array_equal(got, want)
     np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_view_of_what_a_turn_began_with_is_set_by_it() -> None:
+    def turned(x: Any, k: Any) -> Any:
+        a = x[:2]
+        for _ in range(5):
+            a = a[::-1]
+        return np.concatenate([a, x])
+
+    np.testing.assert_array_equal(st.compile(turned)(X[0], 3), turned(X[0], 3))
