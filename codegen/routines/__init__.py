@@ -71,7 +71,7 @@ def _table() -> dict[str, list[RoutineSpec]]:
 
 def find(node: Node) -> RoutineSpec | None:
     """The routine for a node: the first of its op's that accepts it."""
-    return next((r for r in _table().get(node.op.name, ()) if r.accepts(node)), None)
+    return next(iter(all_for(node)), None)
 
 
 def all_for(node: Node) -> list[RoutineSpec]:

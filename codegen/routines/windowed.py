@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from stager.codegen.emit import FunctionEmitter, i64
+import llvmlite.ir as ir
+
+from stager.codegen.emit import I1, FunctionEmitter, i64
 from stager.codegen.program import Buffer, Routine
 from stager.codegen.pull import value_key
 from stager.codegen.registers import Val
@@ -122,10 +124,10 @@ def tile_of(target: Target, ring: Ring, p: Windowed) -> Shape:
     most = 12 if wide else 8 if needed == 1 else 6
     fixed = rows = 0
     for count in range(1, len(p.rows) + 1):
-        extents = [x.extent for x in p.rows[-count:]]
-        if not all(isinstance(d, int) for d in extents) or prod(extents) > most:
+        extents = [x.extent for x in p.rows[-count:] if isinstance(x.extent, int)]
+        if len(extents) < count or prod(extents) > most:
             break
-        fixed, rows = count, prod(extents)  # type: ignore[arg-type]
+        fixed, rows = count, prod(extents)
     if fixed or not p.rows:
         return Shape(fixed, max(rows, 1), max(1, min(needed, 4, (24 if wide else 12) // max(rows, 1))))
     return Shape(0, *tile_shape(target, lanes, p.rows[-1].extent, p.n))
@@ -339,7 +341,7 @@ class _Unit:
         def tile(e: FunctionEmitter, at: list[Any], offsets: list[tuple[Dim, Dim]]) -> None:
             t = _Tile(e, self.ring, offsets, pieces)
             if adds:
-                t.load(at[1], 0, e.b.icmp_signed("!=", i64(0), i64(0)))
+                t.load(at[1], 0, ir.Constant(I1, 0))
             if terms is not None:
                 t.add(terms, at[0], b, self.p.b_step)
             t.store(at[1], 0)

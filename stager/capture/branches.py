@@ -144,11 +144,11 @@ def after_iteration(signal: Any, rest: Closure, names: Names, closures: Sequence
     """An iteration gave a traced signal; `rest` runs the remaining ones and gives theirs."""
     stop = signal.without(FELL, CONTINUED)
     go = as_bool(signal.code <= CONTINUED)
-    ended = {BREAK: None}.get(stop, stop) if isinstance(stop, Jump) else stop
-    if type(ended) is Signal:
-        left = Signal(wrapped_where(signal.code == RETURNED, RETURNED, FELL), ended.value, frozenset((FELL, RETURNED)))
+    final = {BREAK: None}.get(stop, stop) if isinstance(stop, Jump) else stop
+    if type(final) is Signal:
+        left = Signal(wrapped_where(signal.code == RETURNED, RETURNED, FELL), final.value, frozenset((FELL, RETURNED)))
         return stage_branches(go, (lambda: left, rest), names, closures)
-    return stage_branches(go, (lambda: ended, rest), names, closures)
+    return stage_branches(go, (lambda: final, rest), names, closures)
 
 
 def leave(signal: Any) -> Any:

@@ -77,16 +77,15 @@ def escapes(stmts: list[ast.stmt], in_loop: bool = False) -> bool:
 
 def _jumps(stmts: list[ast.stmt], itself: bool = False) -> bool:
     """Whether a loop body can end its loop: break, or return. itself: not where who takes its items has ended."""
-    return any(
-        type(s) in (ast.Break, ast.Return)
-        or (type(s) in (ast.For, ast.AsyncFor, ast.While) and (_returns(s.body, itself) or _jumps(s.orelse, itself)))  # type: ignore[attr-defined]
-        or (
-            type(s) not in (*FUNCTIONS, ast.ClassDef, ast.For, ast.AsyncFor, ast.While)
-            and any(_jumps(b, itself) for b in _blocks(s))
-        )
-        for s in stmts
-        if not (itself and has_ended(s))
-    )
+    return any(_jumps_in(s, itself) for s in stmts if not (itself and has_ended(s)))
+
+
+def _jumps_in(s: ast.stmt, itself: bool) -> bool:
+    if isinstance(s, ast.Break | ast.Return):
+        return True
+    if isinstance(s, ast.For | ast.AsyncFor | ast.While):
+        return _returns(s.body, itself) or _jumps(s.orelse, itself)
+    return type(s) not in (*FUNCTIONS, ast.ClassDef) and any(_jumps(b, itself) for b in _blocks(s))
 
 
 def _returns(stmts: list[ast.stmt], itself: bool = False) -> bool:

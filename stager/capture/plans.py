@@ -106,7 +106,8 @@ class Plan:
 
     def contents(self) -> Iterable[Any]:
         """The items that it begins with."""
-        return self.items  # type: ignore[no-any-return]
+        items: Iterable[Any] = self.items
+        return items
 
     def begin(self, arrays: list[Any]) -> None:
         """Put the items that a list begins with into the arrays that have room for them."""

@@ -207,6 +207,7 @@ class Table(Buffer):
     """What takes the place of a dict."""
 
     __slots__ = ()
+    plan: TablePlan
 
     def __init__(self, plan: TablePlan, counting: bool, capacity: Any = None) -> None:
         super().__init__(plan, counting, capacity)
@@ -215,8 +216,8 @@ class Table(Buffer):
 
     def _key(self, key: Any) -> Any:
         """The place of a key."""
-        self.plan.widen(key)  # type: ignore[attr-defined]
-        place = self.plan.box.place(key)  # type: ignore[attr-defined]
+        self.plan.widen(key)
+        place = self.plan.box.place(key)
         return Array(place.cell, place.path, place.type, True) if type(place) is Array else place
 
     def _place(self, k: Any, text: str = "") -> Any:
