@@ -292,7 +292,7 @@ class Spec:
                 holders.setdefault(id(cell), []).append(place)
         for (owner, k), cells in stood.items():
             kept = owner.entered[k] if isinstance(owner, Carry) else None
-            if cells[0] is kept:
+            if cells[0] is kept and owner.whole[k]:
                 continue
             for cell in cells:
                 others = [place for place in holders[id(cell)] if place != (owner, k)]

@@ -166,3 +166,40 @@ def test_a_view_of_what_a_turn_began_with_is_set_by_it() -> None:
         return np.concatenate([a, x])
 
     np.testing.assert_array_equal(st.compile(turned)(X[0], 3), turned(X[0], 3))
+
+
+def turned_and_written(x: Any, k: Any) -> Any:
+    a = x[0]
+    for _ in range(5):
+        a = a[::-1]
+    a[0] = 3.0
+    return x, a
+
+
+def turned_under_two_names(x: Any, k: Any) -> Any:
+    a = x[0] * 1.0
+    b, t = a, 0.0
+    while t < k:
+        a = a[::-1]
+        t += 1.0
+    a[0] = 3.0
+    return a, b
+
+
+def turned_alone(x: Any, k: Any) -> Any:
+    a, t = x[0] * 1.0, 0.0
+    while t < k:
+        a = a[::-1]
+        t += 1.0
+    a[0] = 3.0
+    return a
+
+
+@pytest.mark.parametrize("f", [turned_and_written, turned_under_two_names], ids=lambda f: f.__name__)
+def test_views_of_what_others_hold_take_no_writes(f: Callable[..., Any]) -> None:
+    with pytest.raises(MutationError):
+        st.compile(f)(X.copy(), 3)
+
+
+def test_views_of_what_nobody_else_holds_do() -> None:
+    np.testing.assert_array_equal(st.compile(turned_alone)(X.copy(), 3), turned_alone(X.copy(), 3))
