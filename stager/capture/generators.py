@@ -177,6 +177,10 @@ def _reason(fn: FunctionType) -> str:
 _REMEDY = "let yield be a statement of its own, outside of try and with, or append to a list and loop over that"
 
 
+# Holders of what a loop alone runs over, counted through as many calls as lie between `operators.for_` and `plan_for`:
+# how many references each of them adds differs between versions of Python.
+
+
 def _plan_of(x: Any) -> int:
     return sys.getrefcount(x)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stager.capture import iterables
+from stager.capture import iterables, objects
 from stager.capture.comprehensions import Generated, Numbered, Ready, accumulated, all_of, collected, folded, generated
 from stager.capture.generators import is_fresh
 from stager.capture.resolve import resolve
@@ -229,4 +229,5 @@ def fromiter(iter: Any, dtype: Any, count: int = -1, **kwargs: Any) -> Any:
 def next_(iterator: Any, *default: Any) -> Any:
     if region_in_force() is not None:
         decline("next() of an iterator")
+    objects.take_once(iterator)
     return next(iterator, *default)

@@ -12,6 +12,7 @@ Invariant: on values that are neither, each function does what the operator does
 from __future__ import annotations
 
 import functools
+import gc
 import operator
 from collections.abc import Callable, Iterator
 from types import FunctionType
@@ -23,6 +24,7 @@ from stager.capture import texts
 from stager.capture.session import _CURRENT, CONTAINERS, TRACERS, Session
 from stager.capture.users import is_user_file
 from stager.cells import REGIONS
+from stager.errors import ControlFlowError, describe
 from stager.ir.dims import Expr
 
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
@@ -191,11 +193,24 @@ def iterated(s: Session, x: Any) -> Any:
 
 
 def take_once(x: Any) -> None:
-    """Before somebody runs over an iterator: in a traced branch or loop it must have been made there."""
-    if REGIONS and hasattr(type(x), "__next__"):
-        from stager.staged import refuse_change
+    """Before somebody runs over an iterator: in a traced branch or loop it must have been made there, and no loop may
+    have left it where the data said."""
+    s = _CURRENT.get()
+    if not (REGIONS or (s is not None and s.left)) or not hasattr(type(x), "__next__"):
+        return
+    from stager.staged import refuse_change
 
-        refuse_change(x, "running over an iterator that was made before, which ends once,")
+    refuse_change(x, "running over an iterator that was made before, which ends once,")
+    if s is not None and any(x is left for left in s.left):
+        what = "a break or return under a traced condition has left this iterator: where it stands is not known"
+        raise ControlFlowError(describe(what, remedy="make a new one, or loop over a list or array by index"))
+
+
+def note_left(s: Session, iterator: Any) -> None:
+    """A loop over an iterator, and over those that it takes from, may end before they do: data decide."""
+    found = [iterator, *gc.get_referents(iterator)]
+    found += [y for x in found if type(x) is tuple for y in x]
+    s.left += [x for x in found if hasattr(type(x), "__next__")]
 
 
 def watched(s: Session, x: Any) -> Any:

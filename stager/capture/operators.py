@@ -365,7 +365,10 @@ def plain_for(iterator: Any, body: Closure, names: Names, orelse: Closure | None
             return signal
         from stager.capture import staging
 
-        return staging.rest_of_loop(signal, _rest(iterator, body, names, orelse), names, body)
+        s = _CURRENT.get()
+        if s is not None:
+            objects.note_left(s, iterator)
+        return staging.after_iteration(signal, _rest(iterator, body, names, orelse), names, (body,))
     return None if orelse is None else orelse()
 
 

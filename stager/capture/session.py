@@ -166,6 +166,7 @@ class Session:
         self.turns: list[Any] = []  # how often the loops around are run at most, outermost first; None: unknown
         self.generators: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # user's, and how they began
         self.owned: frozenset[int] = frozenset()  # of those, by id, what ends with the one that runs over it
+        self.left: list[Any] = []  # iterators of loops that the data may have left before their end
         self.counting = False  # whether the trace at hand is thrown away, and only to show how numbers go
         self.met = 0  # loops in it that numbers decide about
         self.declined: list[tuple[str, int, str]] = []  # (file, line, reason): what was not staged, for `explain`

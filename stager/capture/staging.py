@@ -34,7 +34,7 @@ from stager.capture.plans import EmptyListError, learning
 from stager.capture.raising import check as check_error
 from stager.capture.row_lists import ROWS
 from stager.capture.session import current
-from stager.capture.variables import Variables
+from stager.capture.variables import Variables, unshared
 from stager.cells import discard_overlays
 from stager.errors import ConcretizationError, ControlFlowError
 from stager.ir.dims import Expr
@@ -57,11 +57,11 @@ def if_(test: Any, body: Closure, orelse: Closure | None, names: Names) -> None:
 def while_(value: Any, test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
     """A `while` whose test is traced. Where staging fails and the test has a value, the loop runs in Python."""
     variables = Variables(test, body, orelse)
-    lists = growing_lists(variables, names)
+    own, lists = unshared(variables, names), growing_lists(variables, names)
     before = variables.snapshot()
 
     def staged() -> Any:
-        return stage_while(test, body, names, orelse, jumps, None)
+        return stage_while(test, body, names, orelse, jumps, None, fresh=own)
 
     try:
         return buffered(variables, lists, staged)
@@ -103,11 +103,6 @@ def rest_of_while(signal: Any, test: Closure, body: Closure, names: Names, orels
     variables = Variables(test, body, orelse)
     lists = growing_lists(variables, names)
     return buffered(variables, lists, lambda: stage_while(test, body, names, orelse, True, signal))
-
-
-def rest_of_loop(signal: Any, rest: Closure, names: Names, body: Closure) -> Any:
-    """A loop that runs in Python, whose iteration gave a traced signal."""
-    return after_iteration(signal, rest, names, (body,))
 
 
 def raised(error: Any) -> Any:
@@ -299,7 +294,7 @@ def shortest(lengths: Sequence[Any]) -> Any:
 
 
 __all__ = [
-    "MOST", "Indexed", "Pending", "Variables", "and_", "appends", "check", "counted_while", "ended", "finish", "if_",
-    "ifexp", "leave", "not_", "or_", "plan_for", "raised", "rest_of_loop", "rest_of_while", "settle", "shortest",
+    "MOST", "Indexed", "Pending", "Variables", "after_iteration", "and_", "appends", "check", "counted_while", "ended",
+    "finish", "if_", "ifexp", "leave", "not_", "or_", "plan_for", "raised", "rest_of_while", "settle", "shortest",
     "then", "touches_traced", "traced_range", "weakened", "while_",
 ]  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import stager as st
+from stager.errors import ControlFlowError
 from tests.graphs import size_of
 
 X = np.array([0.3, 0.7, 1.1])
@@ -182,7 +183,7 @@ def closing(n: int, log: list[int]) -> Iterator[int]:
         log.append(1)
 
 
-def counting() -> Iterator[int]:
+def counting() -> Generator[int, int | None, None]:
     k = 0
     while k < 20:
         got = yield k
@@ -197,7 +198,7 @@ def by_hand(x: Any, n: int) -> Any:
         t = t + v * x[0]
         if v > 3:
             break
-    return t * x[1] + g.send(n // 4) + len(log)  # type: ignore[attr-defined]
+    return t * x[1] + g.send(n // 4) + len(log)
 
 
 def resumed(x: Any, n: int) -> Any:
@@ -293,3 +294,49 @@ def test_an_unfit_generator_is_named() -> None:
     assert "the generator closing suspends at each yield" in text
     assert f"{__file__}:{closing.__code__.co_firstlineno}" in text
     assert "remedy" in text
+
+
+def test_an_iterator_that_data_left_is_not_run_over_again() -> None:
+    def left(x: Any, n: int) -> Any:
+        g = iter([x[i % 3] for i in range(n)])
+        for v in g:
+            if v > 0.5:
+                break
+        return g
+
+    def in_a_loop(x: Any) -> Any:
+        t = 0.0
+        for v in left(x, 6):
+            t = t + v
+        return t
+
+    def by_sum(x: Any) -> Any:
+        return sum(left(x, 6))
+
+    def by_hand(x: Any) -> Any:
+        return next(left(x, 6))
+
+    def below(x: Any) -> Any:
+        g, t = iter([x[i % 3] for i in range(6)]), 0.0
+        for _, v in enumerate(g):
+            if v > 0.5:
+                break
+        for v in g:
+            t = t + v
+        return t
+
+    for f in (in_a_loop, by_sum, by_hand, below):
+        with pytest.raises(ControlFlowError, match="left this iterator"):
+            st.compile(f)(X)
+
+    def anew(x: Any) -> Any:
+        items = [x[i % 3] for i in range(6)]
+        t = 0.0
+        for _ in range(2):
+            for v in items:
+                if v > 0.5:
+                    break
+                t = t + v
+        return t
+
+    np.testing.assert_allclose(st.compile(anew)(X), anew(X))
