@@ -203,3 +203,15 @@ def test_views_of_what_others_hold_take_no_writes(f: Callable[..., Any]) -> None
 
 def test_views_of_what_nobody_else_holds_do() -> None:
     np.testing.assert_array_equal(st.compile(turned_alone)(X.copy(), 3), turned_alone(X.copy(), 3))
+
+
+@pytest.mark.xfail(strict=True, reason="how many turns there are is not asked before a write behind them")
+def test_a_write_behind_no_turn_reaches_what_the_name_held() -> None:
+    def f(x: Any, n: Any) -> Any:
+        y = w = x[0] * 1.0
+        while n > 0:
+            y, n = y * 2.0, n - 1.0
+        y[0] = 77.0
+        return w
+
+    np.testing.assert_array_equal(st.compile(f)(X.copy(), 0.0), f(X.copy(), 0.0))

@@ -19,7 +19,7 @@ from numpy.lib.stride_tricks import as_strided
 
 import stager as st
 from stager.compiler import compiler_of
-from stager.errors import ConcretizationError, MutationError, StagerError
+from stager.errors import ConcretizationError, ControlFlowError, MutationError, StagerError
 from tests.graphs import size_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "sharp-corners.md"
@@ -623,3 +623,18 @@ def test_dicts() -> None:
     assert sizes[0] == sizes[1]
     with pytest.raises(KeyError):
         st.compile(missing)(X, 8)
+
+
+@corner("An iterator that a loop left where the data said")
+def test_iterators_left_by_data() -> None:
+    def f(x: Any) -> Any:
+        g, t = iter([x[0], x[1], x[2]]), 0.0
+        for v in g:
+            if v < 0:
+                break
+        for v in g:
+            t = t + v
+        return t
+
+    with pytest.raises(ControlFlowError, match="has left this iterator"):
+        st.compile(f)(X)
