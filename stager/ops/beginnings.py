@@ -15,7 +15,7 @@ from typing import Any
 from stager.ir.core_ops import input_op
 from stager.ir.dims import Dim, substitute, symbols_of
 from stager.ir.graph import Node, Value
-from stager.ops.footprints import Course, coefficient, versions
+from stager.ops.footprints import Box, Course, coefficient, versions
 from stager.ops.joint import Joint
 from stager.ops.regions import dim_of
 from stager.ops.residuals import local_symbols
@@ -70,11 +70,13 @@ def beginning(joint: Joint, course: Course, stored: Value, step: int, first: Dim
         return None
     array = node.args[0]
     k = array.node.params["index"] - 1
-    if not 0 <= k < joint.n_own - 1 or not _takes_all(node):
+    if not 0 <= k < joint.n_own - 1:
         return None
     chain = versions(joint.graph, joint.outs[k], array)
     written = None if chain is None else course.written(chain, course.earlier)
     box = course.scope.box(node, array)
+    if not _takes_all(node, course, box):
+        return None
     if written is None or not all(course.scope.apart(box, w) for w in written):
         return None
     index = str(course.index)
@@ -91,9 +93,11 @@ def beginning(joint: Joint, course: Course, stored: Value, step: int, first: Dim
     return Beginning(v, k, axis, stride, starts, sizes)
 
 
-def _takes_all(node: Node) -> bool:
-    """Whether what a node reads is all of its box."""
+def _takes_all(node: Node, course: Course, box: Box) -> bool:
+    """Whether what a node reads is all of its box. One that does not know where the node reads holds more."""
     p = node.params
     if node.op.name == "slice":
-        return all(step == 1 or size == 1 for size, step in zip(p["sizes"], p["steps"], strict=True))
-    return not p["batch_dims"] and all(i.type.shape == () for i in node.args[1:])
+        known = all(course.scope.dim(d) is not None for d in (*p["starts"], *p["sizes"]))
+        return known and all(step == 1 or size == 1 for size, step in zip(p["sizes"], p["steps"], strict=True))
+    one_each = not p["batch_dims"] and all(i.type.shape == () for i in node.args[1:])
+    return one_each and all(box[axis][0] == box[axis][1] for axis in p["axes"])

@@ -353,6 +353,24 @@ def test_loops_inside_that_check_and_print_run_again_in_silence(levels: Any, cap
     assert np.isfinite(value)
 
 
+def test_reads_at_an_index_of_the_while_around() -> None:
+    """The inner turns read what they found in one column. Which one a tape of all of them cannot tell."""
+
+    def f(a: Any) -> Any:
+        h = a.copy()
+        for k in range(len(a)):
+            for i in range(k):
+                h[i, k] = np.sin(h[i, k]) * h[i + 1, k]
+            if h[k, k] < -100.0:
+                break
+        return np.sum(np.sin(h))
+
+    a = np.random.default_rng(0).uniform(0.5, 1.5, (5, 5))
+    (grad,) = evaluate_graph(st.make_graph(st.grad(f))(a), [a])
+    moved = [(f(a + h.reshape(5, 5)) - f(a - h.reshape(5, 5))) / 2e-6 for h in 1e-6 * np.eye(25)]
+    np.testing.assert_allclose(grad.ravel(), moved, atol=1e-8)
+
+
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
