@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from stager.cells import REGIONS, Cell, ViewStep, replay, write_through
+from stager.cells import REGIONS, Cell, PickStep, ViewStep, replay, write_through
 from stager.errors import ConcretizationError, EscapedTracerError, MutationError, ShapeError, describe
 from stager.interpreters.stack import Interpreter, Tracer, made_at, nearest_stage, stack
 from stager.ir.dims import Dim, Expr
@@ -100,6 +100,12 @@ class Array:
     @property
     def ndim(self) -> int:
         return len(self.type.shape)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether writes through the handle are not refused as they are in NumPy: by a flag, or by a broadcast view."""
+        refused = any(s.read_only or (s.op.write_back is None and type(s) is not PickStep) for s in self.path)
+        return not self.cell.read_only and not refused
 
     @property
     def holds_memory(self) -> bool:

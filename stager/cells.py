@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,14 +25,16 @@ from stager.ir.op import Op
 from stager.ir.types import Type
 
 _versions = itertools.count(1)
+Reach = Callable[[tuple[Any, ...], Any, bool], None]
+"""Hands a write on: takes the view that differs, what it shows now, and whether the cell's own level is in force."""
 
 
 class Cell:
     """One storage. `origin` is the caller's ndarray that it stands for, if any; `label` names it in errors."""
 
     __slots__ = (
-        "label", "lane", "lent", "may_be", "origin", "overlays", "owner", "place", "read_only", "type", "value",
-        "version", "written",
+        "label", "lane", "lent", "may_be", "origin", "overlays", "owner", "place", "reaches", "read_only", "type",
+        "value", "version", "written",
     )  # fmt: skip
 
     def __init__(self, value: Any, owner: Interpreter | None, label: str = "") -> None:
@@ -46,6 +48,7 @@ class Cell:
         self.read_only: bool | str = False  # a text says why
         self.written = 0  # when last, counted in writes
         self.may_be: tuple[tuple[Cell, int, Any], ...] = ()
+        self.reaches: tuple[Reach, ...] = ()  # the cells that a write into this one may have to reach
         self.lent: Any = None  # of an argument inside a level: the handle outside
         self.place: int | None = None  # of an array of the caller of compiled code: which input of the graph it is
         self.lane: int | None = None  # the axis of that handle which this has not: the level maps over it
@@ -111,8 +114,18 @@ class Cell:
                     return interp.touch(self)  # type: ignore[attr-defined]
         return self.value
 
-    def write(self, value: Any) -> None:
-        """Replace the whole value, at the level in force."""
+    def write(self, value: Any, path: Sequence[ViewStep] = (), part: Any = None) -> None:
+        """Replace the whole value, at the level in force. path, part: the view that differs, and what it shows now."""
+        self.take(value)
+        if self.reaches:
+            s = stack()
+            here = self.owner is None or not s.depth or s.levels[s.depth - 1] is self.owner
+            for reach in self.reaches:
+                reach(tuple(path), value if part is None else part, here)
+            self.may_be = tuple([(c, c.version, c.seen()) for c, _, _ in self.may_be])
+
+    def take(self, value: Any) -> None:
+        """Replace the whole value, at the level in force, by what writes at another level have made of it."""
         if self.read_only:
             if isinstance(self.read_only, str):
                 raise MutationError(describe(self.read_only, remedy="write into a copy of it"))
@@ -178,7 +191,7 @@ def overlaid_cells(level: Interpreter) -> list[Cell]:
 def commit_overlays(level: Interpreter) -> None:
     """A level ends normally: its writes to older cells reach the level below. Call with the level below in force."""
     for cell in _OVERLAID.pop(level, ()):
-        cell.write(level.lower_value(cell.drop_overlay(level)))
+        cell.take(level.lower_value(cell.drop_overlay(level)))
 
 
 def take_writes(level: Interpreter) -> list[tuple[Cell, Any]]:
@@ -279,12 +292,13 @@ def write_through(cell: Cell, path: Sequence[ViewStep], update: Any) -> None:
     if first < len(path) - 1 and not any(step.read_only for step in path):
         _write_beside(cell, path[:first], path[first:], update)
         return
+    part = update
     bases = [cell.read()]
     for step in path[:-1]:
         bases.append(step.read(bases[-1]))
     for step, base in zip(reversed(path), reversed(bases), strict=True):
         update = step.write(base, update)
-    cell.write(update)
+    cell.write(update, path, part)
 
 
 def _write_beside(cell: Cell, path: Sequence[ViewStep], windows: Sequence[ViewStep], update: Any) -> None:

@@ -376,7 +376,7 @@ def _merge(
         if n in merged:
             choose(_from_around(sides, [side.finals[n] for side in sides]), variables.get(n))
     for cell in written:
-        cell.write(next(raws))
+        cell.take(next(raws))
         commit_carried(cell)
     for k, (m, first) in enumerate(marked):
         if any(c in written for c in m.cells()):

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stager.array import Array, raw
+import numpy as np
+
+from stager.array import Array, raw, wrap
 from stager.capture.counts import held_lists
 from stager.capture.extents import (
     I64,
@@ -29,12 +31,13 @@ from stager.capture.extents import (
 from stager.capture.merged import Merged, chosen_among, shown
 from stager.capture.optional import Maybe, as_maybe, decided
 from stager.capture.packing import packed, unpacked
+from stager.capture.raising import check
 from stager.capture.row_lists import bound
 from stager.capture.session import UNBOUND, holds_tracer
 from stager.capture.sharing import Contents, changeable_in, is_frozen, refuse_rows, refuse_shared, shared_among
 from stager.capture.variables import Names, Variables, mutable_ids
-from stager.cells import Cell
-from stager.errors import ControlFlowError, describe
+from stager.cells import Cell, Reach
+from stager.errors import ControlFlowError, MutationError, describe
 from stager.ir.dims import Dim, Expr
 from stager.ir.types import Type
 from stager.ops.families import zeros_of
@@ -173,8 +176,28 @@ class Carry:
 
     def first_cells(self) -> list[Cell | None]:
         """Per handle: the cell before the loop; None where that was a number."""
-        starts = [x for x, leaf in zip(self._flat(self.initial)[0], self.leaves, strict=True) if type(leaf) is tuple]
-        return [x.cell if type(x) is Array else None for x in starts]
+        return [x.cell if type(x) is Array else None for x in self._firsts()]
+
+    def _firsts(self) -> list[Any]:
+        """Per handle: what it was before the loop."""
+        return [x for x, leaf in zip(self._flat(self.initial)[0], self.leaves, strict=True) if type(leaf) is tuple]
+
+    def reach(self, ran: Any, fresh: set[int]) -> None:
+        """Let writes behind a loop that took no turn reach the array that the name has held all along.
+
+        ran: what tells whether it took one; None where nothing does. fresh: ids of the cells that nobody else holds.
+        """
+        plain = [x for x in flatten(self.initial)[0] if type(x) is Array and x.ndim]
+        for cell, first, left, entered in zip(self.starts_as, self._firsts(), self.left, self.entered, strict=True):
+            if left is entered or cell.read_only or not cell.type.shape or type(first) is not Array:
+                continue
+            whole = any(first is x for x in plain)
+            if all(id(x.cell) in fresh and not x.cell.reaches for x in ([first] if whole else plain)):
+                continue
+            if ran is None or not whole or first.type != cell.type or first.cell.read_only is CHOSEN:
+                cell.read_only = CHOSEN
+            elif first.is_writable:
+                cell.reaches = (*cell.reaches, _reaching(first, ran()))
 
     def origins(self) -> dict[int, Cell]:
         """The cell before the loop of what the iteration began with, by id of the region's cell."""
@@ -190,6 +213,26 @@ class Carry:
             found += [left, *[c for c, _, _ in left.may_be]]
             older = [origins.get(id(c), c) for c in found]
             cell.stand_for([c for c in older if c.owner is None or c.owner.alive])
+
+
+def _reaching(first: Array, ran: Any) -> Reach:
+    """A write into what a loop has left reaches `first` where the loop took no turn. In the code of other loops and
+    branches, which would have to carry both, that is an error."""
+
+    def reach(path: tuple[Any, ...], part: Any, here: bool) -> None:
+        if here:
+            view = Array(first.cell, (*first.path, *path), part.type, False)
+            view.write(as_raw(np.where(ran, view, wrap(part)), part.type.dtype))
+        else:
+            check(ran, MutationError(NO_TURN))
+
+    return reach
+
+
+NO_TURN = (
+    "a write into what a loop has set reaches what was there before it: the loop has taken no turn. Let the other name "
+    "hold a copy"
+)
 
 
 def _is_0d(x: Array) -> bool:
@@ -238,6 +281,7 @@ class Spec:
         self.same: dict[str, str] = {}  # names that hold one list after an iteration: the other name
         self.count = count
         self.traded: dict[str, str] | None = None
+        self.relied: list[Cell] = []  # written by the turns, and taken for what nobody else holds
         self.extents = Carried(turns, count is not None)
         self.carries: list[Carry] = []
         self.in_place: set[str] = set()  # names whose array is only written in place: carried as a cell
@@ -374,6 +418,7 @@ class Spec:
             return False
         touched = {cell for r in regions for cell in r.touched}
         initial = [x for c in written for x in flatten(c.initial)[0] if type(x) is Array]
+        self.relied = [x.cell for x in initial]
         hidden = all(id(x.cell) in self.fresh and not x.path for x in initial) and not any(
             x.cell in touched for x in initial
         )

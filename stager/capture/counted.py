@@ -130,7 +130,7 @@ def counted_while(test: Closure, body: Closure, names: Names, orelse: Closure | 
         if jumps:
             for n in numbers:
                 variables.set(n, _traced(before[n]))
-            return stage_while(test, body, names, orelse, True, None)
+            return stage_while(test, body, names, orelse, True, None, entry=True)
         return stage_for(of_range(range(course.turns)), turn, carried, None, False, 0, own, lists)
 
     try:

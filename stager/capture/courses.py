@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stager.array import Array
+from stager.array import Array, as_array
 from stager.capture.iterables import Indexed, TracedRange
 from stager.errors import ConcretizationError
 from stager.ir.dims import dim_max, floordiv
@@ -42,6 +42,13 @@ class Course:
 
     def goes_on(self, i: Any) -> Any:
         return i < self.upper if self.step > 0 else i > self.upper
+
+    def ran(self) -> Any:
+        """Whether it takes a turn, as a traced bool."""
+        lower: Any
+        upper: Any
+        lower, upper = as_array(self.lower), as_array(self.upper)
+        return lower < upper if self.step > 0 else lower > upper
 
     def bounds(self) -> tuple[Any, Any]:
         """The least and the greatest index of an iteration that runs, as dims; None where unknown."""

@@ -368,7 +368,7 @@ def _plain_for_node(variables: Variables, names: Names, body: Closure, course: C
         params = {"step": course.step, "n_carry": len(operands), **loop_params()}
         results = iter(bind(for_op, *ends, *operands, *captured, regions=graphs, **params))
         growth.rebuild(results)
-        assign(spec, merges, late, carried, results, variables)
+        assign(spec, merges, late, carried, results, variables, bool(course.count) or course.ran)
         hold_left(spec.carries, held)
         for cell, by in moved.items():
             if by is not None:
@@ -391,17 +391,18 @@ def stage_while(
     ahead_by: int = 0,
     fresh: frozenset[int] = frozenset(),
     turns: Dim | None = None,
+    entry: Any = None,
 ) -> Any:
     """Stage a `while` statement, of which an iteration may have run already with a traced signal; its signal.
 
-    `turns`: how many there are at most, where that is known.
+    `turns`: how many there are at most, where that is known. `entry`: what its test said at first, likewise.
     """
     variables = Variables(test, body, orelse)
     fresh = fresh or unshared(variables, names)
     before = variables.snapshot()
 
     def attempt(names: Names) -> Any:
-        return WhileNode(variables, names, test, body, None, jumps, signal, fresh, turns).stage()
+        return WhileNode(variables, names, test, body, None, jumps, signal, fresh, turns, entry).stage()
 
     try:
         return after_loop(with_places(variables, names, attempt), orelse, names)
@@ -416,7 +417,7 @@ def stage_while(
             found = turns_of(variables, test, body, names, jumps, signal)
             if found is None:
                 raise
-            return stage_while(test, body, names, orelse, jumps, signal, ahead_by, fresh, dim_of(found))
+            return stage_while(test, body, names, orelse, jumps, signal, ahead_by, fresh, dim_of(found), entry)
         if signal is not None or ahead_by >= 3:
             raise
         first_error = e.with_traceback(None)

@@ -18,7 +18,7 @@ from stager.capture.iterables import evenly
 from stager.capture.raising import check
 from stager.capture.row_lists import position
 from stager.capture.session import holds_tracer
-from stager.cells import Cell
+from stager.cells import Cell, ViewStep
 from stager.errors import MutationError, describe
 from stager.interpreters.stack import stack
 from stager.numpy.rows import whole
@@ -62,7 +62,7 @@ class PickedCell(Cell):
     def read(self, by: Any = None) -> Any:
         return self.value
 
-    def write(self, value: Any) -> None:
+    def write(self, value: Any, path: Sequence[ViewStep] = (), part: Any = None) -> None:
         if self.read_only:
             raise MutationError(describe(str(self.read_only), remedy="write into the items by their names"))
         for j, x in enumerate(self.items):

@@ -48,5 +48,5 @@ def raise_inside(condition: Any, k: int, region: UserRegion, written: Sequence[C
     graphs, _, captured = close_regions(sides, [(), ()], ())
     results = iter(bind(switch_op, as_raw(condition, i64), *captured, regions=graphs))
     for cell in written:
-        cell.write(next(results))
+        cell.take(next(results))
         commit_carried(cell)

@@ -61,7 +61,7 @@ def while_(value: Any, test: Closure, body: Closure, names: Names, orelse: Closu
     before = variables.snapshot()
 
     def staged() -> Any:
-        return stage_while(test, body, names, orelse, jumps, None, fresh=own)
+        return stage_while(test, body, names, orelse, jumps, None, fresh=own, entry=value)
 
     try:
         return buffered(variables, lists, staged)
@@ -87,7 +87,7 @@ def while_(value: Any, test: Closure, body: Closure, names: Names, orelse: Closu
         value = test()
         known = bool(value) if type(value) is not Array else _known_truth(value)
         if known is None:
-            return stage_while(test, body, names, orelse, jumps, None)
+            return stage_while(test, body, names, orelse, jumps, None, entry=value)
     raise first
 
 

@@ -93,7 +93,7 @@ def zeros(merges: Merges, late: Late) -> list[Any]:
 
 
 def assign(
-    spec: Spec, merges: Merges, late: Late, carried: Sequence[Cell], results: Any, variables: Variables
+    spec: Spec, merges: Merges, late: Late, carried: Sequence[Cell], results: Any, variables: Variables, ran: Any
 ) -> None:
     spec.assign(results)
     merges.settle(results)
@@ -102,18 +102,27 @@ def assign(
         if not spec.count:
             variables.set_on_some_paths(n)
     for cell in carried:
-        cell.write(next(results))
+        cell.take(next(results))
         commit_carried(cell)
     spec.give_back(spec.count)
-    follow(spec, [m for _, m in late], not spec.count)
+    follow(spec, [m for _, m in late], ran)
 
 
-def follow(spec: Spec, merged: Sequence[Merged], may_not_run: bool) -> None:
+def follow(spec: Spec, merged: Sequence[Merged], ran: Any) -> None:
+    """Let what the loop has set stand for what it may be. ran: what tells whether it took a turn, or True."""
     origins = {k: cell for c in spec.carries for k, cell in c.origins().items()}
     for c in spec.carries:
-        c.follow(origins, may_not_run)
+        c.follow(origins, ran is not True)
     for m in merged:
         m.follow()
+    for cell in spec.relied:
+        for reach in cell.reaches:
+            reach((), None, False)
+    if ran is not True:
+        firsts = [id(cell) for c in spec.carries for cell in c.first_cells() if cell is not None]
+        alone = {k for k in spec.fresh if firsts.count(k) < 2}
+        for c in spec.carries:
+            c.reach(ran, alone)
 
 
 class Counting:
@@ -143,8 +152,8 @@ class WhileNode:
 
     def __init__(self, variables: Variables, names: Names, test: Closure | None, body: Closure, course: Course | None,
                  jumps: bool, signal: Any, fresh: frozenset[int] = frozenset(),
-                 turns: Dim | None = None) -> None:  # fmt: skip
-        """`turns`: of a loop without a course, how many there are at most."""
+                 turns: Dim | None = None, entry: Any = None) -> None:  # fmt: skip
+        """Of a loop without a course, `turns`: how many there are at most, `entry`: what its test said at first."""
         self.variables = variables
         self.spec = Spec(variables, names, fresh, turns=turns if course is None else course.turns)
         self.spec.declared += counts()  # a count is never the number that it begins with
@@ -153,6 +162,7 @@ class WhileNode:
         self.test = test
         self.body = body
         self.course = course
+        self.entry = entry
         self.coded = jumps or signal is not None
         self.signal = signal
         self.flagged = False
@@ -278,9 +288,9 @@ class WhileNode:
             if course is None or not course.count:
                 variables.set_on_some_paths(n)
         for cell in carried:
-            cell.write(next(results))
+            cell.take(next(results))
             commit_carried(cell)
-        follow(spec, [*[m for _, m in late], *([] if returned is None else [returned])], True)
+        follow(spec, [*[m for _, m in late], *([] if returned is None else [returned])], self._ran())
         return True, self._signal(codes, code_after, value)
 
     def _condition(self, region: UserRegion) -> list[Any]:
@@ -319,6 +329,14 @@ class WhileNode:
         if self.flagged:
             out.append(as_raw(flag, b1))
         return [*out, *self.spec.starts()]
+
+    def _ran(self) -> Any:
+        """What tells whether the loop took a turn; True where it does, None where nothing tells."""
+        if self.signal is not None:
+            return None
+        if self.course is not None:
+            return bool(self.course.count) or self.course.ran
+        return (lambda: as_bool(self.entry)) if isinstance(self.entry, Array) else self.entry
 
     def _signal(self, codes: frozenset[int], code_after: Any, value: Any) -> Any:
         if code_after is None:

@@ -178,13 +178,11 @@ class Flags:
     __slots__ = ("c_contiguous", "contiguous", "f_contiguous", "forc", "owndata", "writeable")
 
     def __init__(self, x: Array) -> None:
-        from stager.numpy.shaping import Locked
-
         self.c_contiguous = self.contiguous = is_contiguous(x)
         self.f_contiguous = is_contiguous(x.T)  # type: ignore[attr-defined]
         self.forc = self.c_contiguous or self.f_contiguous
         self.owndata = not x.path
-        self.writeable = not x.cell.read_only and not any(type(s) is Locked or s.op.write_back is None for s in x.path)
+        self.writeable = x.is_writable
 
     def __getitem__(self, name: str) -> bool:
         return bool(getattr(self, name.lower()))

@@ -198,7 +198,7 @@ def checkpoint(f: Callable[..., Any], *, policy: Policy = "nothing") -> Callable
         outs = bind(checkpoint_op, *[x.raw() for x in own], *captured, regions=regions, saved=len(saved))
         first = count - len(kept["written"])
         for (cell, _), value in zip(kept["written"], outs[first:count], strict=True):
-            cell.write(value)
+            cell.take(value)
         return unflatten(kept["structure"], [wrap(o) for o in outs[:first]])
 
     return checkpointed

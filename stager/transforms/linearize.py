@@ -50,7 +50,7 @@ class Linearized:
         done = replay(first, operands)
         self.values, self.residuals = done[:n_values], done[n_out:]
         for (cell, _), value in zip(kept["written"], done[n_values:n_out], strict=True):
-            cell.write(value)
+            cell.take(value)
         assert len(self.residuals) == len(residuals)
         self.types = types
 

@@ -205,13 +205,64 @@ def test_views_of_what_nobody_else_holds_do() -> None:
     np.testing.assert_array_equal(st.compile(turned_alone)(X.copy(), 3), turned_alone(X.copy(), 3))
 
 
-@pytest.mark.xfail(strict=True, reason="how many turns there are is not asked before a write behind them")
-def test_a_write_behind_no_turn_reaches_what_the_name_held() -> None:
-    def f(x: Any, n: Any) -> Any:
-        y = w = x[0] * 1.0
-        while n > 0:
-            y, n = y * 2.0, n - 1.0
-        y[0] = 77.0
-        return w
+def behind_a_while(x: Any, n: Any) -> Any:
+    y = w = x[0] * 1.0
+    while n > 0:
+        y, n = y * 2.0, n - 1.0
+    y[0] = 77.0
+    y[1:3] += 1.0
+    return w, y
 
-    np.testing.assert_array_equal(st.compile(f)(X.copy(), 0.0), f(X.copy(), 0.0))
+
+def behind_two_loops(x: Any, n: Any) -> Any:
+    w = x[0] * 1.0
+    y = w[1:]
+    while n > 0:
+        y, n = y * 2.0, n - 1.0
+    while n < 0:
+        y, n = y * 3.0, n + 1.0
+    y[0] = 77.0
+    return w, y
+
+
+def behind_a_range(x: Any, n: Any) -> Any:
+    for _ in range(int(n)):
+        x = x * 0.5
+    x[0] = 77.0
+    return x
+
+
+def in_each_turn(x: Any, n: Any) -> Any:
+    x = x * 1.0
+    for t in range(5):
+        k = n
+        while k > 0:
+            x, k = x * 0.5, k - 1.0
+        x[0] = 77.0 + t
+    return x
+
+
+@pytest.mark.parametrize("f", [behind_a_while, behind_two_loops, behind_a_range, in_each_turn])
+@pytest.mark.parametrize("n", [0.0, 2.0])
+def test_writes_behind_no_turn_reach_what_the_name_held(f: Callable[..., Any], n: float) -> None:
+    expected, seen = X.copy(), X.copy()
+    outs = st.compile(f)(seen, n), f(expected, n)
+    for a, b in zip(*[out if type(out) is tuple else (out,) for out in outs], strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(seen, expected)
+
+
+def in_a_later_loop(x: Any, n: Any) -> Any:
+    y = w = x[0] * 1.0
+    while n > 0:
+        y, n = y * 2.0, n - 1.0
+    for i in range(6):
+        y[i] += 9.0
+    return w, y
+
+
+def test_writes_of_other_loops_behind_no_turn_are_refused_by_the_run() -> None:
+    f = st.compile(in_a_later_loop)
+    np.testing.assert_array_equal(f(X, 2.0), in_a_later_loop(X, 2.0))
+    with pytest.raises(ValueError, match="the loop has taken no turn"):
+        f(X, 0.0)

@@ -390,9 +390,23 @@ def test_rebound_names() -> None:
         y[0] = 5.0
         return x, y
 
+    def behind_a_loop(x: Any, n: Any, again: int) -> Any:
+        y = x
+        while n > 0:
+            y, n = y * 2.0, n - 1.0
+        y[0] = 5.0
+        for i in range(again):
+            y[i] += 1.0
+        return y
+
     for f in (write, read):
         with pytest.raises(MutationError):
             st.compile(f)(X.copy(), np.True_)
+    seen, expected = X.copy(), X.copy()
+    np.testing.assert_array_equal(st.compile(behind_a_loop)(seen, 0.0, 0), behind_a_loop(expected, 0.0, 0))
+    np.testing.assert_array_equal(seen, expected)
+    with pytest.raises(ValueError, match="the loop has taken no turn"):
+        st.compile(behind_a_loop)(seen, 0.0, 6)
     for c in (np.True_, np.False_):
         for got, want in zip(st.compile(remedy)(X.copy(), c), remedy(X.copy(), c), strict=True):
             np.testing.assert_array_equal(got, want)
