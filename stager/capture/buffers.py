@@ -32,6 +32,7 @@ from stager.capture.iterables import Elements, Indexed
 from stager.capture.moves import Moves
 from stager.capture.packing import packed, unpacked
 from stager.capture.plans import EmptyListError, Plan, session_in_force
+from stager.capture.references import ITEM_GIVEN, LOCAL_GIVEN
 from stager.capture.row_lists import ROWS, RowList, bound, position
 from stager.capture.sharing import Contents, is_frozen, is_held_by
 from stager.cells import Cell, _versions
@@ -253,7 +254,7 @@ class Buffer:
         item = self._item(k)
         if type(item) is not Array or not item.holds_memory:
             return item
-        if self.first or any(not is_held_by(cell, 2) for cell, _ in self.held):
+        if self.first or any(not is_held_by(cell, 2 + LOCAL_GIVEN) for cell, _ in self.held):
             self._refuse("writing into an item of a list that others may hold")
         self.altered = True
         self.plan.changes = True
@@ -429,7 +430,7 @@ class Buffer:
         if plan.changes or plan.queue:
             self.older += self.first
         # what was no more than put into the list, is the list's own
-        self.held = [self.held[k] for k in range(len(self.held)) if not is_held_by(self.held[k][0], 1)]
+        self.held = [self.held[k] for k in range(len(self.held)) if not is_held_by(self.held[k][0], 1 + ITEM_GIVEN)]
         if all(type(n) is int for n in ends) and type(plan.items) is not RowList:
             assert plan.structure is not None
             first: Any = ends[1] if plan.queue else 0

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from stager.capture import operators
 from stager.capture.consumers import Consumer
+from stager.capture.references import CLOSED
 from stager.capture.scopes import CONSUME
 from stager.capture.session import Session
 from stager.capture.yields import EACH, LEAVES, UNTIL
@@ -70,7 +71,7 @@ def plan_for(s: Session, x: Any, body: Callable[..., Any], names: tuple[str, ...
         del s.generators[x]
         consumer = Consumer(body, names, bool(jumps))
         args = begun.args
-        with owning(s, [id(args[k]) for k in range(len(args)) if sys.getrefcount(args[k]) <= _ITEM]):
+        with owning(s, [id(args[k]) for k in range(len(args)) if sys.getrefcount(args[k]) <= 2 + CLOSED]):
             call(*begun.args, **begun.kwargs, **{CONSUME: consumer})
         return ended(consumer, orelse, names)
 
@@ -193,5 +194,4 @@ def _loop_over(x: Any) -> int:
     return _plan_in(x)
 
 
-_ITEM = 2  # to an item of a tuple
 _HELD = _loop_over(object())  # references to what only the loop at hand holds, as `plan_for` counts them

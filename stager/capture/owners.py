@@ -10,7 +10,7 @@ from typing import Any
 
 from stager.capture.plans import Plan
 from stager.capture.session import current
-from stager.capture.sharing import alone, owns_arrays
+from stager.capture.sharing import holds_alone, owns_arrays
 
 
 class NeedsBufferError(BaseException):
@@ -32,7 +32,7 @@ class Owner:
         self.inner = {
             id(part): items
             for items in candidates.values()
-            if type(items) is list and all(alone(items[k], 1) for k in range(len(items)) if type(items[k]) is list)
+            if type(items) is list and holds_alone(items)
             for part in items
             if type(part) is list
         }

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from stager.array import Array
+from stager.capture.references import ITEM_GIVEN, LOCAL_GIVEN
 from stager.capture.session import Session, current
 from stager.cells import Cell
 from stager.errors import MutationError, describe
@@ -80,11 +81,19 @@ def _items(c: Any) -> list[Any]:
 def alone(items: list[Any], holders: int) -> bool:
     """Whether so many references are all there are to a list, and its own to each of the lists in it.
 
-    `holders` counts those that the caller has besides the ones of the call.
+    `holders` counts those of the call too (`references.py`).
     """
-    if sys.getrefcount(items) > holders + 2:
+    if sys.getrefcount(items) > holders:
         return False
-    return all(alone(items[k], 1) for k in range(len(items)) if type(items[k]) is list)
+    return holds_alone(items)
+
+
+def holds_alone(items: list[Any]) -> bool:
+    """Whether a list is the only one that holds the lists in it, and so on inward."""
+    for k in range(len(items)):  # noqa: SIM110 (a generator would make a cell for items)
+        if type(items[k]) is list and not alone(items[k], 1 + ITEM_GIVEN):
+            return False
+    return True
 
 
 def owns_arrays(items: list[Any]) -> bool:
@@ -100,14 +109,14 @@ def owns_arrays(items: list[Any]) -> bool:
             cell = items[k].cell
             held[id(cell)] = (cell, held.get(id(cell), (cell, 0))[1] + 1)
     for cell, n in held.values():  # noqa: SIM110 (a generator would hold it once more)
-        if cell.origin is not None or not is_held_by(cell, n + 2):
+        if cell.origin is not None or not is_held_by(cell, n + 2 + LOCAL_GIVEN):
             return False
     return True
 
 
 def is_held_by(cell: Cell, n: int) -> bool:
-    """Whether no more than n references lead to a cell, with those that the caller has."""
-    return sys.getrefcount(cell) <= n + 2
+    """Whether no more than n references lead to a cell, with those of the caller and of the call (`references.py`)."""
+    return sys.getrefcount(cell) <= n
 
 
 def freeze(c: Any) -> None:
@@ -171,8 +180,11 @@ def _may_have_another_name(s: Session, obj: Any) -> bool:
 
 
 def _held(s: Session, c: Any) -> bool:
-    """Whether anything but `chosen` holds a container; the parameter and the call count themselves."""
-    return sys.getrefcount(c) > 2 + sum(x is c for pair in s.chosen for x in pair)
+    """Whether anything but `chosen` holds a container, which is given as an item."""
+    chosen = 0
+    for pair in s.chosen:
+        chosen += (pair[0] is c) + (pair[1] is c)
+    return sys.getrefcount(c) > ITEM_GIVEN + chosen
 
 
 def _forget_unused(s: Session) -> None:

@@ -27,6 +27,7 @@ from stager.capture.buffers import Buffer
 from stager.capture.optional import Maybe
 from stager.capture.packing import packed, unpacked
 from stager.capture.plans import Plan
+from stager.capture.references import ITEM_GIVEN
 from stager.capture.row_lists import bound
 from stager.capture.sharing import is_held_by
 from stager.cells import Cell
@@ -307,7 +308,7 @@ class Table(Buffer):
     def finish(self) -> Any:
         plan: Any = self.plan
         self.older += self.first
-        self.held = [self.held[k] for k in range(len(self.held)) if not is_held_by(self.held[k][0], 1)]
+        self.held = [self.held[k] for k in range(len(self.held)) if not is_held_by(self.held[k][0], 1 + ITEM_GIVEN)]
         known = plan.blanks
         assert plan.structure is not None
         order = sorted((mark, place) for place, mark in enumerate(known.order) if mark)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from stager.array import Array
 from stager.capture.consumers import MARK, Consumer
 from stager.capture.places import Place, PlaceNeededError, check_store
+from stager.capture.references import LOCAL, LOCAL_GIVEN
 from stager.capture.session import CHANGEABLE, UNBOUND, cell_value, current
 from stager.capture.sharing import alone, changeable_in, is_frozen
 from stager.staged import UserRegion
@@ -188,9 +189,9 @@ def unshared(variables: Variables, names: Names) -> frozenset[int]:
     for n in names:
         cell = variables.cells.get(n.lstrip("+"))
         value = UNBOUND if cell is None else cell_value(cell)
-        if type(value) is list and alone(value, 2):
+        if type(value) is list and alone(value, 2 + LOCAL_GIVEN):
             found |= {id(x) for x in changeable_in(value)}
-        if type(value) is not Array or value.cell.origin is not None or sys.getrefcount(value) > 3:
+        if type(value) is not Array or value.cell.origin is not None or sys.getrefcount(value) > 2 + LOCAL:
             continue
         if sys.getrefcount(value.cell) <= 2:
             found.add(id(value.cell))
