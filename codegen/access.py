@@ -252,13 +252,16 @@ class AccessEmitter(LevelEmitter):
         """Whether a last vector may be stored whole, because nothing is behind the array but room for it: what is
         stored under a mask is not handed on to loads, they wait until it is in the cache."""
         nest, storage, vector, item = self.nest, buffer.storage, self.leaf.vector, buffer.dtype.itemsize
-        if not self.at_end or nest.parallel or vector is None or self._terms(storage, at) != ((vector, item),):
+        if not self.at_end or nest.parallel or vector is None:
             return False
         blocks = bool(nest.block) and vector == nest.outer[-1].var
         if blocks and nest.block % self.full_width != 0:
             return False  # blocks end inside of vectors
         if id(storage) in nest.scratch:
-            return blocks
+            line = nest.block * item
+            return blocks and all(c == item if v == vector else c % line == 0 for v, c in self._terms(storage, at))
+        if self._terms(storage, at) != ((vector, item),):
+            return False
         extent = next(a.extent for a in (*nest.outer, *self.loops) if a.var == vector)
         room = self.e.target.vector_bits // 8  # behind the array; what only writes numbers stores several registers
         whole = (vector not in self.limits or blocks) and self.full_width * item <= room

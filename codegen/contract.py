@@ -160,7 +160,7 @@ def keep_rows(nest: Nest, users: dict[int, set[int]]) -> None:
                 sizes[sid] = max(sizes.get(sid, 0), size)
     for sid, size in sizes.items():
         if sid not in bad:
-            nest.scratch[sid] = (storages[sid], size)
+            nest.scratch[sid] = (storages[sid], size, 1)
 
 
 def touched(step: Any) -> list[Buffer]:

@@ -104,7 +104,7 @@ def _nest_lines(n: Nest) -> Iterator[str]:
     head = "parallel " if n.parallel else ""
     if n.piece is not None:
         head += f"{variable_name(n.piece)}: pieces of {n.rows}; "
-    rows = [s.name for s, _ in n.scratch.values()]
+    rows = [s.name for s, *_ in n.scratch.values()]
     loops = " ".join(_loop_text(a, n.block if n.block and a is n.outer[-1] else 0) for a in n.outer)
     yield f"{n.name}: {head}{loops}".rstrip() + (f" (per point: {', '.join(rows)})" if rows else "")
     for leaf in (*n.first, *n.leaves):

@@ -31,12 +31,12 @@ def column_axis(nest: Nest, lanes: int, mixed: bool) -> LoopAxis | None:
 
     mixed: inside a block each leaf may run along its rows all the same.
     """
-    rows = [_row_cost(leaf, lanes) for leaf in nest.leaves]
+    rows = [row_cost(leaf, lanes) for leaf in nest.leaves]
     best, least = None, sum(rows)
     for a in nest.outer:
         if isinstance(a.extent, int) and a.extent < lanes // 2:
             continue
-        columns = [_column_cost(leaf, a, lanes) for leaf in nest.leaves]
+        columns = [column_cost(leaf, a, lanes) for leaf in nest.leaves]
         cost = sum(columns)
         if mixed:  # rows are read again from further away: only for a clear gain
             cost = min(cost, sum(map(min, rows, columns)) / CLEAR)
@@ -45,7 +45,7 @@ def column_axis(nest: Nest, lanes: int, mixed: bool) -> LoopAxis | None:
     return best
 
 
-def _column_cost(leaf: Leaf, a: LoopAxis, lanes: int) -> float:
+def column_cost(leaf: Leaf, a: LoopAxis, lanes: int) -> float:
     """One point of a shared axis that lanes run along."""
     cost = _points(leaf.loops) * _step(leaf.stage, a.var, lanes) / lanes
     if leaf.adds:
@@ -80,7 +80,7 @@ def best_axis(leaf: Leaf, lanes: int) -> LoopAxis | None:
     return best
 
 
-def _row_cost(leaf: Leaf, lanes: int) -> float:
+def row_cost(leaf: Leaf, lanes: int) -> float:
     """One outer point, lanes along the best loop of the leaf's own."""
     return min([_scalar(leaf), *(_along(leaf, a, lanes) for a in leaf.loops)])
 

@@ -42,9 +42,9 @@ class _NestEmitter:
     def run(self, begin: Any, end: Any, unit: int) -> None:
         """The nest, or its units [begin, end) of the first loop."""
         e, nest = self.e, self.nest
-        for storage, nbytes in nest.scratch.values():
+        for storage, nbytes, lines in nest.scratch.values():
             lanes = nest.block if nest.block else 1
-            e.stack(storage, nbytes * lanes)
+            e.stack(storage, nbytes * lanes * lines)
         limits = None
         if begin is not None:
             first = nest.outer[0] if nest.outer else nest.leaves[0].loops[0]

@@ -297,7 +297,7 @@ class Nest:
     block: int = 0  # shared lanes: the last outer loop runs over blocks of this many points
     block_var: int | None = None  # the variable that counts the blocks
     mixed: bool = False  # leaves of a block may run along its rows
-    scratch: dict[int, Any] = field(default_factory=dict)  # id -> (storage, bytes): live for one outer point
+    scratch: dict[int, Any] = field(default_factory=dict)  # id -> (storage, bytes, lines): live for one outer point
     chunk: int = 0  # elements of one unit of a parallel vector loop
     threshold: Any = None  # (points, how many make threads worth it) when only the running function knows
     rows: int = 0  # the first outer loop runs in pieces of so many points, `piece` counts them

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from stager.codegen import pieces
+from stager.codegen.across import across
 from stager.codegen.collapse import collapse
 from stager.codegen.independent import independent
 from stager.codegen.index import DYNAMIC, Ix
@@ -184,7 +185,7 @@ class _Scheduler:
             leaf.unroll = self._fitting(ROW_UNROLL, stage, last)
 
     def _leaf(self, leaf: Leaf, nest: Nest, nested: bool) -> None:
-        if not leaf.loops:
+        if not leaf.loops or leaf.vector is not None:
             return
         for a in leaf.loops:
             most = self.program.facts.maximum(a.extent)
@@ -251,6 +252,9 @@ class _Scheduler:
         """Rows, unless lanes along a shared axis are cheaper: then columns, with that axis last."""
         if self.target.vector_bits == 0:
             return
+        lanes = min(self._lanes(stage) for stage in nest.stages())
+        if not self.little and across(nest, lanes, self.target):
+            return
         inner: Dim = 1
         for leaf in nest.leaves:
             size = product(a.extent for a in leaf.loops)
@@ -262,7 +266,7 @@ class _Scheduler:
         if adds:
             last: LoopAxis | None = nest.outer[-1]
         else:
-            last = column_axis(nest, min(self._lanes(stage) for stage in nest.stages()), mixed)
+            last = column_axis(nest, lanes, mixed)
         if last is None or (not adds and any(self._hands_on_few(last, stage) for stage in nest.stages())):
             return
         nest.outer.sort(key=lambda a: a is last)

@@ -155,7 +155,7 @@ def test_gradient_of_layernorm_walks_a_row_four_times() -> None:
     assert isinstance(rows, Nest)
     walks = [leaf for leaf in rows.leaves if leaf.loops]
     assert len(walks) == 4
-    assert not [s for storage, s in rows.scratch.values() if isinstance(s, int) and s > 8], "no row is stored"
+    assert not [s for _, s, _ in rows.scratch.values() if isinstance(s, int) and s > 8], "no row is stored"
     filled = [{st.combine for st in leaf.stage.stores} for leaf in walks]
     assert filled == [set(), set(), {"sum"}, {"set"}]
 
@@ -195,7 +195,8 @@ def test_transposed_operands_of_products_are_not_copied() -> None:
     for s in steps(*_with_specs("mlp")):
         if isinstance(s, Nest):
             for leaf in s.leaves:
-                assert leaf.stage.ops() + len(leaf.stage.reductions) > 0, "a kernel that only moves"
+                if leaf.stage.label != "across":  # short rows, which are turned inside of a kernel
+                    assert leaf.stage.ops() + len(leaf.stage.reductions) > 0, "a kernel that only moves"
 
 
 @pytest.mark.parametrize(
