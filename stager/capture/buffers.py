@@ -115,7 +115,7 @@ class Buffer:
                 turns = turns * n
         self.room = self.room + turns
         if not self.counting:
-            from stager.ops.tapes import write_row
+            from stager.ops.rows import write_row
 
             place = self._end().raw()
             for x, leaf, (t, _) in zip(self.arrays, leaves, self.plan.leaves, strict=True):

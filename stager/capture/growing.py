@@ -227,7 +227,7 @@ class _Rows:
 
     def write(self, rows: Raw, turn: Any) -> Raw:
         """The rows with those of a turn set."""
-        from stager.ops.tapes import write_row
+        from stager.ops.rows import write_row
 
         each = len(self.leaves)
         for k, x in enumerate(self.leaves):

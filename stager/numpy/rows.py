@@ -157,7 +157,7 @@ def _folded(x: Array, first: Any, weak: bool, step: Callable[[Any, Any], Any], b
     """`step(… step(first, row begin) …, last row)`."""
     from stager.ops.control import for_loop
     from stager.ops.regions import dim_value
-    from stager.ops.tapes import read_row
+    from stager.ops.rows import read_row
 
     shape = x.type.shape[1:]
 

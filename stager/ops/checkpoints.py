@@ -24,7 +24,8 @@ from stager.ops.joint import Joint, Part, forward_nodes, nodes_for, trace_joint
 from stager.ops.loop_back import LoopBack
 from stager.ops.marks import carries_tangent, carry_fixpoint
 from stager.ops.regions import I64, dim_value, scalar_index
-from stager.ops.tapes import Levels, alike, read_row, trip_count, turns, write_row
+from stager.ops.rows import read_row, write_row
+from stager.ops.tapes import Levels, alike, trip_count, turns
 
 Raw = Any
 SLOTS = 16  # of a binomial loop whose trip count is not known before it runs

@@ -45,8 +45,9 @@ from stager.ops.families import zeros_of
 from stager.ops.marks import MARKED, Carries, carries_batch, carries_tangent, carry_fixpoint, dependent_outputs
 from stager.ops.reductions import reduce_max
 from stager.ops.regions import I64, Captures, LaneDependentError, dim_of, finish, replay, scalar_index, trace_region
+from stager.ops.rows import write_row
 from stager.ops.silence import has_ordered_effects, silenced
-from stager.ops.tapes import for_pullback, longest, trip_count, write_row
+from stager.ops.tapes import for_pullback, longest, trip_count
 
 Raw = Any
 ANY_SIZE = symbol("turns")  # where level 0 gives it a name

@@ -7,7 +7,7 @@
 
 Rules re-run the regions under the transform and trace new ones. Which carries have a tangent, or differ between lanes,
 is a fixpoint found on the graph before anything is traced (`marks.py`). Reverse mode stands in `tapes.py`,
-`whiles.py` and `checkpoints.py`.
+`lanes_back.py`, `whiles.py` and `checkpoints.py`.
 
 Functions that build these nodes take and give raw values: `for_loop`, `while_loop`, `switch_case`, `map_lanes`.
 """
@@ -23,7 +23,7 @@ from stager.ir.dims import Dim
 from stager.ir.graph import Graph, Node
 from stager.ir.op import Op, register
 from stager.ir.types import Type
-from stager.ops import tapes, whiles
+from stager.ops import lanes_back, tapes, whiles
 from stager.ops.control_types import for_type, map_type, switch_type, while_type
 from stager.ops.families import materialize_batch, zeros_like, zeros_of
 from stager.ops.indexed import gather, scatter
@@ -435,5 +435,5 @@ while_op = register(Op("while", "control", while_type, no_reference, jvp=_while_
                        batch=_while_batch, multiple_results=True))  # fmt: skip
 switch_op = register(Op("switch", "control", switch_type, no_reference, jvp=_switch_jvp,
                         pullback=tapes.switch_pullback, batch=_switch_batch, multiple_results=True))  # fmt: skip
-map_op = register(Op("map", "control", map_type, no_reference, jvp=_map_jvp, pullback=tapes.map_pullback,
+map_op = register(Op("map", "control", map_type, no_reference, jvp=_map_jvp, pullback=lanes_back.map_pullback,
                      batch=_map_batch, multiple_results=True))  # fmt: skip

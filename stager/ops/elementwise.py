@@ -115,10 +115,11 @@ fmin: OpFunction = elementwise(
 def _share(t: Any, x: Any, y: Any, reaches: OpFunction) -> Any:
     """The tangent of the operand that wins; half of it at a tie, so that max(x, x) has derivative 1.
 
-    Both operands ask the same two questions, so two masks are all that a tape holds of them.
+    Both operands ask the same two questions, so two masks are all that a tape holds of them, and the tangent is halved
+    for both at once.
     """
-    half = mul(t, 0.5)
-    return select(reaches(x, y), select(reaches(y, x), half, t), zeros_like(t))
+    wins = reaches(x, y)
+    return select(wins, select(and_(wins, reaches(y, x)), mul(t, 0.5), t), zeros_like(t))
 
 
 def _share_nan(t: Any, x: Any, y: Any, reaches: OpFunction) -> Any:

@@ -24,6 +24,7 @@ from stager.ops.joint import Joint, Part, forward_nodes, operands_back, operands
 from stager.ops.loop_back import LoopBack
 from stager.ops.regions import dim_of, dim_value
 from stager.ops.residuals import is_cheap
+from stager.ops.rows import Rows, read_row, write_row
 
 Raw = Any
 Know = Callable[[Part, Raw, Raw], None]  # what is known of a turn: part, index, number of the turn
@@ -90,7 +91,8 @@ def again(joint: Joint, wanted: Iterable[Value], known: Collection[Value]) -> Ag
 class _Kept(NamedTuple):
     results: Sequence[Raw]
     rows: Sequence[Raw]  # states before the stretches
-    tapes: Sequence[Raw]  # of all turns
+    tapes: Rows
+    filled: Sequence[Raw]  # tapes of all turns
     length: Dim
     stretches: Dim
 
@@ -204,47 +206,44 @@ class Stretches:
     def forward(self, carries: Sequence[Raw]) -> tuple[Sequence[Raw], Callable[[LoopBack], Sequence[Raw]]]:
         """The loop's results, and the way back through its turns."""
         from stager.ops.control import for_loop
-        from stager.ops.tapes import write_row
 
         length = self.length()
         count = floordiv(self.trips + length - 1, length)
         n, n_state, joint = self.n, len(self.state), self.joint
         types = [carries[k].type for k in self.state]
         rows = [zeros_of(Type(t.dtype, (count, *t.shape))) for t in types]
-        tapes = [zeros_of(Type(v.type.dtype, (self.trips, *self.shapes[v]))) for v in self.kept]
+        tapes = Rows(self.kept, self.shapes)
 
         def turn(t: Raw, *inner: Raw) -> list[Raw]:
             part = Part(joint)
             for v, raw in zip(joint.graph.inputs, (self._index(t), *inner[:n]), strict=False):
                 part.know(v, raw)
             part.run(forward_nodes(joint, [*joint.outs, *self.kept]))
-            written = [write_row(tape, part.value(v), t) for tape, v in zip(inner[n:], self.kept, strict=True)]
-            return [*[part.value(v) for v in joint.outs], *written]
+            return [*[part.value(v) for v in joint.outs], *tapes.written(part, inner[n:], t)]
 
         def stretch(c: Raw, *outer: Raw) -> list[Raw]:
-            state, rows, tapes = outer[:n], outer[n : n + n_state], outer[n + n_state :]
+            state, rows, held = outer[:n], outer[n : n + n_state], outer[n + n_state :]
             filled = [write_row(r, state[k], c) for r, k in zip(rows, self.state, strict=True)]
-            after = for_loop(*self._ends(c, length), [*state, *tapes], turn)
+            after = for_loop(*self._ends(c, length), [*state, *held], turn)
             return [*after[:n], *filled, *after[n:]]
 
-        outs = for_loop(0, dim_value(count), [*carries, *rows, *tapes], stretch)
-        kept = _Kept(outs[:n], outs[n : n + n_state], outs[n + n_state :], length, count)
+        outs = for_loop(0, dim_value(count), [*carries, *rows, *tapes.tapes(self.trips)], stretch)
+        kept = _Kept(outs[:n], outs[n : n + n_state], tapes, outs[n + n_state :], length, count)
         return outs[:n], lambda way: self._back(way, kept)
 
     def _back(self, way: LoopBack, kept: _Kept) -> Sequence[Raw]:
         from stager.ops.control import for_loop
         from stager.ops.elementwise import sub
-        from stager.ops.tapes import read_row, write_row
 
-        results, rows, tapes, length, stretches = kept
+        results, rows, tapes, of_all, length, stretches = kept
+        again = Rows(self.again, self.shapes)
         joint, n_state = self.joint, len(self.state)
         inputs = joint.graph.inputs[1 : 1 + self.n]
 
         def part_at(t: Raw) -> Part:
             part = Part(joint, results)
             self.know(part, self._index(t), t)
-            for tape, v in zip(tapes, self.kept, strict=True):
-                part.know(v, read_row(tape, part.type_here(v.type).shape, t))
+            tapes.know(part, of_all, t)
             return part
 
         def stretch(c: Raw, *outer: Raw) -> Sequence[Raw]:
@@ -259,18 +258,16 @@ class Stretches:
                 part.idle, part.inside = self.runs.idle, self.inside
                 part.run_again(self.runs.nodes)
                 after = [part.value(joint.outs[k]) for k in self.state]
-                held = zip(inner[n_state:], self.again, strict=True)
-                return [*after, *[write_row(tape, part.value(v), at) for tape, v in held]]
+                return [*after, *again.written(part, inner[n_state:], at)]
 
             filled = for_loop(first, behind, [*state, *buffers], forward)[n_state:]
 
             def backward(t: Raw, *inner: Raw) -> list[Raw]:
                 part, at = part_at(t), sub(t, first)
-                for tape, v in zip(filled, self.again, strict=True):
-                    part.know(v, read_row(tape, part.type_here(v.type).shape, at))
+                again.know(part, filled, at)
                 return way.step(part, inner)
 
             return [*for_loop(sub(behind, 1), sub(first, 1), cts, backward, step=-1), *filled]
 
-        buffers = [zeros_of(Type(v.type.dtype, (length, *self.shapes[v]))) for v in self.again]  # for all stretches
+        buffers = again.tapes(length)  # for all stretches
         return for_loop(dim_value(stretches - 1), -1, [*way.start, *buffers], stretch, step=-1)[: len(way.start)]

@@ -1,25 +1,25 @@
 """Reverse mode of the control ops: where the forward pass saves values, and the node that runs backward.
 
 The body's joint region (`joint.py`) says which values the backward part reads. They become extra results of the forward
-node: rows of tape buffers of shape (trip, ...) for loops, stacked lanes for `map`, plain results for `switch`.
-Cotangents of captures are summed in place, row by row where only rows of them are touched. A `while` is `whiles.py`'s.
+node: rows of tape buffers of shape (trip, ...) for loops (`rows.py`), stacked lanes for `map` (`lanes_back.py`), plain
+results for `switch`. Cotangents of captures are summed in place, row by row where only rows of them are touched. A
+`while` is `whiles.py`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from functools import reduce
 from typing import Any
 
 from stager.bounds import simplify
 from stager.interpreters.stack import bind
 from stager.ir.dims import Dim, dim_max, floordiv, is_static
-from stager.ir.graph import Graph, Node, Value
+from stager.ir.graph import Graph, Value
 from stager.ir.types import Type
 from stager.ops.beginnings import Beginning, beginning
-from stager.ops.cotangents import Totals, accumulate
-from stager.ops.families import elementwise, zeros_like, zeros_of
+from stager.ops.cotangents import Totals
+from stager.ops.families import elementwise, zeros_of
 from stager.ops.footprints import lasting
 from stager.ops.joint import (
     Joint,
@@ -34,10 +34,11 @@ from stager.ops.joint import (
     run_back,
     trace_joint,
 )
-from stager.ops.loop_back import LoopBack, added, spread
+from stager.ops.loop_back import LoopBack, spread
 from stager.ops.marks import carries_tangent, carry_fixpoint, dependent_outputs
 from stager.ops.regions import I64, LaneDependentError, dim_of, dim_value, known_dim, scalar_index
 from stager.ops.residuals import Residuals, choose_residuals, index_ranges, stores_a_carry
+from stager.ops.rows import Rows
 
 Raw = Any
 Levels = str | int | None  # of checkpoints: "sqrt", "binomial", or a number of states that are kept
@@ -49,47 +50,6 @@ no_totals = Totals(lambda cts, totals: [None] * len(totals))
 
 
 # -- tapes ------------------------------------------------------------------------------------------------------------
-
-
-def write_row(tape: Raw, row: Raw, t: Raw) -> Raw:
-    """tape with row t set; a row smaller than the tape's goes to its corner."""
-    from stager.ops.indexed import scatter
-    from stager.ops.structural import slice_update
-    from stager.ops.views import reshape
-
-    shape = row.type.shape
-    if tape.type.shape[1:] == shape:
-        return scatter(tape, row, t, axes=(0,), batch_dims=0, mode="promise", combine="set")
-    zeros = (0,) * len(shape)
-    return slice_update(
-        tape,
-        reshape(row, shape=(1, *shape)),
-        starts=(dim_of(t), *zeros),
-        sizes=(1, *shape),
-        steps=(1,) * (1 + len(shape)),
-    )
-
-
-def whole_row(row: Raw, shape: tuple[Dim, ...]) -> Raw:
-    """A row in the corner of one of this shape."""
-    from stager.ops.structural import slice_update
-
-    if row.type.shape == shape:
-        return row
-    n = len(shape)
-    zeros = zeros_of(Type(row.type.dtype, shape))
-    return slice_update(zeros, row, starts=(0,) * n, sizes=row.type.shape, steps=(1,) * n)
-
-
-def read_row(tape: Raw, shape: tuple[Dim, ...], t: Raw) -> Raw:
-    from stager.ops.indexed import gather
-    from stager.ops.views import reshape, slice_
-
-    if tape.type.shape[1:] == shape:
-        return gather(tape, t, axes=(0,), batch_dims=0, mode="promise")
-    zeros = (0,) * len(shape)
-    row = slice_(tape, starts=(dim_of(t), *zeros), sizes=(1, *shape), steps=(1,) * (1 + len(shape)))
-    return reshape(row, shape=shape)
 
 
 def _longest_batch(interp: Any, args: Any, bdims: Any) -> Any:
@@ -246,10 +206,10 @@ def for_pullback(
             for v, raw in zip(joint.graph.inputs, (i, *state[:n]), strict=False):
                 part.know(v, raw)
             part.run(forward_nodes(joint, [*joint.outs, *stored]))
-            rows = [write_row(tape, part.value(v), t) for tape, v in zip(state[n:], stored, strict=True)]
-            return [*[part.value(v) for v in joint.outs], *rows]
+            return [*[part.value(v) for v in joint.outs], *rows.written(part, state[n:], t)]
 
-        tapes = [zeros_of(Type(v.type.dtype, (trips, *residuals.bounds[v]))) for v in stored]
+        rows = Rows(stored, residuals.bounds)
+        tapes = rows.tapes(trips)
         span, way_step = ((lower, upper), step) if by_index else ((scalar_index(0), dim_value(trips)), 1)
         outs = for_loop(*span, [*carries, *tapes], one, step=way_step)
         results, filled = outs[:n], outs[n:]
@@ -259,8 +219,7 @@ def for_pullback(
                 i, t = turn(k)
                 part = Part(joint, results)
                 know(part, i, t)
-                for tape, v in zip(filled, stored, strict=True):
-                    part.know(v, read_row(tape, part.type_here(v.type).shape, t))
+                rows.know(part, filled, t)
                 return way.step(part, state)
 
             ends = (last, plus(lower, -step)) if by_index else (dim_value(trips - 1), scalar_index(-1))
@@ -405,107 +364,3 @@ def _shared_places(wanted: Sequence[Sequence[Type]]) -> tuple[list[Type], list[l
             mine.append(place)
         where.append(mine)
     return places, where
-
-
-# -- map --------------------------------------------------------------------------------------------------------------
-
-
-def map_pullback(
-    args: Sequence[Raw], needs: Sequence[bool], *, size: Dim, regions: tuple[Graph, ...]
-) -> tuple[Any, Totals]:
-    """Lanes save stacked values. Backward is a `map` again when each lane touches its own row of every capture only."""
-    from stager.ops.control import for_loop, map_lanes, map_op
-    from stager.ops.views import moveaxis
-
-    (body,) = regions
-    active = dependent_outputs(body, [False, *needs], carries_tangent)
-    if not any(active):
-        return bind(map_op, *args, size=size, regions=regions), no_totals
-    joint = trace_joint(body, (I64,), 0, (), args, needs, active, (0, size - 1))
-    lane_value = joint.graph.inputs[0]
-    ranges = index_ranges(joint, 0, size - 1) | lane_ranges(joint)
-    residuals = choose_residuals(joint, {lane_value}, ranges)
-    stored = residuals.stored
-
-    def forward(lane: Raw) -> list[Raw]:
-        part = Part(joint)
-        part.know(lane_value, lane)
-        part.run(forward_nodes(joint, [*joint.outs, *stored]))
-        rows = [_grown(part.value(v), residuals.bounds[v]) for v in stored]
-        return [*[part.value(v) for v in joint.outs], *rows]
-
-    outs = map_lanes(size, forward)
-    n = len(active)
-    results, saved = outs[:n], outs[n:]
-
-    def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
-        given = [ct for ct, on in zip(cts, active, strict=True) if on]
-        capture_on = flows(joint, [ct is not None for ct in given])
-        needed = [(a, t) for a, t, need in zip(args, totals, needs, strict=True) if need]
-        needed = [pair for pair, x in zip(needed, capture_on, strict=True) if x]
-        total_inputs = [v for v, x in zip(joint.total_inputs, capture_on, strict=True) if x]
-        new = [ct for ct, x in zip(joint.ct_outs, capture_on, strict=True) if x and ct is not None]
-        hoisted = hoisted_values(joint, residuals)
-
-        def lane_part(lane: Raw, sums: Sequence[Raw], wanted: Sequence[Value]) -> Part:
-            part = Part(joint)
-            part.env.update(hoisted)
-            part.know(lane_value, lane)
-            for tape, v in zip(saved, stored, strict=True):
-                part.know(v, read_row(tape, part.type_here(v.type).shape, lane))
-            for v, ct in zip(joint.ct_inputs, given, strict=True):
-                part.know(v, None if ct is None else read_row(ct, part.type(v.type).shape, lane))
-            for v in joint.total_inputs:
-                part.know(v, None)
-            for v, total in zip(total_inputs, sums, strict=False):
-                part.know(v, total)
-            run_back(joint, part, wanted)
-            return part
-
-        rows = [_own_rows(ct, total, lane_value, size) for ct, total in zip(new, total_inputs, strict=True)]
-        if all(rows):
-
-            def lane_back(lane: Raw) -> list[Raw]:
-                part = lane_part(lane, (), [node.args[1] for chain in rows for node in chain])
-                return [reduce(accumulate, [part.value(node.args[1]) for node in chain]) for chain in rows]
-
-            stacked = map_lanes(size, lane_back)
-            own = [moveaxis(s, 0, chain[0].params["axes"][0]) for s, chain in zip(stacked, rows, strict=True)]
-            back = added([total for _, total in needed], own)
-        else:
-
-            def step(lane: Raw, *state: Raw) -> list[Raw]:
-                part = lane_part(lane, state, new)
-                return [part.value(ct) for ct in new]
-
-            start = [zeros_like(a) if total is None else total for a, total in needed]
-            back = list(for_loop(0, dim_value(size), start, step))
-        return spread(spread(back, capture_on), needs)
-
-    return results, Totals(pull)
-
-
-def _grown(row: Raw, shape: tuple[Dim, ...]) -> Raw:
-    """A row whose size depends on the lane, in the corner of one that holds any lane's."""
-    from stager.ops.structural import slice_update
-
-    if row.type.shape == shape:
-        return row
-    zeros = zeros_of(Type(row.type.dtype, shape))
-    return slice_update(zeros, row, starts=(0,) * len(shape), sizes=row.type.shape, steps=(1,) * len(shape))
-
-
-def _own_rows(ct: Value, total: Value, lane: Value, size: Dim) -> list[Node]:
-    """The scatters that make up a cotangent which differs from its total in the lane's own row only; else nothing."""
-    chain: list[Node] = []
-    while ct != total:
-        node = ct.node
-        if node.op.name != "scatter" or node.params["combine"] != "add" or node.params["batch_dims"] != 0:
-            return []
-        if len(node.args) != 3 or node.args[2] != lane or total.type.shape[node.params["axes"][0]] != size:
-            return []
-        if chain and node.params["axes"] != chain[0].params["axes"]:
-            return []
-        chain.append(node)
-        ct = node.args[0]
-    return chain

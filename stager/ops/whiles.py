@@ -19,6 +19,7 @@ from stager.ops.loop_back import LoopBack
 from stager.ops.marks import carries_tangent, carry_fixpoint
 from stager.ops.regions import I64, replay, scalar_index, with_input_in_front
 from stager.ops.residuals import Residuals, choose_residuals
+from stager.ops.rows import Rows
 from stager.ops.silence import silenced
 from stager.ops.tapes import (
     Levels,
@@ -30,9 +31,7 @@ from stager.ops.tapes import (
     lasts,
     no_totals,
     plus,
-    read_row,
     starts,
-    whole_row,
 )
 
 Raw = Any
@@ -71,13 +70,13 @@ def while_pullback(
         return joint, choose_residuals(joint, {joint.graph.inputs[0], *moving}, lane_ranges(joint))
 
     joint, residuals = cheaper(joined)
-    stored = residuals.stored
+    rows = Rows(residuals.stored, residuals.bounds)
     tapes: tuple[Raw, ...]
-    if not stored:
+    if not rows.groups:
         counted = _counting(carries, captured, cond, body)
         results, count, tapes = counted[1:], counted[0], ()
     else:
-        results, count, tapes = _collecting(carries, captured, cond, joint, residuals)
+        results, count, tapes = _collecting(carries, captured, cond, joint, rows)
 
     def pull_back(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
         from stager.ops.control import for_loop
@@ -91,8 +90,7 @@ def while_pullback(
             part.know(joint.graph.inputs[0], k)
             for v, (start, change) in moving.items():
                 part.know(v, counted_in(start, change, k))
-            for tape, v in zip(tapes, stored, strict=True):
-                part.know(v, read_row(tape, part.type_here(v.type).shape, k))
+            rows.know(part, tapes, k)
             return way.step(part, state)
 
         back = for_loop(plus(count, -1), scalar_index(-1), way.start, backward, step=-1)
@@ -114,7 +112,7 @@ def _counting(carries: Sequence[Raw], captured: Sequence[Raw], cond: Graph, body
 
 
 def _collecting(
-    carries: Sequence[Raw], captured: Sequence[Raw], cond: Graph, joint: Joint, residuals: Residuals
+    carries: Sequence[Raw], captured: Sequence[Raw], cond: Graph, joint: Joint, rows: Rows
 ) -> tuple[tuple[Raw, ...], Raw, tuple[Raw, ...]]:
     """The loop's results, how many turns it took, and the tapes of what is stored."""
     from stager.ops.collect import collect
@@ -123,8 +121,7 @@ def _collecting(
         part = Part(joint)
         for v, raw in zip(joint.graph.inputs[1:], state, strict=False):
             part.know(v, raw)
-        part.run(forward_nodes(joint, [*joint.outs, *residuals.stored]))
-        rows = [whole_row(part.value(v), residuals.bounds[v]) for v in residuals.stored]
-        return [*[part.value(v) for v in joint.outs], *rows]
+        part.run(forward_nodes(joint, [*joint.outs, *rows.stored]))
+        return [*[part.value(v) for v in joint.outs], *rows.whole(part)]
 
     return collect(carries, lambda *cs: replay(cond, [*cs, *captured])[0], forward)
