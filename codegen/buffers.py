@@ -4,6 +4,9 @@
     void  stager_buffer_release(void *, i64 size)     `size` as it was acquired
     void *stager_arena_acquire(i64 size)              the same for scratch of one call: small sizes cost no malloc
     void  stager_arena_release(void *, i64 size)
+    void *stager_tape_grow(void *, i64 kept, i64 size)
+    void  stager_tape_free(void *)                    tapes of loops that grow (`growth.py`)
+    i64   stager_tape_room(i64 size)
     void  stager_buffer_set_limit(i64 bytes)          how much freed memory is kept for reuse
     i64   stager_buffer_kept(void)                    how much is kept now
     void  stager_buffer_trim(void)                    gives all of it back to the system
@@ -25,6 +28,7 @@ from typing import Any
 from llvmlite import ir
 
 from stager.codegen.declarations import I1, I32, I64, NULL, PTR, VOID, Struct, array, const, global_data
+from stager.codegen.growth import TAPE_FREE, TAPE_GROW, TAPE_ROOM
 from stager.codegen.structured import Code
 from stager.codegen.target import Mapping, Target
 
@@ -35,12 +39,15 @@ ALIGN = 64
 KEPT_ENTRIES = 64
 DEFAULT_LIMIT = 256 << 20
 ARENA_SLOTS = 16  # idle scratch blocks of POOLED_BYTES each
+HEADER = ALIGN  # before a tape: the bytes that it takes
+ROOM = 1024  # a tape moves into what is kept up to so many times as large as it has to be: growing on costs more
 
 BUFFER_ACQUIRE, BUFFER_RELEASE = "stager_buffer_acquire", "stager_buffer_release"
 ARENA_ACQUIRE, ARENA_RELEASE = "stager_arena_acquire", "stager_arena_release"
 BUFFER_SET_LIMIT, BUFFER_KEPT, BUFFER_TRIM = "stager_buffer_set_limit", "stager_buffer_kept", "stager_buffer_trim"
 EXPORTS = (
-    BUFFER_ACQUIRE, BUFFER_RELEASE, ARENA_ACQUIRE, ARENA_RELEASE, BUFFER_SET_LIMIT, BUFFER_KEPT, BUFFER_TRIM,
+    BUFFER_ACQUIRE, BUFFER_RELEASE, ARENA_ACQUIRE, ARENA_RELEASE, TAPE_GROW, TAPE_FREE, TAPE_ROOM,
+    BUFFER_SET_LIMIT, BUFFER_KEPT, BUFFER_TRIM,
 )  # fmt: skip
 
 KEPT = Struct(data=PTR, capacity=I64)
@@ -90,6 +97,7 @@ class _Buffers:
             self._emit_acquire()
             self._emit_release()
         self._emit_arena()
+        self._emit_tapes()
 
     def _at(self, c: Code, field: str) -> Any:
         return c.field(STATE, self.state, field)
@@ -311,4 +319,35 @@ class _Buffers:
             with c.if_(c.and_then(empty, lambda: c.compare_exchange(slot, 0, c.b.ptrtoint(data, I64), I64)[1])):
                 c.ret()
         c.call(self.small_release, args=[data])
+        c.finish()
+
+    # --- tapes
+
+    def _emit_tapes(self) -> None:
+        acquire, release = self.module.globals[BUFFER_ACQUIRE], self.module.globals[BUFFER_RELEASE]
+        c = Code(self.module, TAPE_FREE, VOID, [("tape", PTR)])
+        c.ret_if(c.is_null(c.arg("tape")))
+        start = c.offset(c.arg("tape"), -HEADER)
+        c.call(release, args=[start, c.load(start, I64)])
+        free = c.finish()
+        c = Code(self.module, TAPE_GROW, PTR, [("tape", PTR), ("kept", I64), ("size", I64)])
+        size = c.add(c.arg("size"), HEADER)
+        made = c.call(acquire, args=[size])
+        c.ret_if(c.is_null(made), None)
+        c.store(size, made)
+        with c.if_(c.not_null(c.arg("tape"))):
+            c.copy(c.offset(made, HEADER), c.arg("tape"), c.arg("kept"))
+            c.call(free, args=[c.arg("tape")])
+        c.ret(c.offset(made, HEADER))
+        c.finish()
+        c = Code(self.module, TAPE_ROOM, I64, [("size", I64)])
+        best = c.var(I64, c.arg("size"))
+        if self.system.mapping is not None:
+            with c.if_(c.ge(c.arg("size"), POOLED_BYTES)):
+                most = c.mul(c.arg("size"), ROOM)
+                with self._locked(c), c.for_range(0, c.get(STATE, self.state, "count"), type=I32) as i:
+                    room = c.sub(c.get(KEPT, self._kept(c, i), "capacity"), HEADER)
+                    better = c.and_(c.gt(room, best.get()), c.le(room, most))
+                    best.set(c.select(better, room, best.get()))
+        c.ret(best.get())
         c.finish()

@@ -16,6 +16,7 @@ from typing import Any
 import llvmlite.ir as ir
 
 from stager.codegen.builder import Builder
+from stager.codegen.growth import free_tape
 from stager.codegen.program import Buffer, Storage
 from stager.codegen.registers import memory_type
 from stager.codegen.scalar import ScalarBuilder
@@ -79,6 +80,7 @@ class FunctionEmitter:
         self.slots: dict[int, Any] = {}  # storages whose address changes while the function runs
         self.private: set[int] = set()  # storages that a body has for itself
         self.heap: dict[int, Any] = {}  # storages sized by data: a slot that is freed at the end
+        self.grown: list[Any] = []  # slots of tapes, which are freed at the end too
         self.rooms: dict[int, Any] = {}  # loops with tapes: a slot with the rows that these have room for
         self._exit = self.fn.append_basic_block("exit")
         self.ways_out = [self._exit]  # where one leaves to: loops that move the caller's arrays put them back first
@@ -94,6 +96,8 @@ class FunctionEmitter:
         x = Builder(self._exit)
         for slot in self.heap.values():
             x.call(self.m.external("free", ir.VoidType(), [PTR]), [x.load(slot, typ=PTR)])
+        for slot in self.grown:
+            free_tape(self, x, slot)
         x.ret(x.load(self._result, typ=I32))
         self.entry.branch(self._start)
 

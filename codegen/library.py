@@ -15,6 +15,7 @@ from stager.codegen.c_entry import emit_entry
 from stager.codegen.c_interface import Function
 from stager.codegen.cpu import emit_cpu
 from stager.codegen.declarations import I64, bytes_data, const
+from stager.codegen.growth import TAPE_GROW, emit_growth
 from stager.codegen.pool_state import POOL_SET_THREADS, POOL_STOP
 from stager.codegen.products import PRODUCTS
 from stager.codegen.target import Target
@@ -28,6 +29,11 @@ def uses_pool(functions: Sequence[Function]) -> bool:
     """Whether any kernel has parallel regions, or products by BLAS, which are divided among threads."""
     needed = {e for f in functions for k in f.kernels for e in k.abi.externals}
     return bool(needed & {PARALLEL_FOR, PARALLEL_BRIEF, *PRODUCTS.values()})
+
+
+def uses_tapes(functions: Sequence[Function]) -> bool:
+    """Whether any kernel has tapes that grow as it runs."""
+    return any(TAPE_GROW in k.abi.externals for f in functions for k in f.kernels)
 
 
 def exported_pool(library: str) -> dict[str, str]:
@@ -95,6 +101,8 @@ def emit_library(
     optimise(linked, target, inline=True, loops=False)
     if uses_pool(functions):
         linked.link_in(llvm.parse_bitcode(_support(emit_pool, target, kept)))
+    if uses_tapes(functions):
+        linked.link_in(llvm.parse_bitcode(_support(emit_growth, target, kept)))
     if cpu is not None:
         linked.link_in(llvm.parse_bitcode(_support(emit_cpu, target, kept)))
     for value in linked.functions:

@@ -67,6 +67,7 @@ POOL_SYMBOLS = (
 )  # fmt: skip
 BUFFER_SYMBOLS = (
     "stager_buffer_acquire", "stager_buffer_release", "stager_arena_acquire", "stager_arena_release",
+    "stager_tape_grow", "stager_tape_free", "stager_tape_room",
     "stager_buffer_set_limit", "stager_buffer_kept", "stager_buffer_trim",
 )  # fmt: skip
 BLAS_SYMBOLS = ("stager_blas_enter", "stager_blas_leave")

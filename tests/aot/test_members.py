@@ -124,7 +124,7 @@ def test_unknown_transforms_are_refused(tmp_path):
 
 def test_programs_with_loops_and_branches(tmp_path):
     members = {
-        "newton": (newton, ["f64[n]"]), "gauss_seidel": (gauss_seidel, ["f64[n,m]", "f64[n,m]"]),
+        "newton": Member(newton, ["f64[n]"], ("vjp",)), "gauss_seidel": (gauss_seidel, ["f64[n,m]", "f64[n,m]"]),
         "classify": (classify, ["f64[n]"]), "table": (table, ["f64[n]"]),
     }  # fmt: skip
     built = st.build(members, tmp_path, name="programs")
@@ -135,6 +135,9 @@ def test_programs_with_loops_and_branches(tmp_path):
     rng = np.random.default_rng(2)
     a = rng.uniform(0.5, 9, size=7)
     np.testing.assert_allclose(f("newton")(a), np.sqrt(a), rtol=1e-9)
+    many = rng.uniform(0.5, 9, size=3000)  # tapes of a library grow too
+    (back,) = st.vjp(newton, many)[1](np.ones(3000))
+    same(f("newton_vjp")(many, np.ones(3000)), back)
     u, rhs = rng.normal(size=(6, 8)), rng.normal(size=(6, 8))
     want = u.copy()
     gauss_seidel(want, rhs)

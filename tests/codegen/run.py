@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from stager.codegen.compile import Compiled, compile_graph
+from stager.codegen.growth import TAPE_GROW, emit_growth
+from stager.codegen.objects import object_of
 from stager.codegen.target import Target
 from stager.ir.abi import CONTEXT_ALLOCATE, CONTEXT_BYTES, CONTEXT_DETAIL, CONTEXT_THREADS, PARALLEL_BRIEF, PARALLEL_FOR
 from stager.ir.dims import evaluate
@@ -51,6 +53,9 @@ class Runner:
         machine = compiled.target.machine(jit=True)
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(compiled.object))
+        if TAPE_GROW in compiled.abi.externals:
+            growth = object_of(emit_growth(compiled.target), compiled.target)
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(growth))
         self._engine.finalize_object()
         address = self._engine.get_function_address(compiled.abi.name)
         self.function = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4)(address)

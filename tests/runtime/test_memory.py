@@ -33,6 +33,9 @@ class Buffers:
         self.release = loaded.function("stager_buffer_release", None, pointer, number)
         self.arena = loaded.function("stager_arena_acquire", pointer, number)
         self.arena_release = loaded.function("stager_arena_release", None, pointer, number)
+        self.grow = loaded.function("stager_tape_grow", pointer, pointer, number, number)
+        self.free = loaded.function("stager_tape_free", None, pointer)
+        self.room = loaded.function("stager_tape_room", number, number)
         self.set_limit = loaded.function("stager_buffer_set_limit", None, number)
         self.kept = loaded.function("stager_buffer_kept", number)
         self.trim = loaded.function("stager_buffer_trim", None)
@@ -220,3 +223,36 @@ def test_the_default_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory.default_limit() == 64 << 20
     monkeypatch.setenv("STAGER_BUFFER_LIMIT", "0")
     assert memory.default_limit() == 0
+
+
+def test_tapes_keep_what_they_hold(buffers: Buffers) -> None:
+    tape, held = buffers.grow(None, 0, 100), 100
+    write(tape, held, 1)
+    for byte, size in enumerate((5000, POOLED_BYTES, 3 * POOLED_BYTES, 2 * HUGE_BYTES), 2):
+        tape = buffers.grow(tape, held, size)
+        assert tape % 64 == 0
+        write(tape + held, size - held, byte)
+        held = size
+    found = ctypes.string_at(tape, held)
+    assert [found.count(byte) for byte in range(1, 6)] == [
+        100, 4900, POOLED_BYTES - 5000, 2 * POOLED_BYTES, 2 * HUGE_BYTES - 3 * POOLED_BYTES,
+    ]  # fmt: skip
+    buffers.free(tape)
+    buffers.free(None)
+
+
+def test_tapes_move_into_what_is_kept(buffers: Buffers) -> None:
+    assert buffers.room(POOLED_BYTES) == POOLED_BYTES
+    tape = buffers.grow(None, 0, 10 * POOLED_BYTES)
+    buffers.free(tape)
+    kept = buffers.kept()
+    assert buffers.room(100) == 100  # no use of the pool
+    room = buffers.room(POOLED_BYTES)
+    assert room == kept - 64
+    assert buffers.grow(None, 0, room) == tape
+    assert buffers.kept() == 0
+    buffers.free(tape)
+    buffers.set_limit(1 << 30)
+    huge = buffers.grow(None, 0, 2000 * POOLED_BYTES)
+    buffers.free(huge)
+    assert buffers.room(POOLED_BYTES) == room  # and not what is far too large
