@@ -29,6 +29,8 @@ class Book:
             self.position += 1
             self.bodies[id(s)] = inside
             self.places[id(s)] = self.position
+            if isinstance(s, Loop | While):
+                self.swapping.update(id(x) for x in s.moving)
             for b in buffers_of(s):
                 sid = id(b.storage)
                 self.storages[sid] = b.storage

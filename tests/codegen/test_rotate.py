@@ -101,3 +101,33 @@ def test_arguments_in_place(rng: np.random.Generator) -> None:
     strided[:] = u
     st.compile(sweeps)(strided)
     np.testing.assert_allclose(strided, want, rtol=1e-13)
+
+
+def test_an_array_that_a_loop_around_makes_anew(rng: np.random.Generator) -> None:
+    """The copy in front of the inner loop is no return of a carry of the outer one."""
+
+    def histories(v: Any, n: Any) -> Any:
+        rows = np.zeros((n, v.shape[0]))
+        for k in range(n):
+            u = rows[k - 1] + v
+            for _ in range(k):
+                u[1:-1] += 0.1 * (u[2:] - 2.0 * u[1:-1] + u[:-2])
+            rows[k] = u
+        return rows
+
+    v = rng.standard_normal(300)
+    np.testing.assert_allclose(st.compile(histories)(v, 5), histories(v, 5), rtol=1e-13)
+
+
+def test_stretches_of_a_stencil_run_again(rng: np.random.Generator) -> None:
+    def energy(u: Any, steps: Any, c: Any) -> Any:
+        u = u.copy()
+        for _ in range(steps):
+            u[1:-1] += c * (u[2:] - 2.0 * u[1:-1] + u[:-2])
+        return np.sum(u * u)
+
+    u = rng.standard_normal(200)
+    want = st.compile(st.grad(energy, argnums=(0, 2)))(u, 20, 0.2)
+    got = st.compile(st.grad(st.checkpoint(energy, policy="sqrt"), argnums=(0, 2)))(u, 20, 0.2)
+    for x, y in zip(got, want, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-12)
