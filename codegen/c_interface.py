@@ -47,6 +47,7 @@ class Kernel:
     abi: Abi
     text: str  # LLVM IR
     loops: bool = False  # there are loops written one element at a time, which `optimise` is told
+    plain_addresses: bool = False  # see `kernel_options`
 
 
 @dataclass(frozen=True, slots=True)

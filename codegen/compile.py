@@ -33,6 +33,7 @@ class Compiled:
     stats: dict[str, Any]
     target: Target
     text: str = field(repr=False, default="")  # LLVM IR as emitted
+    plain_addresses: bool = False  # see `kernel_options`
 
     @property
     def llvm(self) -> str:
@@ -43,7 +44,7 @@ class Compiled:
     def assembly(self) -> str:
         """The machine code as text."""
         module = _optimised(self.text, self.target, loops=self.program.has_loops)
-        with kernel_options(plain_addresses=self.program.walks_by_named_sizes):
+        with kernel_options(plain_addresses=self.plain_addresses):
             return str(_machine(self.target).emit_assembly(module))
 
 
@@ -64,6 +65,7 @@ def compile_graph(
     clock = _Clock()
     program = plan_program(graph, target, name=name, threads=threads, blas=blas, clock=clock)
     emitted = emit_program(program, target, threads=threads, blas=blas)
+    plain = not program.has_loops and (bool(program.symbols) or not emitted.by_element)
     clock("emit")
     text = str(emitted.module)
     clock("print")
@@ -71,7 +73,7 @@ def compile_graph(
     if assemble:
         module = _optimised(text, target, loops=program.has_loops)
         clock("optimise")
-        with kernel_options(plain_addresses=program.walks_by_named_sizes):
+        with kernel_options(plain_addresses=plain):
             code = bytes(_machine(target).emit_object(module))
         clock("assemble")
     from stager.codegen.foreign import symbols_from_outside
@@ -81,7 +83,7 @@ def compile_graph(
     from stager.codegen.stats import describe
 
     stats = describe(program) | {"phases": clock.times, "arena": program.arena_bytes, "object": len(code)}
-    return Compiled(name, code, abi, program, stats, target, text)
+    return Compiled(name, code, abi, program, stats, target, text, plain)
 
 
 def plan_program(

@@ -89,6 +89,7 @@ class LoopEmitter(AheadEmitter, ABC):
                 self._level(k)
                 self._restore(saved)
         else:
+            self.e.m.by_element |= self.leaf.vector is None
             with self._steps(lo, hi, 1, name=f"i{k}") as i:
                 self.variables[axis.var] = i
                 if axis.reduce and self.stage.folds and is_long(axis):
@@ -231,6 +232,7 @@ class LoopEmitter(AheadEmitter, ABC):
         if self.leaf.late and not self.stage.descending:
             for acc in self.accumulators:
                 acc.join()
+        self.e.m.by_element = True
         self.width = 1
         self.unroll = self.unroll if self.leaf.jam is not None else 1
         with self._steps(at, hi, 1, name=f"s{k}") as i:

@@ -403,7 +403,9 @@ def _check(e: FunctionEmitter, s: Check) -> None:
 def _routine(e: FunctionEmitter, s: Routine) -> None:
     from stager.codegen import routines
 
-    routines.named(s.name).emit(e, s)
+    routine = routines.named(s.name)
+    e.m.by_element |= not (routine.vectors and e.target.vector_bits)
+    routine.emit(e, s)
 
 
 EMIT: dict[type, Any] = {

@@ -474,11 +474,6 @@ class Program:
         walk(self.steps, look)
         return found
 
-    @property
-    def walks_by_named_sizes(self) -> bool:
-        """Whether it is vector code only, for arrays whose sizes have names."""
-        return bool(self.symbols) and not self.has_loops
-
     def __str__(self) -> str:
         from stager.codegen.listing import program_lines
 

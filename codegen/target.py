@@ -212,8 +212,8 @@ def kernel_options(*, plain_addresses: bool) -> Iterator[None]:
 
     LLVM's x86 back end makes branches of conditional moves that a loop waits for. Of the minimum of data, as dynamic
     programming takes it, every second such branch is guessed wrong. And LLVM looks for the cheapest way to step through
-    all the arrays that a loop walks (loop strength reduction). Among polynomials of named sizes that takes half of the
-    time of code generation; vector code is as fast without it, loops that go element by element are not.
+    all the arrays that a loop walks (loop strength reduction). That takes a sixth of the time of code generation, among
+    polynomials of named sizes half; vector code is as fast without it, loops that go element by element are not.
 
     The options are of the whole process, which other users of LLVM share: they are put back. LLVM leaves the process at
     an option that it does not know, so versions that nobody has tried are left alone.

@@ -49,6 +49,7 @@ class ModuleEmitter:
         self._bodies: dict[tuple[int, ...], list[Any]] = {}  # finished ones, by the lengths of their blocks
         self.threads = True
         self.blas = False
+        self.by_element = False  # whether a loop goes one element at a time
         self.aliases: Any = None  # what is known of storages, when a program says so
 
     def external(self, name: str, result: Any, params: Sequence[Any]) -> Any:

@@ -3,12 +3,13 @@
 
 A routine is a module `codegen/routines/<name>.py` with
 
-    ROUTINE = RoutineSpec(name, ops, emit, accepts, scratch, strided, lower)
+    ROUTINE = RoutineSpec(name, ops, emit, accepts, scratch, strided, vectors, lower)
 
 - `ops`: names of the ops it takes. `accepts(node) -> bool` may decline one node (a tiny `dot` is better as a loop
   nest).
 - `strided`: operands may be strided views (`Buffer.strides`, in bytes, dims); otherwise they come C-contiguous. Results
   and scratch are always C-contiguous.
+- `vectors`: its loops over elements are vector code.
 - `scratch(node) -> [(dtype, shape), ...]`: work memory, planned in the arena with everything else.
 - `lower(w, node)`: where given, it brings operands and results into memory and appends the `program.Routine` itself;
   False when it declines.
@@ -54,6 +55,7 @@ class RoutineSpec:
     accepts: Callable[[Node], bool] = lambda node: True
     scratch: Callable[[Node], Sequence[tuple[DType, tuple[Dim, ...]]]] = lambda node: ()
     strided: bool = False
+    vectors: bool = False
     lower: Callable[[Any, Node], bool] | None = None
 
 

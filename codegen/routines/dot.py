@@ -515,4 +515,4 @@ def _least(d: Dim, bound: int) -> Dim:
     return min(d, bound) if isinstance(d, int) else bound
 
 
-ROUTINE = RoutineSpec("dot", ("dot",), emit_dot, lower=lower_dot)
+ROUTINE = RoutineSpec("dot", ("dot",), emit_dot, vectors=True, lower=lower_dot)

@@ -388,4 +388,4 @@ def _blocks(e: FunctionEmitter, m: Dim, rows: int) -> Iterator[tuple[Any, int]]:
         done = top
 
 
-ROUTINE = RoutineSpec("windowed", ("dot",), emit_windowed, lower=lower_windowed)
+ROUTINE = RoutineSpec("windowed", ("dot",), emit_windowed, vectors=True, lower=lower_windowed)

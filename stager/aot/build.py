@@ -127,7 +127,7 @@ def build(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files = {"object": folder / f"{library}.o", "header": folder / f"{library}.h"}
-    plain = all(k.abi.symbols and not k.loops for f in made for k in f.kernels)
+    plain = all(k.plain_addresses for f in made for k in f.kernels)
     with kernel_options(plain_addresses=plain):
         write(files["object"], bytes(machine.emit_object(module)))
     write(files["header"], header(library, made, stager.__version__, targets).encode())

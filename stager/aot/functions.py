@@ -65,7 +65,8 @@ def library_function(fn: Callable[..., Any], specs: Sequence[Any], name: str, op
         if "stager_print" in compiled.abi.externals:
             raise BuildError(f"{name}: print of values that only the run knows needs Python: leave it out")
         stats = stats or describe(compiled.program)
-        kernels.append(Kernel(layout, compiled.abi, compiled.text, compiled.program.has_loops))
+        loops, plain = compiled.program.has_loops, compiled.plain_addresses
+        kernels.append(Kernel(layout, compiled.abi, compiled.text, loops, plain))
     out_names = {
         r.index: names(n)
         for n, r in zip(leaf_names("out", traced.result_structure), traced.results, strict=True)
