@@ -28,6 +28,9 @@ from stager.ir.dtypes import DTYPES, DType, b1
 
 DEPTH = 256
 """Terms of a sum that are added in registers before they go to memory (packed products)."""
+SHORT_SUM = 128
+"""Terms of a sum that are added two at a time: how often a loop of more turns is guessed wrong no longer counts, and
+twice the code takes twice the time to compile."""
 BLOCK_ROWS = 96
 BLOCK_COLUMNS = 512
 """One unit of a packed product: its part of the first operand stays in the second cache."""
@@ -144,23 +147,32 @@ class Tile:
         return out
 
     def run(self, length: Any, a: Any, a_row: Dim, a_step: Dim, b: Any, b_step: Dim, unroll: int = 1) -> None:
-        """All terms: `length` an int or an i64."""
+        """All terms: `length` an int or an i64. What steps by more than elements has an address of its own: nothing
+        is left for LLVM to find out."""
         e = self.e
-        rows = [moved_by(e, a, r, a_row) for r in range(self.rows)]
+        apart = isinstance(a_row, int)  # rows are reached from the first one's address
+        rows = [a] if apart else [moved_by(e, a, r, a_row) for r in range(self.rows)]
 
-        def terms(k: Any, sums: list[Val], count: int) -> list[Val]:
+        def terms(k: Any, carried: list[Val], count: int) -> list[Val]:
+            sums, here = carried[:-1], carried[-1].ir
+            firsts = [moved_by(e, p, k, a_step) for p in rows]
             for u in range(count):
-                at = (k + u if isinstance(k, int) else e.b.add(k, i64(u), flags=("nsw",))) if u else k
-                sums = self.step(sums, [moved_by(e, p, at, a_step) for p in rows], moved_by(e, b, at, b_step))
-            return sums
+                at = [moved_by(e, p, u, a_step) for p in firsts]
+                if apart:
+                    at = [moved_by(e, at[0], r, a_row) for r in range(self.rows)]
+                sums = self.step(sums, at, here)
+                here = moved_by(e, here, 1, b_step)
+            return [*sums, Val(here, self.ring.stored)]
 
         whole: Any = length // unroll * unroll if isinstance(length, int) else e.b.and_(length, i64(-unroll))
+        carried = [*self.sums, Val(b, self.ring.stored)]
         if isinstance(length, int) and length <= 4:
-            self.sums = terms(0, self.sums, length)
+            self.sums = terms(0, carried, length)[:-1]
             return
-        self.sums = carrying(e, 0, whole, unroll, self.sums, lambda k, sums: terms(k, sums, unroll))
+        carried = carrying(e, 0, whole, unroll, carried, lambda k, carried: terms(k, carried, unroll))
         if unroll > 1:
-            self.sums = carrying(e, whole, length, 1, self.sums, lambda k, sums: terms(k, sums, 1))
+            carried = carrying(e, whole, length, 1, carried, lambda k, carried: terms(k, carried, 1))
+        self.sums = carried[:-1]
 
 
 # -- straight from the operands ---------------------------------------------------------------------------------------
@@ -217,16 +229,19 @@ def direct(e: FunctionEmitter, ring: Ring, p: Matrices, a: Any, b: Any, c: Any, 
     rows, vectors = tile_shape(e.target, lanes, p.m if m is None else 64, p.n)
     k = p.k if isinstance(p.k, int) else e.dim(p.k)
     unroll = 2 if isinstance(k, int) and k % 2 == 0 else 1
+    long = isinstance(k, int) and k > SHORT_SUM
 
     def panel(at: Any, pieces: Sequence[Piece]) -> None:
         here_b, here_c = moved_by(e, b, at, p.b_column), moved_by(e, c, at, ring.size)
 
         def block(i: Any, count: int) -> None:
             tile = Tile(e, ring, count, pieces)
-            tile.run(k, moved_by(e, a, i, p.a_row), p.a_row, p.a_step, here_b, p.b_step, unroll)
+            alike = all(w == pieces[0][1] for _, w in pieces)
+            by = 1 if long and alike else unroll
+            tile.run(k, moved_by(e, a, i, p.a_row), p.a_row, p.a_step, here_b, p.b_step, by)
             tile.store(moved_by(e, here_c, i, p.c_row), p.c_row)
 
-        _in_blocks(e, p.m if m is None else m, rows, block)
+        _in_blocks(e, p.m if m is None else m, rows if len(pieces) <= 2 else min(rows, 4), block)
 
     def turned(at: int, skip: int, columns: int) -> None:
         """The last columns as rows of the transposed product: those of the tile at `at` behind `skip` others."""
