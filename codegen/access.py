@@ -16,7 +16,7 @@ from stager.codegen.emit import PTR, i64
 from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.levels import LevelEmitter
 from stager.codegen.program import Buffer, Instr, Storage
-from stager.codegen.registers import Val, memory_type
+from stager.codegen.registers import Val, lane_number, lane_numbers, memory_type, undefined
 from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dims import Dim
 from stager.ir.dtypes import DType, b1, u8
@@ -124,7 +124,7 @@ class AccessEmitter(LevelEmitter):
                 by = c * value
                 p = e.offset(p, e.dim(by)) if by != 0 else p
             else:
-                p = e.offset(p, value if c == 1 else e.b.mul(value, e.dim(c), flags=("nsw",)))
+                p = e.stepped(p, value, c)
         self.pointers[key] = p
         return p
 
@@ -177,9 +177,8 @@ class AccessEmitter(LevelEmitter):
         return self._load_lanes(p, lanes, step, dtype, sb)
 
     def _reverse(self, x: Val, width: int) -> Val:
-        i32 = ir.IntType(32)
-        mask = ir.Constant(ir.VectorType(i32, width), [ir.Constant(i32, width - 1 - k) for k in range(width)])
-        return Val(self.e.b.shuffle_vector(x.ir, ir.Constant(x.ir.type, ir.Undefined), mask), x.dtype)
+        mask = lane_numbers(tuple(reversed(range(width))))
+        return Val(self.e.b.shuffle_vector(x.ir, undefined(x.ir.type), mask), x.dtype)
 
     def _load_lanes(self, p: Any, lanes: list[Val], step: Dim, dtype: DType, sb: ScalarBuilder) -> Val:
         """One load per lane."""
@@ -188,14 +187,14 @@ class AccessEmitter(LevelEmitter):
         total: Val | None = None
         for x in lanes:
             total = x if total is None else sb.add(total, x)
-        out = ir.Constant(ir.VectorType(t, sb.width), ir.Undefined)
+        out = undefined(ir.VectorType(t, sb.width))
         for k in range(sb.width):
             q = p
             if total is not None:
                 q = e.offset(q, sb.extract(total, k).ir)
             if step != 0 and k:
                 q = e.offset(q, e.dim(step * k))
-            out = b.insert_element(out, b.load(q, typ=t, align=dtype.itemsize), ir.Constant(ir.IntType(32), k))
+            out = b.insert_element(out, b.load(q, typ=t, align=dtype.itemsize), lane_number(k))
         return sb.from_memory(out, dtype)
 
     def _masked_load(self, p: Any, dtype: DType, sb: ScalarBuilder) -> Val:

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.ir as ir
-
 from stager.codegen.emit import FunctionEmitter
 from stager.codegen.families import identity
-from stager.codegen.registers import Val
+from stager.codegen.registers import Val, lane_number, lane_numbers, undefined
 from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import DType, b1, i32, i64
 
@@ -265,15 +263,12 @@ def across(e: FunctionEmitter, b: ScalarBuilder, kind: str, x: Val) -> Val:
     width = b.width
     while width > 1:
         half = width // 2
-        undef = ir.Constant(x.ir.type, ir.Undefined)
 
-        def part(start: int, half: int = half, x: Val = x, undef: Any = undef) -> Val:
+        def part(start: int, half: int = half, x: Val = x) -> Val:
             if half == 1:
-                return Val(e.b.extract_element(x.ir, ir.Constant(ir.IntType(32), start)), x.dtype)
-            mask = ir.Constant(
-                ir.VectorType(ir.IntType(32), half), [ir.Constant(ir.IntType(32), start + k) for k in range(half)]
-            )
-            return Val(e.b.shuffle_vector(x.ir, undef, mask), x.dtype)
+                return Val(e.b.extract_element(x.ir, lane_number(start)), x.dtype)
+            mask = lane_numbers(tuple(range(start, start + half)))
+            return Val(e.b.shuffle_vector(x.ir, undefined(x.ir.type), mask), x.dtype)
 
         x = combine(b.with_width(half), kind, part(0), part(half))
         width = half

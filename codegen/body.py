@@ -18,7 +18,7 @@ from stager.codegen.index import DYNAMIC
 from stager.codegen.levels import Lane
 from stager.codegen.modes import is_dear
 from stager.codegen.program import Instr
-from stager.codegen.registers import Val, element_type, memory_type
+from stager.codegen.registers import Val, element_type, lane_number, memory_type, undefined
 from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dims import Dim, Expr
 from stager.ir.dtypes import i64 as dtype_i64
@@ -107,7 +107,7 @@ class BodyEmitter(AccessEmitter):
         around = self.values, self.pointers, self.width, self.mask, self.variables[vector]
         fixed = {key: p for key, p in self.pointers.items() if not any(self._moves(v) for v, _ in key[1])}
         t = memory_type(buffer.dtype)
-        out = ir.Constant(ir.VectorType(t, sb.width), ir.Undefined)
+        out = undefined(ir.VectorType(t, sb.width))
         self.places, self.width, self.mask = None, 1, None
         for k, lane in enumerate(places):
             self.variables[vector] = lane.at
@@ -118,7 +118,7 @@ class BodyEmitter(AccessEmitter):
             p, _ = self._address(buffer.storage, at, u, 1)
             lane.pointers = self.pointers
             x = self.e.b.load(p, typ=t, align=buffer.dtype.itemsize)
-            out = self.e.b.insert_element(out, x, ir.Constant(ir.IntType(32), k))
+            out = self.e.b.insert_element(out, x, lane_number(k))
         self.values, self.pointers, self.width, self.mask, self.variables[vector] = around
         self.places = places
         return sb.from_memory(out, buffer.dtype)

@@ -26,6 +26,11 @@ def _truth(lanes: int) -> Any:
     return ir.VectorType(I1, lanes) if lanes else I1
 
 
+@cache
+def _lanes_of(element: Any, count: int) -> Any:
+    return ir.VectorType(element, count)
+
+
 def _compared(type: Any) -> Any:
     return _truth(type.count if isinstance(type, ir.VectorType) else 0)
 
@@ -208,6 +213,12 @@ class Builder(ir.IRBuilder):  # type: ignore[misc]
             raise TypeError(f"value needs to be of type {vector.type.element} not {value.type}.")
         operands = ", ".join([f"{x.type} {x.get_reference()}" for x in (vector, value, idx)])
         return self._line(vector.type, f"insertelement {operands}", name)
+
+    def shuffle_vector(self, vector1: Any, vector2: Any, mask: Any, name: str = "") -> Any:
+        if vector1.type is not vector2.type and vector1.type != vector2.type:
+            raise TypeError(f"shuffle_vector: {vector1.type} and {vector2.type}")
+        operands = ", ".join([f"{x.type} {x.get_reference()}" for x in (vector1, vector2, mask)])
+        return self._line(_lanes_of(vector1.type.element, mask.type.count), f"shufflevector {operands}", name)
 
     def call(self, fn: Any, args: Sequence[Any], name: str = "", **said: Any) -> Any:
         if said or type(fn) is not ir.Function or fn.ftype.var_arg or fn.calling_convention:

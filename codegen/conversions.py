@@ -10,7 +10,7 @@ from typing import Any
 import llvmlite.ir as ir
 
 from stager.codegen.arithmetic import ArithmeticBuilder
-from stager.codegen.registers import Val, memory_type
+from stager.codegen.registers import Val, lane_number, memory_type, undefined
 from stager.ir.dtypes import DType, b1, i32, i64, u8, u32, u64
 
 
@@ -72,7 +72,7 @@ class ConversionBuilder(ArithmeticBuilder):
         f = self.builder.module.globals.get(name)
         if f is None:
             f = ir.Function(self.builder.module, ir.FunctionType(self.type(dtype), [lanes]), name)
-        first = self.builder.insert_element(ir.Constant(lanes, ir.Undefined), x.ir, ir.Constant(ir.IntType(32), 0))
+        first = self.builder.insert_element(undefined(lanes), x.ir, lane_number(0))
         return Val(self.builder.call(f, [first]), dtype)
 
     def bitcast(self, x: Val, dtype: DType) -> Val:

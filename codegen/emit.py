@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import llvmlite.ir as ir
@@ -40,8 +41,14 @@ OFTEN = 200
 """How much more often a condition is said to hold that mostly does: so that LLVM keeps the branch."""
 
 
+@lru_cache(maxsize=4096)
 def i64(n: int) -> Any:
     return ir.Constant(I64, n)
+
+
+@lru_cache(maxsize=4096)
+def _bytes(n: int) -> Any:
+    return ir.ArrayType(I8, n)
 
 
 class FunctionEmitter:
@@ -237,6 +244,12 @@ class FunctionEmitter:
                 return pointer
             by = i64(by)
         return self.b.gep(pointer, [by], source_etype=I8, inbounds=True)
+
+    def stepped(self, pointer: Any, i: Any, stride: Dim) -> Any:
+        """`pointer` moved by `i`, an i64, times a stride in bytes."""
+        if isinstance(stride, int) and stride > 1:
+            return self.b.gep(pointer, [i], source_etype=_bytes(stride), inbounds=True)
+        return self.offset(pointer, i if stride == 1 else self.b.mul(i, self.dim(stride), flags=("nsw",)))
 
     def external(self, name: str, result: Any, params: Sequence[Any]) -> Any:
         return self.m.external(name, result, params)

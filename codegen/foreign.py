@@ -11,7 +11,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from stager.codegen.registers import Val, element_type
+from stager.codegen.registers import Val, element_type, lane_number, undefined
 from stager.codegen.scalar import ScalarBuilder
 
 
@@ -27,9 +27,9 @@ def call_c(b: ScalarBuilder, symbol: str, args: Sequence[Val]) -> Val:
     )
     if b.width == 1:
         return Val(b.builder.call(function, [a.ir for a in args]), dtype)
-    out = ir.Constant(b.type(dtype), ir.Undefined)
+    out = undefined(b.type(dtype))
     for lane in range(b.width):
-        k = ir.Constant(ir.IntType(32), lane)
+        k = lane_number(lane)
         called = b.builder.call(function, [b.builder.extract_element(a.ir, k) for a in args])
         out = b.builder.insert_element(out, called, k)
     return Val(out, dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import llvmlite.ir as ir
@@ -92,6 +92,31 @@ class Literal(ir.Constant):  # type: ignore[misc]
         return str(self.constant)
 
 
+@lru_cache(maxsize=4096)
+def _same(dtype: str, width: int, text: str, number: bool) -> Literal:
+    """A constant that is spelled `text`, in every lane."""
+    t = _ELEMENT_TYPES[dtype]
+    return Literal(register_type(dtype, width), text if width == 1 else f"splat ({t} {text})", number)
+
+
+@cache
+def undefined(t: Any) -> Any:
+    """Any value of an LLVM type."""
+    return ir.Constant(t, ir.Undefined)
+
+
+@cache
+def lane_number(lane: int) -> Any:
+    """What names a lane."""
+    return ir.Constant(INT_TYPES[32], lane)
+
+
+@lru_cache(maxsize=1024)
+def lane_numbers(lanes: tuple[int, ...]) -> Any:
+    """The mask of a shuffle."""
+    return ir.Constant(ir.VectorType(INT_TYPES[32], len(lanes)), [lane_number(k) for k in lanes])
+
+
 class RegisterBuilder:
     """Emits constants and moves between lanes. `inline` is how it calls math functions: "auto", "inline" or "call"."""
 
@@ -116,11 +141,7 @@ class RegisterBuilder:
 
     def const(self, dtype: DType, value: Any) -> Val:
         """The same value in every lane. Integers wrap into the dtype, floats round to it."""
-        text, t = _literal(dtype, value), element_type(dtype)
-        number = bool(value == value)
-        if self.width == 1:
-            return Val(Literal(t, text, number), dtype)
-        return Val(Literal(self.type(dtype), f"splat ({t} {text})", number), dtype)
+        return Val(_same(dtype.name, self.width, _literal(dtype, value), bool(value == value)), dtype)
 
     def const_lanes(self, dtype: DType, values: Sequence[Any]) -> Val:
         """One value per lane."""
@@ -143,36 +164,35 @@ class RegisterBuilder:
         if x.dtype is b1 and self.target.vector_bits == 512:  # a mask has no way from one lane to the others
             bits = self.builder.sext(x.ir, ir.IntType(self.width))
             return Val(self.builder.bitcast(bits, t), b1)
-        lane0 = self.builder.insert_element(ir.Constant(t, ir.Undefined), x.ir, ir.Constant(INT_TYPES[32], 0))
-        mask = ir.Constant(ir.VectorType(INT_TYPES[32], self.width), [ir.Constant(INT_TYPES[32], 0)] * self.width)
-        return Val(self.builder.shuffle_vector(lane0, ir.Constant(t, ir.Undefined), mask), x.dtype)
+        lane0 = self.builder.insert_element(undefined(t), x.ir, lane_number(0))
+        return Val(self.builder.shuffle_vector(lane0, undefined(t), lane_numbers((0,) * self.width)), x.dtype)
 
     def extract(self, x: Val, lane: int) -> Val:
         """One lane as a scalar."""
         if self.width == 1:
             return x
-        return Val(self.builder.extract_element(x.ir, ir.Constant(INT_TYPES[32], lane)), x.dtype)
+        return Val(self.builder.extract_element(x.ir, lane_number(lane)), x.dtype)
 
     def joined(self, parts: Sequence[Val]) -> Val:
         """Vectors, a power of two of them, as one of all their lanes."""
         while len(parts) > 1:
             pairs = list(zip(parts[::2], parts[1::2], strict=True))
-            numbers = _lane_numbers(range(2 * pairs[0][0].ir.type.count))
+            numbers = lane_numbers(tuple(range(2 * pairs[0][0].ir.type.count)))
             parts = [Val(self.builder.shuffle_vector(x.ir, y.ir, numbers), x.dtype) for x, y in pairs]
         return parts[0]
 
     def parts(self, x: Val, count: int) -> list[Val]:
         """What `joined` joined."""
-        width, undefined = self.width // count, ir.Constant(x.ir.type, ir.Undefined)
-        lanes = (_lane_numbers(range(k * width, (k + 1) * width)) for k in range(count))
-        return [Val(self.builder.shuffle_vector(x.ir, undefined, numbers), x.dtype) for numbers in lanes]
+        width, other = self.width // count, undefined(x.ir.type)
+        lanes = (lane_numbers(tuple(range(k * width, (k + 1) * width))) for k in range(count))
+        return [Val(self.builder.shuffle_vector(x.ir, other, numbers), x.dtype) for numbers in lanes]
 
     def transposed(self, rows: Sequence[Val]) -> list[Val]:
         """The columns of a square: as many rows as there are lanes."""
         now, half = [r.ir for r in rows], self.width // 2
         while half:  # blocks off the diagonal of every square of 2*half change places
-            upper = _lane_numbers([self.width + n - half if n & half else n for n in range(self.width)])
-            lower = _lane_numbers([self.width + n if n & half else n + half for n in range(self.width)])
+            upper = lane_numbers(tuple([self.width + n - half if n & half else n for n in range(self.width)]))
+            lower = lane_numbers(tuple([self.width + n if n & half else n + half for n in range(self.width)]))
             for r in (r for r in range(self.width) if not r & half):
                 x, y = now[r], now[r + half]
                 now[r], now[r + half] = (self.builder.shuffle_vector(x, y, numbers) for numbers in (upper, lower))
@@ -183,7 +203,7 @@ class RegisterBuilder:
         """`x` with one lane replaced by a scalar."""
         if self.width == 1:
             return value
-        return Val(self.builder.insert_element(x.ir, value.ir, ir.Constant(INT_TYPES[32], lane)), x.dtype)
+        return Val(self.builder.insert_element(x.ir, value.ir, lane_number(lane)), x.dtype)
 
     def map_lanes(self, f: Callable[..., Val], *args: Val) -> Val:
         """`f(scalar_builder, *scalars)` for each lane in turn: for what has no vector form."""
@@ -194,7 +214,7 @@ class RegisterBuilder:
         for lane in range(self.width):
             value = f(scalar, *(self.extract(a, lane) for a in args))
             if out is None:
-                out = Val(ir.Constant(self.type(value.dtype), ir.Undefined), value.dtype)
+                out = Val(undefined(self.type(value.dtype)), value.dtype)
             out = self.insert(out, lane, value)
         assert out is not None
         return out
@@ -224,9 +244,3 @@ class RegisterBuilder:
         if function is None:
             function = ir.Function(module, ir.FunctionType(self.type(result), [v.type for v in values]), full)
         return Val(self.builder.call(function, values), result)
-
-
-def _lane_numbers(lanes: Sequence[int]) -> Any:
-    """The mask of a shuffle."""
-    t = INT_TYPES[32]
-    return ir.Constant(ir.VectorType(t, len(lanes)), [ir.Constant(t, k) for k in lanes])

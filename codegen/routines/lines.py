@@ -15,7 +15,7 @@ import llvmlite.ir as ir
 from stager.codegen.emit import FunctionEmitter, i64
 from stager.codegen.pieces import PARALLEL_NS, PIECE_NS
 from stager.codegen.program import Buffer
-from stager.codegen.registers import Val, memory_type
+from stager.codegen.registers import Val, lane_number, memory_type, undefined
 from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dims import Dim, Expr, dim_max, floordiv, product
 from stager.ir.dtypes import DType
@@ -125,7 +125,7 @@ def moved_by(e: FunctionEmitter, pointer: Any, i: Any, stride: Dim) -> Any:
         return pointer
     if isinstance(i, int):
         return e.offset(pointer, e.dim(stride * i))
-    return e.offset(pointer, i if stride == 1 else e.b.mul(i, e.dim(stride), flags=("nsw",)))
+    return e.stepped(pointer, i, stride)
 
 
 @contextmanager
@@ -186,8 +186,8 @@ def load_step(e: FunctionEmitter, sb: ScalarBuilder, pointer: Any, dtype: DType,
     t = memory_type(dtype)
     if step == 0:
         return sb.splat(e.scalars(1).load(pointer, dtype))
-    out = ir.Constant(ir.VectorType(t, sb.width), ir.Undefined)
+    out = undefined(ir.VectorType(t, sb.width))
     for k in range(sb.width):
         x = e.b.load(moved_by(e, pointer, k, step), typ=t, align=dtype.itemsize)
-        out = e.b.insert_element(out, x, ir.Constant(ir.IntType(32), k))
+        out = e.b.insert_element(out, x, lane_number(k))
     return sb.from_memory(out, dtype)
