@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Union
 
 from stager.codegen.math import coefficients
-from stager.codegen.registers import BITS_OF, SIGNED_BITS_OF, Val
+from stager.codegen.registers import BITS_OF, INT_TYPES, SIGNED_BITS_OF, Val
 from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import DType, b1
 
@@ -243,6 +243,48 @@ def when_any(mask: Expr, usual: Expr, rare: Callable[[], Expr]) -> Expr:
     phi.add_incoming(usual.v.ir, start)
     phi.add_incoming(value.v.ir, end)
     return Expr(b, Val(phi, usual.dtype))
+
+
+def twice_if_any(
+    mask: Callable[[], Expr],
+    first: list[Expr],
+    usual: Callable[[list[Expr]], Expr],
+    second: Callable[[], list[Expr]],
+    finish: Callable[[Expr], Expr],
+) -> Expr:
+    """`usual(first)`, or where any lane of `mask()` holds `finish(usual(second()))`: the same code once more, so that
+    what is rare takes no time to compile."""
+    at = first[0]
+    builder, before = at.b.builder, at.b.builder.block
+    compute, rare, again, finishing, done = (
+        builder.append_basic_block(name) for name in ("compute", "rare", "again", "finishing", "done")
+    )
+    builder.branch(compute)
+    builder.position_at_end(compute)
+    phis = [builder.phi(s.v.ir.type) for s in first]
+    is_first = builder.phi(INT_TYPES[1])
+    value = usual([Expr(s.b, Val(p, s.dtype)) for p, s in zip(phis, first, strict=True)])
+    branch = builder.cbranch(at.b.any(mask().v).ir, rare, done)
+    branch.set_weights([1, 2000])
+    computed = builder.block
+    builder.position_at_end(rare)
+    builder.cbranch(is_first, again, finishing)
+    builder.position_at_end(again)
+    for phi, x, y in zip(phis, first, second(), strict=True):
+        phi.add_incoming(x.v.ir, before)
+        phi.add_incoming(y.v.ir, builder.block)
+    is_first.add_incoming(INT_TYPES[1](1), before)
+    is_first.add_incoming(INT_TYPES[1](0), builder.block)
+    builder.branch(compute)
+    builder.position_at_end(finishing)
+    finished = finish(value)
+    end = builder.block
+    builder.branch(done)
+    builder.position_at_end(done)
+    out = builder.phi(value.v.ir.type)
+    out.add_incoming(value.v.ir, computed)
+    out.add_incoming(finished.v.ir, end)
+    return Expr(at.b, Val(out, value.dtype))
 
 
 def while_loop(

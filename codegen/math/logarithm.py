@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 from stager.codegen.math.exponential import exp_format, hexadecimal, power_of_two
-from stager.codegen.math.expr import Expr, by_fours, even_odd, fits, fma, horner, when_any, where
+from stager.codegen.math.expr import Expr, by_fours, even_odd, fits, fma, horner, twice_if_any, where
 from stager.codegen.math.functions import math_function
 from stager.codegen.math.split import Pair, fast_two_sum, two_product, two_sum
 from stager.codegen.registers import Val
@@ -58,18 +58,26 @@ def log_format(x: Expr) -> LogFormat:
     return LOG_F64 if x.dtype is f64 else LOG_F32
 
 
-def split_exponent(x: Expr) -> tuple[Expr, Expr, Expr]:
-    """Bits whose low part is k, k as a float, m in [sqrt(1/2), sqrt(2)), for positive finite normal x."""
+def exponent_bias(x: Expr) -> float:
+    """What is to be taken from an exponent's field that stands in the digits of a float."""
+    exp_fmt = exp_format(x.dtype)
+    return log_format(x).carrier_value + (exp_fmt.one >> exp_fmt.mantissa)
+
+
+def split_exponent(x: Expr, bias: Expr | None = None) -> tuple[Expr, Expr, Expr]:
+    """Bits whose low part is k, k as a float, m in [sqrt(1/2), sqrt(2)), for positive finite normal x. `bias`: in k's
+    place, what makes k of the field is taken from it (`exponent_bias` and more)."""
     b = x.b
     if b.width == 1 and b.target.vector_bits >= 128:
         # the lane of a vector: one value would go to the registers of integers and back, which takes longer
         wide = b.with_width(128 // x.dtype.bits)
-        bits, k, m = (Expr(b, wide.extract(part.v, 0)) for part in split_exponent(Expr(wide, wide.splat(x.v))))
+        given = None if bias is None else Expr(wide, wide.splat(bias.v))
+        bits, k, m = (Expr(b, wide.extract(part.v, 0)) for part in split_exponent(Expr(wide, wide.splat(x.v)), given))
         return bits, k, m
     fmt, exp_fmt = log_format(x), exp_format(x.dtype)
     bits = x.bits() + (exp_fmt.one - fmt.sqrt_half)
     field = bits >> exp_fmt.mantissa
-    k = (field | fmt.carrier).as_float(x.dtype) - (fmt.carrier_value + (exp_fmt.one >> exp_fmt.mantissa))
+    k = (field | fmt.carrier).as_float(x.dtype) - (exponent_bias(x) if bias is None else bias)
     m = ((bits & fmt.mantissa_mask) + fmt.sqrt_half).as_float(x.dtype)
     return field - (exp_fmt.one >> exp_fmt.mantissa), k, m
 
@@ -104,15 +112,19 @@ def _log_from(k: Expr, m: Expr) -> Expr:
 @math_function()
 def log(b: ScalarBuilder, v: Val) -> Val:
     x = Expr(b, v)
-    _, k, m = split_exponent(x)
-    unusual = ~((x >= log_format(x).tiny) & (x < math.inf))  # handled aside, it would be a third of the work
-    return when_any(unusual, _log_from(k, m), lambda: x.call("log_any")).v
+    fmt, bias = log_format(x), exponent_bias(x)
 
+    def usual(state: list[Expr]) -> Expr:
+        return _log_from(*split_exponent(*state)[1:])
 
-@math_function(outlined=True)
-def log_any(b: ScalarBuilder, v: Val) -> Val:
-    x = Expr(b, v)
-    return log_specials(x, _log_from(*split_log(x))).v
+    def lifted() -> list[Expr]:
+        small = x < fmt.tiny
+        return [where(small, x * fmt.lift, x), where(small, x.const(bias + fmt.lift_exponent), bias)]
+
+    def unusual() -> Expr:
+        return ~((x >= fmt.tiny) & (x < math.inf))  # handled aside, it would be a third of the work
+
+    return twice_if_any(unusual, [x, x.const(bias)], usual, lifted, lambda out: log_specials(x, out)).v
 
 
 def log_short(x: Expr) -> Expr:
