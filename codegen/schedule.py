@@ -7,6 +7,7 @@ runs in blocks; each leaf runs over the block's lanes).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from stager.codegen import pieces
@@ -49,6 +50,8 @@ ROWS_BYTES = 1 << 15
 LEAST_BLOCK = 32
 FEW_POINTS = 2048
 """So few, with dear operations, do not earn the time that a second copy of those takes to compile."""
+MANY_POINTS = 1 << 14
+"""So many are waited for, however many vectors a step takes."""
 TILE = 64
 TILED_POINTS = 1 << 15
 """Fewer points than this stay in the cache without tiles."""
@@ -150,7 +153,7 @@ class _Scheduler:
         nest.name = f"k{self.count}"
         self.count += 1
         for leaf in nest.leaves:
-            leaf.long = not _few_points(nest, leaf)
+            leaf.long = _points(nest, leaf) > FEW_POINTS
         if nest.leaves[0].stage.sequential:
             if nest.leaves[0].stage.in_order:
                 collapse(nest)
@@ -199,15 +202,18 @@ class _Scheduler:
             return
         leaf.vector = best.var
         blocked = nest.block != 0 and best.var == nest.outer[-1].var
-        few = not nested and not self.in_loop and _few_points(nest, leaf)
-        leaf.unroll = self._unroll(leaf, best, blocked, few)
+        few = not nested and not self.in_loop and not leaf.long
+        streams = len(nest.leaves) == 1 and MANY_POINTS <= _points(nest, leaf) < math.inf
+        leaf.unroll = self._unroll(leaf, best, blocked, few, streams)
         if not stage.reductions and not nest.block:
             _tile(leaf, best)
             if leaf.jam is not None:
                 leaf.unroll = min(self._lanes(stage), SQUARE)
 
-    def _unroll(self, leaf: Leaf, a: LoopAxis, blocked: bool = False, few: bool = False) -> int:
-        """How many vectors one step along a loop takes; `few`: of no more than FEW_POINTS."""
+    def _unroll(
+        self, leaf: Leaf, a: LoopAxis, blocked: bool = False, few: bool = False, streams: bool = False
+    ) -> int:
+        """How many vectors one step along a loop takes; `few`: of FEW_POINTS at most, `streams`: of MANY_POINTS."""
         stage = leaf.stage
         ops = sum(weight(i) for i in stage.body)
         if few and ops >= DEAR:
@@ -217,7 +223,7 @@ class _Scheduler:
             if leaf.late or len(stage.reductions) > 2 or any(r.kind.startswith("arg") for r in stage.reductions):
                 unroll = min(unroll, 4)
         else:
-            unroll = 4 if ops <= 6 else 2 if ops <= 24 else 1
+            unroll = 4 if ops <= 6 and not streams else 2 if ops <= 24 else 1
             if ops <= WRITTEN_OUT and a.extent == 2 * unroll * self._lanes(stage):
                 unroll *= 2
         return unroll if blocked else self._fitting(unroll, stage, a)
@@ -391,10 +397,10 @@ def _block(most: int, column: int) -> int:
     return 1 << (block.bit_length() - 1)
 
 
-def _few_points(nest: Nest, leaf: Leaf) -> bool:
+def _points(nest: Nest, leaf: Leaf) -> float:
     shared = [a for a in nest.outer if all(a.var != b.var for b in leaf.loops)]
     points = product(a.extent for a in (*shared, *leaf.loops) if not a.tile)
-    return isinstance(points, int) and points <= FEW_POINTS
+    return points if isinstance(points, int) else math.inf
 
 
 def _wide_rows(nest: Nest, var: int) -> list[int]:
