@@ -126,7 +126,7 @@ class LevelEmitter:
         """Lanes: a register of the widest element that memory is accessed with."""
         if self.leaf.vector is None or self.leaf.narrow:
             return 1
-        bits = 8
+        bits = max((s.buffer.dtype.bits for s in self.stage.stores if s.buffer.dtype is not b1), default=8)
         for n in self.needed:
             i = self.body[n]
             if self.varies[n] and i.op in ("load", "carry", "apply", "mul") and i.dtype is not b1:
