@@ -14,7 +14,7 @@ from typing import Any
 
 from stager.codegen.ahead import AheadEmitter
 from stager.codegen.emit import I64, i64
-from stager.codegen.modes import is_dear, weight
+from stager.codegen.modes import by_lane, is_dear, weight
 from stager.codegen.program import LoopAxis, Store
 from stager.codegen.registers import Val
 from stager.ir.dims import Dim, Expr
@@ -154,6 +154,8 @@ class LoopEmitter(AheadEmitter, ABC):
             size *= 1 if a.var == self.leaf.vector else a.extent
         inside = [self.body[n] for j in range(k, len(self.loops)) for n in self.by_level.get(j, ())]
         inner = sum(weight(i) if is_dear(i) else 1 for i in inside)
+        if self.leaf.vector is not None:
+            inner += by_lane(self.stage, self.leaf.vector, self.full_width)
         return n <= 1 or (n <= 16 and size * max(inner, 1) <= UNROLL_OPS)
 
     def _vector_loop(self, k: int, lo: Any, hi: Any) -> None:

@@ -8,9 +8,9 @@ one outer point costs, in rough cycles; shapes and target alone decide. Blocks a
 
 from __future__ import annotations
 
-from stager.codegen.index import DYNAMIC
+from stager.codegen.index import DYNAMIC, Ix
 from stager.codegen.lower import WEIGHTS
-from stager.codegen.program import Instr, Leaf, LoopAxis, Nest, Stage
+from stager.codegen.program import Buffer, Instr, Leaf, LoopAxis, Nest, Stage
 from stager.ir.dims import Dim
 
 DEAR = 20
@@ -114,6 +114,20 @@ def _step(stage: Stage, var: int | None, lanes: int) -> float:
         elif c != 0:
             cost += factor if c in (b.dtype.itemsize, -b.dtype.itemsize) else (factor + 1) * lanes
     return cost + 0.5 * len(stage.reductions)
+
+
+def by_lane(stage: Stage, var: int, lanes: int) -> int:
+    """Instructions of one step of a vector loop that go lane by lane: one for each lane of what is apart in memory."""
+    moving = _varying(stage, var)
+    places = [i.data for i, m in zip(stage.body, moving, strict=True) if m and i.op == "load"]
+    places += [(s.buffer, s.at) for s in stage.stores]
+    return sum(lanes for b, at in places if _is_apart(b, at, var, moving))
+
+
+def _is_apart(b: Buffer, at: Ix, var: int, moving: list[bool]) -> bool:
+    if any(v >= DYNAMIC and moving[v - DYNAMIC] for v, _ in at.terms):
+        return True
+    return at.coef(var) not in (0, b.dtype.itemsize, -b.dtype.itemsize)
 
 
 def _varying(stage: Stage, var: int | None) -> list[bool]:

@@ -15,7 +15,7 @@ from stager.codegen.across import across
 from stager.codegen.collapse import collapse
 from stager.codegen.independent import independent
 from stager.codegen.index import DYNAMIC, Ix
-from stager.codegen.modes import DEAR, best_axis, column_axis, weight
+from stager.codegen.modes import DEAR, best_axis, by_lane, column_axis, weight
 from stager.codegen.program import (
     SQUARE,
     Buffer,
@@ -50,6 +50,8 @@ ROWS_BYTES = 1 << 15
 LEAST_BLOCK = 32
 FEW_POINTS = 2048
 """So few, with dear operations, do not earn the time that a second copy of those takes to compile."""
+LANE_BY_LANE = 64
+"""Accesses of single lanes in one step: more vectors take more time to compile, and are no faster."""
 MANY_POINTS = 1 << 14
 """So many are waited for, however many vectors a step takes."""
 TILE = 64
@@ -226,6 +228,9 @@ class _Scheduler:
             unroll = 4 if ops <= 6 and not streams else 2 if ops <= 24 else 1
             if ops <= WRITTEN_OUT and a.extent == 2 * unroll * self._lanes(stage):
                 unroll *= 2
+        each = by_lane(stage, a.var, self._lanes(stage))
+        while unroll * each > LANE_BY_LANE and unroll > 1:
+            unroll //= 2
         return unroll if blocked else self._fitting(unroll, stage, a)
 
     def _fitting(self, unroll: int, stage: Stage, a: LoopAxis) -> int:
