@@ -347,12 +347,25 @@ class FunctionEmitter:
         if atom.fn in ("max", "min"):
             return b.select(b.icmp_signed(">" if atom.fn == "max" else "<", x, y), x, y)
         zero, one = i64(0), i64(1)
+        if isinstance(atom.b, int) and atom.b > 0:
+            return self._by_constant(atom.fn, x, atom.b, b)
         y = b.select(b.icmp_signed("==", y, zero), one, y)
         q, r = b.sdiv(x, y), b.srem(x, y)
         wrong = b.and_(b.icmp_signed("!=", r, zero), b.icmp_signed("<", b.xor(r, y), zero))
         if atom.fn == "floordiv":
             return b.select(wrong, b.sub(q, one), q)
         return b.select(wrong, b.add(r, y), r)
+
+    def _by_constant(self, fn: str, x: Any, y: int, b: Any) -> Any:
+        """`x // y` or `x % y`, rounded down, of a positive divisor."""
+        if y & (y - 1) == 0:
+            return b.ashr(x, i64(y.bit_length() - 1)) if fn == "floordiv" else b.and_(x, i64(y - 1))
+        r = b.srem(x, i64(y))
+        below = b.icmp_signed("<", r, i64(0))
+        if fn == "floordiv":
+            q = b.sdiv(x, i64(y))
+            return b.select(below, b.sub(q, i64(1)), q)
+        return b.select(below, b.add(r, i64(y)), r)
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
