@@ -57,12 +57,12 @@ REFUSALS = (ConcretizationError, EscapedTracerError, UnsupportedError, MutationE
 """What NumPy would not raise: a program that catches it is not the program any more."""
 
 
-def describe(text: str, *, remedy: str = "") -> str:
-    """Lay out an error text with the user's line and the transforms in force."""
+def describe(text: str, *, remedy: str = "", at: Any = None) -> str:
+    """Lay out an error text with the user's line, or the one that is told, and the transforms in force."""
     from stager.interpreters.stack import current_path, user_location
 
     lines = [text]
-    location = user_location()
+    location = user_location() if at is None else at
     if location is not None:
         lines.append(f"  at {location}")
     path = current_path()

@@ -8,7 +8,8 @@ import numpy as np
 
 from stager.array import Array, wrap
 from stager.capture.resolve import LIFT
-from stager.capture.session import TRACERS, Path, Session, path_text
+from stager.capture.session import TRACERS, Path, Session, Store, path_text
+from stager.capture.touched import refuse_drawn
 from stager.cells import Cell
 from stager.errors import UnsupportedError, describe
 from stager.interpreters.stack import nearest_stage, stack
@@ -65,19 +66,28 @@ class TraceSession(Session):
         Under compile also changes of Python state that the code depends on, because they happen only while tracing.
         """
         if self.stage.concrete is None:
-            for owner, step, path in self.changed:
-                where = path_text(path) if path else f"<{type(owner).__name__}>{path_text((step,))}"
+            for place in self.changed:
+                where = _place_text(place)
                 raise UnsupportedError(
                     describe(
                         f"the compiled function reads {where} and assigns it, which would happen once, while tracing",
                         remedy="return the value and assign it outside, or keep it in an array written in place",
+                        at=place.where,
                     )
                 )
+            refuse_drawn(self)
         for store in self.stores.values():
-            where = path_text(store.path) if store.path else f"<{type(store.owner).__name__}>{path_text((store.step,))}"
             raise UnsupportedError(
                 describe(
-                    f"a traced value is assigned to {where}, which outlives the traced function",
+                    f"a traced value is assigned to {_place_text(store)}, which outlives the traced function",
                     remedy="return the value and assign it outside",
+                    at=store.where,
                 )
             )
+        for touched in [*self.touched.values()]:
+            del self.touched[id(touched.container)]
+            touched.finish(self, self.stage.concrete is None)
+
+
+def _place_text(place: Store) -> str:
+    return path_text(place.path) if place.path else f"<{type(place.owner).__name__}>{path_text((place.step,))}"

@@ -91,6 +91,7 @@ def trace(
     from stager.capture import convert, use
     from stager.capture.copies import result
     from stager.capture.packing import delivered
+    from stager.capture.touched import given
     from stager.sessions import TraceSession
 
     flat, structure = flatten((args, kwargs))
@@ -111,6 +112,7 @@ def trace(
         call_args, call_kwargs = unflatten(
             structure, [leaf.value if leaf.array is None else leaf.array for leaf in leaves]
         )
+        containers = given(fn, call_args, call_kwargs)
         try:
             out = convert(fn, session)(*call_args, **call_kwargs)
         except REFUSALS:
@@ -119,6 +121,7 @@ def trace(
             if called:
                 _keep_writes(stage, [*leaves, *[leaf for _, leaf in session.hidden]])
             raise
+        containers.check(out)
         out = result(session, out)
         results, result_structure = flatten(delivered(out) if packs else out)
         session.finish()

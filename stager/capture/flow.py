@@ -212,7 +212,7 @@ class Statements(Expressions):
             raise UnconvertibleError(f"line {stmt.lineno}: a function defined as a global or outer variable")
         if any(map(self._turns_off, stmt.decorator_list)):
             return [stmt]  # it stays as it is written
-        stmt.decorator_list = self.visit_all(stmt.decorator_list)
+        stmt.decorator_list = [hook("decorator", [d], d) for d in self.visit_all(stmt.decorator_list)]
         stmt.args.defaults = self.visit_all(stmt.args.defaults)
         stmt.args.kw_defaults = self.visit_all(stmt.args.kw_defaults)
         scope = self._scope_of(stmt)

@@ -41,7 +41,8 @@ from stager.capture.stores import (
     refuse_growth,
 )
 from stager.capture.table import SUBSTITUTES
-from stager.capture.unseen import guard_names, guard_parts
+from stager.capture.touched import touch
+from stager.capture.unseen import converted, guard_names, guard_parts
 from stager.capture.yields import EACH, LEAVES, UNTIL
 from stager.cells import REGIONS
 from stager.errors import REFUSALS
@@ -131,6 +132,9 @@ class Hooks:
         s = _CURRENT.get()
         if s is None or type(obj) in TRACERS:
             return obj
+        s.writes += 1
+        if id(obj) in s.given:
+            touch(s, obj, "setting attributes")
         return Place(s, obj) if REGIONS or id(obj) in s.origins else obj
 
     def item(self, obj: Any) -> Any:
@@ -158,7 +162,10 @@ class Hooks:
             return obj
         if type(obj) in TRACERS:
             return ArrayPlace(s, obj) if s.containers else obj
+        s.writes += 1
         seen = type(obj) is list or REGIONS or s.row_lists or s.chosen or (s.containers and s.path_of(obj))
+        if id(obj) in s.given:
+            touch(s, obj, "setting items")
         if isinstance(obj, list | dict) and seen:
             return ItemPlace(s, obj)
         if isinstance(obj, np.ndarray):
@@ -235,11 +242,19 @@ class Hooks:
         s = _CURRENT.get()
         if s is None:
             return f
-        if (REGIONS or s.chosen) and type(f) is BuiltinFunctionType and f.__name__ in _CHANGING:
+        if type(f) is BuiltinFunctionType and f.__name__ in _CHANGING:
             owner = f.__self__  # of `push = out.append`
             if isinstance(owner, CHANGEABLE):
-                refuse(s, owner, f"{type(owner).__name__}.{f.__name__}")
+                what = f"{type(owner).__name__}.{f.__name__}"
+                if REGIONS or s.chosen:
+                    refuse(s, owner, what)
+                touch(s, owner, what, f.__name__)
         return resolve(f, s)
+
+    def decorator(self, f: Any) -> Any:
+        """A decorator of a function that is defined here: one of the user's runs converted, others as they are."""
+        s = _CURRENT.get()
+        return f if s is None else converted(f, s)
 
     def method(self, obj: Any, name: str) -> Any:
         s = _CURRENT.get()
@@ -247,10 +262,14 @@ class Hooks:
             return getattr(obj, name)
         if type(obj) in TRACERS:
             return mirroring(getattr(obj, name), s)
-        if name in _CHANGING and isinstance(obj, CHANGEABLE) and (REGIONS or s.row_lists or s.chosen):
-            if REGIONS and (name in growing.GROWS or name in ("pop", "popleft")):
-                growing.appends(obj)
-            refuse(s, obj, f"{type(obj).__name__}.{name}")
+        if name in _CHANGING and isinstance(obj, CHANGEABLE):
+            what = f"{type(obj).__name__}.{name}"
+            if REGIONS or s.row_lists or s.chosen:
+                if REGIONS and (name in growing.GROWS or name in ("pop", "popleft")):
+                    growing.appends(obj)
+                refuse(s, obj, what)
+            s.writes += 1
+            touch(s, obj, what, name)
         objects.take_once(obj)
         if name == "get" and REGIONS and type(obj) is dict:
             return functools.partial(picked.get, obj)

@@ -196,9 +196,14 @@ def take_once(x: Any) -> None:
     """Before somebody runs over an iterator: in a traced branch or loop it must have been made there, and no loop may
     have left it where the data said."""
     s = _CURRENT.get()
-    if not (REGIONS or (s is not None and s.left)) or not hasattr(type(x), "__next__"):
+    captured = s is not None and id(x) in s.origins
+    if not (captured or REGIONS or (s is not None and s.left)) or not hasattr(type(x), "__next__"):
         return
+    from stager.capture.touched import draw
     from stager.staged import refuse_change
+
+    if s is not None and captured:
+        draw(s, x)
 
     refuse_change(x, "running over an iterator that was made before, which ends once,")
     if s is not None and any(x is left for left in s.left):

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import inspect
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
@@ -22,6 +23,7 @@ from stager.capture import objects, texts
 from stager.capture.generators import NESTED, keeping
 from stager.capture.session import TRACERS, Session, holds_tracer
 from stager.capture.table import SUBSTITUTES
+from stager.capture.touched import held, refuse_unseen
 from stager.capture.unseen import SHOWING, converted, guard_names, watching
 from stager.capture.users import is_user_file
 from stager.numpy.scipy_functions import scipy_function
@@ -242,9 +244,17 @@ def mirroring(f: Callable[..., Any], s: Session, original: Any = None) -> Callab
             own = objects.method(s, args[0], name)
             if own is not None:
                 return own(*args[1:], **kwargs)
-        return f(*[seen(s, a) for a in args], **{k: objects.mirrored(s, v) for k, v in kwargs.items()})
+        shown = [seen(s, a) for a in args]
+        mirrors = [(a, m, held(m)) for a, m in zip(args, shown, strict=True) if m is not a and type(m) in _CHANGEABLE]
+        result = f(*shown, **{k: objects.mirrored(s, v) for k, v in kwargs.items()})
+        for given, mirror, before in mirrors:
+            refuse_unseen(s, given, mirror, before)
+        return result
 
     return call
+
+
+_CHANGEABLE = (list, dict, deque)
 
 
 def joining(f: Any, call: Callable[..., Any], s: Session) -> Callable[..., Any]:

@@ -68,6 +68,7 @@ class Store(NamedTuple):
     step: Step  # ("attr", name), ("item", key), ("global", dict, name) or ("cell", cell)
     path: Path | None  # of the place written, when the owner's is known
     value: Any
+    where: Any  # the user's line
 
 
 def is_tracer(x: Any) -> bool:
@@ -150,7 +151,12 @@ class Session:
         self.entered: set[int] = set()  # ids of the hooks whose stable globals are guarded
         self.kept: list[Any] = []  # what the ids above belong to
         self.containers = 0  # captured lists, tuples and dicts so far
-        self.changed: list[tuple[Any, Step, Path | None]] = []  # places that were read, then set to plain Python values
+        self.changed: list[Store] = []  # places that were read, then set to plain Python values
+        self.touched: dict[int, Any] = {}  # captured containers that the trace has changed, by id (`touched.py`)
+        self.given: dict[int, Any] = {}  # those among arguments, by id: where one was changed first
+        self.writes = 0  # into objects and arrays, so far
+        self.drawn: dict[int, Any] = {}  # captured iterators that have given items, by id
+        self.returned: list[Any] = []  # containers that came back from a function
         self.owners: list[Any] = []  # statements that can put lists into buffers, innermost last (`buffers.py`)
         self.buffers: list[Any] = []
         self.lengths: dict[int, int] = {}  # of lists that are being made, where they are known, by id
@@ -197,6 +203,9 @@ class Session:
 
     def guard(self, path: Path, kind: str, value: Any) -> None:
         """Record a fact, once."""
+        if self.touched and any(t.holds(path) for t in self.touched.values()):
+            next(t for t in self.touched.values() if t.holds(path)).read = True
+            return
         key = (path_key(path), kind)
         if key not in self.guards:
             self.guards[key] = Guard(path, kind, value)
@@ -217,6 +226,8 @@ class Session:
         class_of: Any = t
         if t in _CONTENTS:
             self.guard(path, "content", copy.copy(value))
+            if t is set:
+                self.origins.setdefault(id(value), (value, path))
             return value
         if _is_value(class_of):
             self.guard(path, "content", value)
@@ -249,6 +260,8 @@ class Session:
             stored = self.stores.get(key)
             if stored is not None:
                 return stored.value
+        if self.touched and (touched := self.touched.get(id(owner))) is not None:
+            return touched.item(self, step[-1], value)
         held = self.seen.get(key)
         if held is not None:
             # a value that changed while tracing was put there by the trace: no fact about the world outside
@@ -359,11 +372,11 @@ class Session:
         if not holds_tracer(value):
             self.stores.pop(key, None)
             if held is not None and held[0] is not value:
-                self.changed.append((owner, step, path))
+                self.changed.append(Store(owner, step, path, value, _here()))
             self.seen[key] = (value, value)
             self.kept.append(owner)
             return False
-        self.stores[key] = Store(owner, step, path, value)
+        self.stores[key] = Store(owner, step, path, value, _here())
         self.kept.append(owner)
         return True
 
@@ -371,6 +384,12 @@ class Session:
         """The path that leads to an object from outside, or None."""
         origin = self.origins.get(id(obj))
         return origin[1] if origin is not None and origin[0] is obj else None
+
+
+def _here() -> Any:
+    from stager.interpreters.stack import user_location
+
+    return user_location()
 
 
 def _like(obj: Any, items: Any) -> Any:

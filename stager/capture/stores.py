@@ -14,6 +14,7 @@ from stager.capture.buffers import Buffer
 from stager.capture.resolve import convert_user, property_of
 from stager.capture.session import _CURRENT, CHANGEABLE, TRACERS, UNBOUND, Session, cell_value, holds_tracer
 from stager.capture.sharing import changes
+from stager.capture.touched import touch
 from stager.capture.users import is_user_module
 from stager.cells import REGIONS
 from stager.staged import decline, refuse_change, region_in_force
@@ -66,10 +67,13 @@ def refuse(s: Session, obj: Any, what: str) -> None:
 def refuse_growth(obj: Any) -> None:
     """`obj += …` changes a container; anything else is replaced."""
     s = _CURRENT.get()
-    if s is not None and (REGIONS or s.row_lists or s.chosen) and isinstance(obj, CHANGEABLE):
+    if s is None or not isinstance(obj, CHANGEABLE):
+        return
+    if REGIONS or s.row_lists or s.chosen:
         if REGIONS:
             growing.appends(obj)
         refuse(s, obj, f"changing a {type(obj).__name__}")
+    touch(s, obj, "an augmented assignment")
 
 
 class Globals:
@@ -218,6 +222,7 @@ class Item:
             if REGIONS and type(obj) is dict and (holds_tracer(key, 1) or type(key) in (int, tuple)):
                 growing.reads(obj)
             refuse(s, obj, f"setting items of a {type(obj).__name__}")
+            touch(s, obj, "setting items")
             obj[key] = value
             return
         if REGIONS:
@@ -229,6 +234,7 @@ class Item:
 
     def __delitem__(self, key: Any) -> None:
         refuse(self._session, self._obj, f"deleting items of a {type(self._obj).__name__}")
+        touch(self._session, self._obj, "deleting items")
         del self._obj[key]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from stager import cells
 from stager.array import Array, as_array, is_value, raw
 from stager.capture import convert, current
+from stager.capture.touched import given
 from stager.errors import StagerError, TransformError, describe
 from stager.interpreters.stack import Interpreter, active
 from stager.stand_ins import refuse_overlap
@@ -22,6 +23,21 @@ def call_user(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any
     """Run a user function, converted from its source where that can be done."""
     session = current()
     return (fn if session is None else convert(fn, session))(*args, **(kwargs or {}))
+
+
+def call_on_copies(
+    fn: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    keys: Sequence[Any] | None = None,
+    run: Callable[..., Any] = call_user,
+) -> Any:
+    """Run a user function on arguments that are copies of the caller's containers. keys: of those that are."""
+    only = args if keys is None else [x if k in keys else None for k, x in enumerate(args)]
+    containers = given(fn, only, {k: v for k, v in kwargs.items() if keys is None or k in keys})
+    result = run(fn, args, kwargs)
+    containers.check(result)
+    return result
 
 
 def plainly(body: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ from stager.ops.checkpoints import checked_levels, checkpointing
 from stager.ops.families import elementwise
 from stager.ops.regions import Captures, finish, replay, trace_region
 from stager.runtime.structure import flatten, map_leaves, unflatten
-from stager.transforms.calling import call_user, enter, write_back
+from stager.transforms.calling import call_on_copies, call_user, enter, write_back
 
 
 def _types(*operands: Type, regions: tuple[Graph, ...], **params: Any) -> tuple[Type, ...]:
@@ -181,7 +181,7 @@ def checkpoint(f: Callable[..., Any], *, policy: Policy = "nothing") -> Callable
             entered = [enter(level, x, r) for r, x in zip(raws, own, strict=True)]
             given = iter(entered)
             a, k = unflatten(structure, [next(given).inner if isinstance(x, Array) else x for x in leaves])
-            results, kept["structure"] = flatten(call_user(f, a, k))
+            results, kept["structure"] = flatten(call_on_copies(f, a, k))
             outputs = [raw(as_array(r)) for r in results]
             write_back(entered, lambda value: value)
             kept["written"] = written = cells.take_writes(level)

@@ -35,7 +35,7 @@ class Selected:
 
     def call(self, f: Callable[..., Any], leaves: Sequence[Any]) -> Any:
         """f on the arguments with the differentiated leaves replaced."""
-        from stager.transforms.calling import call_user
+        from stager.transforms.calling import call_on_copies
 
         args, kwargs = list(self.args), dict(self.kwargs)
         for key, tree in zip(self.keys, self.trees(leaves), strict=True):
@@ -43,7 +43,7 @@ class Selected:
                 args[key] = tree
             else:
                 kwargs[key] = tree
-        return call_user(f, args, kwargs)
+        return call_on_copies(f, args, kwargs, self.keys)
 
     def trees(self, leaves: Sequence[Any]) -> list[Any]:
         """Leaves regrouped, one nesting per differentiated argument."""

@@ -11,7 +11,7 @@ from stager.array import as_array, raw, wrap
 from stager.interpreters.functionalize import FunctionalizeInterpreter
 from stager.interpreters.stack import push
 from stager.runtime.structure import flatten, unflatten
-from stager.transforms.calling import call_user, enter, plainly, write_back
+from stager.transforms.calling import call_on_copies, enter, plainly, write_back
 
 REMOVE = ("mutations", "mutations_and_views")
 
@@ -48,7 +48,7 @@ def functionalize(f: Callable[..., Any], *, remove: str = "mutations") -> Callab
             with push(interp):
                 entered = [enter(interp, x, r) if r is not None else None for x, r in zip(outer, raws, strict=True)]
                 a, k = unflatten(structure, [x if e is None else e.inner for x, e in zip(outer, entered, strict=True)])
-                results, result_structure = flatten(call_user(f, a, k))
+                results, result_structure = flatten(call_on_copies(f, a, k))
                 values = [raw(x) if isinstance(x, Array) else x for x in results]
         except BaseException:
             cells.discard_overlays(interp)

@@ -21,7 +21,7 @@ from stager.ops.families import materialize_batch, move_bdim
 from stager.ops.regions import LaneDependentError
 from stager.ops.silence import is_shown
 from stager.runtime.structure import broadcast_prefix, flatten, unflatten
-from stager.transforms.calling import call_user, enter, plainly, write_back
+from stager.transforms.calling import call_on_copies, call_user, enter, plainly, write_back
 
 
 def vmap(
@@ -181,7 +181,7 @@ class _Once:
                     entered.append((e, d))
                     inner.append(e.inner)
                 args, kwargs = unflatten(self.structure, inner)
-                results, result_structure = flatten(run(self.f, args, kwargs))
+                results, result_structure = flatten(call_on_copies(self.f, args, kwargs, run=run))
                 unwrapped = [interp.unwrap(raw(x)) if is_value(x) else None for x in results]
         except BaseException:
             cells.discard_overlays(interp)
