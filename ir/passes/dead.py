@@ -113,8 +113,31 @@ def _kept(node: Node, used: list[int]) -> list[int]:
     if "n_carry" not in node.params:
         return used
     first, n = first_operand(node), node.params["n_carry"]
-    operands = needed_operands(node, used)
-    return [*[k for k in range(n) if first + k in operands], *[k for k in used if k >= n]]
+    while True:
+        operands = needed_operands(node, used)
+        kept = [*[k for k in range(n) if first + k in operands], *[k for k in used if k >= n]]
+        sizes = _sizes(node, set(kept))
+        if not sizes:
+            return kept
+        used = sorted({*kept, *sizes})
+
+
+def _sizes(node: Node, kept: set[int]) -> set[int]:
+    """Carries that name sizes of what stays only as an operand, which a control node inside needs no more."""
+    own, n = own_inputs(node), node.params["n_carry"]
+    rows = {k - 1 for k in kept if k > n}
+    found: set[int] = set()
+    for region in node.regions:
+        names = {d.source - own: name for name, d in region.symbols.items() if d.kind != "data" and d.source >= own}
+        if any(k < n and k not in kept for k in names):
+            outputs = region.outputs if region is not node.regions[-1] else [
+                v for k, v in enumerate(region.outputs) if k in kept or k in rows
+            ]  # fmt: skip
+            mentioned = {
+                name for x in alive_nodes(list(region.nodes), outputs, region.symbols) for name in x.mentioned_symbols()
+            }
+            found |= {k for k, name in names.items() if k < n and k not in kept and name in mentioned}
+    return found
 
 
 def _trimmed(rw: Rewriter, node: Node, kept: list[int]) -> tuple[Value, ...]:

@@ -60,7 +60,17 @@ from stager.capture.plans import DataDefinedError, EmptyListError, learning
 from stager.capture.session import UNBOUND, Session, current
 from stager.capture.settled import settled_of, tracing
 from stager.capture.variables import Names, Variables, mutable_ids, unshared, with_places
-from stager.capture.while_node import ATTEMPTS, Counting, OnceError, WhileNode, assign, late_types, retry, zeros
+from stager.capture.while_node import (
+    ATTEMPTS,
+    Counting,
+    OnceError,
+    TestBindsError,
+    WhileNode,
+    assign,
+    late_types,
+    retry,
+    zeros,
+)
 from stager.cells import discard_overlays
 from stager.errors import ConcretizationError, ControlFlowError, MutationError, StagerError, describe
 from stager.interpreters.stack import bind
@@ -402,7 +412,20 @@ def stage_while(
     before = variables.snapshot()
 
     def attempt(names: Names) -> Any:
-        return WhileNode(variables, names, test, body, None, jumps, signal, fresh, turns, entry).stage()
+        entered = variables.snapshot()
+        try:
+            return WhileNode(variables, names, test, body, None, jumps, signal, fresh, turns, entry).stage()
+        except TestBindsError:
+            if orelse is not None:
+                what = "the test of a traced while loop with an else clause assigns a variable"
+                raise ControlFlowError(describe(what, remedy="assign it in the body")) from None
+        variables.restore(entered)
+
+        def turn() -> Any:  # begins with the test
+            return stage_branches(as_bool(operators.tested(test())), (lambda: BREAK, body), names, [test, body])
+
+        turn.__dict__["body"] = body  # by which the loop is known again
+        return WhileNode(variables, names, None, turn, None, True, signal, fresh, turns).stage()
 
     try:
         return after_loop(with_places(variables, names, attempt), orelse, names)

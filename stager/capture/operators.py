@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import copy
+import dis
 import itertools
 import operator
 from collections.abc import Callable
@@ -403,14 +404,30 @@ def _rest(iterator: Any, body: Closure, names: Names, orelse: Closure | None) ->
     return run
 
 
+_BINDS = dis.opmap["STORE_DEREF"]
+_MAY_CHANGE = frozenset({"call", "method"})  # hooks by which a test may change variables
+
+
 def while_(test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
     """A `while` statement: its signal."""
-    began = _CURRENT.get() is None
+    s: Any = _CURRENT.get()
+    began, stuck = s is None, False  # stuck: the test has changed objects, and would do so once more
+    code = test.__code__
+    effects = not began and (_BINDS in code.co_code[::2] or not _MAY_CHANGE.isdisjoint(code.co_names))
+    before: Any = None  # what the test has changed, as it was
     while True:
+        if effects:
+            from stager.capture.variables import Variables
+
+            variables = Variables(test, body, orelse)
+            before, writes = variables.snapshot(), s.writes
         value = tested(test())
+        stuck = effects and s.writes != writes
+        if before is not None and not stuck and all(variables.get(n) is v for n, v in before.items()):
+            before = None
         if type(value) not in TRACERS:
             value = True if value else False  # noqa: SIM210 (holds no list that the body may append to)
-        if not began and value is True:
+        if not began and value is True and before is None:
             from stager.capture import staging
 
             staged, signal = staging.counted_while(test, body, names, orelse, jumps)
@@ -420,7 +437,7 @@ def while_(test: Closure, body: Closure, names: Names, orelse: Closure | None, j
         if type(value) in TRACERS:
             from stager.capture import staging
 
-            return staging.while_(value, test, body, names, orelse, jumps)
+            return staging.while_(value, test, body, names, orelse, jumps, before, stuck)
         if not value:
             return None if orelse is None else orelse()
         signal = _ended(body())

@@ -26,6 +26,7 @@ import ast
 from typing import Any
 
 from stager.capture.rewrite import at, constant, name
+from stager.capture.scopes import FUNCTIONS
 from stager.capture.yields import EACH, UNTIL, nested_forms
 
 _STORE = ast.Store()
@@ -58,7 +59,7 @@ class _Plainer:
                 part.body = self.block(part.body)
         if isinstance(stmt, ast.Match):
             return self.match(stmt)
-        if isinstance(stmt, ast.If | ast.While) and _binds_later(stmt.test):
+        if _binds_later(stmt.test) if isinstance(stmt, ast.If) else isinstance(stmt, ast.While) and _binds(stmt.test):
             return self.test(stmt)
         if isinstance(stmt, ast.FunctionDef):
             return self.generator(stmt)
@@ -107,18 +108,18 @@ class _Plainer:
             before, truth = self.lifted(stmt.test)
             stmt.test = truth
             return [*before, stmt]
-        if stmt.orelse:
+        if any(map(_jumps, stmt.orelse)):
             return [stmt]
-        tests = [stmt.test]
-        if isinstance(stmt.test, ast.BoolOp) and isinstance(stmt.test.op, ast.And):
+        tests, last = [stmt.test], stmt.orelse
+        if isinstance(stmt.test, ast.BoolOp) and isinstance(stmt.test.op, ast.And) and not last:
             tests = stmt.test.values
-        stmt.test = constant(True, stmt.test)
-        if not _binds_later(tests[0]):
+        stmt.test, stmt.orelse = constant(True, stmt.test), []
+        if not last and not _binds(tests[0]):
             stmt.test, *tests = tests
         before = []
         for value in tests:
             lifted, truth = self.lifted(value)
-            before += [*lifted, _unless(truth)]
+            before += [*lifted, _unless(truth, last)]
         stmt.body = [*before, *stmt.body]
         return [stmt]
 
@@ -144,9 +145,24 @@ class _Plainer:
         return out, name(kept, e)
 
 
-def _unless(test: Any) -> ast.stmt:
-    out: ast.stmt = at(ast.If(at(ast.UnaryOp(ast.Not(), test), test), [at(ast.Break(), test)], []), test)
+def _unless(test: Any, last: list[ast.stmt]) -> ast.stmt:
+    out: ast.stmt = at(ast.If(at(ast.UnaryOp(ast.Not(), test), test), [*last, at(ast.Break(), test)], []), test)
     return out
+
+
+def _binds(test: Any) -> bool:
+    """Whether a test binds a name. Every look at it would do so, and Python looks once in each turn."""
+    return any(isinstance(n, ast.NamedExpr) for n in ast.walk(test))
+
+
+def _jumps(stmt: Any) -> bool:
+    """Whether a statement may jump in the loop around it."""
+    if isinstance(stmt, ast.Break | ast.Continue):
+        return True
+    if isinstance(stmt, (*FUNCTIONS, ast.ClassDef)):
+        return False
+    inner = stmt.orelse if isinstance(stmt, ast.For | ast.AsyncFor | ast.While) else ast.iter_child_nodes(stmt)
+    return any(map(_jumps, inner))
 
 
 def _binds_later(test: Any) -> bool:

@@ -36,7 +36,7 @@ from stager.capture.row_lists import ROWS
 from stager.capture.session import current
 from stager.capture.variables import Variables, unshared
 from stager.cells import discard_overlays
-from stager.errors import ConcretizationError, ControlFlowError
+from stager.errors import ConcretizationError, ControlFlowError, describe
 from stager.ir.dims import Expr
 from stager.ir.dtypes import b1
 from stager.ops.regions import Captures, replay
@@ -54,19 +54,30 @@ def if_(test: Any, body: Closure, orelse: Closure | None, names: Names) -> None:
     stage_if(test, body, orelse, names)
 
 
-def while_(value: Any, test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
-    """A `while` whose test is traced. Where staging fails and the test has a value, the loop runs in Python."""
+def while_(
+    value: Any, test: Closure, body: Closure, names: Names, orelse: Closure | None, jumps: bool,
+    before: dict[str, Any] | None, stuck: bool,
+) -> Any:  # fmt: skip
+    """A `while` whose test is traced. Where staging fails and the test has a value, the loop runs in Python.
+
+    before: the variables as the test has found them, where it has changed them. stuck: it has changed objects, too.
+    """
     variables = Variables(test, body, orelse)
     own, lists = unshared(variables, names), growing_lists(variables, names)
-    before = variables.snapshot()
+    after = variables.snapshot()
+    if before is not None:
+        variables.restore(before)
 
     def staged() -> Any:
+        if stuck:
+            what = "the test of a traced while loop writes into an object, a list or an array"
+            raise ControlFlowError(describe(what, remedy="compute the test in the body, into a variable"))
         return stage_while(test, body, names, orelse, jumps, None, fresh=own, entry=value)
 
     try:
         return buffered(variables, lists, staged)
     except (ControlFlowError, ConcretizationError) as e:
-        variables.restore(before)
+        variables.restore(after)
         known = _known_truth(value)
         if known is None:
             raise

@@ -139,15 +139,15 @@ class Counting:
         return signal
 
 
-class _TestBindsError(Exception):
-    """The test assigns variables: it has to run behind the body, where they can be carried."""
+class TestBindsError(Exception):
+    """The test assigns variables: it has to run in the body, where they can be carried."""
 
 
 class WhileNode:
     """A `while` node in the making.
 
-    It carries, as far as there is a need: the index (a `for` with jumps), the code of the last iteration (jumps), the
-    test's value (a test that assigns), then the variables, what is returned, variables that the loop makes, and cells.
+    It carries, as far as there is a need: the index (a `for` with jumps), the code of the last iteration (jumps), then
+    the variables, what is returned, variables that the loop makes, and cells.
     """
 
     def __init__(self, variables: Variables, names: Names, test: Closure | None, body: Closure, course: Course | None,
@@ -165,7 +165,6 @@ class WhileNode:
         self.entry = entry
         self.coded = jumps or signal is not None
         self.signal = signal
-        self.flagged = False
         self.never_falls = self.endless = False
         self.bounds = None if course is None else course.bounds()
         self.settled = settled_of(body)
@@ -177,32 +176,24 @@ class WhileNode:
         for _ in range(ATTEMPTS):
             self.variables.restore(start)
             take_rooms(rooms)
-            try:
-                done, signal = self._attempt()
-            except _TestBindsError:
-                if self.coded:
-                    raise ControlFlowError(describe("the test of a traced while loop with a jump assigns a variable",
-                                                    remedy="assign it in the body")) from None  # fmt: skip
-                self.flagged = True
-                continue
+            done, signal = self._attempt()
             if done:
                 return signal
         raise ControlFlowError(describe("the types of what a traced loop carries do not settle"))
 
-    def _enter(self, region: UserRegion) -> tuple[list[Any], Any, Any, Any]:
-        """Own inputs of a region, and its index, code and flag."""
+    def _enter(self, region: UserRegion) -> tuple[list[Any], Any, Any]:
+        """Own inputs of a region, and its index and code."""
         own = [
             region.input(t)
-            for t, there in ((I64, self.course is not None), (I64, self.coded), (BOOL, self.flagged))
+            for t, there in ((I64, self.course is not None), (I64, self.coded))
             if there
         ]
         it = iter(own)
         index = handle(next(it), True) if self.course is not None else None
         code = handle(next(it), True) if self.coded else None
-        flag = handle(next(it), False) if self.flagged else None
         own += self.spec.inputs(region)
         region.declare()
-        return own, index, code, flag
+        return own, index, code
 
     def _attempt(self) -> tuple[bool, Any]:
         captures = Captures()
@@ -217,23 +208,18 @@ class WhileNode:
         from stager.ops.control import while_op
 
         variables, spec, course = self.variables, self.spec, self.course
-        flag_before = None
-        if self.flagged:
-            assert self.test is not None
-            flag_before = as_bool(tested(self.test()))
         start = variables.snapshot()
         with inside(cond):
             own_cond = self._condition(cond)
         variables.restore(start)
         with running(course), inside(main), checkpointing(None), tracing(self.settled):
-            own, index, _, _ = self._enter(main)
+            own, index, _ = self._enter(main)
             if self.bounds is not None:
                 main.bounds[0] = self.bounds
             ended = settle(self.body() if course is None else self.body(course.at(index)))
             codes = codes_of(ended)
             if not codes & {FELL, CONTINUED}:
                 raise OnceError
-            flag_after = as_bool(tested(self.test())) if self.flagged and self.test is not None else None
             if retry(spec, [cond, main]):
                 variables.restore(start)
                 return False, None
@@ -250,8 +236,6 @@ class WhileNode:
                 outputs.append(as_raw(index + course.step, i64))
             if self.coded:
                 outputs.append(as_raw(ended.code if type(ended) is Signal else next(iter(codes)), i64))
-            if flag_after is not None:
-                outputs.append(as_raw(flag_after, b1))
             outputs += spec.outputs()
             if returned is not None:
                 outputs += [*ends.counts(0), *returned.outputs(value_of(ended))]
@@ -267,7 +251,7 @@ class WhileNode:
             main.graph.outputs = [main.local(o) for o in outputs]
             main.close()
         graphs, cell_raws, captured = close_regions([cond, main], [own_cond, own], carried)
-        operands = self._starts(flag_before)
+        operands = self._starts()
         if returned is not None:
             operands += [*ends.counts(1), *returned.outputs(value_of(self.signal))]
         operands += [*zeros(merges, late), *[c.read() for c in spec.declared], *cell_raws]
@@ -276,8 +260,6 @@ class WhileNode:
         if course is not None:
             next(results)
         code_after = handle(next(results), False) if self.coded else None
-        if self.flagged:
-            next(results)
         spec.assign(results)
         ends.settle(results)
         hold_left(spec.carries, held)
@@ -294,17 +276,15 @@ class WhileNode:
         return True, self._signal(codes, code_after, value)
 
     def _condition(self, region: UserRegion) -> list[Any]:
-        own, index, code, flag = self._enter(region)
+        own, index, code = self._enter(region)
         entered = self.variables.snapshot()
         going = None if code is None else code <= CONTINUED
-        if flag is not None:
-            asked: Any = flag
-        elif self.course is not None:
-            asked = self.course.goes_on(index)
+        if self.course is not None:
+            asked: Any = self.course.goes_on(index)
         else:
             asked = True if self.test is None else tested(self.test())
         if any(self.variables.get(n) is not v for n, v in entered.items()):
-            raise _TestBindsError
+            raise TestBindsError
         if region.written():
             raise ControlFlowError(describe("the test of a traced while loop writes into an array",
                                             remedy="compute the test in the body, into a variable"))  # fmt: skip
@@ -321,13 +301,11 @@ class WhileNode:
         region.close()
         return own
 
-    def _starts(self, flag: Any) -> list[Any]:
+    def _starts(self) -> list[Any]:
         out = [] if self.course is None else [as_raw(self.course.lower, i64)]
         if self.coded:
             s = self.signal
             out.append(as_raw(FELL if s is None else s.code if type(s) is Signal else next(iter(codes_of(s))), i64))
-        if self.flagged:
-            out.append(as_raw(flag, b1))
         return [*out, *self.spec.starts()]
 
     def _ran(self) -> Any:
