@@ -20,7 +20,7 @@ from typing import Any
 from stager.capture import generators, operators
 from stager.capture.buffers import Buffer
 from stager.capture.consumers import Consumer
-from stager.capture.iterables import Indexed, Mapped, Picked, TracedRange, indexed
+from stager.capture.iterables import ENDLESS, Indexed, Mapped, Picked, TracedRange, indexed
 from stager.capture.plans import session_in_force
 from stager.capture.session import _CURRENT, TRACERS, Session
 from stager.capture.variables import Variables, mutable_ids
@@ -310,6 +310,107 @@ class Numbered(Generated):
             self._running = iter(())
             given = [*enumerate(listed(self._iterable, lambda item: item), self._start)]
         return given
+
+
+class Beside(Generated):
+    """`zip` of a generator and of what can be had by position: `before` and `behind` it."""
+
+    __slots__ = ("_before", "_behind")
+
+    def __init__(self, iterable: Any, before: list[Indexed], behind: list[Indexed]) -> None:
+        super().__init__(iterable, lambda item: item)
+        self._before = before
+        self._behind = behind
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._running is None:
+            self._running = zip(*self._before, self._iterable, *self._behind, strict=False)
+        return self._running
+
+    def by_position(self) -> Indexed | None:
+        return None
+
+    def is_even(self, out: Any) -> bool:
+        return False
+
+    def give(self, consumer: Consumer) -> Any:
+        first, last = (min([p.length for p in parts], default=ENDLESS) for parts in (self._before, self._behind))
+        if not first:
+            return None
+        place = 0
+
+        def turn(item: Any) -> Any:
+            def taken() -> Any:
+                nonlocal place
+                others = [[p.at(place) for p in parts] for parts in (self._before, self._behind)]
+                left = consumer((*others[0], item, *others[1]))
+                place = place + 1
+                return generators.leave(consumer, left)
+
+            def ends() -> Any:  # what stands before has nothing more: the generator is not asked again
+                return operators.branch(place >= first, generators.leaving, None, (), False, True)
+
+            names = consumer.carried(("place",))
+            given = taken if last >= ENDLESS else lambda: operators.branch(
+                place < last, taken, generators.leaving, names, True, False
+            )  # fmt: skip
+            return given() if first >= ENDLESS else operators.then(operators.settled(given()), ends, names)
+
+        bounded = min(first, last) < ENDLESS
+        return generators.run_over(self._iterable, turn, consumer, "place", leaves=bounded)
+
+    def listed(self) -> list[Any]:
+        return list(self._running) if self._running is not None else listed(self, lambda item: item)
+
+
+class Cut(Generated):
+    """`itertools.islice` of a generator."""
+
+    __slots__ = ("_places",)
+
+    def __init__(self, iterable: Any, places: range) -> None:
+        super().__init__(iterable, lambda item: item)
+        self._places = places
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._running is None:
+            p = self._places
+            self._running = itertools.islice(self._iterable, p.start, p.stop, p.step)
+        return self._running
+
+    def by_position(self) -> Indexed | None:
+        return None
+
+    def is_even(self, out: Any) -> bool:
+        return False
+
+    def give(self, consumer: Consumer) -> Any:
+        p, place = self._places, 0
+        if p.stop <= 0:
+            return None
+
+        def turn(item: Any) -> Any:
+            def taken() -> Any:
+                return generators.leave(consumer, consumer(item))
+
+            def ends() -> Any:
+                nonlocal place
+                place = place + 1
+                return operators.branch(place >= p.stop, generators.leaving, None, (), False, True)
+
+            names = consumer.carried(("place",))
+            signal = None
+            if p.start or p.step != 1:
+                chosen = (place >= p.start) & ((place - p.start) % p.step == 0)
+                signal = operators.branch(chosen, taken, None, names, True, True)
+            else:
+                signal = taken()
+            return operators.then(operators.settled(signal), ends, names)
+
+        return generators.run_over(self._iterable, turn, consumer, "place", leaves=True)
+
+    def listed(self) -> list[Any]:
+        return list(self._running) if self._running is not None else listed(self, lambda item: item)
 
 
 def generated(iterable: Any, element: Function, test: Function | None = None, nested: bool = False) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from stager.array import Array, as_array
-from stager.capture.iterables import Indexed, TracedRange
+from stager.capture.iterables import ENDLESS, Indexed, TracedRange
 from stager.errors import ConcretizationError
 from stager.ir.dims import dim_max, floordiv
 
@@ -23,8 +23,14 @@ class Course:
         self.at = at
 
     @property
+    def is_endless(self) -> bool:
+        return type(self.upper) is int and self.upper >= ENDLESS
+
+    @property
     def count(self) -> int | None:
         """The number of iterations where it is known."""
+        if self.is_endless:
+            return None
         if type(self.lower) is int and type(self.upper) is int:
             return len(range(self.lower, self.upper, self.step))
         return None
@@ -32,6 +38,8 @@ class Course:
     @property
     def turns(self) -> Any:
         """The number of iterations as a dim; None where only the run knows it."""
+        if self.is_endless:
+            return None
         if self.count is not None:
             return self.count
         ends = [_as_dim(x) for x in (self.lower, self.upper)]
@@ -41,6 +49,8 @@ class Course:
         return dim_max(floordiv(high - low + (abs(self.step) - 1), abs(self.step)), 0)
 
     def goes_on(self, i: Any) -> Any:
+        if self.is_endless:
+            return True
         return i < self.upper if self.step > 0 else i > self.upper
 
     def ran(self) -> Any:
@@ -53,6 +63,8 @@ class Course:
     def bounds(self) -> tuple[Any, Any]:
         """The least and the greatest index of an iteration that runs, as dims; None where unknown."""
         ends = [_as_dim(x) for x in (self.lower, self.upper)]
+        if self.is_endless:
+            return ends[0], None
         if self.step < 0:
             return (None if ends[1] is None else ends[1] + 1), ends[0]
         return ends[0], (None if ends[1] is None else ends[1] - 1)

@@ -114,17 +114,22 @@ def give(
     return run_over(iterable, turn, consumer)
 
 
-def run_over(iterable: Any, turn: Callable[..., Any], consumer: Consumer, *names: str) -> Any:
-    """A `for` whose turns give items to a consumer; its signal. names: of variables that they set, too."""
-    return operators.for_(iterable, turn, consumer.carried(names), None, LEAVES if consumer.jumps else False)
+def run_over(iterable: Any, turn: Callable[..., Any], consumer: Consumer, *names: str, leaves: bool = False) -> Any:
+    """A `for` whose turns give items to a consumer; its signal. names: of variables that they set, too.
+
+    leaves: they may end the loop where the consumer does not.
+    """
+    jumps = LEAVES if leaves or consumer.jumps else False
+    return operators.for_(iterable, turn, consumer.carried(names), None, jumps)
 
 
 def leave(consumer: Consumer, left: Any) -> Any:
     """The signal of a turn that has given an item: it returns where the consumer has ended."""
-    return operators.branch(left, _leave, None, (), False, True) if consumer.jumps else None
+    return operators.branch(left, leaving, None, (), False, True) if consumer.jumps else None
 
 
-def _leave() -> Any:
+def leaving() -> Any:
+    """The signal of a turn that ends the loop over what gives items."""
     return operators.Return(None)
 
 

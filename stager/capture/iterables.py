@@ -1,12 +1,14 @@
 """Iterables over traced values that a staged loop can take: element `k` of a known number of elements.
 
-`range(n)` with a traced bound or step, a traced array (its leading axis), `np.ndindex`, `np.ndenumerate`; `enumerate`,
-`zip`, `reversed` and what itertools makes of those and of plain ranges. Plain iteration (a comprehension, `list(...)`)
+`range(n)` with a traced bound or step, a traced array (its leading axis), a dict that a loop has filled, its values and
+items, `np.ndindex`, `np.ndenumerate`; `enumerate`, `zip`, `reversed` and what itertools makes of those and of plain
+ranges; `itertools.count` and `repeat`, which have no end. Plain iteration (a comprehension, `list(...)`)
 works where the length is a plain int.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +18,7 @@ from stager.capture.session import TRACERS
 from stager.ir.dims import Expr, dim_max, floordiv, product
 
 FEW_ITEMS = 8  # a longer list of numbers that are a range is taken as one
+ENDLESS = 1 << 62  # the length of what has no end
 
 
 class Indexed:
@@ -26,6 +29,9 @@ class Indexed:
 
     def at(self, k: Any) -> Any:
         raise NotImplementedError
+
+    def is_endless(self) -> bool:
+        return type(self.length) is int and self.length >= ENDLESS
 
     def __len__(self) -> int:
         return int(self.length.__index__())
@@ -87,7 +93,7 @@ class Evenly(Indexed):
 
     is_plain = True
 
-    def __init__(self, numbers: range, items: list[Any] | None = None) -> None:
+    def __init__(self, numbers: range, items: Any = None) -> None:
         self.numbers, self.items = numbers, items
         self.length = len(numbers)
 
@@ -108,10 +114,32 @@ class Repeated(Indexed):
         return self.x
 
 
+class Tabled(Indexed):
+    """Integers, or tuples of as many, which are known: the keys of a dict."""
+
+    is_plain = True
+
+    def __init__(self, items: Any, table: np.ndarray[Any, Any]) -> None:
+        self.items, self.table = items, table
+        self.length = len(table)
+
+    def at(self, k: Any) -> Any:
+        if type(k) is int:
+            found = self.table[k].tolist()
+            return tuple(found) if type(found) is list else found
+        from stager.array import Array, as_array
+
+        table: Any = as_array(self.table)
+        places = [table[k]] if self.table.ndim == 1 else [table[k, j] for j in range(self.table.shape[1])]
+        parts = [Array(p.cell, p.path, p.type, True) for p in places]
+        return parts[0] if self.table.ndim == 1 else tuple(parts)
+
+
 class Passing(Indexed):
     """What Python has an iterator for: it can be read item by item, once."""
 
     _running: Iterator[Any] | None = None
+    left = False  # whether a staged loop has taken so many items as only the run knows
 
     def __iter__(self) -> Iterator[Any]:
         if self._running is None:
@@ -123,6 +151,40 @@ class Passing(Indexed):
 
     def has_begun(self) -> bool:
         return self._running is not None
+
+    def take(self, jumps: bool) -> None:
+        """A staged loop has run over it: all there was, or as far as its jumps let it."""
+        self._running, self.left = iter(()), jumps
+        parts = getattr(self, "parts", ()) or (getattr(self, "of", None),)
+        for part in parts:
+            if isinstance(part, Passing):
+                part.take(jumps or type(self) is Zipped)
+
+
+class Count(Passing):
+    """`itertools.count` of integers."""
+
+    is_plain = True
+    length = ENDLESS
+
+    def __init__(self, start: Any, step: Any) -> None:
+        self.start, self.step = start, step
+
+    def at(self, k: Any) -> Any:
+        return self.start + k * self.step
+
+
+class Forever(Passing):
+    """`itertools.repeat` without end."""
+
+    is_plain = True
+    length = ENDLESS
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+    def at(self, k: Any) -> Any:
+        return self.x
 
 
 class Enumerated(Passing):
@@ -282,10 +344,20 @@ class ListedRows(Indexed):
         return iter(self.items)
 
 
-def listed_in(x: Any) -> Iterator[list[Any]]:
-    """The lists whose items are the elements, or parts of them."""
-    if isinstance(x, ListedRows) or (isinstance(x, Evenly) and x.items is not None):
-        yield x.items  # type: ignore[misc]
+class DictRows(ListedRows):
+    """The values of a dict that are rows of arrays."""
+
+    def __init__(self, of: dict[Any, Any], items: list[Any], rows: Any) -> None:
+        super().__init__(items, rows)
+        self.of = of
+
+
+def listed_in(x: Any) -> Iterator[Any]:
+    """The lists and dicts whose items are the elements, or parts of them."""
+    if isinstance(x, DictRows):
+        yield x.of
+    elif isinstance(x, ListedRows | Tabled) or (isinstance(x, Evenly) and x.items is not None):
+        yield x.items
     of: tuple[Any, ...] = (x.of,) if isinstance(x, Enumerated | Reversed | Picked | Mapped | Chosen) else ()
     parts = x.parts if isinstance(x, Zipped | Product | Chained) else of
     for part in parts:
@@ -315,6 +387,46 @@ def indexed(x: Any) -> Indexed | None:
 
         rows = rows_in_list(x)
         return None if rows is None or rows.is_changeable() else ListedRows(x, rows)
+    if type(x) is dict:
+        return _keys(x)
+    if type(x) in _VIEWS:
+        (d,) = gc.get_referents(x)
+        return _of_dict(d, type(x)) if type(d) is dict else None
     if getattr(type(x), "__stager_stand_in__", False):
         return x.indexed()  # type: ignore[no-any-return]
     return Elements(x) if type(x) in TRACERS else None
+
+
+_VIEWED: dict[Any, Any] = {}
+_KEYS, _VALUES, _ITEMS = _VIEWS = (type(_VIEWED.keys()), type(_VIEWED.values()), type(_VIEWED.items()))
+
+
+def _of_dict(d: dict[Any, Any], view: type) -> Indexed | None:
+    """What a dict holds, by position, where its values are rows of arrays and its keys integers or tuples of them."""
+    keys = None if view is _VALUES else _keys(d)
+    if view is _KEYS or (keys is None and view is _ITEMS) or len(d) <= FEW_ITEMS:
+        return keys if view is _KEYS else None
+    from stager.capture.packing import rows_in_list
+
+    values = list(d.values())
+    rows = rows_in_list(values)
+    if rows is None or rows.is_changeable():
+        return None
+    found = DictRows(d, values, rows)
+    return found if keys is None else Zipped((keys, found), len(d))
+
+
+def _keys(d: dict[Any, Any]) -> Indexed | None:
+    keys = list(d)
+    if len(keys) <= FEW_ITEMS:
+        return None
+    if all(type(k) is int for k in keys):
+        even = evenly(keys)
+        if even is not None:
+            return Evenly(even, d)
+    elif not all(type(k) is tuple and len(k) == len(keys[0]) and all(type(i) is int for i in k) for k in keys):
+        return None
+    try:
+        return Tabled(d, np.array(keys, np.int64)) if keys[0] != () else None
+    except OverflowError:
+        return None

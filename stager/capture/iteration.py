@@ -16,7 +16,18 @@ from typing import Any
 import numpy as np
 
 from stager.capture import iterables, objects
-from stager.capture.comprehensions import Generated, Numbered, Ready, accumulated, all_of, collected, folded, generated
+from stager.capture.comprehensions import (
+    Beside,
+    Cut,
+    Generated,
+    Numbered,
+    Ready,
+    accumulated,
+    all_of,
+    collected,
+    folded,
+    generated,
+)
 from stager.capture.generators import is_fresh
 from stager.capture.resolve import resolve
 from stager.capture.row_lists import ROWS, rows_in
@@ -62,6 +73,12 @@ def ndenumerate(arr: Any) -> Any:
 @substitute(builtins.zip)
 def zip_(*xs: Any, strict: bool = False) -> Any:
     found = [iterables.indexed(x) for x in xs]
+    s = current()
+    given = [i for i, x in enumerate(xs) if s is not None and (isinstance(x, Generated) or is_fresh(x, s))]
+    if given and not strict:
+        beside = _beside(xs, found, given)
+        if beside is not None:
+            return beside
     if all(f is None for f in found):
         return zip(*xs, strict=strict)
     parts = []
@@ -69,7 +86,7 @@ def zip_(*xs: Any, strict: bool = False) -> Any:
         if f is None:  # a Python container among the arrays: the loop runs in Python
             return zip(*xs, strict=strict)
         parts.append(f)
-    lengths = [p.length for p in parts]
+    lengths = [p.length for p in parts if not p.is_endless()] or [iterables.ENDLESS]
     if all(type(n) is int for n in lengths):
         if strict and len(set(lengths)) > 1:
             raise ValueError("zip() arguments have different lengths")
@@ -77,6 +94,16 @@ def zip_(*xs: Any, strict: bool = False) -> Any:
     from stager.capture.staging import shortest
 
     return iterables.Zipped(tuple(parts), shortest(lengths))
+
+
+def _beside(xs: tuple[Any, ...], found: list[iterables.Indexed | None], given: list[int]) -> Any:
+    """`zip` of one generator and of what has a known number of elements, or no end; None for anything else."""
+    (at,) = given if len(given) == 1 else (-1,)
+    others = [f for i, f in enumerate(found) if i != at]
+    if at < 0 or any(f is None or type(f.length) is not int for f in others):
+        return None
+    parts: list[Any] = list(found)
+    return Beside(xs[at], parts[:at], parts[at + 1 :])
 
 
 @substitute(builtins.reversed)
@@ -155,6 +182,8 @@ for _function in (itertools.combinations, itertools.combinations_with_replacemen
 
 @substitute(itertools.repeat)
 def repeat(x: Any, *times: Any) -> Any:
+    if not times and current() is not None:
+        return iterables.Forever(x)
     return (
         iterables.Repeated(x, max(times[0], 0))
         if len(times) == 1 and type(times[0]) is int
@@ -162,9 +191,22 @@ def repeat(x: Any, *times: Any) -> Any:
     )
 
 
+@substitute(itertools.count)
+def count(start: Any = 0, step: Any = 1) -> Any:
+    known = all(type(x) is int or (type(x) in TRACERS and not x.ndim and x.dtype.kind == "i") for x in (start, step))
+    return iterables.Count(start, step) if known and current() is not None else itertools.count(start, step)
+
+
 @substitute(itertools.islice)
 def islice(x: Any, *ends: Any) -> Any:
-    return x[slice(*ends)] if type(x) is range else itertools.islice(x, *ends)
+    if type(x) is range:
+        return x[slice(*ends)]
+    s, bounds = current(), slice(*ends)
+    start, stop, step = bounds.start, bounds.stop, bounds.step
+    known = type(stop) is int and stop >= 0 and all(k is None or (type(k) is int and k >= 0) for k in (start, step))
+    if s is not None and known and step != 0 and (isinstance(x, Generated) or is_fresh(x, s)):
+        return Cut(x, range(start or 0, stop, step or 1))
+    return itertools.islice(x, *ends)
 
 
 @substitute(itertools.pairwise)

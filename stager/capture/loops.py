@@ -53,7 +53,7 @@ from stager.capture.counts import (
 from stager.capture.courses import Course, of_range, of_traced
 from stager.capture.extents import Merges
 from stager.capture.growing import GrowsError, Growth, growing_lists, unchanged
-from stager.capture.iterables import Indexed, TracedRange, indexed, listed_in
+from stager.capture.iterables import ENDLESS, Indexed, Passing, TracedRange, indexed, listed_in
 from stager.capture.operators import BREAK, CONTINUE, Return
 from stager.capture.owners import need_buffer
 from stager.capture.plans import DataDefinedError, EmptyListError, learning
@@ -112,6 +112,8 @@ def plan_for(
         return None
     length = found.length
     if type(length) is int:
+        if found.is_endless() and not jumps:
+            return None
         if length <= FEW or (found.is_plain and not touches_traced(body)):
             return None
         return lambda orelse: _with_fallback(Course(0, length, 1, found.at), iterable, body, names, orelse, jumps)
@@ -135,7 +137,10 @@ def _with_fallback(
 
     def staged() -> Any:
         with walking(iterable):
-            return stage_for(course, body, names, orelse, jumps, 0, own, lists)
+            signal = stage_for(course, body, names, orelse, jumps, 0, own, lists)
+        if isinstance(iterable, Passing):
+            iterable.take(jumps)
+        return signal
 
     try:
         return buffered(variables, lists, staged, data_defined=False)
@@ -144,23 +149,29 @@ def _with_fallback(
         if not _may_run(e):
             raise
         known = _known_range(iterable)
+        if isinstance(e, DataDefinedError) and course.is_endless:
+            return buffered(variables, lists, staged)
         if isinstance(e, DataDefinedError) and (known is None or course.count is not None or len(known) <= FEW):
             return buffered(variables, lists, staged)
-        if known is not None and course.count is None and lists:
+        if known is not None and course.count is None and not course.is_endless and lists:
             # as many rows as turns: what a list grows by needs a known number
             by_number = of_range(known) if type(known) is range else Course(0, len(known), 1, known.at)
             if len(known) > FEW:
                 return _with_fallback(by_number, known, body, names, orelse, jumps, lists)
-        if known is None or len(known) > MOST:
+        if known is None or MOST < len(known) < ENDLESS:
             raise
         decline_loop(body, e)
         first = e
     try:
         return operators.plain_for(iter(known), body, names, orelse)
     except DeclinedError as e:
-        if lists and not isinstance(first, DeclinedError):
+        if course.is_endless or (lists and not isinstance(first, DeclinedError)):
             raise first from None  # in Python the list cannot grow at all: why it is not staged says more
         raise e
+    except (ControlFlowError, ConcretizationError):
+        if course.is_endless:  # nothing but data end it
+            raise first from None
+        raise
 
 
 def _may_run(e: Exception) -> bool:
@@ -278,7 +289,7 @@ def stage_for(course: Course, body: Closure, names: Names, orelse: Closure | Non
         first = e.with_traceback(None)  # it would hold the frames that hold it
     else:
         return after_loop(signal, orelse, names)
-    if course.count is not None:
+    if course.count is not None or course.is_endless:
         return _one_ahead(course, body, names, orelse, jumps, ahead, lists)
     try:
         start = as_bool(course.goes_on(course.lower))
@@ -292,7 +303,8 @@ def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | No
     """The first iteration outside the loop: it gives the variables the kind they keep."""
     variables = Variables(body)
     older = _cells_of(variables)
-    at_once = course.count is not None  # else this stands in a branch, where nothing has happened yet
+    # else this stands in a branch, where nothing has happened yet
+    at_once = course.count is not None or course.is_endless
     with partly(lists, at_once):
         signal, lists = unchanged(lists, lambda: ended(body(course.at(course.lower))))
     fresh = frozenset(_cells_of(variables) - older)
@@ -310,7 +322,7 @@ def _one_ahead(course: Course, body: Closure, names: Names, orelse: Closure | No
                 )
         except (ControlFlowError, ConcretizationError) as e:
             # what the iterations ahead wrote stays written: the others follow them in Python
-            if rest.count is None or rest.count > MOST:
+            if not rest.is_endless and (rest.count is None or rest.count > MOST):
                 raise
             decline_loop(body, e)
         return operators.plain_for(rest.items(), body, names, orelse)

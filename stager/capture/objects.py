@@ -197,7 +197,8 @@ def take_once(x: Any) -> None:
     have left it where the data said."""
     s = _CURRENT.get()
     captured = s is not None and id(x) in s.origins
-    if not (captured or REGIONS or (s is not None and s.left)) or not hasattr(type(x), "__next__"):
+    asked = captured or REGIONS or (s is not None and s.left) or hasattr(type(x), "left")
+    if not asked or not hasattr(type(x), "__next__"):
         return
     from stager.capture.touched import draw
     from stager.staged import refuse_change
@@ -206,7 +207,7 @@ def take_once(x: Any) -> None:
         draw(s, x)
 
     refuse_change(x, "running over an iterator that was made before, which ends once,")
-    if s is not None and any(x is left for left in s.left):
+    if getattr(x, "left", False) is True or (s is not None and any(x is left for left in s.left)):
         what = "a break or return under a traced condition has left this iterator: where it stands is not known"
         raise ControlFlowError(describe(what, remedy="make a new one, or loop over a list or array by index"))
 

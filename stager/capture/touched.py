@@ -18,6 +18,7 @@ import numpy as np
 
 from stager.capture import objects
 from stager.capture.session import Path, Session, current, holds_tracer, path_key, path_text
+from stager.capture.sharing import changeable_in
 from stager.errors import MutationError, UnsupportedError, describe
 from stager.interpreters.stack import user_location
 from stager.runtime.structure import one_level
@@ -155,7 +156,7 @@ class Given:
         s = current()
         if s is None:
             return
-        s.returned.extend(c for c, _ in _changeable(result, ""))
+        s.returned.extend(changeable_in(result))
         back = {id(c) for c in s.returned}
         for c, text, before in self.before:
             now = _parts(c)
@@ -198,7 +199,11 @@ def _changeable(x: Any, text: str) -> Iterator[tuple[Any, str]]:
 
 
 def _step(c: Any, text: str, key: Any) -> str:
-    return f"{text}.{key}" if dataclasses.is_dataclass(c) or hasattr(c, "_fields") else f"{text}[{key!r}]"
+    return (
+        f"{text}.{key}"
+        if dataclasses.is_dataclass(c) or (isinstance(c, tuple) and hasattr(c, "_fields"))
+        else f"{text}[{key!r}]"
+    )
 
 
 def _parts(c: Any) -> dict[Any, Any]:

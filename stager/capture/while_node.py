@@ -313,7 +313,7 @@ class WhileNode:
         if self.signal is not None:
             return None
         if self.course is not None:
-            return bool(self.course.count) or self.course.ran
+            return self.course.is_endless or bool(self.course.count) or self.course.ran
         return (lambda: as_bool(self.entry)) if isinstance(self.entry, Array) else self.entry
 
     def _signal(self, codes: frozenset[int], code_after: Any, value: Any) -> Any:
