@@ -48,6 +48,14 @@ def listed(iterable: Any, element: Function, test: Function | None = None, neste
     return out
 
 
+def comprehension(iterable: Any, element: Function, test: Function | None = None, nested: bool = False) -> list[Any]:
+    """`listed` of the user's, which uses up an iterator that it runs over."""
+    out = listed(iterable, element, test, nested)
+    if hasattr(type(iterable), "use_up"):
+        iterable.use_up(False)
+    return out
+
+
 def keyed(iterable: Any, pair: Function, test: Function | None = None, nested: bool = False) -> dict[Any, Any]:
     """`{key: value for item in iterable if test(item)}`, where `pair(item)` gives both."""
     if nested or _CURRENT.get() is None:

@@ -301,7 +301,7 @@ class Hooks:
     finish = staticmethod(operators.finish)
     for_ = staticmethod(operators.for_)
     while_ = staticmethod(operators.while_)
-    listed = staticmethod(comprehensions.listed)
+    listed = staticmethod(comprehensions.comprehension)
     generated = staticmethod(comprehensions.generated)
     keyed = staticmethod(comprehensions.keyed)
 

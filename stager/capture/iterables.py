@@ -152,13 +152,15 @@ class Passing(Indexed):
     def has_begun(self) -> bool:
         return self._running is not None
 
-    def take(self, jumps: bool) -> None:
-        """A staged loop has run over it: all there was, or as far as its jumps let it."""
+    def use_up(self, jumps: bool) -> None:
+        """A loop of the user's has run over it, staged: over all there was, or as far as its jumps let it."""
+        if self._running is not None:
+            return
         self._running, self.left = iter(()), jumps
         parts = getattr(self, "parts", ()) or (getattr(self, "of", None),)
         for part in parts:
             if isinstance(part, Passing):
-                part.take(jumps or type(self) is Zipped)
+                part.use_up(jumps or type(self) is Zipped)
 
 
 class Count(Passing):

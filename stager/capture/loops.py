@@ -53,7 +53,7 @@ from stager.capture.counts import (
 from stager.capture.courses import Course, of_range, of_traced
 from stager.capture.extents import Merges
 from stager.capture.growing import GrowsError, Growth, growing_lists, unchanged
-from stager.capture.iterables import ENDLESS, Indexed, Passing, TracedRange, indexed, listed_in
+from stager.capture.iterables import ENDLESS, Indexed, TracedRange, indexed, listed_in
 from stager.capture.operators import BREAK, CONTINUE, Return
 from stager.capture.owners import need_buffer
 from stager.capture.plans import DataDefinedError, EmptyListError, learning
@@ -137,10 +137,7 @@ def _with_fallback(
 
     def staged() -> Any:
         with walking(iterable):
-            signal = stage_for(course, body, names, orelse, jumps, 0, own, lists)
-        if isinstance(iterable, Passing):
-            iterable.take(jumps)
-        return signal
+            return stage_for(course, body, names, orelse, jumps, 0, own, lists)
 
     try:
         return buffered(variables, lists, staged, data_defined=False)

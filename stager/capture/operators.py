@@ -342,7 +342,7 @@ def finish(signal: Any) -> Any:
 
 
 def for_(iterable: Any, body: Closure, names: Names, orelse: Closure | None, jumps: bool) -> Any:
-    """A `for` statement: its signal (never BREAK or CONTINUE of its own)."""
+    """A `for` statement: its signal (never BREAK or CONTINUE of its own). It uses up an iterator that it runs over."""
     s = _CURRENT.get()
     if s is not None:
         from stager.capture import staging
@@ -350,7 +350,10 @@ def for_(iterable: Any, body: Closure, names: Names, orelse: Closure | None, jum
         iterable = objects.iterated(s, iterable)
         plan = staging.plan_for(s, iterable, body, names, jumps)
         if plan is not None:
-            return plan(orelse)
+            signal = plan(orelse)
+            if hasattr(type(iterable), "use_up"):
+                iterable.use_up(jumps)
+            return signal
     return plain_for(iter(iterable), body, names, orelse)
 
 

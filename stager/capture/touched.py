@@ -1,8 +1,9 @@
 """What a trace does to lists, dicts, sets and iterators that are older: every call would, and a trace does once.
 
 `log.append(v)`, `cache[key] = v`, `seen.add(k)` on what a global, closure cell, default or attribute holds goes through
-(`Touched`) where the code does not depend on it and nothing traced stays there. Containers among the arguments are
-copies of the caller's (`Given`): what is changed in one has to come back in the result, or nobody would see it.
+(`Touched`) where the code does not depend on it; a traced value that stays there raises where it is used. Containers
+among the arguments are copies of the caller's (`Given`): what is changed in one has to come back in the result, or nobody
+would see it.
 
 Not here: attributes and items that are set anew (`Session.store`), changes in traced regions (`staged.refuse_change`).
 """
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from stager.capture import objects
-from stager.capture.session import Path, Session, current, holds_tracer, path_key, path_text
+from stager.capture.session import Path, Session, current, path_key, path_text
 from stager.capture.sharing import changeable_in
 from stager.errors import MutationError, UnsupportedError, describe
 from stager.interpreters.stack import user_location
@@ -74,14 +75,10 @@ class Touched:
 
     def finish(self, s: Session, compiled: bool) -> None:
         """Refuse what a trace cannot give back. compiled: the next call runs no Python."""
-        changed = self.changed()
-        where = path_text(self.path)
-        if changed and any(holds_tracer(v) for v in held(self.container)):
-            self.put_back()
-            text = f"a traced value is put into {where} ({self.what}), which outlives the traced function"
-            raise UnsupportedError(describe(text, remedy="return the value and put it there outside", at=self.where))
         if not compiled:
             return
+        changed = self.changed()
+        where = path_text(self.path)
         asked = self.read or any(self.holds(g.path) and (len(g.path) > len(self.path) or g.kind != "type")
                                  for g in s.guards.values())  # fmt: skip
         asked = asked or any(self.holds(path) for _, _, path in s.arrays.values())

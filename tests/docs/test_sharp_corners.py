@@ -19,7 +19,7 @@ from numpy.lib.stride_tricks import as_strided
 
 import stager as st
 from stager.compiler import compiler_of
-from stager.errors import ConcretizationError, ControlFlowError, MutationError, StagerError
+from stager.errors import ConcretizationError, ControlFlowError, MutationError, StagerError, UnsupportedError
 from tests.graphs import size_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "sharp-corners.md"
@@ -155,6 +155,50 @@ def test_freeze_embeds() -> None:
     np.testing.assert_array_equal(compiled(X), X)
     w[:] = 5.0
     np.testing.assert_array_equal(compiled(X), X)
+
+
+@corner("What a compiled function does to Python objects it would do once, while tracing.")
+def test_python_objects_that_are_read_and_changed() -> None:
+    log: list[int] = []
+
+    def numbered(x: Any) -> Any:
+        log.append(1)
+        return x * len(log)
+
+    with pytest.raises(UnsupportedError, match=r"test_sharp_corners\.py:\d+ in numbered"):
+        st.compile(numbered)(X)
+    assert not log
+
+    def noted(x: Any) -> Any:
+        log.append(1)
+        return x * 2
+
+    f = st.compile(noted)
+    np.testing.assert_array_equal(f(X), f(X))
+    assert log == [1]
+
+
+@corner("What a compiled function does to Python objects it would do once, while tracing.")
+def test_containers_among_the_arguments() -> None:
+    def set_anew(p: Any, x: Any) -> Any:
+        p["w"] = p["w"] - x
+        return p["w"]
+
+    def returned(p: Any, x: Any) -> Any:
+        p["w"] = p["w"] - x
+        return p
+
+    def written(p: Any, x: Any) -> Any:
+        p["w"] -= x
+        return p["w"] * 2
+
+    p = {"w": X.copy()}
+    with pytest.raises(MutationError, match=r"test_sharp_corners\.py:\d+ in set_anew"):
+        st.compile(set_anew)(p, X)
+    np.testing.assert_array_equal(st.compile(returned)(p, X)["w"], 0.0)
+    np.testing.assert_array_equal(p["w"], X)
+    st.compile(written)(p, X)
+    np.testing.assert_array_equal(p["w"], 0.0)
 
 
 @corner("Two arguments that share memory")
