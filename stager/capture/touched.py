@@ -2,8 +2,8 @@
 
 `log.append(v)`, `cache[key] = v`, `seen.add(k)` on what a global, closure cell, default or attribute holds goes through
 (`Touched`) where the code does not depend on it; a traced value that stays there raises where it is used. Containers
-among the arguments are copies of the caller's (`Given`): what is changed in one has to come back in the result, or nobody
-would see it.
+among the arguments are copies of the caller's (`Given`): what is changed in one has to come back in the result, or else
+nobody would see it.
 
 Not here: attributes and items that are set anew (`Session.store`), changes in traced regions (`staged.refuse_change`).
 """
