@@ -24,6 +24,7 @@ from stager.interpreters.stack import stack
 from stager.numpy.rows import whole
 from stager.ops.structural import stack_
 from stager.ops.views import reshape, slice_axis
+from stager.staged import CHOSEN
 
 MOST_SET = 64  # elements of a list that an item of which is set is chosen among
 
@@ -145,11 +146,14 @@ def set_item(items: Any, n: int, key: Any, value: Any) -> bool:
         return True
     place: Any = np.where(key < 0, key + n, key)
     check((place >= 0) & (place < n), IndexError("list assignment index out of range"))
+    picked = type(value) is Array and type(value.cell) is PickedCell
+    chosen = [x for x in (value.cell.items if picked else [value]) if type(x) is Array and x.holds_memory]
     for j, x in enumerate(before):
         new: Any = np.where(place == j, value, x)
-        for old in (x, value):  # which of the two the new item is, is not known
-            if type(old) is Array and old.holds_memory and type(old.cell) is not PickedCell:
-                new.cell.stand_beside(old.cell)
+        for old in [*chosen, *([x] if type(x) is Array and x.holds_memory else [])]:
+            new.cell.stand_beside(old.cell)  # which of them the new item is, is not known
+        if picked and new.holds_memory:
+            new.cell.read_only = CHOSEN
         items[j] = new
     return True
 

@@ -74,9 +74,32 @@ def own_items(x: Any) -> Any:
     return np.array(out)
 
 
+def rows_change_places(x: Any) -> Any:
+    """The items are rows of an array, and stay so wherever they stand."""
+    a = np.outer(np.arange(6.0), x)
+    rows = list(a)
+    for i in range(5):
+        rows[i], rows[i + 1] = rows[i + 1], rows[i]
+        rows[i] += i
+    return np.array([a, np.array(rows)])
+
+
+def rows_move_up(x: Any) -> Any:
+    a = np.outer(np.arange(6.0), x)
+    rows = list(a)
+    for i in range(5):
+        rows[i] = rows[i + 1]
+        rows[i] *= 2
+    return np.array([a, np.array(rows)])
+
+
 @pytest.mark.parametrize(
-    "f", [set_and_written, set_twice, last_is_written, read_and_written, added_in_place, own_items]
-)
+    "f",
+    [
+        set_and_written, set_twice, last_is_written, read_and_written, added_in_place, own_items, rows_change_places,
+        rows_move_up,
+    ],
+)  # fmt: skip
 def test_as_python(f: Callable[[Any], Any]) -> None:
     np.testing.assert_allclose(st.compile(f)(X.copy()), f(X.copy()), rtol=1e-14)
 
@@ -135,9 +158,30 @@ def item_of_unknown_length(x: Any) -> Any:
     return np.array(out)
 
 
+def rows_changed_places(x: Any) -> Any:
+    a = np.outer(np.arange(6.0), x)
+    rows = list(a)
+    for i in range(5):
+        rows[i], rows[i + 1] = rows[i + 1], rows[i]
+    rows[0] += 100.0
+    return a
+
+
+def moved_up(x: Any) -> Any:
+    rows = [x * k for k in range(6)]
+    for i in range(5):
+        rows[i] = rows[i + 1]
+    rows[4] += 100.0  # the last one too
+    return np.array(rows)
+
+
 @pytest.mark.parametrize(
-    "f", [many_places, many_places_by_item, older_name, last_name, last_of_unknown_length, item_of_unknown_length]
-)
+    "f",
+    [
+        many_places, many_places_by_item, older_name, last_name, last_of_unknown_length, item_of_unknown_length,
+        rows_changed_places, moved_up,
+    ],
+)  # fmt: skip
 def test_refused(f: Callable[[Any], Any]) -> None:
     with pytest.raises(MutationError):
         st.compile(f)(X.copy())
