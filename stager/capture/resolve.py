@@ -274,7 +274,8 @@ def _numpy(f: Any, s: Session) -> Any:
     """A ufunc or another public NumPy function: traced values inside lists are seen too."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        args = tuple([converted(objects.mirrored(s, a), s) for a in args])
+        args = tuple([objects.mirrored(s, a) for a in args])
+        args = tuple([converted([*a] if type(a) is deque else a, s) for a in args])
         if s.owners and args and type(args[0]) is list and not args[0]:
             from stager.capture.growing import reads
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def array(
     like: Any = None,
 ) -> Any:
     """`np.array`: nested lists and tuples of scalars and traced values become one array."""
-    object = _counted(object)
+    object = _counted([*object] if type(object) is deque else object)
     if not _traced(object):
         if type(object) is Array:
             raise AssertionError("unreachable")

@@ -206,3 +206,15 @@ def test_a_deque_stays_one() -> None:
     assert_same(list(got), list(f(X)))
     with pytest.raises(TypeError, match="sequence index must be integer"):
         st.compile(g)(X)
+
+
+def test_arrays_of_a_deque() -> None:
+    def f(x: Any) -> Any:
+        q: deque[Any] = deque(maxlen=3)
+        for v in x:
+            q.append(v)
+        return np.array(q), np.stack(q), np.mean(q), np.max(q)
+
+    x = np.arange(8.0)
+    for got, want in zip(st.functionalize(f)(x), f(x), strict=True):
+        np.testing.assert_array_equal(got, want)
