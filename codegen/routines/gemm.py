@@ -17,7 +17,7 @@ from typing import Any
 
 import llvmlite.ir as ir
 
-from stager.codegen.emit import I64, PTR, FunctionEmitter, i64
+from stager.codegen.emit import I1, I64, PTR, FunctionEmitter, i64
 from stager.codegen.program import Buffer
 from stager.codegen.registers import Val, memory_type
 from stager.codegen.routines.lines import Lines, carrying, each_line, moved_by, smaller, when
@@ -313,9 +313,26 @@ def panels(extent: Dim, width: int) -> Dim:
     return floordiv(extent + (width - 1), width)
 
 
-def pack_function(e: FunctionEmitter, ring: Ring, width: int) -> Any:
-    """`void (from, across, along, to, count, length)`: panel to[k][j] = from[j*across + k*along], 0 for j >= count."""
-    name = f"stager_pack_{ring.dtype}_{width}"
+def packing(target: Target, ring: Ring, width: int, extent: Dim, across: Dim, along: Dim, length: Dim) -> list[str]:
+    """The ways in which the panels of a matrix are packed, of which the first that can be is taken: "squares" of some
+    lanes, "rows", "apart"; and "part", of a panel that is not full."""
+    size, lanes = ring.size, lanes_of(target, ring)
+    sides = [s for s in dict.fromkeys((lanes, max(lanes // 2, min(lanes, 4)))) if s >= 2 and width % s == 0]
+    ways = [f"squares{s}" for s in sides if not isinstance(length, int) or length >= s]
+    if isinstance(along, int) and along != size:
+        ways = []
+    known = isinstance(across, int) and isinstance(along, int) and isinstance(length, int)
+    ways += ["rows"] if not isinstance(across, int) or across == size else []
+    ways += ["apart"]
+    part = not isinstance(extent, int) or extent % width
+    full = not isinstance(extent, int) or extent >= width
+    return [*(ways[: 1 if known else None] if full else []), *(["part"] if part else [])]
+
+
+def pack_function(e: FunctionEmitter, ring: Ring, width: int, ways: Sequence[str]) -> Any:
+    """`void (from, across, along, to, count, length)`: panel to[k][j] = from[j*across + k*along], 0 for j >= count.
+    `ways`: of `packing`."""
+    name = f"stager_pack_{ring.dtype}_{width}_{'_'.join(ways)}"
     found = e.module.globals.get(name)
     if found is not None:
         return found
@@ -324,48 +341,69 @@ def pack_function(e: FunctionEmitter, ring: Ring, width: int) -> Any:
 
     params = [("from", PTR), ("across", I64), ("along", I64), ("to", PTR), ("count", I64), ("length", I64)]
     c = Code(e.module, name, VOID, params, linkage="internal")
+    with c.if_(c.eq(c.arg("count"), width)):
+        for way in ways:
+            if way == "part":
+                continue
+            with c.if_(_can_be_packed(c, ring, way)):
+                _pack(e, c, ring, width, way)
+                c.ret()
+        c.ret()
+    if "part" in ways:
+        _pack_part(c, ring, width)
+    c.ret()
+    return c.finish()
+
+
+def _can_be_packed(c: Any, ring: Ring, way: str) -> Any:
+    if way == "rows":
+        return c.eq(c.arg("across"), ring.size)
+    if way == "apart":
+        return I1(1)
+    return c.and_(c.eq(c.arg("along"), ring.size), c.ge(c.arg("length"), int(way.removeprefix("squares"))))
+
+
+def _pack(e: FunctionEmitter, c: Any, ring: Ring, width: int, way: str) -> None:
+    """One full panel."""
     t, size = memory_type(ring.stored), ring.size
     source, across, along, to, n = (c.arg(x) for x in ("from", "across", "along", "to", "length"))
-    zero = ir.Constant(t, 0.0 if ring.dtype.kind == "f" else 0)
-    lanes = lanes_of(e.target, ring)
-    with c.if_(c.eq(c.arg("count"), width)):
-        for side in dict.fromkeys((lanes, max(lanes // 2, min(lanes, 4)))):
-            if side < 2 or width % side:
-                continue
-            with c.if_(c.and_(c.eq(along, size), c.ge(n, side))):  # squares are transposed; the last two may overlap
-                sb = ScalarBuilder(c.b, side, e.target, e.m.functions)
-                with c.for_range(0, c.udiv(c.add(n, side - 1), side)) as square:
-                    first = c.min(c.mul(square, side), c.sub(n, side))
-                    for at in range(0, width, side):
-                        corner = c.offset(source, c.add(c.mul(across, at), c.mul(first, size)))
-                        rows = [sb.load(c.offset(corner, c.mul(across, j)), ring.stored) for j in range(side)]
-                        place = c.offset(to, c.add(c.mul(first, width * size), at * size))
-                        for j, row in enumerate(sb.transposed(rows)):
-                            sb.store(row, c.offset(place, j * width * size))
-                c.ret()
-        with c.if_(c.eq(across, size)):
-            pieces = pieces_of(width, lanes)
-            with c.for_range(0, n) as k:
-                row, place = c.offset(source, c.mul(k, along)), c.offset(to, c.mul(k, width * size))
-                for at, w in pieces:
-                    sb = ScalarBuilder(c.b, w, e.target, e.m.functions)
-                    sb.store(sb.load(c.offset(row, at * size), ring.stored), c.offset(place, at * size))
-            c.ret()
+    if way.startswith("squares"):  # they are transposed; the last two may overlap
+        side = int(way.removeprefix("squares"))
+        sb = ScalarBuilder(c.b, side, e.target, e.m.functions)
+        with c.for_range(0, c.udiv(c.add(n, side - 1), side)) as square:
+            first = c.min(c.mul(square, side), c.sub(n, side))
+            for at in range(0, width, side):
+                corner = c.offset(source, c.add(c.mul(across, at), c.mul(first, size)))
+                rows = [sb.load(c.offset(corner, c.mul(across, j)), ring.stored) for j in range(side)]
+                place = c.offset(to, c.add(c.mul(first, width * size), at * size))
+                for j, row in enumerate(sb.transposed(rows)):
+                    sb.store(row, c.offset(place, j * width * size))
+    elif way == "rows":
+        with c.for_range(0, n) as k:
+            row, place = c.offset(source, c.mul(k, along)), c.offset(to, c.mul(k, width * size))
+            for at, w in pieces_of(width, lanes_of(e.target, ring)):
+                sb = ScalarBuilder(c.b, w, e.target, e.m.functions)
+                sb.store(sb.load(c.offset(row, at * size), ring.stored), c.offset(place, at * size))
+    else:
         rows = [c.offset(source, c.mul(across, j)) for j in range(width)]
         with c.for_range(0, n) as k:
             by, place = c.mul(k, along), c.offset(to, c.mul(k, width * size))
             for j, row in enumerate(rows):
                 c.store(c.load(c.offset(row, by), t, align=size), c.offset(place, j * size), align=size)
-        c.ret()
-    with c.for_range(0, n) as k:
+
+
+def _pack_part(c: Any, ring: Ring, width: int) -> None:
+    """A panel that is not full: zeros stand behind what there is."""
+    t, size = memory_type(ring.stored), ring.size
+    source, across, along, to, count = (c.arg(x) for x in ("from", "across", "along", "to", "count"))
+    zero = ir.Constant(t, 0.0 if ring.dtype.kind == "f" else 0)
+    with c.for_range(0, c.arg("length")) as k:
         row, place = c.offset(source, c.mul(k, along)), c.offset(to, c.mul(k, width * size))
-        for j in range(width):
-            slot = c.var(t, zero)
-            with c.if_(c.gt(c.arg("count"), j)):
-                slot.set(c.load(c.offset(row, c.mul(across, j)), t, align=size))
-            c.store(slot.get(), c.offset(place, j * size), align=size)
-    c.ret()
-    return c.finish()
+        with c.for_range(0, count) as j:
+            x = c.load(c.offset(row, c.mul(across, j)), t, align=size)
+            c.store(x, c.offset(place, c.mul(j, size)), align=size)
+        with c.for_range(count, width) as j:
+            c.store(zero, c.offset(place, c.mul(j, size)), align=size)
 
 
 def pack_panels(
@@ -380,7 +418,7 @@ def pack_panels(
     length: Dim,
 ) -> None:
     """Copies a matrix of each line, [from, to] = `buffers`, into panels of `width` of its `extent` rows or columns."""
-    function = pack_function(e, ring, width)
+    function = pack_function(e, ring, width, packing(e.target, ring, width, extent, across, along, length))
     units = Lines(
         [*lines.extents, panels(extent, width)],
         [[*s, step] for s, step in zip(lines.strides, (across * width, length * (width * ring.size)), strict=True)],
