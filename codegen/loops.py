@@ -113,10 +113,15 @@ class LoopEmitter(AheadEmitter, ABC):
         """Loop k in steps of as many points as a vector has lanes, then one by one."""
         e, var, step = self.e, self.loops[k].var, self.full_width
         saved = (dict(self.values), dict(self.splats), dict(self.pointers))
-        start, stop = e._operand(lo), e._operand(hi)
-        length = e.b.sub(stop, start, flags=("nsw",))
-        middle = e.b.add(start, e.b.sub(length, e.b.and_(length, i64(step - 1))))
-        for first, last, copies in ((start, middle, step), (middle, stop, 1)):
+        known = isinstance(lo, int) and isinstance(hi, int)
+        if known:
+            middle = lo + (hi - lo) // step * step
+        else:
+            length = e.b.sub(e._operand(hi), e._operand(lo), flags=("nsw",))
+            middle = e.b.add(e._operand(lo), e.b.sub(length, e.b.and_(length, i64(step - 1))))
+        for first, last, copies in ((lo, middle, step), (middle, hi, 1)):
+            if known and first == last:
+                continue
             self.unroll = copies
             with e.loop(first, last, copies, name=f"j{k}") as i:
                 self.variables[var] = i
@@ -151,7 +156,9 @@ class LoopEmitter(AheadEmitter, ABC):
         for a in self.loops[k + 1 :]:
             if not isinstance(a.extent, int):
                 return False
-            size *= 1 if a.var == self.leaf.vector else a.extent
+            step = self.full_width * self.leaf.unroll
+            # one step of vectors is straight code with the copies; more are a loop, and copied as that
+            size *= a.extent if a.var != self.leaf.vector else 1 if a.extent == step else self.leaf.unroll
         inside = [self.body[n] for j in range(k, len(self.loops)) for n in self.by_level.get(j, ())]
         inner = sum(weight(i) if is_dear(i) else 1 for i in inside)
         if self.leaf.vector is not None:
