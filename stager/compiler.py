@@ -197,6 +197,7 @@ class Compilation:
         self.types = tuple([_leaf_text(leaf) for leaf in traced.leaves])
         self.arguments = traced.arguments
         self.declined = list(traced.session.declined)
+        self.loops = [] if traced.stage is None else list(traced.stage.loops)
         self.spec = _Mapping(traced, code, bound).entry_spec(compiler)
 
     def difference(self, bound: Bound) -> str:

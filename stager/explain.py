@@ -41,6 +41,7 @@ class Explanation:
     stats: dict[str, Any]
     declined: list[tuple[str, int, str]] = field(default_factory=list)
     entries: list[str] = field(default_factory=list)
+    loops: list[tuple[str, int, str]] = field(default_factory=list)  # whose way back runs in stretches, and how
 
     def __str__(self) -> str:
         lines = [f"{self.name}"]
@@ -56,6 +57,8 @@ class Explanation:
         rest = {k: v for k, v in self.stats.items() if k != "kernels"}
         for key, value in rest.items():
             lines.append(f"  {key}: {value}")
+        for file, line, how in self.loops:
+            lines.append(f"  loop: {file}:{line}: {how}")
         for file, line, why in self.declined:
             lines.append(f"  not staged: {file}:{line}: {why}")
         return "\n".join(lines)
@@ -65,7 +68,8 @@ def explain(self: Any, *args: Any, **kwargs: Any) -> Explanation:
     """How this function is compiled for these arguments (without arguments: for the last call that traced).
 
     Kernels with their flops, bytes and what was fused, arena size, what loops keep for later ones (the tapes of a
-    gradient), compile time by phase, cache hits, and why the last call traced or compiled again.
+    gradient), which loops run again in stretches on the way back and what memory that saves, compile time by phase,
+    cache hits, and why the last call traced or compiled again.
     """
     compiler = compiler_of(self)
     if not args and not kwargs:
@@ -89,6 +93,7 @@ def _explanation(compiler: Compiler, code: Executable, of: Compilation) -> Expla
         dict(code.compiled.stats),
         list(of.declined),
         [", ".join(c.types) for c in compiler.history],
+        list(of.loops),
     )
 
 

@@ -140,7 +140,7 @@ def restore(state: dict[str, Any]) -> Any:
         abi = replace(code.abi, outputs=(*code.abi.outputs, *written.outputs[len(code.abi.outputs) :]))
         made = Compilation.__new__(Compilation)
         made.code, made.reason, made.structure = code, "unpickled", entry["structure"]
-        made.types, made.arguments, made.declined = entry["types"], entry["arguments"], []
+        made.types, made.arguments, made.declined, made.loops = entry["types"], entry["arguments"], [], []
         made.spec = EntrySpec(abi=abi, kernel=code.address, keepalive=(code,), **parts)
         add_entry(function, made.spec)
         compiler.history.append(made)

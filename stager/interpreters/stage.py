@@ -39,6 +39,7 @@ class StageInterpreter(Interpreter):
         self.leaves: list[Any] = []  # the argument leaves (`stager.tracing.Leaf`)
         self.commits = False  # whether the graph says what the caller's arrays hold where something may raise
         self.changed: dict[Any, None] = {}  # cells of the caller's arrays that were written since the last commit
+        self.loops: list[tuple[str, int, str]] = []  # (file, line, how the way back of a loop runs), for `explain`
         self.steps = 0  # how many are being made, of which nothing is committed before they are done
 
     def process(self, op: Op, args: Sequence[Any], params: dict[str, Any], regions: tuple[Graph, ...] = ()) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from stager.ir.graph import Node, Value
-from stager.ops.cotangents import accumulate
+from stager.ops.cotangents import Totals, accumulate
 from stager.ops.families import zeros_like
 from stager.ops.footprints import Course, untouched
 from stager.ops.joint import Joint, Part, flows, run_back
@@ -109,3 +109,17 @@ def spread(values: Iterable[Raw], on: Sequence[bool]) -> list[Raw]:
 def added(totals: Sequence[Raw], cts: Sequence[Raw]) -> list[Raw]:
     """New totals; None where nothing came."""
     return [ct if ct is None or t is None else accumulate(t, ct) for t, ct in zip(totals, cts, strict=True)]
+
+
+def in_turn(first: Totals, second: Totals, n: int, ends: int) -> Totals:
+    """The way back through the later turns of a loop, and then through those before. `ends`: operands of theirs in
+    front of the n carries, which the totals here leave out."""
+    none = [None] * ends
+
+    def pull(cts: Sequence[Raw], totals: Sequence[Raw]) -> list[Raw]:
+        later = second.run(cts, [*none, *[None] * n, *totals[n:]])[ends:]
+        sums = [t if x is None else x for x, t in zip(later[n:], totals[n:], strict=True)]
+        before = first.run(later[:n], [*none, *totals[:n], *sums])[ends:]
+        return [*before[:n], *[s if x is None else x for x, s in zip(before[n:], sums, strict=True)]]
+
+    return Totals(pull)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from stager.ir.core_ops import input_op
@@ -22,7 +23,7 @@ from stager.ops.families import zeros_of
 from stager.ops.footprints import Course, Scope, moved_box, versions, written_boxes
 from stager.ops.joint import Joint, Part, forward_nodes, operands_back, operands_of
 from stager.ops.loop_back import LoopBack
-from stager.ops.regions import dim_of, dim_value
+from stager.ops.regions import dim_of, dim_value, scalar_index
 from stager.ops.residuals import is_cheap
 from stager.ops.rows import Rows, read_row, write_row
 
@@ -93,8 +94,9 @@ class _Kept(NamedTuple):
     rows: Sequence[Raw]  # states before the stretches
     tapes: Rows
     filled: Sequence[Raw]  # tapes of all turns
-    length: Dim
+    length: Dim  # of the longest
     stretches: Dim
+    ends: Callable[[Raw], tuple[Raw, Raw]]  # the first turn of a stretch, and the one behind its last
 
 
 def written_inside(course: Course, joint: Joint, n: int) -> dict[Node, dict[Value, tuple[Node, int]]]:
@@ -188,7 +190,6 @@ class Stretches:
         return dim_max(1, dim_of(convert(root, dtype=i64)))
 
     def _ends(self, c: Raw, length: Dim) -> tuple[Raw, Raw]:
-        """The first turn of a stretch, and the one behind its last."""
         from stager.ops.elementwise import add, minimum, mul
 
         if self.count is None:
@@ -228,14 +229,48 @@ class Stretches:
             return [*after[:n], *filled, *after[n:]]
 
         outs = for_loop(0, dim_value(count), [*carries, *rows, *tapes.tapes(self.trips)], stretch)
-        kept = _Kept(outs[:n], outs[n : n + n_state], tapes, outs[n + n_state :], length, count)
+        ends = partial(self._ends, length=length)
+        kept = _Kept(outs[:n], outs[n : n + n_state], tapes, outs[n + n_state :], length, count, ends)
         return outs[:n], lambda way: self._back(way, kept)
+
+    def forward_while(
+        self, carries: Sequence[Raw], going: Callable[..., Raw], turn: Callable[..., Sequence[Raw]]
+    ) -> tuple[Sequence[Raw], Callable[[LoopBack], Sequence[Raw]]]:
+        """The same of a loop that goes on while the carries say so, and keeps no tapes of all turns.
+
+        Each stretch is longer by a turn than the one before: about √(2n) stretches, of as many turns at most.
+        """
+        from stager.ops.collect import collect
+        from stager.ops.control import while_loop
+        from stager.ops.elementwise import add, and_, floordiv, lt, minimum, mul
+
+        def behind(c: Raw) -> Raw:
+            return floordiv(mul(add(c, 1), add(c, 2)), 2)
+
+        def stretch(c: Raw, t: Raw, *state: Raw) -> list[Raw]:
+            end = behind(c)
+            after = while_loop(
+                [t, *state],
+                lambda t, *inner: and_(lt(t, end), going(*inner)),
+                lambda t, *inner: [add(t, 1), *turn(*inner)],
+            )
+            return [add(c, 1), *after, *[state[k] for k in self.state]]
+
+        none = scalar_index(0)
+        (_, t, *results), count, rows = collect([none, none, *carries], lambda c, t, *state: going(*state), stretch)
+        length = dim_of(count)
+
+        def ends(c: Raw) -> tuple[Raw, Raw]:
+            return floordiv(mul(c, add(c, 1)), 2), minimum(behind(c), t)
+
+        kept = _Kept(results, rows, Rows([], {}), (), length, length, ends)
+        return results, lambda way: self._back(way, kept)
 
     def _back(self, way: LoopBack, kept: _Kept) -> Sequence[Raw]:
         from stager.ops.control import for_loop
         from stager.ops.elementwise import sub
 
-        results, rows, tapes, of_all, length, stretches = kept
+        results, rows, tapes, of_all, length, stretches, ends = kept
         again = Rows(self.again, self.shapes)
         joint, n_state = self.joint, len(self.state)
         inputs = joint.graph.inputs[1 : 1 + self.n]
@@ -248,7 +283,7 @@ class Stretches:
 
         def stretch(c: Raw, *outer: Raw) -> Sequence[Raw]:
             cts, buffers = outer[: len(way.start)], outer[len(way.start) :]
-            first, behind = self._ends(c, length)
+            first, behind = ends(c)
             state = [read_row(r, r.type.shape[1:], c) for r in rows]
 
             def forward(t: Raw, *inner: Raw) -> list[Raw]:

@@ -1,9 +1,9 @@
 """Reverse mode of the control ops: where the forward pass saves values, and the node that runs backward.
 
 The body's joint region (`joint.py`) says which values the backward part reads. They become extra results of the forward
-node: rows of tape buffers of shape (trip, ...) for loops (`rows.py`), stacked lanes for `map` (`lanes_back.py`), plain
-results for `switch`. Cotangents of captures are summed in place, row by row where only rows of them are touched. A
-`while` is `whiles.py`'s.
+node: rows of tape buffers of shape (trip, ...) for loops (`rows.py`), plain results for `switch`. Cotangents of
+captures are summed in place, row by row where only rows of them are touched. A `while` is `whiles.py`'s, a `map` is
+that of `lanes_back.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from stager.bounds import simplify
 from stager.interpreters.stack import bind
-from stager.ir.dims import Dim, dim_max, floordiv, is_static
+from stager.ir.dims import Dim, dim_max, dim_min, floordiv, is_static
 from stager.ir.graph import Graph, Value
 from stager.ir.types import Type
 from stager.ops.beginnings import Beginning, beginning
@@ -34,7 +34,7 @@ from stager.ops.joint import (
     run_back,
     trace_joint,
 )
-from stager.ops.loop_back import LoopBack, spread
+from stager.ops.loop_back import LoopBack, in_turn, spread
 from stager.ops.marks import carries_tangent, carry_fixpoint, dependent_outputs
 from stager.ops.regions import I64, LaneDependentError, dim_of, dim_value, known_dim, scalar_index
 from stager.ops.residuals import Residuals, choose_residuals, index_ranges, stores_a_carry
@@ -122,12 +122,16 @@ def for_pullback(
     n_carry: int,
     regions: tuple[Graph, ...],
     checkpoint: Levels = None,
+    parted: bool = False,
 ) -> tuple[Any, Totals]:
-    """Forward with tapes; backward with the iterations in reverse."""
+    """Forward with tapes; backward with the iterations in reverse.
+
+    parted: these are turns of a loop of which others run in another way.
+    """
     from stager.ops.checkpoints import checkpointed_pullback
     from stager.ops.control import for_loop, for_op
     from stager.ops.stretches import Stretches
-    from stager.ops.worth import in_stretches
+    from stager.ops.worth import in_stretches, is_open, note, planned, turns_on_tapes
 
     if checkpoint not in (None, "sqrt"):
         return checkpointed_pullback(args, needs, step=step, n_carry=n_carry, regions=regions, levels=checkpoint)
@@ -180,9 +184,15 @@ def for_pullback(
 
     stretches = None
     if stored and checkpoint is not None:
-        stretches = in_parts([], stored)
-    elif stored and way_of is not None:
+        stretches = planned(in_parts, stored, residuals.bounds, way_of) if parted and way_of else in_parts([], stored)
+        if not parted:
+            note("the way back runs stretches of √n of n turns again, as it is asked to")
+    elif stored and way_of is not None and not parted:
         stretches = in_stretches(in_parts, stored, residuals.bounds, way_of)
+        first = turns_on_tapes(in_parts, stored, residuals.bounds, way_of) if is_open(trips, way_of) else None
+        if first is not None:
+            middle = dim_value(low + dim_min(trips, first) * step)
+            return _in_two(args, needs, active, middle, step=step, n_carry=n, regions=regions)
     zero_based = is_static(low) and low == 0 and step == 1
 
     def turn(k: Raw) -> tuple[Raw, Raw]:
@@ -237,6 +247,20 @@ def for_pullback(
         return [None, None, *way.results(back(way))]
 
     return results, Totals(pull)
+
+
+def _in_two(
+    args: Sequence[Raw], needs: Sequence[bool], active: Sequence[bool], middle: Raw, *, n_carry: int, **params: Any
+) -> tuple[Any, Totals]:
+    """A loop whose turns up to `middle` keep tapes; those behind run in stretches."""
+    n, (lower, upper), captured = n_carry, args[:2], args[2 + n_carry :]
+    begun, first = for_pullback((lower, middle, *args[2:]), needs, n_carry=n, parted=True, **params)
+    later = (False, False, *active, *needs[2 + n :])
+    results, second = for_pullback(
+        (middle, upper, *begun, *captured), later, n_carry=n, parted=True, checkpoint="sqrt", **params
+    )
+    back = in_turn(first, second, n, 2)
+    return results, Totals(lambda cts, totals: [None, None, *back.run(cts, totals[2:])])
 
 
 def cheaper(joined: Callable[[], tuple[Joint, Residuals]]) -> tuple[Joint, Residuals]:

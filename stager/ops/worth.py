@@ -1,16 +1,18 @@
 """When a loop's backward runs stretches of its turns again without being asked to.
 
 That is where tapes are far larger than caches, and a turn is cheaper to run again than its tapes are to write to memory
-and to read. Loops with sizes that are not known before they run keep their tapes. The constants are of today's
-processors, not of the one at hand: the same graph comes of the same function everywhere. Not here: how stretches run
-(`stretches.py`).
+and to read. A loop whose number of turns only the run knows keeps tapes of as many turns as stay near, and runs those
+behind in stretches where its turns are that cheap. The constants are of today's processors, not of the one at hand: the
+same graph comes of the same function everywhere. Not here: how stretches run (`stretches.py`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+from stager.interpreters.stack import stack, user_location
 from stager.ir.dims import Dim, evaluate, symbols_of
 from stager.ir.graph import Node, Value
 from stager.ops.footprints import Course, Scope
@@ -22,25 +24,78 @@ CACHE = 8 << 20  # bytes of tapes that stay near
 SMALL = 16  # what takes so many times less than the largest tape is kept of every turn
 LESS = 4  # how many times less stretches must keep
 WORK = 6.0  # bytes made in caches that cost as much as one written to memory and read again, with a margin of 2
+NEAR, NEAR_WORK = 1 << 16, 12.0  # and without, where a turn's tapes stay in a near cache
 NESTING = 8
+ROW = 256  # bytes of tapes per turn, of a loop whose number of turns only the run knows: less is not worth the code
+STATE = 4  # how many times larger the state of such a loop may be
+
+Plan = Callable[[list[Value], list[Value]], Stretches]
+Shapes = dict[Value, tuple[Dim, ...]]
 
 
-def in_stretches(
-    plan: Callable[[list[Value], list[Value]], Stretches],
-    stored: list[Value],
-    shapes: dict[Value, tuple[Dim, ...]],
-    course: Course,
-) -> Stretches | None:
+def in_stretches(plan: Plan, stored: list[Value], shapes: Shapes, course: Course) -> Stretches | None:
     """The loop in stretches where that pays, else None.
 
     plan: (kept of every turn, again on tapes of a stretch) -> the stretches. stored: what tapes would hold, in rows of
     these shapes. Shapes of what stretches keep beside that are added.
     """
-    size = {v: v.type.dtype.itemsize * math.prod(_most(course.scope, d) for d in shapes[v]) for v in stored}
-    tapes = plan([], stored)
-    turns = _most(course.scope, tapes.trips)
-    if not CACHE <= turns * sum(size.values()) < math.inf:
+    turns = _most(course.scope, plan([], stored).trips)
+    if not CACHE <= turns * sum(_rows(stored, shapes, course).values()) < math.inf:
         return None
+    found = planned(plan, stored, shapes, course)
+    row, state = _kept(found, shapes, course)
+    length = math.ceil(math.sqrt(turns))
+    if LESS * (row + state) > math.sqrt(turns) * row or not _is_cheap_again(found, row, course):
+        return None
+    all_turns = turns * sum(_rows(found.kept, shapes, course).values())
+    kept = _size(all_turns + length * (row + state))
+    tapes = _size(turns * sum(_rows(stored, shapes, course).values()))
+    note(f"the way back runs stretches of {length} of {turns:.0f} turns again, which keeps {kept}, not {tapes}")
+    return found
+
+
+def is_open(trips: Dim, course: Course) -> bool:
+    """Whether only the run knows how many turns there are, of a loop that no other loop or transform is around."""
+    return stack().depth == 1 and math.isinf(_most(course.scope, trips))
+
+
+def turns_on_tapes(plan: Plan, stored: list[Value], shapes: Shapes, course: Course) -> int | None:
+    """Of a loop whose number of turns only the run knows: how many of them keep tapes, when those behind run in
+    stretches. None where all do."""
+    size = sum(_rows(stored, shapes, course).values())
+    if not ROW <= size < math.inf:
+        return None
+    found = planned(plan, stored, shapes, course)
+    row, state = _kept(found, shapes, course)
+    if state > STATE * row or not _is_cheap_again(found, row, course):
+        return None
+    first, every = max(1, int(CACHE / size)), sum(_rows(found.kept, shapes, course).values())
+    beside = f" and {_size(every)} times n" if every else ""
+    note(f"the way back keeps tapes of {first} turns ({_size(first * size)}) and runs those behind again in stretches: "
+         f"of n turns about {_size(row + state)} times √n{beside}, not {_size(size)} times n")  # fmt: skip
+    return first
+
+
+def note(how: str) -> None:
+    """Tell `explain` how the way back of the loop at hand runs."""
+    s, where = stack(), user_location()
+    entry = ("", 0, how) if where is None else (where.file, where.line, how)
+    level: Any = s.levels[0]
+    if entry not in level.loops:
+        level.loops.append(entry)
+
+
+def _size(nbytes: float) -> str:
+    """A number of bytes in words."""
+    for name, unit in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if nbytes >= unit:
+            return f"{nbytes / unit:.1f} {name}"
+    return f"{nbytes:.0f} bytes"
+
+
+def planned(plan: Plan, stored: list[Value], shapes: Shapes, course: Course) -> Stretches:
+    """The loop in stretches that keep small values of every turn."""
+    size = _rows(stored, shapes, course)
     small = max(size.values()) / SMALL
     kept = [v for v in stored if size[v] <= small]
     stretched = [v for v in stored if size[v] > small]
@@ -49,12 +104,24 @@ def in_stretches(
     if dear:
         shapes.update((v, v.type.shape) for v in dear)
         found = plan([*kept, *dear], stretched)
-    row = sum(size[v] for v in stretched)
-    inputs = tapes.joint.graph.inputs[1:]
-    state = sum(_bytes(course.scope, inputs[k]) for k in found.state)
-    if LESS * (row + state) > math.sqrt(turns) * row or _work(course, course.scope, found.runs.nodes) > WORK * row:
-        return None
     return found
+
+
+def _kept(stretches: Stretches, shapes: Shapes, course: Course) -> tuple[float, float]:
+    """The bytes of a turn's tapes in a stretch, and of a state."""
+    inputs = stretches.joint.graph.inputs[1:]
+    state = sum(_bytes(course.scope, inputs[k]) for k in stretches.state)
+    return sum(_rows(stretches.again, shapes, course).values()), state
+
+
+def _rows(values: Sequence[Value], shapes: Shapes, course: Course) -> dict[Value, float]:
+    """The bytes of a row of each tape."""
+    return {v: v.type.dtype.itemsize * math.prod(_most(course.scope, d) for d in shapes[v]) for v in values}
+
+
+def _is_cheap_again(stretches: Stretches, row: float, course: Course) -> bool:
+    """Whether a turn makes little beside the bytes of a row that it saves."""
+    return _work(course, course.scope, stretches.runs.nodes) <= row * (NEAR_WORK if row <= NEAR else WORK)
 
 
 def _is_worth_keeping(stretches: Stretches, v: Value) -> bool:

@@ -110,7 +110,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stretches wherever they can be."""
     monkeypatch.setattr(worth, "CACHE", 0)
     monkeypatch.setattr(worth, "LESS", 0)
-    monkeypatch.setattr(worth, "WORK", np.inf)
+    monkeypatch.setattr(worth, "NEAR_WORK", np.inf)
     monkeypatch.setattr(worth, "SMALL", 2)
 
 
@@ -164,3 +164,63 @@ def test_sizes_that_calls_decide() -> None:
         x = np.linspace(-1.0, 1.0, n)
         want = st.grad(f)(x, turns)
         assert np.allclose(g(x, np.int64(turns)), want, rtol=1e-12)
+
+
+# -- turns that only the run counts -----------------------------------------------------------------------------------
+
+
+def known_late(x: Any, w: Any, n: Any) -> Any:
+    for i in range(2 * n, 0, -2):
+        x = np.sin(x) * w + x * (0.1 * i)
+    return np.sum(x**2)
+
+
+def until(x: Any, w: Any, n: Any) -> Any:
+    k, s = 0.0, 1.0
+    while np.max(np.abs(x)) > 1.0 / (n + 0.5):
+        s = s + np.tanh(np.sum(x * w))
+        x = x * (0.8 + 0.05 * np.sin(w * k))
+        k += 1.0
+    return np.sum(x**2) * k + s
+
+
+@pytest.mark.parametrize("f", [known_late, until])
+def test_turns_behind_those_with_tapes_run_again(f: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = np.linspace(-1.0, 1.0, 5), np.linspace(0.5, 1.5, 5)
+    turns = (0, 1, 3, 4, 5, 40)
+    tapes = st.compile(st.grad(f, argnums=(0, 1)))
+    want, plain = [tapes(x, w, n) for n in turns], len(tapes.graph(x, w, 3))
+    monkeypatch.setattr(worth, "CACHE", 4 * 40)
+    monkeypatch.setattr(worth, "ROW", 0)
+    monkeypatch.setattr(worth, "NEAR_WORK", np.inf)
+    stretches = st.compile(st.grad(f, argnums=(0, 1)))
+    assert len(stretches.graph(x, w, 3)) > plain
+    for n, known in zip(turns, want, strict=True):
+        for got, value in zip(stretches(x, w, n), known, strict=True):
+            np.testing.assert_array_equal(got, value)
+    np.testing.assert_allclose(st.jvp(lambda x: f(x, w, 40), (x,), (w,))[1], np.sum(want[-1][0] * w), rtol=1e-10)
+
+
+def test_explain_says_which_loops_run_again() -> None:
+    """Where tapes would not stay near; as long as only the run knows that, for the turns behind those that do."""
+
+    def swing(x: Any, n: Any) -> Any:
+        for _ in range(n):
+            x = x * x * 0.5 + x
+        return np.sum(x)
+
+    x = np.zeros(1000)
+    ((file, _, how),) = st.compile(st.grad(lambda x: swing(x, 10_000))).explain(x).loops
+    assert file == __file__
+    assert how == "the way back runs stretches of 100 of 10000 turns again, which keeps 1.5 MiB, not 76.3 MiB"
+    text = str(st.compile(st.grad(swing)).explain(x, 3))
+    assert "keeps tapes of 1048 turns (8.0 MiB) and runs those behind again in stretches" in text
+    assert "of n turns about 15.6 KiB times √n, not 7.8 KiB times n" in text
+    assert st.compile(st.grad(lambda x: swing(x, 100))).explain(x).loops == []
+
+    def dear(x: Any, n: Any) -> Any:
+        for _ in range(n):
+            x = np.tanh(x * x)
+        return np.sum(x)
+
+    assert st.compile(st.grad(dear)).explain(x, 3).loops == []
