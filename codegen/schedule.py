@@ -35,7 +35,7 @@ from stager.codegen.program import (
 )
 from stager.codegen.stripes import striped, stripes
 from stager.codegen.target import Target
-from stager.codegen.work import accesses, body_work, cost_of, guess, points_of, total_work
+from stager.codegen.work import accesses, body_work, cost_of, guess, points_of, products_work, total_work
 from stager.ir.dims import Dim, Expr, dim_max, floordiv, product
 from stager.ir.dtypes import b1
 
@@ -52,6 +52,8 @@ FEW_POINTS = 2048
 """So few, with dear operations, do not earn the time that a second copy of those takes to compile."""
 LANE_BY_LANE = 64
 """Accesses of single lanes in one step: more vectors take more time to compile, and are no faster."""
+LEAST_SHARE = 0.01
+"""Of the whole run, of a nest that is worth more code."""
 MANY_POINTS = 1 << 14
 """So many are waited for, however many vectors a step takes."""
 TILE = 64
@@ -81,6 +83,7 @@ class _Scheduler:
         self.program = program
         self.target = target
         self.threads = threads
+        self.whole = body_work(program.steps, program.facts) + products_work(program.steps, program.facts)  # ns
         self.count = 0
         self.in_loop = 0  # how many loops run one after the other stand around
         self.little = False  # the innermost of them does little per turn
@@ -259,12 +262,17 @@ class _Scheduler:
 
     # -- shared loops ------------------------------------------------------------------------------------------------
 
+    def _counts(self, nest: Nest) -> bool:
+        """Whether a nest is a part of the run that is noticed: others do not earn more time to compile."""
+        work = cost_of(nest) * guess(self.program.facts.maximum(points_of(nest)))
+        return self.in_loop > 0 or work >= LEAST_SHARE * self.whole
+
     def _choose_mode(self, nest: Nest) -> None:
         """Rows, unless lanes along a shared axis are cheaper: then columns, with that axis last."""
         if self.target.vector_bits == 0:
             return
         lanes = min(self._lanes(stage) for stage in nest.stages())
-        if not self.little and across(nest, lanes, self.target):
+        if not self.little and self._counts(nest) and across(nest, lanes, self.target):
             return
         inner: Dim = 1
         for leaf in nest.leaves:

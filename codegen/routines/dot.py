@@ -41,6 +41,7 @@ from stager.codegen.routines.lines import Lines, each_line, moved_by, smaller, w
 from stager.codegen.routines.stripes import ROWS, STRIPE_BYTES, several_dots, stripe
 from stager.codegen.symmetric import Symmetry
 from stager.codegen.target import Target
+from stager.codegen.work import PRODUCT_NS
 from stager.ir.dims import Dim, Expr, contiguous_strides, product
 from stager.ir.dtypes import DType, f32, f64
 from stager.ir.graph import Node, Value
@@ -65,8 +66,6 @@ HALVED_DEPTH = 32
 STREAM_BYTES = 1 << 17
 """A matrix of at least this size is read in the order in which it lies."""
 STRIPE_ROWS = 4
-PRODUCT_NS = 0.03
-"""Time of one term on one thread."""
 THREAD_WORK = 1 << 20
 """Terms that make a second thread worth while."""
 CALL_TYPES = tuple(ARGUMENTS.values())

@@ -62,3 +62,12 @@ def test_gradients_of_products_of_windows_are_short() -> None:
         return np.sum(np.einsum("bchwij,ocij->bohw", windows(padded, (3, 3), axis=(2, 3)), w) ** 2)
 
     assert length(st.grad(loss, argnums=(0, 1)), np.ones((8, 3, 32, 32)), np.ones((16, 3, 3, 3))) < 4000
+
+
+def test_what_takes_little_of_a_run_is_short() -> None:
+    def rows(x: Any) -> Any:
+        return x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True))
+
+    x, w = np.ones((128, 10)), np.ones((784, 512))
+    assert "transposing" in str(code(rows, x).program)
+    assert "transposing" not in str(code(lambda x, h, w: rows((h @ w)[:, :10] + x), x, np.ones((128, 784)), w).program)
