@@ -175,15 +175,15 @@ class Statements(Expressions):
         self.flow = not scope.suspends and not scope.dynamic
         self.first_parameter = first_parameter(node.args)
         self.inner, self.hoisted = scope, set()
+        outer = sorted(n for n in scope.nonlocals if not self.stored_elsewhere(n))
         if self.flow:
             self._mark_optional(node, scope)
-            find_live(scope)
+            find_live(scope, frozenset(outer))
         body = self.block(node.body, ROOT)
         hoisted = sorted(self.hoisted & scope.bound)
         if hoisted:  # never runs; makes the names locals of this function, for the closures' nonlocal
             dead = ast.Assign([name(n, node, _STORE) for n in hoisted], constant(None, node))
             body.insert(0, at(ast.If(constant(False, node), [at(dead, node)], []), node))
-        outer = sorted(n for n in scope.nonlocals if not self.stored_elsewhere(n))
         if outer:
             body.insert(0, at(ast.Nonlocal(outer), node))
         self.flow, self.first_parameter, self.inner, self.hoisted = saved
@@ -266,7 +266,7 @@ class Statements(Expressions):
             assigned = set(facts[stmt].assigned)
             for s in rest:
                 assigned |= facts[s].assigned
-            live = assigned if c.after is None else assigned & (c.after | self.inner.captured)
+            live = assigned if c.after is None else assigned & (c.after | self.inner.captured | self.inner.nonlocals)
             out.append(self.closure(closure, rest, assigned, c._replace(closure=True, tail=True), rest[0]))
             call = hook("then", [call, name(closure, stmt), self.names(live, stmt)], stmt)
         if c.tail:

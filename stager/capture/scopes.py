@@ -4,8 +4,9 @@ A `Scope` describes one function of the tree (nested functions have their own, i
 every statement what it reads and binds; `find_live` adds, to `if`, `for` and `while`, the names whose values somebody
 may still read: these alone are carried out of a branch or around a loop.
 
-Conservative where Python is dynamic: a name that a nested function reads is always live, and so is every name that an
-exception handler may read. Class bodies are opaque: what they mention counts as read by a nested function.
+Conservative where Python is dynamic: a name that a nested function reads, or one of a function around, is always live,
+and so is every name that an exception handler may read. Class bodies are opaque: what they mention counts as read by a
+nested function.
 """
 
 from __future__ import annotations
@@ -268,9 +269,9 @@ NONE: Names = frozenset()
 
 
 class _Live:
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, outer: Names) -> None:
         self.facts = scope.facts
-        self.shared = frozenset(scope.captured & scope.bound)
+        self.shared = frozenset(scope.captured & scope.bound) | outer
         self.gen: dict[ast.stmt, Names] = {}
 
     def block(self, stmts: list[ast.stmt], after: Names, brk: Names, cont: Names, extra: Names, note: bool) -> Names:
@@ -338,6 +339,7 @@ class _Live:
         return body | facts.reads | during
 
 
-def find_live(scope: Scope) -> None:
-    """Fill `Facts.live` and `Facts.head` of the function's own statements."""
-    _Live(scope).block(scope.node.body, NONE, NONE, NONE, NONE, True)
+def find_live(scope: Scope, outer: Names) -> None:
+    """Fill `Facts.live` and `Facts.head` of the function's own statements. outer: variables of functions around that it
+    assigns, which these read whenever they like."""
+    _Live(scope, outer).block(scope.node.body, NONE, NONE, NONE, NONE, True)
