@@ -26,16 +26,12 @@ def call_user(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any
 
 
 def call_on_copies(
-    fn: Callable[..., Any],
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
-    keys: Sequence[Any] | None = None,
-    run: Callable[..., Any] = call_user,
+    fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], keys: Sequence[Any] | None = None
 ) -> Any:
     """Run a user function on arguments that are copies of the caller's containers. keys: of those that are."""
     only = args if keys is None else [x if k in keys else None for k, x in enumerate(args)]
     containers = given(fn, only, {k: v for k, v in kwargs.items() if keys is None or k in keys})
-    result = run(fn, args, kwargs)
+    result = call_user(fn, args, kwargs)
     containers.check(result)
     return result
 

@@ -16,12 +16,13 @@ from stager.committed import one_step
 from stager.errors import ControlFlowError, TransformError, describe
 from stager.interpreters.stack import nearest_stage, push
 from stager.interpreters.vmap import VmapInterpreter
-from stager.ir.dims import Dim, symbols_of
+from stager.ir.dims import Dim, Expr, symbols_of
 from stager.ops.families import materialize_batch, move_bdim
 from stager.ops.regions import LaneDependentError
 from stager.ops.silence import is_shown
 from stager.runtime.structure import broadcast_prefix, flatten, unflatten
-from stager.transforms.calling import call_on_copies, call_user, enter, plainly, write_back
+from stager.symbols import size_number
+from stager.transforms.calling import call_on_copies, enter, plainly, write_back
 
 
 def vmap(
@@ -154,7 +155,7 @@ class _Once:
         graph = nearest_stage().graph
         before = len(graph)
         try:
-            return self._batched(flat, dims, size, first, call_user)
+            return self._batched(flat, dims, size, first, call_on_copies)
         except LaneDependentError as e:
             if any(map(is_shown, itertools.islice(reversed(graph.nodes), len(graph) - before))):
                 raise  # what it printed would be printed twice
@@ -181,7 +182,7 @@ class _Once:
                     entered.append((e, d))
                     inner.append(e.inner)
                 args, kwargs = unflatten(self.structure, inner)
-                results, result_structure = flatten(call_on_copies(self.f, args, kwargs, run=run))
+                results, result_structure = flatten(run(self.f, args, kwargs))
                 unwrapped = [interp.unwrap(raw(x)) if is_value(x) else None for x in results]
         except BaseException:
             cells.discard_overlays(interp)
@@ -213,7 +214,8 @@ def _as_one_node(f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
     def branch() -> None:
         nonlocal result
-        result = call_user(f, args, kwargs)
+        leaves, structure = flatten(call_on_copies(f, args, kwargs))
+        result = unflatten(structure, [size_number(x) if isinstance(x, Expr) else x for x in leaves])
         _refuse_ragged(result)
 
     stage_branches(as_array(np.int64(0)), (branch,), ("result",), (branch,))

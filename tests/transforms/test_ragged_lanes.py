@@ -98,3 +98,19 @@ def test_a_check_in_a_loop_before_a_size_that_differs() -> None:
     np.testing.assert_allclose(st.compile(st.vmap(f))(xs), [f(x) for x in xs], rtol=1e-13)
     graph = st.make_graph(st.grad(f))(xs[0])
     np.testing.assert_allclose(st.vmap(lambda x: graph(x))(xs), st.vmap(st.grad(f))(xs), rtol=1e-13)
+
+
+def test_lengths_that_differ_between_lanes() -> None:
+    """A size that is returned is a number, one for each lane."""
+
+    def positive(x: Any) -> Any:
+        found = []
+        for v in x:
+            if v < 0:
+                continue
+            found.append(v * 2)
+        return len(found), sum(found)
+
+    counts, sums = st.vmap(positive)(ROWS)
+    assert counts.tolist() == [positive(x)[0] for x in ROWS]
+    np.testing.assert_allclose(sums, [positive(x)[1] for x in ROWS])
