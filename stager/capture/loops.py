@@ -37,7 +37,8 @@ from stager.capture.branches import (
     wrapped_where,
 )
 from stager.capture.buffers import UNKNOWN
-from stager.capture.carries import Spec, UnboundedError, UnsteadyError
+from stager.capture.carries import Spec
+from stager.capture.carry import UnboundedError, UnsteadyError
 from stager.capture.counts import (
     counts,
     held_over_turns,

@@ -8,7 +8,7 @@
 `found is None` is traced. Any other use is one of the value: where there is none Python would raise TypeError, and so
 does a check in the compiled code. Where it is returned, the caller gets None or the value.
 
-Not here: where branches and loops make one (`branches.Merged`, `carries.Carry`).
+Not here: where branches and loops make one (`branches.Merged`, `carry.Carry`).
 """
 
 from __future__ import annotations

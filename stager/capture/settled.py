@@ -14,7 +14,8 @@ from contextvars import ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from stager.capture.carries import Carry, Spec
+from stager.capture.carries import Spec
+from stager.capture.carry import Carry
 from stager.staged import MismatchError, join
 
 
