@@ -141,10 +141,10 @@ class Spec:
         found = [n for n in self.unbound if self.variables.may_be_unbound(n) and holds_tracer(self.variables.get(n))]
         for n in found:
             leaves, structure = flatten(self.variables.get(n))
-            blank = [blank(x, region) if is_traced(x) else x for x in leaves]
-            self.fresh |= {id(x.cell) for x in blank if type(x) is Array}
+            blanks = [blank(x, region) if is_traced(x) else x for x in leaves]
+            self.fresh |= {id(x.cell) for x in blanks if type(x) is Array}
             self.unbound.remove(n)
-            self.carries.append(Carry(n, unflatten(structure, blank), self.variables.text(n)))
+            self.carries.append(Carry(n, unflatten(structure, blanks), self.variables.text(n)))
         return bool(found)
 
     def settle_types(self, region: UserRegion) -> bool:
