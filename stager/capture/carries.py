@@ -86,9 +86,9 @@ class Spec:
         """Find what is chosen among several arrays in a turn, of which others may hold one behind the loop. late: what
         the loop makes. written: the cells from around that a turn writes. All have given their outputs."""
         for c in self.carries:
-            if type(c.initial) is Array and c.initial.type.shape and not c.initial.path and c.initial.cell in written:
-                left = c.left[0]
-                if (left is not None and c.entered[0] in chosen_among(left)) or region.graph.nx.succ[c.buffers[0].node]:
+            for k, (entered, left) in enumerate(zip(c.entered, c.left, strict=True)):
+                stays = left is not None and entered in chosen_among(left)
+                if (stays or region.graph.nx.succ[c.buffers[k].node]) and c.shows(k, written):
                     raise SharedError(c.name)  # it is written under another name while this one holds it
         begun = {id(cell): (c, k) for c in self.carries for k, cell in enumerate(c.entered)}
         stood: dict[tuple[Any, int], list[Cell]] = {
@@ -106,9 +106,7 @@ class Spec:
             for cell in cells:
                 others = [place for place in holders[id(cell)] if place != (owner, k)]
                 if id(cell) in begun:
-                    c, j = begun[id(cell)]
-                    start = c.first_cells()[j]
-                    known = start is not None and id(start) not in self.fresh  # under another name
+                    known = self._begins_shared(cell, begun, stood)
                     shared = known or any(kept not in stood[place] for place in others)  # two that trade places are two
                 else:
                     shared = bool(others) or bool(from_around(Array(cell, (), cell.type, False)))
@@ -116,6 +114,21 @@ class Spec:
                     owner.shared[k] = True
                 elif shared:
                     owner.shared.add(k)
+
+    def _begins_shared(self, cell: Cell, begun: dict[int, Any], stood: dict[Any, list[Cell]]) -> bool:
+        """Whether what a turn begins with, on this or on a later one, others may hold before the loop."""
+        todo, seen = [cell], {id(cell)}
+        while todo:
+            place = begun.get(id(todo.pop()))
+            if place is None:
+                continue
+            start = place[0].first_cells()[place[1]]
+            if start is not None and (id(start) not in self.fresh or start.read_only):
+                return True
+            more = [x for x in stood.get(place, ()) if id(x) not in seen]
+            seen |= {id(x) for x in more}
+            todo += more
+        return False
 
     def assign(self, results: Any) -> None:
         """The variables after the loop, from the node's results."""
@@ -184,7 +197,7 @@ class Spec:
         touched = {cell for r in regions for cell in r.touched}
         initial = [x for c in written for x in flatten(c.initial)[0] if type(x) is Array]
         self.relied = [x.cell for x in initial]
-        hidden = all(id(x.cell) in self.fresh and not x.path for x in initial) and not any(
+        hidden = all(id(x.cell) in self.fresh and not x.path and not x.cell.read_only for x in initial) and not any(
             x.cell in touched for x in initial
         )
         if not hidden:
@@ -202,6 +215,8 @@ class Spec:
         leaves = [(n, x) for n, v in values.items() if v is not UNBOUND for x in flatten(v)[0] if type(x) is Array]
         others = {id(cell) for n, x in leaves if n != c.name for cell in chosen_among(x.cell)}
         for n, x in leaves:
+            if n == c.name and x.cell.read_only:
+                return True
             for cell in chosen_among(x.cell) if n == c.name else ():
                 first = begun.get(id(cell))
                 older = id(cell) not in begun and bool(from_around(Array(cell, (), cell.type, False)))

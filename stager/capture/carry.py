@@ -5,6 +5,7 @@ Invariant: what the name holds behind the loop takes writes only where they mean
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from stager.capture.row_lists import bound
 from stager.capture.sharing import Contents, changeable_in, is_frozen
 from stager.cells import Cell, Reach
 from stager.errors import ControlFlowError, MutationError, describe
-from stager.ir.dims import Expr
+from stager.ir.dims import Expr, product
 from stager.ir.types import Type
 from stager.ops.families import zeros_of
 from stager.runtime.structure import Structure, flatten, unflatten
@@ -170,6 +171,14 @@ class Carry:
         """Per handle: what it was before the loop."""
         return [x for x, leaf in zip(self._flat(self.initial)[0], self.leaves, strict=True) if type(leaf) is tuple]
 
+    def shows(self, k: int, written: Sequence[Cell]) -> bool:
+        """Whether a write into one of these cells changes what a handle has shown before the loop."""
+        first = self._firsts()[k]
+        if type(first) is not Array or not first.ndim or not _shows_all(first):
+            return False
+        found = [first.cell, *[c for c, _, _ in first.cell.may_be if not c.is_returned()]]
+        return any(c in found for c in written)
+
     def reach(self, ran: Any, fresh: set[int]) -> None:
         """Let writes behind a loop that took no turn reach the array that the name has held all along.
 
@@ -180,11 +189,12 @@ class Carry:
             if left is entered or cell.read_only or not cell.type.shape or type(first) is not Array:
                 continue
             whole = any(first is x for x in plain)
-            if all(id(x.cell) in fresh and not x.cell.reaches for x in ([first] if whole else plain)):
+            alone = [id(x.cell) in fresh and not x.cell.reaches and not x.cell.read_only for x in plain]
+            if all(alone if not whole else [a for a, x in zip(alone, plain, strict=True) if x is first]):
                 continue
-            if ran is None or not whole or first.type != cell.type or first.cell.read_only is CHOSEN:
+            if ran is None or not whole or first.type != cell.type:
                 cell.read_only = CHOSEN
-            elif first.is_writable:
+            else:
                 cell.reaches = (*cell.reaches, _reaching(first, ran()))
 
     def origins(self) -> dict[int, Cell]:
@@ -203,12 +213,17 @@ class Carry:
             cell.stand_for([c for c in older if c.owner is None or c.owner.alive])
 
 
+def _shows_all(x: Array) -> bool:
+    """Whether a write into the array's cell must change what it shows: it shows all elements."""
+    return not x.path or bool(product(x.type.shape) == product(x.cell.type.shape))
+
+
 def _reaching(first: Array, ran: Any) -> Reach:
-    """A write into what a loop has left reaches `first` where the loop took no turn. In the code of other loops and
-    branches, which would have to carry both, that is an error."""
+    """A write into what a loop has left reaches `first` where the loop took no turn. Where that takes none, and in the
+    code of other loops and branches, which would have to carry both, it is an error of the run."""
 
     def reach(path: tuple[Any, ...], part: Any, here: bool) -> None:
-        if here:
+        if here and first.is_writable:
             view = Array(first.cell, (*first.path, *path), part.type, False)
             view.write(as_raw(np.where(ran, view, wrap(part)), part.type.dtype))
         else:

@@ -148,7 +148,7 @@ class Merged:
 
 def chosen_among(cell: Cell) -> list[Cell]:
     """A cell, with those of which traced control flow chose one where it did."""
-    return [cell, *[c for c, _, _ in cell.may_be]] if cell.read_only is CHOSEN else [cell]
+    return [cell, *[c for c, _, _ in cell.may_be]] if cell.read_only is CHOSEN or cell.reaches else [cell]
 
 
 Place = tuple[Merged, int]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import stager as st
-from stager.errors import MutationError
+from stager.errors import MutationError, StagerError
 
 X = np.arange(36.0).reshape(6, 6)
 
@@ -266,3 +266,95 @@ def test_writes_of_other_loops_behind_no_turn_are_refused_by_the_run() -> None:
     np.testing.assert_array_equal(f(X, 2.0), in_a_later_loop(X, 2.0))
     with pytest.raises(ValueError, match="the loop has taken no turn"):
         f(X, 0.0)
+
+
+# Programs where a write, or a read behind one, may be of an array under another name: what comes back is right, or it
+# is refused. What is right is counted, so that a refusal of all would be seen.
+
+
+def one_new_array_of_two_names(x: Any, y: Any, n: Any, m: Any) -> Any:
+    b, c = x * 1.0, y * 1.0
+    for _ in range(m):
+        c[3] = 8.0
+        for _ in range(n):
+            c = b.copy()
+            b = c
+    return b, c
+
+
+def chosen_before_the_loop(x: Any, y: Any, n: Any, m: Any) -> Any:
+    b = y
+    if n > 1:
+        b = x[::-1]
+    for _ in range(m):
+        b += 1.0
+        b = b * 0.5
+    return x, b
+
+
+def a_view_read_behind_a_write(x: Any, y: Any, n: Any, m: Any) -> Any:
+    u = x[::-1]
+    for i in range(n):
+        x[0] = 5.0 + i
+        u = u[::-1]
+    return u * 1.0, y
+
+
+def a_view_of_what_each_turn_writes(x: Any, y: Any, n: Any, m: Any) -> Any:
+    u = x[::-1]
+    for i in range(6):
+        for _ in range(m):
+            u = u[::-1]
+        x[0] = 5.0 + i
+    return u * 1.0, y
+
+
+def names_that_change_places(x: Any, y: Any, n: Any, m: Any) -> Any:
+    b, c, k = x, x + y, m * 1.0
+    while k > 0:
+        c, b, k = b, c, k - 1.0
+    b[1] = 6.0
+    return x, c
+
+
+def kept_by_two_loops(x: Any, y: Any, n: Any, m: Any) -> Any:
+    a = x * 1.0
+    b, k = a, n * 1.0
+    while k > 0:
+        b, a, k = a[::-1], y * 2.0, k - 1.0
+    k = m * 1.0
+    while k > 0:
+        b, k = b * 2.0, k - 1.0
+    b[1:3] += b[0:2]
+    return a, b
+
+
+def kept_by_a_loop_in_a_loop(x: Any, y: Any, n: Any, m: Any) -> Any:
+    a, k = x, m * 1.0
+    while k > 0:
+        for _ in range(n):
+            a = y * 2.0
+        k = k - 1.0
+    a += 1.0
+    return a, x
+
+
+def test_what_has_two_names_is_right_or_refused() -> None:
+    right = 0
+    for f in (
+        one_new_array_of_two_names, chosen_before_the_loop, a_view_read_behind_a_write, a_view_of_what_each_turn_writes,
+        names_that_change_places, kept_by_two_loops, kept_by_a_loop_in_a_loop,
+    ):  # fmt: skip
+        compiled = st.compile(f)
+        for n, m in ((0, 0), (1, 2), (2, 1), (0, 3)):
+            seen, expected = [X[0] + 1.0, X[1] * 0.1], [X[0] + 1.0, X[1] * 0.1]
+            want = f(*expected, np.int64(n), np.int64(m))
+            try:
+                got = compiled(*seen, np.int64(n), np.int64(m))
+            except (StagerError, ValueError) as e:
+                assert isinstance(e, StagerError) or "no turn" in str(e)  # noqa: PT017
+                continue
+            for a, b in zip((*got, *seen), (*want, *expected), strict=True):
+                np.testing.assert_array_equal(a, b, f.__name__)
+            right += 1
+    assert right >= 10
