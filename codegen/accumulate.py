@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import llvmlite.ir as ir
+
 from stager.codegen.emit import FunctionEmitter
 from stager.codegen.families import identity
-from stager.codegen.registers import Val, lane_number, lane_numbers, undefined
+from stager.codegen.registers import Val, lane_number, lane_numbers, mangled, undefined
 from stager.codegen.scalar import ScalarBuilder
 from stager.ir.dtypes import DType, b1, i32, i64
 
@@ -259,8 +261,15 @@ def tree(b: ScalarBuilder, kind: str, parts: list[Val]) -> Val:
 
 
 def across(e: FunctionEmitter, b: ScalarBuilder, kind: str, x: Val) -> Val:
-    """The lanes of a vector combined by halving."""
+    """The lanes of a vector combined: sums of integers by LLVM, everything else by halving."""
     width = b.width
+    if kind == "sum" and x.dtype.is_integer and width > 1:
+        # LLVM fails on halves of sums of masks that were made in another block (`tests/ops/test_hoisted.py`)
+        name = f"llvm.vector.reduce.add.{mangled(x.dtype, width)}"
+        function = e.module.globals.get(name)
+        if function is None:
+            function = ir.Function(e.module, ir.FunctionType(x.ir.type.element, [x.ir.type]), name)
+        return Val(e.b.call(function, [x.ir]), x.dtype)
     while width > 1:
         half = width // 2
 

@@ -240,6 +240,10 @@ class Part:
         for name in names:
             self.dims[name] = dim_of(raw)
 
+    def know_all(self, values: dict[Value, Raw]) -> None:
+        for value, raw in values.items():
+            self.know(value, raw)
+
     def value(self, v: Value) -> Raw:
         found = self.env.get(v)
         if found is None:

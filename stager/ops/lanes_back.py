@@ -61,7 +61,7 @@ def map_pullback(
 
         def lane_part(lane: Raw, sums: Sequence[Raw], wanted: Sequence[Value]) -> Part:
             part = Part(joint)
-            part.env.update(hoisted)
+            part.know_all(hoisted)
             part.know(lane_value, lane)
             for tape, v in zip(saved, stored, strict=True):
                 part.know(v, read_row(tape, part.type_here(v.type).shape, lane))

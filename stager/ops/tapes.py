@@ -170,7 +170,7 @@ def for_pullback(
     hoisted: dict[Value, Raw] = {}
 
     def know(part: Part, i: Raw, t: Raw) -> None:
-        part.env.update(hoisted)
+        part.know_all(hoisted)
         part.know(i_value, i)
         for v, (start, change) in counted.items():
             part.know(v, counted_in(start, change, t))

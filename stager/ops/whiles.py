@@ -83,7 +83,7 @@ def while_pullback(
         moving = starts(joint, begun)
 
         def know(part: Part, i: Raw, t: Raw) -> None:
-            part.env.update(hoisted)
+            part.know_all(hoisted)
             part.know(index, i)
             for v, (start, change) in moving.items():
                 part.know(v, counted_in(start, change, t))
