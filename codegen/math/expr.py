@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Union
 
+import llvmlite.ir as ir
+
 from stager.codegen.math import coefficients
 from stager.codegen.registers import BITS_OF, INT_TYPES, SIGNED_BITS_OF, Val
 from stager.codegen.scalar import ScalarBuilder
@@ -236,13 +238,7 @@ def when_any(mask: Expr, usual: Expr, rare: Callable[[], Expr]) -> Expr:
     branch.set_weights([1, 2000])
     builder.position_at_end(rare_block)
     value = rare()
-    end = builder.block
-    builder.branch(done)
-    builder.position_at_end(done)
-    phi = builder.phi(usual.v.ir.type)
-    phi.add_incoming(usual.v.ir, start)
-    phi.add_incoming(value.v.ir, end)
-    return Expr(b, Val(phi, usual.dtype))
+    return _met(done, (usual, start), (value, builder.block))
 
 
 def twice_if_any(
@@ -278,13 +274,19 @@ def twice_if_any(
     builder.branch(compute)
     builder.position_at_end(finishing)
     finished = finish(value)
-    end = builder.block
+    return _met(done, (value, computed), (finished, builder.block))
+
+
+def _met(done: ir.Block, *ways: tuple[Expr, ir.Block]) -> Expr:
+    """The value of the way that was taken to a block. The last one stands where it ends, and goes on there."""
+    at = ways[0][0]
+    builder = at.b.builder
     builder.branch(done)
     builder.position_at_end(done)
-    out = builder.phi(value.v.ir.type)
-    out.add_incoming(value.v.ir, computed)
-    out.add_incoming(finished.v.ir, end)
-    return Expr(at.b, Val(out, value.dtype))
+    phi = builder.phi(at.v.ir.type)
+    for x, block in ways:
+        phi.add_incoming(x.v.ir, block)
+    return Expr(at.b, Val(phi, at.dtype))
 
 
 def while_loop(
