@@ -281,18 +281,21 @@ class Ready(Generated):
         return self._items
 
 
-class Numbered(Generated):
-    """`enumerate` of a generator of the user's."""
+class Passed(Generated):
+    """What a function of `itertools` or a builtin gives of a generator of the user's, by running it."""
 
-    __slots__ = ("_start",)
+    __slots__ = ()
 
-    def __init__(self, iterable: Any, start: Any) -> None:
+    def __init__(self, iterable: Any) -> None:
         super().__init__(iterable, lambda item: item)
-        self._start = start
+
+    def _run(self) -> Iterator[Any]:
+        """The same as Python has it."""
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[Any]:
         if self._running is None:
-            self._running = enumerate(self._iterable, self._start)
+            self._running = self._run()
         return self._running
 
     def by_position(self) -> Indexed | None:
@@ -300,6 +303,22 @@ class Numbered(Generated):
 
     def is_even(self, out: Any) -> bool:
         return False
+
+    def listed(self) -> list[Any]:
+        return list(self._running) if self._running is not None else listed(self, lambda item: item)
+
+
+class Numbered(Passed):
+    """`enumerate` of a generator of the user's."""
+
+    __slots__ = ("_start",)
+
+    def __init__(self, iterable: Any, start: Any) -> None:
+        super().__init__(iterable)
+        self._start = start
+
+    def _run(self) -> Iterator[Any]:
+        return enumerate(self._iterable, self._start)
 
     def give(self, consumer: Consumer) -> Any:
         number = self._start
@@ -320,26 +339,18 @@ class Numbered(Generated):
         return given
 
 
-class Beside(Generated):
+class Beside(Passed):
     """`zip` of a generator and of what can be had by position: `before` and `behind` it."""
 
     __slots__ = ("_before", "_behind")
 
     def __init__(self, iterable: Any, before: list[Indexed], behind: list[Indexed]) -> None:
-        super().__init__(iterable, lambda item: item)
+        super().__init__(iterable)
         self._before = before
         self._behind = behind
 
-    def __iter__(self) -> Iterator[Any]:
-        if self._running is None:
-            self._running = zip(*self._before, self._iterable, *self._behind, strict=False)
-        return self._running
-
-    def by_position(self) -> Indexed | None:
-        return None
-
-    def is_even(self, out: Any) -> bool:
-        return False
+    def _run(self) -> Iterator[Any]:
+        return zip(*self._before, self._iterable, *self._behind, strict=False)
 
     def give(self, consumer: Consumer) -> Any:
         first, last = (min([p.length for p in parts], default=ENDLESS) for parts in (self._before, self._behind))
@@ -367,30 +378,18 @@ class Beside(Generated):
         bounded = min(first, last) < ENDLESS
         return generators.run_over(self._iterable, turn, consumer, "place", leaves=bounded)
 
-    def listed(self) -> list[Any]:
-        return list(self._running) if self._running is not None else listed(self, lambda item: item)
 
-
-class Cut(Generated):
+class Cut(Passed):
     """`itertools.islice` of a generator."""
 
     __slots__ = ("_places",)
 
     def __init__(self, iterable: Any, places: range) -> None:
-        super().__init__(iterable, lambda item: item)
+        super().__init__(iterable)
         self._places = places
 
-    def __iter__(self) -> Iterator[Any]:
-        if self._running is None:
-            p = self._places
-            self._running = itertools.islice(self._iterable, p.start, p.stop, p.step)
-        return self._running
-
-    def by_position(self) -> Indexed | None:
-        return None
-
-    def is_even(self, out: Any) -> bool:
-        return False
+    def _run(self) -> Iterator[Any]:
+        return itertools.islice(self._iterable, self._places.start, self._places.stop, self._places.step)
 
     def give(self, consumer: Consumer) -> Any:
         p, place = self._places, 0
@@ -416,9 +415,6 @@ class Cut(Generated):
             return operators.then(operators.settled(signal), ends, names)
 
         return generators.run_over(self._iterable, turn, consumer, "place", leaves=True)
-
-    def listed(self) -> list[Any]:
-        return list(self._running) if self._running is not None else listed(self, lambda item: item)
 
 
 def generated(iterable: Any, element: Function, test: Function | None = None, nested: bool = False) -> Any:
