@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,8 +25,16 @@ from stager.ir.op import Op
 from stager.ir.types import Type
 
 _versions = itertools.count(1)
-Reach = Callable[[tuple[Any, ...], Any, bool], None]
-"""Hands a write on: takes the view that differs, what it shows now, and whether the cell's own level is in force."""
+
+
+class Reach(Protocol):
+    """Another array that a write into a cell may have to reach."""
+
+    def hand_on(self, path: tuple[Any, ...], part: Any, here: bool) -> None:
+        """The view at `path` shows `part` now. here: the cell's own level is in force."""
+
+    def check(self) -> None:
+        """Make the run fail where a write would have to reach it."""
 
 
 class Cell:
@@ -121,7 +129,7 @@ class Cell:
             s = stack()
             here = self.owner is None or not s.depth or s.levels[s.depth - 1] is self.owner
             for reach in self.reaches:
-                reach(tuple(path), value if part is None else part, here)
+                reach.hand_on(tuple(path), value if part is None else part, here)
             self.may_be = tuple([(c, c.version, c.seen()) for c, _, _ in self.may_be])
 
     def take(self, value: Any) -> None:

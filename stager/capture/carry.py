@@ -26,7 +26,7 @@ from stager.capture.packing import packed, unpacked
 from stager.capture.raising import check
 from stager.capture.row_lists import bound
 from stager.capture.sharing import Contents, changeable_in, is_frozen
-from stager.cells import Cell, Reach
+from stager.cells import Cell
 from stager.errors import ControlFlowError, MutationError, describe
 from stager.ir.dims import Expr, product
 from stager.ir.types import Type
@@ -182,25 +182,24 @@ class Carry:
     def reach(self, ran: Any, fresh: set[int]) -> None:
         """Let writes behind a loop that took no turn reach the array that the name has held all along.
 
-        ran: what tells whether it took one; None where nothing does. fresh: ids of the cells that nobody else holds.
+        ran: gives whether it took one; None where nothing tells. fresh: ids of the cells that nobody else holds.
         """
         plain = [x for x in flatten(self.initial)[0] if type(x) is Array and x.ndim]
         for cell, first, left, entered in zip(self.starts_as, self._firsts(), self.left, self.entered, strict=True):
             if left is entered or cell.read_only or not cell.type.shape or type(first) is not Array:
                 continue
             whole = any(first is x for x in plain)
-            alone = [id(x.cell) in fresh and not x.cell.reaches and not x.cell.read_only for x in plain]
-            if all(alone if not whole else [a for a, x in zip(alone, plain, strict=True) if x is first]):
+            held = [x.cell for x in ([first] if whole else plain)]
+            if all(id(c) in fresh and not c.reaches and not c.read_only for c in held):
                 continue
             if ran is None or not whole or first.type != cell.type:
                 cell.read_only = CHOSEN
             else:
-                cell.reaches = (*cell.reaches, _reaching(first, ran()))
+                cell.reaches = (*cell.reaches, Unmoved(first, ran()))
 
     def origins(self) -> dict[int, Cell]:
         """The cell before the loop of what the iteration began with, by id of the region's cell."""
-        starts = [x for x, leaf in zip(self._flat(self.initial)[0], self.leaves, strict=True) if type(leaf) is tuple]
-        return {id(c): x.cell for c, x in zip(self.entered, starts, strict=True) if type(x) is Array}
+        return {id(c): x.cell for c, x in zip(self.entered, self._firsts(), strict=True) if type(x) is Array}
 
     def follow(self, origins: dict[int, Cell], may_not_run: bool) -> None:
         """Writes into an array that the name may hold after the loop end the copy: its own writes have been made."""
@@ -218,24 +217,27 @@ def _shows_all(x: Array) -> bool:
     return not x.path or bool(product(x.type.shape) == product(x.cell.type.shape))
 
 
-def _reaching(first: Array, ran: Any) -> Reach:
-    """A write into what a loop has left reaches `first` where the loop took no turn. Where that takes none, and in the
-    code of other loops and branches, which would have to carry both, it is an error of the run."""
+class Unmoved:
+    """What a name held before a loop, and whether the loop took a turn: where it took none, the name holds that still.
 
-    def reach(path: tuple[Any, ...], part: Any, here: bool) -> None:
-        if here and first.is_writable:
-            view = Array(first.cell, (*first.path, *path), part.type, False)
-            view.write(as_raw(np.where(ran, view, wrap(part)), part.type.dtype))
-        else:
-            check(ran, MutationError(NO_TURN))
+    A write into what the loop has left is made there too. Where that takes none, and in the code of other loops and
+    branches, which would have to carry both arrays, such a write is an error of the run.
+    """
 
-    return reach
+    def __init__(self, first: Array, ran: Any) -> None:
+        self.first = first
+        self.ran = ran
 
+    def hand_on(self, path: tuple[Any, ...], part: Any, here: bool) -> None:
+        if not here or not self.first.is_writable:
+            self.check()
+            return
+        view = Array(self.first.cell, (*self.first.path, *path), part.type, False)
+        view.write(as_raw(np.where(self.ran, view, wrap(part)), part.type.dtype))
 
-NO_TURN = (
-    "a write into what a loop has set reaches what was there before it: the loop has taken no turn. Let the other name "
-    "hold a copy"
-)
+    def check(self) -> None:
+        text = "a write into what a loop has set reaches what was there before it: the loop has taken no turn"
+        check(self.ran, MutationError(f"{text}. Let the other name hold a copy"))
 
 
 def is_traced(x: Any) -> bool:

@@ -11,7 +11,7 @@ item that is not given to a function but counted at once has always one more tha
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 
 
 def _local() -> int:
@@ -33,14 +33,14 @@ def _item_given() -> int:
     return _given(items[0]) - 1
 
 
-def _generator(x: object) -> Iterator[object]:
+def _generator(x: object) -> Generator[object, None, None]:
     yield x
 
 
 def _held_by_closed() -> int:
     items = (object(),)
     closed = _generator(*items)
-    closed.close()  # type: ignore[attr-defined]
+    closed.close()
     return sys.getrefcount(items[0]) - 2
 
 

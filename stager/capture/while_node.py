@@ -109,7 +109,8 @@ def assign(
 
 
 def follow(spec: Spec, merged: Sequence[Merged], ran: Any) -> None:
-    """Let what the loop has set stand for what it may be. ran: what tells whether it took a turn, or True."""
+    """Let what the loop has set stand for what it may be. ran: True where it took a turn, else a function that gives
+    whether it did; None where nothing tells."""
     origins = {k: cell for c in spec.carries for k, cell in c.origins().items()}
     for c in spec.carries:
         c.follow(origins, ran is not True)
@@ -117,7 +118,7 @@ def follow(spec: Spec, merged: Sequence[Merged], ran: Any) -> None:
         m.follow()
     for cell in spec.relied:
         for reach in cell.reaches:
-            reach((), None, False)
+            reach.check()
     if ran is not True:
         firsts = [id(cell) for c in spec.carries for cell in c.first_cells() if cell is not None]
         alone = {k for k in spec.fresh if firsts.count(k) < 2}

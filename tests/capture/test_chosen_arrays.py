@@ -351,8 +351,11 @@ def test_what_has_two_names_is_right_or_refused() -> None:
             want = f(*expected, np.int64(n), np.int64(m))
             try:
                 got = compiled(*seen, np.int64(n), np.int64(m))
-            except (StagerError, ValueError) as e:
-                assert isinstance(e, StagerError) or "no turn" in str(e)  # noqa: PT017
+            except StagerError:
+                continue
+            except ValueError as e:
+                if "no turn" not in str(e):
+                    raise
                 continue
             for a, b in zip((*got, *seen), (*want, *expected), strict=True):
                 np.testing.assert_array_equal(a, b, f.__name__)
